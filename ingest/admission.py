@@ -1,0 +1,514 @@
+"""
+Admission: a file becomes an item, or is refused, and has a receipt either way.
+
+The order is the promise; a crash between two lines leaves the file in the inbox,
+and taking it again gives the receipt of the first time (`Submission.token`):
+
+    copy    read through one descriptor into the artifact store, fsync
+    probe   in a jailed child, on the stored bytes and never on the inbox
+    reason  of a refused file, written where the file will be kept
+    admit   receipts and items of up to 200 files in one transaction
+    move    to the archive or to quarantine, only after COMMIT
+
+No document is deleted.  A file that is to blame is quarantined; a file that is
+not ready is left for the next round; our own trouble pauses the round.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+import structlog
+from anyio import to_thread
+
+from ingest.candidates import (
+    Candidate,
+    Copy,
+    Paused,
+    Seen,
+    copy_bytes,
+    paused,
+)
+from ingest.shelf import Refusal, Shelf
+from pipeline.errors import (
+    Refused,
+    StoreUnavailable,
+    Transient,
+    Unacceptable,
+    WaybillError,
+)
+from pipeline.model import Batch, Disposal, Receipt, Submission
+from pipeline.stage import Artifacts
+
+log = structlog.get_logger()
+
+GROUP = 200  # files a transaction: a commit's cost is spread, a retry stays cheap
+MEMORY_BYTES = 4 << 20  # larger files go through the scratch folder
+POISON = (  # the child began, and this file ended it
+    "CHILD_TIMEOUT",
+    "CHILD_CRASHED",
+    "CHILD_DIED",
+    "CHILD_MEMORY",
+    "CHILD_OUTPUT",
+    "MEMORY_LIMIT",
+)
+OURS = ("CHILD_START", "CHILD_CLOSED")  # the child never began
+# What one odd file can make library code raise.  RuntimeError is not among them:
+# that is a loop or a program in a bad state, and must be seen.
+ODD = (ArithmeticError, LookupError, TypeError, ValueError)
+
+Probe = Callable[[Path, str], Awaitable[Mapping[str, Any]]]
+
+
+class Door(Protocol):
+    """The part of the store's `Desk` that admission needs."""
+
+    async def admit(
+        self, batch: Batch, pipeline_id: int, submissions: Sequence[Submission]
+    ) -> list[Receipt]:
+        """See `pipeline.store.port.Desk.admit`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A file whose bytes are in the store and which has been looked into."""
+
+    candidate: Candidate
+    seen: Seen
+    submission: Submission
+    refusal: Refusal | None
+    arrived_s: float
+    stored: bool  # False: over the size cap, its bytes were not read
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """
+    What became of a candidate.
+
+    Attributes:
+        receipt: Given after COMMIT; None: the file is where it was, see `code`.
+        code: Stable word; "" when all went well.  With a receipt: NOT_MOVED.
+        paused: Our own trouble: nothing else will go through either.
+        prepared: For `Admission.put_away`, when it was received but not moved.
+    """
+
+    candidate: Candidate
+    receipt: Receipt | None = None
+    code: str = ""
+    why: str = ""
+    hint: str = ""
+    paused: bool = False
+    prepared: Prepared | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """
+    Limits of admission.
+
+    Attributes:
+        max_file_bytes: Larger files are quarantined unread (FILE_TOO_LARGE).
+        at_once: Files copied and probed at once; as many as cores is right.
+        probe_tries: A file whose probe child died or hung this often is
+            quarantined, for it is likely the file's fault.
+    """
+
+    max_file_bytes: int = 200 << 20
+    at_once: int = 2
+    probe_tries: int = 3
+
+
+@dataclass(slots=True)
+class _Round:
+    """One call of `take`: stops starting files at the first trouble of ours."""
+
+    batch: Batch
+    pipeline_id: int
+    archive: bool
+    trouble: Paused | None = field(default=None)
+
+
+class Admission:
+    """
+    Takes files in, many at once, each on its own.
+
+    Args:
+        desk: Where receipts are made durable.
+        artifacts: Where bytes are made durable.
+        probe: `probe(path, name)` looks into stored bytes in a child and returns
+            `media_type`, `pages` and `note`; raises Unacceptable or Transient.
+        shelf: Where files go afterwards.
+        scratch: Folder for copies of large files.
+    """
+
+    def __init__(
+        self,
+        desk: Door,
+        artifacts: Artifacts,
+        probe: Probe,
+        shelf: Shelf,
+        *,
+        scratch: Path,
+        bounds: Bounds | None = None,
+    ) -> None:
+        self._desk = desk
+        self._artifacts = artifacts
+        self._probe = probe
+        self._shelf = shelf
+        self._scratch = scratch
+        self._bounds = bounds or Bounds()
+        self._failed_probes: dict[str, int] = {}  # token -> children that died
+
+    def __repr__(self) -> str:
+        return f"<Admission to {self._shelf.archive_root}>"
+
+    async def take(
+        self,
+        files: Sequence[Candidate],
+        batch: Batch,
+        pipeline_id: int,
+        *,
+        archive: bool = True,
+    ) -> list[Taken]:
+        """
+        Take `files` into `batch`; one answer each, in their order.
+
+        Raises nothing for a single file and nothing for the store: both are in
+        the answers.  Calling again with the same files is always safe.
+
+        Args:
+            archive: Move the sources away; False leaves them where they are
+                (files that a person named), and quarantines copies.
+        """
+        this = _Round(batch, pipeline_id, archive)
+        taken: list[Taken] = []
+        for start in range(0, len(files), GROUP):
+            group = files[start : start + GROUP]
+            if this.trouble is not None:
+                taken += [_left(file, this.trouble) for file in group]
+            else:
+                taken += await self._take_group(group, this)
+        return taken
+
+    async def put_away(self, taken: Taken, *, archive: bool = True) -> Taken:
+        """
+        Move a file that was received but is still where it was.
+
+        A file that is gone, or was replaced by another one, counts as moved:
+        its receipt stands, and the other one is a delivery of its own.
+        """
+        prepared, receipt = taken.prepared, taken.receipt
+        assert prepared is not None
+        assert receipt is not None
+        try:
+            await to_thread.run_sync(self._move, prepared, receipt, archive)
+        except Paused as error:
+            return replace(taken, code="NOT_MOVED", why=error.message, hint=error.hint)
+        except Transient:
+            pass  # it was replaced meanwhile; the next scan finds the new one
+        except OSError as error:
+            if error.errno != errno.ENOENT or taken.candidate.path.exists():
+                why = os.strerror(error.errno or errno.EIO)
+                return replace(
+                    taken,
+                    code="NOT_MOVED",
+                    why=f"received, but it cannot be moved: {why}",
+                    hint="let the service write to the inbox and the archive",
+                )
+        return replace(taken, code="", why="", hint="", prepared=None)
+
+    # -- one group, one transaction ----------------------------------------------
+
+    async def _take_group(
+        self, group: Sequence[Candidate], this: _Round
+    ) -> list[Taken]:
+        answers: list[Prepared | Taken | None] = [None] * len(group)
+        queue = iter(enumerate(group))
+
+        async def lane(queue: Iterator[tuple[int, Candidate]]) -> None:
+            for number, candidate in queue:  # shared: each lane takes the next
+                answers[number] = await self._prepare(candidate, this)
+
+        async with anyio.create_task_group() as lanes:
+            for _ in range(min(self._bounds.at_once, len(group))):
+                lanes.start_soon(lane, queue)
+
+        ready = [a for a in answers if isinstance(a, Prepared)]
+        admitted = iter(await self._admit(ready, this))
+        taken: list[Taken] = []
+        for answer in answers:
+            assert answer is not None
+            one = next(admitted) if isinstance(answer, Prepared) else answer
+            if one.receipt is not None:
+                _note(one)
+                one = await self.put_away(one, archive=this.archive)
+            taken.append(one)
+        return taken
+
+    async def _admit(self, ready: Sequence[Prepared], this: _Round) -> list[Taken]:
+        """Receipts for all of `ready`; bad rows are found by halving."""
+        if not ready:
+            return []
+        try:
+            receipts = await self._desk.admit(
+                this.batch, this.pipeline_id, [p.submission for p in ready]
+            )
+        except Refused as error:
+            if len(ready) == 1:
+                return [_left(ready[0].candidate, error)]
+            half = len(ready) // 2
+            return [
+                *await self._admit(ready[:half], this),
+                *await self._admit(ready[half:], this),
+            ]
+        except WaybillError as error:
+            # Nothing was written, or we cannot know (a lost answer to COMMIT).
+            # Either way the files stay, and the tokens tell next time.
+            this.trouble = Paused(error.message, code=error.code, hint=error.hint)
+            return [_left(p.candidate, this.trouble) for p in ready]
+        return [
+            Taken(p.candidate, receipt, prepared=p)
+            for p, receipt in zip(ready, receipts, strict=True)
+        ]
+
+    # -- one file ----------------------------------------------------------------
+
+    async def _prepare(self, candidate: Candidate, this: _Round) -> Prepared | Taken:
+        """Copy and probe one file; whatever it is, only its own answer tells."""
+        if this.trouble is not None:
+            return _left(candidate, this.trouble)
+        try:
+            return await self._copy_and_probe(candidate, this)
+        except (Paused, StoreUnavailable) as error:
+            this.trouble = Paused(error.message, code=error.code, hint=error.hint)
+            return _left(candidate, this.trouble)
+        except WaybillError as error:
+            return _left(candidate, error)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                this.trouble = paused(error, "reading the inbox")
+                return _left(candidate, this.trouble)
+            return _left(candidate, unreadable(error))
+        except ODD as error:
+            # Only the type: the message of a parser may quote the document.
+            return _left(
+                candidate,
+                Transient(
+                    f"taking it failed with {type(error).__name__}",
+                    code="UNEXPECTED",
+                    hint="report this with the file's type and size",
+                ),
+            )
+
+    async def _copy_and_probe(self, candidate: Candidate, this: _Round) -> Prepared:
+        copy = await to_thread.run_sync(self._copy, candidate)
+        key = await self._store(copy, candidate)
+        token = token_of(this.batch.tenant, candidate.identity, copy.seen, key)
+        media_type, facts = "", {"name": candidate.name}
+        stored = copy.data is not None or copy.spool is not None
+        refusal: Refusal | None = None
+        if stored:
+            try:
+                found = await self._look_into(key, candidate.name, token)
+                media_type = str(found.get("media_type", ""))
+                facts |= {k: found[k] for k in ("pages", "note") if found.get(k)}
+            except Unacceptable as error:
+                refusal = Refusal(error.code, error.message, error.hint)
+        else:
+            refusal = Refusal(
+                "FILE_TOO_LARGE",
+                f"{copy.seen.size} bytes, more than {self._bounds.max_file_bytes}",
+                "split it, or raise max_file_bytes and put it in again",
+            )
+        submission = Submission(
+            name=candidate.name,
+            key=key,
+            token=token,
+            size_bytes=copy.seen.size,
+            input={
+                "source": key if stored else "",
+                "media_type": media_type,
+                "facts": facts,
+            },
+        )
+        prepared = Prepared(
+            candidate, copy.seen, submission, refusal, copy.arrived_s, stored
+        )
+        if refusal is None:
+            return prepared
+        kept_at = await to_thread.run_sync(self._reserve, prepared, refusal)
+        submission = replace(
+            submission,
+            refused_code=refusal.code,
+            refused_why=refusal.why,
+            kept_at=kept_at,
+        )
+        return replace(prepared, submission=submission)
+
+    def _copy(self, candidate: Candidate) -> Copy:
+        return copy_bytes(
+            candidate,
+            max_bytes=self._bounds.max_file_bytes,
+            in_memory_bytes=MEMORY_BYTES,
+            scratch=self._scratch,
+        )
+
+    async def _store(self, copy: Copy, candidate: Candidate) -> str:
+        """The bytes' sha256, once they are durable."""
+        try:
+            if copy.data is not None:
+                return await self._artifacts.put(copy.data)
+            if copy.spool is not None:
+                return await self._artifacts.put_file(copy.spool)
+        except OSError as error:
+            raise paused(error, "the artifact store") from error
+        finally:
+            if copy.spool is not None:
+                copy.spool.unlink(missing_ok=True)
+        # Nobody read these bytes: the key is that of the delivery alone.
+        return token_of("FILE_TOO_LARGE", candidate.identity, copy.seen, "")
+
+    async def _look_into(self, key: str, name: str, token: str) -> Mapping[str, Any]:
+        """
+        Probe stored bytes; a probe that keeps killing its child is a refusal.
+
+        Raises:
+            Unacceptable: also with the child's code, after `probe_tries`.
+            Transient: the child died; the file is tried again later.
+            Paused: no child could be started.
+        """
+        try:
+            found = await self._probe(self._artifacts.path(key), name)
+        except OSError as error:
+            raise paused(error, "starting the probe") from error
+        except Unacceptable:
+            raise
+        except WaybillError as error:
+            if error.code in OURS:
+                raise Paused(error.message, code=error.code, hint=error.hint) from error
+            if error.code not in POISON:
+                raise
+            tries = self._failed_probes.pop(token, 0) + 1
+            if tries >= self._bounds.probe_tries:
+                raise Unacceptable(
+                    f"{error.message} ({tries} times)",
+                    code=error.code,
+                    hint="open it by hand; it exhausts or crashes the parser",
+                ) from error
+            self._failed_probes[token] = tries
+            while len(self._failed_probes) > 10_000:  # arbitrary: bounds memory
+                self._failed_probes.pop(next(iter(self._failed_probes)))
+            raise
+        self._failed_probes.pop(token, None)
+        return found
+
+    def _reserve(self, prepared: Prepared, refusal: Refusal) -> str:
+        try:
+            return self._shelf.reserve(
+                prepared.candidate,
+                refusal,
+                key=prepared.submission.key,
+                token=prepared.submission.token,
+                size_bytes=prepared.seen.size,
+                arrived_s=prepared.arrived_s,
+            )
+        except OSError as error:
+            raise paused(error, "the quarantine folder") from error
+
+    def _move(self, prepared: Prepared, receipt: Receipt, archive: bool) -> None:
+        """Put one received file where its receipt says.  Blocking."""
+        candidate, submission = prepared.candidate, prepared.submission
+        refused = receipt.disposal is Disposal.QUARANTINED
+        kept_at = submission.kept_at
+        if refused and not kept_at:
+            # The receipt is of an earlier time, when the file was refused.
+            again = Refusal("REFUSED_BEFORE", "refused when it first came", "")
+            kept_at = self._reserve(prepared, again)
+        if not archive:
+            if refused and prepared.stored:
+                bytes_at = self._artifacts.path(submission.key)
+                self._shelf.keep_copy(bytes_at, kept_at)
+            return
+        self._shelf.drop_marker(candidate)
+        if refused:
+            self._shelf.quarantine(
+                candidate, prepared.seen, kept_at, across=prepared.stored
+            )
+        else:
+            self._shelf.archive(candidate, prepared.seen, submission.token)
+
+
+def token_of(tenant: str, identity: str, seen: Seen, key: str) -> str:
+    """
+    The name of one delivery: this file, at this place, in this version.
+
+    Stable over crashes and restarts.  The inode is in it so that the same file
+    put in again, even with its old mtime, is a delivery of its own.
+    """
+    parts = (tenant, identity, *map(str, seen), key)
+    text = "\0".join(parts)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def unreadable(error: OSError) -> Transient:
+    """What an operating system error on one file of the inbox means for it."""
+    why = os.strerror(error.errno or errno.EIO)
+    match error.errno:
+        case errno.ENOENT | errno.ESTALE:
+            return Transient("it is gone", code="FILE_GONE")
+        case errno.EACCES | errno.EPERM:
+            return Transient(
+                f"it cannot be read: {why}",
+                code="UNREADABLE",
+                hint="let the service's user read it",
+            )
+        case errno.ELOOP | errno.ENOTDIR | errno.EISDIR | errno.ENXIO:
+            return Transient(
+                f"not a regular file: {why}",
+                code="NOT_A_FILE",
+                hint="put the document itself there",
+            )
+        case _:
+            return Transient(
+                f"it cannot be read: {why}",
+                code="SOURCE_IO",
+                hint="check the inbox's disk or network mount",
+            )
+
+
+def _left(candidate: Candidate, error: WaybillError) -> Taken:
+    return Taken(
+        candidate,
+        code=error.code,
+        why=error.message,
+        hint=error.hint,
+        paused=isinstance(error, Paused),
+    )
+
+
+def _note(taken: Taken) -> None:
+    """Log a receipt: names and codes only."""
+    receipt, prepared = taken.receipt, taken.prepared
+    assert receipt is not None
+    assert prepared is not None
+    match receipt.disposal:
+        case Disposal.ITEM:
+            log.info("file_received", name=receipt.name, item=receipt.item_id)
+        case Disposal.DUPLICATE:
+            log.info("file_duplicate", name=receipt.name, item=receipt.item_id)
+        case Disposal.QUARANTINED:
+            log.warning(
+                "file_quarantined",
+                name=receipt.name,
+                code=prepared.submission.refused_code,
+                kept_at=prepared.submission.kept_at,
+            )

@@ -1,0 +1,239 @@
+"""
+Where received files go: the archive, or quarantine with the reason beside them.
+
+Nothing here deletes a document or writes over one.  A target name is reserved
+first (exclusive create), then the file is renamed onto our own empty reservation:
+that is atomic on every file system, and a crash between the two leaves an empty
+file and the document still in the inbox.  Blocking: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ingest.candidates import (
+    Candidate,
+    Seen,
+    changed,
+    copy_into,
+    fingerprint,
+    folder_of,
+)
+from ingest.folders import MARKER, display_name, fit, safe_file_name
+
+REASON = ".reason.json"
+MAX_NAME_BYTES = 255  # of one path component on the usual file systems
+MAX_REASON_BYTES = 65_536
+MAX_NAMESAKES = 1000  # deliveries of one name that the archive keeps apart
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a file is quarantined."""
+
+    code: str
+    why: str
+    hint: str
+
+
+class Shelf:
+    """Puts files away, each under a name that was free."""
+
+    def __init__(self, archive: Path, quarantine: Path) -> None:
+        self.archive_root = archive
+        self.quarantine_root = quarantine
+
+    def archive(self, candidate: Candidate, seen: Seen, token: str) -> Path:
+        """
+        Move a received file to the archive, under the same relative path.
+
+        Raises:
+            Transient: FILE_CHANGED, it is not the file that was received any
+                more; it was left, or put back, where it was.
+            OSError: it could not be moved; it is where it was.
+        """
+        target = self.archive_root / candidate.relative
+        names = _archive_names(target.name, token)
+        return _move(candidate, seen, target.parent, names)
+
+    def reserve(
+        self,
+        candidate: Candidate,
+        refusal: Refusal,
+        *,
+        key: str,
+        token: str,
+        size_bytes: int,
+        arrived_s: float,
+    ) -> str:
+        """
+        Write the reason and so reserve the place of a file that is refused.
+
+        Comes before the receipt, which names the place.  After a crash the same
+        file (`token`) gets the same place: the day in it is that of its arrival.
+
+        Returns:
+            The file's place to be, below the quarantine folder.
+
+        Raises:
+            OSError: the reason could not be written.
+        """
+        day = datetime.fromtimestamp(arrived_s, UTC).date().isoformat()
+        folder = self.quarantine_root / day
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = {
+            "code": refusal.code,
+            "why": refusal.why,
+            "hint": refusal.hint,
+            "path": display_name(str(candidate.path)),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sha256": key,
+            "size_bytes": size_bytes,
+            "token": token,
+        }
+        plain = safe_file_name(candidate.name)
+        for prefix in (key[:12], f"{key[:12]}-{token[:8]}", f"{key[:12]}-{token}"):
+            name = f"{prefix}-{plain}" if len(prefix) < 32 else prefix
+            if _write_reason(folder / f"{name}{REASON}", reason):
+                return f"{day}/{name}"
+        raise FileExistsError(errno.EEXIST, "the quarantine place is taken")
+
+    def quarantine(
+        self, candidate: Candidate, seen: Seen, kept_at: str, *, across: bool = True
+    ) -> Path:
+        """
+        Move a refused file to the place that `reserve` gave; raises like `archive`.
+
+        With `across` off it is not copied to another file system (EXDEV instead):
+        a file over the size cap may be a terabyte of nothing.
+        """
+        target = self.quarantine_root / kept_at
+        names = iter([target.name])
+        return _move(candidate, seen, target.parent, names, across=across)
+
+    def keep_copy(self, bytes_at: Path, kept_at: str) -> Path:
+        """Quarantine a copy, where the original is to stay in its place."""
+        target = self.quarantine_root / kept_at
+        if not target.exists():
+            with bytes_at.open("rb") as source:
+                copy_into(source.fileno(), target)
+        return target
+
+    def drop_marker(self, candidate: Candidate) -> None:
+        """
+        Remove a file's `.done` marker, if there is one.
+
+        Before the file itself is moved: a marker left alone would vouch for the
+        next file of that name, however incomplete.
+        """
+        with folder_of(candidate) as (folder, name):
+            try:
+                found = os.stat(name + MARKER, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode):
+                    os.unlink(name + MARKER, dir_fd=folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+                    raise
+
+
+def _archive_names(name: str, token: str) -> Iterator[str]:
+    yield name
+    yield fit(name, MAX_NAME_BYTES, f"~{token[:8]}")
+    for number in range(2, MAX_NAMESAKES):
+        yield fit(name, MAX_NAME_BYTES, f"~{token[:8]}-{number}")
+
+
+def _write_reason(path: Path, reason: dict[str, object]) -> bool:
+    """Whether `path` is now this file's reason; False: it is another file's."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            json.dump(reason, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        try:
+            with path.open("rb") as file:
+                earlier = json.loads(file.read(MAX_REASON_BYTES))
+        except ValueError:
+            return False  # cut off by a crash: leave it, take another name
+        return isinstance(earlier, dict) and earlier.get("token") == reason["token"]
+    return True
+
+
+def _move(
+    candidate: Candidate,
+    seen: Seen,
+    folder: Path,
+    names: Iterator[str],
+    *,
+    across: bool = True,
+) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder_of(candidate) as (source, name):
+        # Somebody may have put another file there since we read it: that one
+        # has not been received, so it must not go.
+        if fingerprint(os.stat(name, dir_fd=source, follow_symlinks=False)) != seen:
+            raise changed()
+        target = _reserve(folder, names)
+        try:
+            os.replace(name, target, src_dir_fd=source)
+        except OSError as error:
+            if error.errno != errno.EXDEV or not across:
+                target.unlink()  # our own empty reservation
+                raise
+            _move_across(source, name, seen, target)
+            return target
+        if fingerprint(target.lstat()) != seen:
+            # It was swapped between the look and the rename.
+            _give_back(target, source, name)
+            raise changed()
+        return target
+
+
+def _reserve(folder: Path, names: Iterator[str]) -> Path:
+    for name in names:
+        target = folder / name
+        try:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640))
+        except FileExistsError:
+            continue
+        return target
+    raise FileExistsError(errno.EEXIST, "every name for it is taken")
+
+
+def _move_across(source: int, name: str, seen: Seen, target: Path) -> None:
+    """Move to another file system: copy, fsync, and only then unlink."""
+    reader = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=source)
+    try:
+        copy_into(reader, target)
+        os.utime(target, ns=(seen.mtime_ns, seen.mtime_ns))
+        now = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if not fingerprint(os.fstat(reader)) == fingerprint(now) == seen:
+            raise changed()
+        os.unlink(name, dir_fd=source)
+    except BaseException:
+        target.unlink(missing_ok=True)  # a copy: the document is where it was
+        raise
+    finally:
+        os.close(reader)
+
+
+def _give_back(target: Path, source: int, name: str) -> None:
+    """Put a file that we should not have moved back, under a free name."""
+    for number in range(MAX_NAMESAKES):
+        tag = f"~{number}" if number else ""
+        back = fit(name, MAX_NAME_BYTES, tag)
+        try:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+            os.close(os.open(back, flags, 0o640, dir_fd=source))
+        except FileExistsError:
+            continue
+        os.replace(target, back, dst_dir_fd=source)
+        return

@@ -1,0 +1,50 @@
+"""Stages that do nothing, or only wait: what is left is the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+from pydantic import BaseModel
+
+from pipeline.folder import Builtin
+from pipeline.model import Advance, Outcome
+from pipeline.stage import Context, Stage, stage
+
+# What a stage's result typically weighs: some 200 bytes of JSON.
+TEXT = "x" * 170
+
+
+class Note(BaseModel):
+    """State of a benchmark item."""
+
+    text: str = ""
+    n: int = 0
+
+
+async def _noop(note: Note, ctx: Context) -> Outcome:
+    return Advance(text=TEXT, n=1)
+
+
+async def _pause(note: Note, ctx: Context) -> Outcome:
+    await anyio.sleep(2.0)
+    return Advance(n=1)
+
+
+def _named(name: str, run: object) -> Stage:
+    made = stage(timeout_s=120, window=10_000)(run)  # type: ignore[arg-type]
+    return Stage(name, made.run, made.settings, 120, made.retry, 10_000, None)
+
+
+NOOP = tuple(_named(f"noop{n}", _noop) for n in range(1, 6))
+PAUSE = _named("pause", _pause)
+BUILTIN = Builtin({s.name: s for s in (*NOOP, PAUSE)}, Note)
+
+
+def write_pipeline(folder: Path, name: str, stages: list[str]) -> Path:
+    """A pipeline folder of these stages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = ", ".join(f'"{s}"' for s in stages)
+    text = f'name = "{name}"\ndeadline = "1d"\nstages = [{listed}]\n'
+    (folder / "pipeline.toml").write_text(text, encoding="utf-8")
+    return folder

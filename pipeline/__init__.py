@@ -1,0 +1,1 @@
+"""The engine: items, leases, time.  It knows nothing of documents."""

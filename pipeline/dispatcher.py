@@ -1,0 +1,268 @@
+"""
+The dispatcher: one a process, claims what its worker has room for.
+
+Room is counted in windows, one a stage.  An item that moves on to its next stage
+enters that window before it leaves its own; when the window is full it goes back
+in line, so nobody hoards what cannot run soon.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import anyio
+import structlog
+
+from pipeline.errors import StoreUnavailable
+from pipeline.model import Claim, ItemId, WorkerId
+from pipeline.store.port import Share, WorkStore
+
+log = structlog.get_logger()
+
+CLAIM_MAX = 500
+# With nothing to do, look this often; local moves ring the bell at once.
+IDLE_S = (0.05, 0.5)
+# A suspect that waited this long makes a busy worker stop claiming, finish what
+# it has, and run it alone.
+SUSPECT_PATIENCE_S = 3.0
+# Work served is halved when it grows past this, so that a tenant that was away
+# is not owed the past for ever.
+SERVED_MAX = 1e6
+
+
+class Windows:
+    """How many items are in each stage of this worker, and how many may be."""
+
+    def __init__(self, items_max: int) -> None:
+        self.items_max = items_max
+        self._size: dict[str, int] = {}
+        self._depth: dict[str, int] = {}
+        self._busy: dict[str, int] = {}
+        self.total = 0
+        self.total_max = 0
+        self._freed = anyio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Windows {self.total}/{self.items_max} {self._busy}>"
+
+    def shape(self, stage: str, size: int, depth: int) -> None:
+        """A pipeline's stage: its window, and its place in the pipeline."""
+        self._size[stage] = size
+        self._depth[stage] = max(depth, self._depth.get(stage, 0))
+
+    def size(self, stage: str) -> int:
+        """The window; a stage not met yet gets a small one until it is."""
+        return self._size.get(stage, 16)
+
+    def by_depth(self, stages: Sequence[str]) -> list[str]:
+        """Latest stage first: finish what is begun."""
+        return sorted(stages, key=lambda s: -self._depth.get(s, 0))
+
+    def room(self, stage: str) -> int:
+        """How many more may enter."""
+        free = self.size(stage) - self._busy.get(stage, 0)
+        return min(free, self.items_max - self.total)
+
+    def take(self, stage: str, count: int) -> None:
+        """`count` claimed items enter."""
+        self._busy[stage] = self._busy.get(stage, 0) + count
+        self.total += count
+        self.total_max = max(self.total_max, self.total)
+
+    def move(self, stage: str, after: str) -> bool:
+        """One item goes on to `after`, when that has room."""
+        busy = self._busy.get(after, 0)
+        if busy >= self._size.get(after, 16):
+            return False
+        self._busy[after] = busy + 1
+        self._busy[stage] -= 1
+        self._freed.set()
+        return True
+
+    def leave(self, stage: str) -> None:
+        """One item is gone from this worker."""
+        self._busy[stage] -= 1
+        self.total -= 1
+        self._freed.set()
+
+    async def wait_freed(self) -> None:
+        """Until something moves or leaves; several may wait."""
+        if self._freed.is_set():
+            self._freed = anyio.Event()
+        await self._freed.wait()
+
+    def wake(self) -> None:
+        """Let everybody who waits look again."""
+        self._freed.set()
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherStatistics:
+    """Counts since the session began."""
+
+    claims: int
+    items: int
+    polls: int
+
+
+class Dispatcher:
+    """
+    Claims in batches and hands claims over.
+
+    Args:
+        accept: Given what was claimed; starts it and returns at once.
+        owned: Ids of everything this worker has, to settle a lost answer.
+    """
+
+    def __init__(
+        self,
+        store: WorkStore,
+        worker: WorkerId,
+        windows: Windows,
+        accept: Callable[[list[Claim]], Awaitable[None]],
+        owned: Callable[[], list[ItemId]],
+    ) -> None:
+        self._store = store
+        self._worker = worker
+        self._windows = windows
+        self._accept = accept
+        self._owned = owned
+        self._served: dict[str, float] = {}
+        self._weights: dict[str, float] = {}
+        self._bell = anyio.Event()
+        self._stopped = False
+        self._doubtful = False
+        self._starved = False  # something is ready that we have no room for
+        self._solo_running = False
+        self._checks_at = 0.0
+        self._claims = self._items = self._polls = 0
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {self.statistics()}>"
+
+    def statistics(self) -> DispatcherStatistics:
+        """What it did so far."""
+        return DispatcherStatistics(self._claims, self._items, self._polls)
+
+    def ring(self) -> None:
+        """Something may be ready: look now."""
+        self._bell.set()
+
+    def stop(self) -> None:
+        """Claim nothing any more."""
+        self._stopped = True
+        self._bell.set()
+        self._windows.wake()
+
+    def doubt(self) -> None:
+        """Something claimed was not started: settle it at the next round."""
+        self._doubtful = True
+        self._bell.set()
+
+    def settled(self, solo: bool) -> None:
+        """An item ended its stay; a suspect's stay kept others out."""
+        if solo:
+            self._solo_running = False
+            self._bell.set()
+
+    async def run(self) -> None:
+        """Claim until stopped."""
+        idle_s, away_s = IDLE_S[0], 0.1
+        while not self._stopped:
+            self._bell = anyio.Event()
+            try:
+                # Shielded: the store bounds each call, and a claim cut midway
+                # would leave items that nobody runs.
+                with anyio.CancelScope(shield=True):
+                    got = await self._round()
+                away_s = 0.1
+            except StoreUnavailable as error:
+                log.warning("claim_waits", code=error.code, why=str(error))
+                self._doubtful = True
+                await anyio.sleep(random.uniform(0, away_s))
+                away_s = min(away_s * 2, 5.0)
+                continue
+            if got:
+                idle_s = IDLE_S[0]
+                await self._until_room()
+            else:
+                with anyio.move_on_after(random.uniform(idle_s / 2, idle_s)):
+                    if self._starved:
+                        await self._windows.wait_freed()
+                    else:
+                        await self._bell.wait()
+                idle_s = min(idle_s * 2, IDLE_S[1])
+
+    async def _round(self) -> int:
+        """One look at every line; how many items were claimed."""
+        if self._doubtful:
+            lost = await self._store.disown(self._worker, self._owned())
+            self._doubtful = False
+            if lost:
+                log.info("claims_put_back", items=lost)
+        await self._checks()
+        if self._solo_running:
+            return 0
+        self._polls += 1
+        got = 0
+        self._starved = False
+        for stage in self._windows.by_depth(await self._store.lines()):
+            room = min(self._windows.room(stage), CLAIM_MAX)
+            if room <= 0 or self._stopped:
+                self._starved = True
+                continue
+            claims = await self._store.claim(self._worker, stage, room, self._shares())
+            if claims:
+                await self._take(stage, claims)
+                got += len(claims)
+        return got
+
+    async def _checks(self) -> None:
+        """Twice a second: timers, weights, suspects."""
+        now = anyio.current_time()
+        if now < self._checks_at:
+            return
+        self._checks_at = now + 0.5
+        await self._store.wake()
+        self._weights = await self._store.weights()
+        for stage, age_s in await self._store.suspects():
+            if self._windows.total == 0:
+                claims = await self._store.claim(self._worker, stage, 1, {}, solo=True)
+                if claims:
+                    self._solo_running = True
+                    await self._take(stage, claims)
+            elif age_s > SUSPECT_PATIENCE_S:
+                # Claim nothing until empty; the next check finds us so.
+                self._checks_at = now + 0.05
+                while self._windows.total and not self._stopped:
+                    with anyio.move_on_after(1.0):
+                        await self._windows.wait_freed()
+            return
+
+    async def _take(self, stage: str, claims: list[Claim]) -> None:
+        self._windows.take(stage, len(claims))
+        self._claims += 1
+        self._items += len(claims)
+        for claim in claims:
+            tenant = claim.item.tenant
+            if tenant not in self._served:
+                # Level with the least served: no debt, no credit.
+                self._served[tenant] = min(self._served.values(), default=0.0)
+            self._served[tenant] += 1 / self._weights.get(tenant, 1.0)
+        if max(self._served.values()) > SERVED_MAX:
+            self._served = {t: s / 2 for t, s in self._served.items()}
+        await self._accept(claims)
+
+    def _shares(self) -> dict[str, Share]:
+        weights = self._weights
+        return {t: Share(s, weights.get(t, 1.0)) for t, s in self._served.items()}
+
+    async def _until_room(self) -> None:
+        """Do not claim in ones and twos: wait for an eighth of the windows."""
+        windows = self._windows
+        enough = max(1, min(windows.items_max // 8, CLAIM_MAX // 4))
+        with anyio.move_on_after(0.02):
+            while windows.items_max - windows.total < enough and not self._stopped:
+                await windows.wait_freed()

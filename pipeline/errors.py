@@ -1,0 +1,174 @@
+"""
+Errors, and what each of them does to the item.
+
+An error's class answers one question: what happens to the item?  The worker
+reads `disposition` and nothing else decides.  `code` is a stable word that
+people script against; `hint` says what to do next.  Messages never carry the
+text of a document.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Disposition(StrEnum):
+    """What happens to an item when its stage raises."""
+
+    RETRY = "retry"  # charged attempt, again after a jittered delay
+    WAIT = "wait"  # throttled or away: again later, no attempt charged
+    HOLD = "hold"  # a person must look
+    REJECT = "reject"  # a fact about the document: final, not our failure
+    FAIL = "fail"  # dead letter with its code; `waybill items retry` revives it
+    ABANDON = "abandon"  # this worker lost the item: write nothing more
+
+
+class WaybillError(Exception):
+    """
+    Base of every error of ours.
+
+    Args:
+        message: One sentence, without document text or secrets.
+        code: A stable word; the class's own when not given.
+        hint: What to do next, for a person.
+        retry_after_s: With WAIT or RETRY: not sooner than this.
+    """
+
+    disposition: ClassVar[Disposition] = Disposition.FAIL
+    code: str = "INTERNAL"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        hint: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.retry_after_s = retry_after_s
+        if code is not None:
+            self.code = code
+
+
+# -- what a stage raises ----------------------------------------------------------
+
+
+class Transient(WaybillError):
+    """Something that may well work next time: charged, retried with jitter."""
+
+    disposition = Disposition.RETRY
+    code = "TRANSIENT"
+
+
+class StageTimeout(Transient):
+    """The stage ran longer than its `timeout_s`."""
+
+    code = "STAGE_TIMEOUT"
+
+
+class Throttled(WaybillError):
+    """An outside service asked us to slow down: wait, no attempt charged."""
+
+    disposition = Disposition.WAIT
+    code = "THROTTLED"
+    exit_code = 10
+
+
+class NeedsReview(WaybillError):
+    """Raised where a stage cannot return `Hold`; the item is held."""
+
+    disposition = Disposition.HOLD
+    code = "NEEDS_REVIEW"
+
+
+class Unacceptable(WaybillError):
+    """The document itself is not acceptable; no retry will change that."""
+
+    disposition = Disposition.REJECT
+    code = "UNACCEPTABLE"
+
+
+class Permanent(WaybillError):
+    """No retry will help: a dead letter with a code."""
+
+    disposition = Disposition.FAIL
+    code = "PERMANENT"
+
+
+class DeadlinePassed(WaybillError):
+    """The item's deadline is over: nothing of it starts any more."""
+
+    disposition = Disposition.FAIL
+    code = "DEADLINE_PASSED"
+    exit_code = 6
+
+
+# -- what the engine raises ---------------------------------------------------------
+
+
+class LeaseLost(WaybillError):
+    """
+    This worker was replaced: stop, and write nothing more.
+
+    Raised by every store method that writes for a worker.  Its items have not
+    failed; they are, or soon will be, worked elsewhere.
+    """
+
+    disposition = Disposition.ABANDON
+    code = "LEASE_LOST"
+
+
+class StoreUnavailable(WaybillError):
+    """
+    The database did not answer.
+
+    `in_doubt` is true when the failure came while committing, so the
+    transaction may stand; the caller must look before it writes again.
+    """
+
+    disposition = Disposition.ABANDON
+    code = "DATABASE_UNAVAILABLE"
+    exit_code = 3
+
+    def __init__(self, message: str, *, in_doubt: bool = False, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.in_doubt = in_doubt
+
+
+class Refused(WaybillError):
+    """The database refused these rows (a constraint, a bad value): our mistake."""
+
+    code = "REFUSED"
+
+
+class Conflict(WaybillError):
+    """Somebody else did it first; the message names who and when."""
+
+    code = "CONFLICT"
+    exit_code = 7
+
+
+class NotFound(WaybillError):
+    """No such item, hold, batch or tenant."""
+
+    code = "NOT_FOUND"
+    exit_code = 9
+
+
+class Usage(WaybillError):
+    """The call or the configuration is wrong; the hint says how to mend it."""
+
+    code = "USAGE"
+    exit_code = 2
+
+
+class Integrity(WaybillError):
+    """The database contradicts itself (the conservation law, a checksum)."""
+
+    code = "INTEGRITY"
+    exit_code = 8

@@ -1,0 +1,347 @@
+"""
+Pipelines are folders: `pipeline.toml`, and the prompts, rules, templates and
+custom stages beside it.
+
+A folder is pinned when something is submitted to it: its files go to the artifact
+store, its version is their digest, and an item keeps the version that it began
+with, on every machine, whatever happens to the folder afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.artifacts import write_atomically
+from pipeline.errors import Usage
+from pipeline.limits import LimitSpec
+from pipeline.stage import Artifacts, Retry, Settings, Stage
+from pipeline.state import Channels
+from pipeline.store.port import Desk, PipelineRow, WorkStore
+
+FILES_MAX = 500  # arbitrary; a pipeline is configuration, not a corpus
+FILE_BYTES_MAX = 20 << 20  # a font may lie beside a template
+MANIFEST = "pipeline.toml"
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Manifest(BaseModel):
+    """What `pipeline.toml` may say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")
+    stages: list[str] = Field(min_length=1, max_length=50)
+    deadline: str = "7d"
+    state: str = ""
+    stage: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    limit: dict[str, LimitSpec] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BoundStage:
+    """A stage as this pipeline runs it: policies overridden, settings read."""
+
+    stage: Stage
+    settings: Settings
+    next: str  # "" after the last one
+    depth: int  # position, from 0
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.stage.name
+
+
+class PipelineFolder:
+    """Read access to the files of one version; never outside its root."""
+
+    def __init__(self, root: Path, name: str, version: str) -> None:
+        self.root = root
+        self.name = name
+        self.version = version
+
+    def __repr__(self) -> str:
+        return f"<PipelineFolder {self.name}@{self.version}>"
+
+    def text(self, relative: str) -> str:
+        """A UTF-8 file; raises `Usage` when it is missing or outside."""
+        path = (self.root / relative).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise Usage(f"{relative!r} lies outside the pipeline {self.name}")
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise Usage(
+                f"the pipeline {self.name} has no file {relative!r}",
+                hint="add it beside pipeline.toml, or change the setting naming it",
+            ) from None
+
+    def files(self, pattern: str) -> list[Path]:
+        """Files matching a glob, sorted."""
+        return sorted(p for p in self.root.glob(pattern) if p.is_file())
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One version of a pipeline, ready to run."""
+
+    folder: PipelineFolder
+    stages: Mapping[str, BoundStage]
+    channels: Channels
+    deadline_s: float
+    limits: Mapping[str, LimitSpec]
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.folder.name
+
+    @cached_property
+    def first(self) -> str:
+        """The stage where items begin."""
+        return next(iter(self.stages))
+
+
+class Builtin:
+    """What a pipeline may name without having it in its folder."""
+
+    def __init__(self, stages: Mapping[str, Stage], state: type[BaseModel]) -> None:
+        self.stages = stages
+        self.state = state
+
+
+def load(root: Path, builtin: Builtin) -> Pipeline:
+    """
+    Read and check a pipeline folder.
+
+    Raises:
+        Usage: with the file, the key and what it may be.
+    """
+    manifest = _read_manifest(root)
+    folder = PipelineFolder(root, manifest.name, version_of(list_files(root)))
+    found = [_find_stage(root, name, builtin) for name in manifest.stages]
+    if len(set(manifest.stages)) != len(manifest.stages):
+        raise Usage(f"{root / MANIFEST}: a stage is named twice in `stages`")
+    unknown = set(manifest.stage) - set(manifest.stages)
+    if unknown:
+        raise Usage(
+            f"{root / MANIFEST}: [stage.{min(unknown)}] is not in `stages`",
+            hint=f"`stages` are {', '.join(manifest.stages)}",
+        )
+    names = [*manifest.stages, ""]
+    bound = {
+        s.name: _bind(root, s, manifest, names[n + 1], n) for n, s in enumerate(found)
+    }
+    return Pipeline(
+        folder=folder,
+        stages=bound,
+        channels=Channels(_find_state(root, manifest.state, builtin)),
+        deadline_s=seconds(manifest.deadline),
+        limits=manifest.limit,
+    )
+
+
+def seconds(text: str) -> float:
+    """`21d`, `6h`, `90m`, `30s` or combinations (`1d12h`) in seconds."""
+    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])", text)
+    if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*([dhms])", "", text).strip():
+        raise Usage(f"{text!r} is not a duration", hint="write 21d, 6h, 90m or 30s")
+    total = sum(float(n) * units[u] for n, u in parts)
+    if not 0 < total <= 3650 * 86400:
+        raise Usage(f"{text!r} is not between a moment and ten years")
+    return total
+
+
+def list_files(root: Path) -> dict[str, Path]:
+    """Relative path -> file, of all that belongs to a pipeline folder."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root)
+        hidden = any(p.startswith(".") or p == "__pycache__" for p in relative.parts)
+        if hidden or path.is_symlink() or not path.is_file():
+            continue
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise Usage(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB")
+        found[relative.as_posix()] = path
+        if len(found) > FILES_MAX:
+            raise Usage(f"{root} has more than {FILES_MAX} files: is it a pipeline?")
+    return found
+
+
+def version_of(files: Mapping[str, Path]) -> str:
+    """The digest that names this content of a folder: 12 hex digits."""
+    digest = hashlib.sha256()
+    for relative, path in sorted(files.items()):
+        digest.update(relative.encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
+class Catalogue:
+    """
+    Publishes folders and brings back the versions that items began with.
+
+    Args:
+        cache: Folder where pinned versions are laid out again.
+    """
+
+    def __init__(self, artifacts: Artifacts, cache: Path, builtin: Builtin) -> None:
+        self._artifacts = artifacts
+        self._cache = cache
+        self._builtin = builtin
+        self._loaded: dict[int, Pipeline] = {}
+
+    async def publish(self, root: Path, desk: Desk) -> tuple[int, Pipeline]:
+        """Pin the folder as it stands; returns its id and the loaded pipeline."""
+        pipeline = load(root, self._builtin)
+        files = {
+            relative: await self._artifacts.put_file(path)
+            for relative, path in list_files(root).items()
+        }
+        number = await desk.register_pipeline(
+            pipeline.name, pipeline.folder.version, list(pipeline.stages), files
+        )
+        return number, pipeline
+
+    async def get(self, number: int, store: WorkStore) -> Pipeline:
+        """A pinned version, from memory, the cache folder or the artifacts."""
+        if number not in self._loaded:
+            row = await store.pipeline(number)
+            self._loaded[number] = load(await self._lay_out(row), self._builtin)
+        return self._loaded[number]
+
+    async def _lay_out(self, row: PipelineRow) -> Path:
+        root = self._cache / f"{row.name}@{row.version}"
+        # Written last, so that a folder half laid out is laid out again.
+        mark = root / ".complete"
+        if not mark.exists():
+            for relative, artifact in row.files.items():
+                path = root / relative
+                if not path.resolve().is_relative_to(root.resolve()):
+                    raise Usage(f"{relative!r} lies outside the pipeline {row.name}")
+                write_atomically(path, await self._artifacts.get(artifact))
+            write_atomically(mark, json.dumps(row.files).encode())
+        return root
+
+
+def _read_manifest(root: Path) -> _Manifest:
+    path = root / MANIFEST
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Usage(
+            f"{root} is not a pipeline: it has no {MANIFEST}",
+            hint="copy examples/letters and change it",
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Usage(f"{path} cannot be read: {error}") from None
+    return _fit(_Manifest, raw, str(path))
+
+
+def _fit(model: type[M], raw: Mapping[str, Any], where: str) -> M:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise Usage(
+            f"{where}: {key}: {first['msg']}",
+            hint=f"known keys: {', '.join(model.model_fields)}",
+        ) from None
+
+
+def _find_stage(root: Path, name: str, builtin: Builtin) -> Stage:
+    path = root / f"{name}.py"
+    if path.exists():
+        found = getattr(_import(path), name, None)
+        if not isinstance(found, Stage):
+            raise Usage(f"{path} defines no @stage named {name!r}")
+        return found
+    if name in builtin.stages:
+        return builtin.stages[name]
+    raise Usage(
+        f"{root / MANIFEST}: there is no stage {name!r}",
+        hint=f"write {path.name} beside it, or use one of "
+        f"{', '.join(sorted(builtin.stages))}",
+    )
+
+
+def _find_state(root: Path, name: str, builtin: Builtin) -> type[BaseModel]:
+    if not name:
+        return builtin.state
+    found = getattr(_import(root / "state.py"), name, None)
+    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        raise Usage(f"{root / 'state.py'} defines no pydantic model {name!r}")
+    return found
+
+
+def _import(path: Path) -> ModuleType:
+    # A name of its own a version: two versions of a stage live side by side.
+    unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_{unique}", path)
+    if spec is None or spec.loader is None:
+        raise Usage(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except FileNotFoundError:
+        raise Usage(f"{path} is missing") from None
+    except (ImportError, SyntaxError, NameError, TypeError) as error:
+        raise Usage(f"{path} cannot be imported: {error}") from None
+    return module
+
+
+POLICIES: Sequence[str] = (
+    "timeout_s",
+    "attempts",
+    "base_s",
+    "cap_s",
+    "window",
+    "limit",
+)
+
+
+def _bind(
+    root: Path, stage: Stage, manifest: _Manifest, after: str, depth: int
+) -> BoundStage:
+    raw = dict(manifest.stage.get(stage.name, {}))
+    given = {key: raw.pop(key) for key in POLICIES if key in raw}
+    retry = replace(
+        stage.retry,
+        **{k: given.pop(k) for k in ("attempts", "base_s", "cap_s") if k in given},
+    )
+    where = f"{root / MANIFEST} [stage.{stage.name}]"
+    bound = replace(stage, retry=retry, **given)
+    _check(bound, retry, where, manifest)
+    return BoundStage(bound, _fit(stage.settings, raw, where), after, depth)
+
+
+def _check(stage: Stage, retry: Retry, where: str, manifest: _Manifest) -> None:
+    numbers = {
+        "timeout_s": stage.timeout_s,
+        "attempts": retry.attempts,
+        "base_s": retry.base_s,
+        "cap_s": retry.cap_s,
+        "window": stage.window,
+    }
+    for key, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise Usage(f"{where}: {key} must be a number above 0")
+    if stage.limit is not None and stage.limit not in manifest.limit:
+        raise Usage(
+            f"{where}: there is no [limit.{stage.limit}]",
+            hint="add it to pipeline.toml with `rate` and `per_s`",
+        )

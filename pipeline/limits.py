@@ -1,0 +1,319 @@
+"""
+Named limits: how often and how many at once we may call a vendor, and whether.
+
+A limit is two things.  Pacing says how often a call may begin: at most `rate`
+in any `per_s` seconds, whichever window you pick.  A capacity says how many may
+be under way.  A vendor's Retry-After pauses the whole limit and not the one
+call that was told, or the next call would ask the same tired vendor again.
+
+aiolimiter paces on asyncio.  It cannot run on trio, where a leaky bucket of ours
+with the same meaning stands in, so that forecasts and tests in virtual time obey
+the same limits.
+
+A breaker stops the calls to a vendor that failed several times in a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import anyio
+from aiolimiter import AsyncLimiter
+
+from pipeline.errors import Throttled, Usage
+
+RETRY_AFTER_MAX_S = 3600.0  # a vendor that asks for a day is asked again after an hour
+
+# A bucket must be allowed this much above its brim: levels are floats, and a
+# level of 1e-17 too much would make a waiter wait for a time that is no time.
+SLACK = 1e-6
+
+BreakerState = Literal["closed", "open", "half-open"]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSpec:
+    """
+    At most `rate` calls in any `per_s` seconds, `concurrency` of them at once.
+
+    `burst` calls may begin together after a quiet while.  Since no window may
+    hold more than `rate`, the pace between bursts is that much slower:
+    `(rate - burst + 1) / per_s`.  With a burst of 1 calls are evenly spaced.
+
+    Raises:
+        Usage: LIMIT_SPEC, for numbers that make no limit.
+    """
+
+    rate: float
+    per_s: float = 1.0
+    burst: int = 1
+    concurrency: int | None = None
+
+    def __post_init__(self) -> None:
+        numbers = (self.rate, self.per_s)
+        if not all(math.isfinite(n) and n > 0 for n in numbers):
+            raise _bad_spec("rate and per_s must be positive numbers")
+        if self.burst < 1 or (self.burst > 1 and self.burst > self.rate):
+            raise _bad_spec("burst must be from 1 to rate")
+        if self.concurrency is not None and self.concurrency < 1:
+            raise _bad_spec("concurrency must be 1 or more")
+
+    @property
+    def pace(self) -> float:
+        """Calls a second between bursts."""
+        return (self.rate - self.burst + 1) / self.per_s
+
+
+@dataclass(frozen=True, slots=True)
+class LimitStatistics:
+    """One limit at one moment."""
+
+    granted: int
+    waiting: int
+    in_use: int
+    paused_s: float  # still to go; 0 when not paused
+
+
+class Limits:
+    """
+    All limits of one process, by name.
+
+        async with limits.hold("llm"):
+            answer = await vendor.post_json(...)
+
+    Waiting is first come, first served, and is given up by cancellation alone:
+    the caller's scope carries the deadline.
+    """
+
+    def __init__(self, specs: Mapping[str, LimitSpec]) -> None:
+        self._limits = {name: _Limit(spec) for name, spec in specs.items()}
+
+    def __repr__(self) -> str:
+        return f"<Limits {', '.join(sorted(self._limits)) or 'none'}>"
+
+    @asynccontextmanager
+    async def hold(self, name: str) -> AsyncIterator[None]:
+        """
+        Wait for a permit; it is given back when the block ends.
+
+        Raises:
+            Usage: LIMIT_UNKNOWN.
+        """
+        limit = self._find(name)
+        who = object()  # not the task: one task may hold a limit twice
+        await limit.enter(who)
+        try:
+            yield
+        finally:
+            limit.leave(who)
+
+    def pause(self, name: str, for_s: float) -> None:
+        """
+        Let nobody begin for `for_s` seconds, at most an hour.
+
+        A shorter pause never ends a longer one.  Calls under way go on.
+
+        Raises:
+            Usage: LIMIT_UNKNOWN.
+        """
+        self._find(name).pause(for_s)
+
+    def statistics(self) -> dict[str, LimitStatistics]:
+        """Every limit at this moment."""
+        return {name: limit.statistics() for name, limit in self._limits.items()}
+
+    def _find(self, name: str) -> _Limit:
+        try:
+            return self._limits[name]
+        except KeyError:
+            raise Usage(
+                f"there is no limit named {name!r}",
+                code="LIMIT_UNKNOWN",
+                hint=f"add [limit.{name}] to pipeline.toml",
+            ) from None
+
+
+class _Limit:
+    """One limit: a capacity, then a line, at whose head one caller is paced."""
+
+    def __init__(self, spec: LimitSpec) -> None:
+        self._spec = spec
+        self._pacer: _Pacer | None = None
+        self._line = anyio.Lock()
+        self._capacity = (
+            None
+            if spec.concurrency is None
+            else anyio.CapacityLimiter(spec.concurrency)
+        )
+        self._paused_until = -math.inf
+        self._granted = 0
+        self._waiting = 0
+        self._in_use = 0
+
+    async def enter(self, who: object) -> None:
+        self._waiting += 1
+        try:
+            # Capacity first: a permit to begin must be used at once, or saved-up
+            # permits would all begin together when capacity comes free.
+            if self._capacity is not None:
+                await self._capacity.acquire_on_behalf_of(who)
+            try:
+                await self._paced()
+            except BaseException:
+                if self._capacity is not None:
+                    self._capacity.release_on_behalf_of(who)
+                raise
+        finally:
+            self._waiting -= 1
+        self._granted += 1
+        self._in_use += 1
+
+    def leave(self, who: object) -> None:
+        self._in_use -= 1
+        if self._capacity is not None:
+            self._capacity.release_on_behalf_of(who)
+
+    async def _paced(self) -> None:
+        async with self._line:
+            if self._pacer is None:
+                self._pacer = _pacer(self._spec)
+            while True:
+                await anyio.sleep_until(self._paused_until)
+                await self._pacer.acquire()
+                # A pause that came while we were being paced holds us too.  The
+                # permit is spent: used after the pause, it would crowd the
+                # window with those that follow.
+                if anyio.current_time() >= self._paused_until:
+                    return
+
+    def pause(self, for_s: float) -> None:
+        if math.isnan(for_s):
+            return
+        until = anyio.current_time() + min(max(for_s, 0.0), RETRY_AFTER_MAX_S)
+        self._paused_until = max(self._paused_until, until)
+
+    def statistics(self) -> LimitStatistics:
+        left_s = max(0.0, self._paused_until - anyio.current_time())
+        return LimitStatistics(self._granted, self._waiting, self._in_use, left_s)
+
+
+class _Pacer(Protocol):
+    async def acquire(self) -> None:
+        """Return when the next call may begin."""
+        ...
+
+
+def _pacer(spec: LimitSpec) -> _Pacer:
+    brim = spec.burst + SLACK
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # trio
+        return _LeakyBucket(brim, spec.pace)
+    return AsyncLimiter(brim, brim / spec.pace)
+
+
+class _LeakyBucket:
+    """What aiolimiter does, on anyio's clock; one caller at a time."""
+
+    def __init__(self, brim: float, pace: float) -> None:
+        self._brim = brim
+        self._pace = pace
+        self._level = 0.0
+        self._at = -math.inf
+
+    async def acquire(self) -> None:
+        while True:
+            now = anyio.current_time()
+            self._level = max(0.0, self._level - (now - self._at) * self._pace)
+            self._at = now
+            if self._level + 1 <= self._brim:
+                self._level += 1
+                return
+            await anyio.sleep((self._level + 1 - self._brim) / self._pace)
+
+
+class Breaker:
+    """
+    Closed: all may call.  Open: nobody.  Half-open: one probe, whose end decides.
+
+    Every call holds a ticket, the number of the state it began in, so that the
+    late failures of one outage cannot open the breaker a second time.
+    """
+
+    def __init__(self, after: int, open_s: float, max_s: float) -> None:
+        self._after = after
+        self._open_s = open_s
+        self._max_s = max_s
+        self._ticket = 0
+        self._in_a_row = 0
+        self._opened = 0  # times in a row, without a success between
+        self._until = -math.inf
+        self._probing = False
+        self.state: BreakerState = "closed"
+
+    def admit(self) -> int:
+        """
+        A ticket for one call.
+
+        Raises:
+            Throttled: VENDOR_OPEN, with the time until a probe may try.
+        """
+        if self.state == "open" and anyio.current_time() >= self._until:
+            self._move("half-open")
+        if self.state == "open" or self._probing:
+            raise Throttled(
+                "the vendor failed several times in a row; calls are paused",
+                code="VENDOR_OPEN",
+                hint="nothing to do: one call at a time tries whether it is back",
+                retry_after_s=self.left_s() or 1.0,  # probing: ask again soon
+            )
+        self._probing = self.state == "half-open"
+        return self._ticket
+
+    def succeeded(self, ticket: int) -> None:
+        """The vendor is alive."""
+        if ticket != self._ticket:
+            return
+        self._in_a_row = 0
+        if self.state == "half-open":
+            self._opened = 0
+            self._move("closed")
+
+    def failed(self, ticket: int) -> None:
+        """The vendor did not serve the call."""
+        if ticket != self._ticket:
+            return
+        self._in_a_row += 1
+        if self.state == "half-open" or self._in_a_row >= self._after:
+            stay_s = min(self._open_s * 2.0 ** min(self._opened, 30), self._max_s)
+            self._until = anyio.current_time() + stay_s
+            self._opened += 1
+            self._move("open")
+
+    def forget(self, ticket: int) -> None:
+        """The call ended without telling anything: the next one may probe."""
+        if ticket == self._ticket:
+            self._probing = False
+
+    def left_s(self) -> float:
+        """Seconds until a probe may try; 0 when not open."""
+        if self.state != "open":
+            return 0.0
+        return max(0.0, self._until - anyio.current_time())
+
+    def _move(self, state: BreakerState) -> None:
+        self.state = state
+        self._ticket += 1
+        self._in_a_row = 0
+        self._probing = False
+
+
+def _bad_spec(message: str) -> Usage:
+    return Usage(
+        message, code="LIMIT_SPEC", hint="mend the [limit.NAME] in pipeline.toml"
+    )

@@ -1,0 +1,296 @@
+"""
+The nouns: items, checkpoints, moves, outcomes.
+
+The words are those of docs/concepts.md, here and in SQL, CLI and logs.  Nothing
+in this module does anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+ItemId = int
+HoldId = int
+WorkerId = UUID
+
+
+class State(StrEnum):
+    """Where an item is.  Exactly one of these at every moment."""
+
+    READY = "ready"  # a worker may take it
+    RUNNING = "running"  # a worker has it
+    WAITING = "waiting"  # for an instant: a retry, a throttle, `Wait(until)`
+    HELD = "held"  # for a person
+    DONE = "done"
+    REJECTED = "rejected"  # a person or a rule said no
+    FAILED = "failed"  # dead letter, with a code
+    CANCELLED = "cancelled"
+
+
+FINAL = (State.DONE, State.REJECTED, State.FAILED, State.CANCELLED)
+
+# -- outcomes: what a stage returns ---------------------------------------------------
+
+
+class Advance:
+    """The stage is finished; `updates` go into the state, the item goes on."""
+
+    __slots__ = ("updates",)
+
+    def __init__(self, **updates: Any) -> None:
+        self.updates: dict[str, Any] = updates
+
+    def __repr__(self) -> str:
+        return f"Advance({', '.join(self.updates)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Advance) and self.updates == other.updates
+
+    __hash__ = None  # type: ignore[assignment]  # carries a dict
+
+
+@dataclass(frozen=True, init=False)
+class Hold:
+    """
+    A person must look before the item goes on.
+
+    Args:
+        code: Stable word: `DISCLOSURE`, `OCR_UNREADABLE`.
+        why: One sentence for the reviewer.
+        evidence: JSON-able data the reviewer is shown (spans, crops, scores).
+        needs: Channels the reviewer must supply before the item may go on,
+            such as the text of a page nobody could read.
+        ask: Like `needs`, but the stage runs again with the answer, so that an
+            item can converse over days.  The channel's type is the schema.
+        updates: What the state receives when the hold is approved.
+    """
+
+    code: str
+    why: str
+    evidence: Any
+    needs: tuple[str, ...]
+    ask: tuple[str, ...]
+    updates: Mapping[str, Any]
+
+    def __init__(
+        self,
+        code: str,
+        why: str = "",
+        *,
+        evidence: Any = None,
+        needs: Sequence[str] = (),
+        ask: Sequence[str] = (),
+        **updates: Any,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "code", code)
+        put(self, "why", why)
+        put(self, "evidence", evidence)
+        put(self, "needs", tuple(needs))
+        put(self, "ask", tuple(ask))
+        put(self, "updates", updates)
+
+
+@dataclass(frozen=True, init=False)
+class Reject:
+    """A fact about the document (blank, blocked) ends it: final, with its code."""
+
+    code: str
+    why: str
+    updates: Mapping[str, Any]
+
+    def __init__(self, code: str, why: str = "", **updates: Any) -> None:
+        put = object.__setattr__
+        put(self, "code", code)
+        put(self, "why", why)
+        put(self, "updates", updates)
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Run this stage again in `for_s` seconds; meanwhile it costs nothing."""
+
+    for_s: float
+    why: str = ""
+
+
+Outcome = Advance | Hold | Reject | Wait
+
+# -- facts ---------------------------------------------------------------------------
+
+
+class Item(NamedTuple):
+    """One document on its way: immutable facts, as claimed."""
+
+    id: ItemId
+    tenant: str
+    batch: str
+    pipeline_id: int
+    name: str
+    input: dict[str, Any]
+
+
+class Claim(NamedTuple):
+    """
+    An item this worker now owns.
+
+    `left_s` is the time to its deadline by the database's clock, at the claim.
+    `seq` is the number of its next checkpoint; `attempt` counts charged tries
+    of this stage.
+    """
+
+    item: Item
+    stage: str
+    seq: int
+    attempt: int
+    left_s: float
+    solo: bool
+
+
+class Checkpoint(NamedTuple):
+    """
+    The durable record of one finished stage, step or decision.
+
+    `step` is None for a stage.  `update` is JSON text, or None when it stands
+    in the artifact named by `ref`.  `next_stage` says where a stage led; None
+    for a step, "" when the item ended there.
+    """
+
+    seq: int
+    stage: str
+    step: str | None
+    update: str | None
+    ref: str | None
+    next_stage: str | None
+    took_s: float
+
+
+# -- moves: what a commit does with an item besides its checkpoint --------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToReady:
+    """Back in line, for `stage`."""
+
+    stage: str
+    seq: int
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToWaiting:
+    """Out of the line for `for_s` seconds, never past its deadline."""
+
+    stage: str
+    seq: int
+    attempt: int
+    for_s: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToHeld:
+    """
+    Parked for a person.  `proposal` is the JSON text the state receives on
+    approval, `shown` the JSON text of what the reviewer sees, and `digest`
+    binds a decision to both.
+    """
+
+    stage: str
+    seq: int
+    code: str
+    why: str
+    shown: str
+    proposal: str
+    digest: str
+    needs: tuple[str, ...]
+    again: bool
+    next_stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of the item."""
+
+    state: State
+    stage: str
+    code: str = ""
+    why: str = ""
+
+
+Move = ToReady | ToWaiting | ToHeld | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a stage that did not succeed."""
+
+    stage: str
+    attempt: int
+    code: str
+    message: str
+    charged: bool
+
+
+@dataclass(slots=True)
+class Entry:
+    """What the journal commits for one item: all of it, or nothing."""
+
+    item_id: ItemId
+    checkpoint: Checkpoint | None = None
+    move: Move | None = None
+    attempt: Attempt | None = None
+
+
+# -- the way in -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """
+    One file as it came, its bytes already durable in the artifact store.
+
+    `key` is what makes it the same document: the sha256 of the raw bytes.
+    `token` is what makes it the same delivery: a file that is offered again
+    after a crash gets the receipt of the first time, not a duplicate's.
+    A `refused_code` sends it to quarantine instead of into the line.
+    """
+
+    name: str
+    key: str
+    token: str
+    size_bytes: int
+    input: Mapping[str, Any] = field(default_factory=dict)
+    refused_code: str = ""
+    refused_why: str = ""
+    kept_at: str = ""
+
+
+class Disposal(StrEnum):
+    """What became of a file at the door."""
+
+    ITEM = "item"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+
+
+class Receipt(NamedTuple):
+    """What admission did with one submission; given only after COMMIT."""
+
+    name: str
+    disposal: Disposal
+    item_id: ItemId | None  # the item, or the one it duplicates
+
+
+class Batch(NamedTuple):
+    """What was submitted together, with one deadline."""
+
+    id: int
+    tenant: str
+    name: str
+    deadline_at: datetime

@@ -1,0 +1,231 @@
+"""
+The contract a stage sees.
+
+A stage is an async function from an item's state to an outcome:
+
+    @stage(timeout_s=120, retry=Retry(attempts=5))
+    async def ocr(letter: Document, ctx: Context) -> Outcome: ...
+
+It reads the state (a pydantic model whose fields are channels), does its work in
+named steps whose results are kept, and returns `Advance`, `Hold`, `Reject` or
+`Wait`.  It never sees the store, the lease or another stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.model import Advance, Hold, Item, Outcome, Reject, Wait
+
+__all__ = [
+    "Advance",
+    "Artifacts",
+    "Context",
+    "Folder",
+    "Hold",
+    "Item",
+    "Outcome",
+    "Reject",
+    "Retry",
+    "Settings",
+    "Stage",
+    "VendorDoor",
+    "Wait",
+    "add",
+    "append",
+    "merge",
+    "replace",
+    "stage",
+]
+
+T = TypeVar("T")
+
+# -- channels: how an update meets the state -------------------------------------------
+# A field without a reducer is replaced.  Named in Annotated[...] beside the type.
+
+
+def replace(old: Any, new: Any) -> Any:
+    """The new value stands."""
+    return new
+
+
+def append(old: Any, new: Any) -> Any:
+    """Lists: the new elements follow the old."""
+    return [*(old or []), *new]
+
+
+def merge(old: Any, new: Any) -> Any:
+    """Mappings: new keys win."""
+    return {**(old or {}), **new}
+
+
+def add(old: Any, new: Any) -> Any:
+    """Numbers and sums of money."""
+    return new if old is None else old + new
+
+
+REDUCERS = (replace, append, merge, add)
+
+# -- policies --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """
+    Charged attempts and the wait between them.
+
+    The wait before try n is drawn evenly from 0 to
+    `min(cap_s, base_s * 2**(n-1))` (full jitter: it spreads a herd best, see
+    AWS Architecture Blog, "Exponential Backoff And Jitter", 2015).
+    """
+
+    attempts: int = 5
+    base_s: float = 1.0
+    cap_s: float = 300.0
+
+
+class Settings(BaseModel):
+    """A stage's settings: the `[stage.NAME]` keys that are not policies."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """
+    A stage function and its policies; `pipeline.toml` may override each.
+
+    Attributes:
+        window: Items in this stage at once, in one worker.
+        limit: Name of a `[limit.NAME]` that every call of the stage obeys.
+    """
+
+    name: str
+    run: Callable[[Any, Any], Awaitable[Outcome]]
+    settings: type[Settings]
+    timeout_s: float
+    retry: Retry
+    window: int
+    limit: str | None
+
+    def __call__(self, state: Any, ctx: Any) -> Awaitable[Outcome]:
+        return self.run(state, ctx)
+
+
+def stage(
+    *,
+    settings: type[Settings] = Settings,
+    timeout_s: float = 300.0,
+    retry: Retry | None = None,
+    window: int = 1000,
+    limit: str | None = None,
+) -> Callable[[Callable[..., Awaitable[Outcome]]], Stage]:
+    """Declare a stage; the function's name is the stage's name."""
+
+    def declare(run: Callable[..., Awaitable[Outcome]]) -> Stage:
+        name = getattr(run, "__name__", "stage")
+        return Stage(name, run, settings, timeout_s, retry or Retry(), window, limit)
+
+    return declare
+
+
+# -- what a stage may reach --------------------------------------------------------------
+
+
+class Artifacts(Protocol):
+    """Immutable bytes named by the sha256 of their content (64 hex digits)."""
+
+    async def put(self, data: bytes) -> str:
+        """Store `data` durably; return its name.  Storing again costs a look."""
+        ...
+
+    async def put_file(self, path: Path) -> str:
+        """Like `put`, streaming from a file of any size."""
+        ...
+
+    async def get(self, name: str) -> bytes:
+        """The bytes; raises `Integrity` when missing or when they changed."""
+        ...
+
+    def path(self, name: str) -> Path:
+        """Where the bytes lie, for tools that read files.  Never write there."""
+        ...
+
+
+class Folder(Protocol):
+    """The pipeline folder of the version this item began with."""
+
+    root: Path
+    name: str
+    version: str
+
+    def text(self, relative: str) -> str:
+        """A UTF-8 file of the folder; raises `Usage` when it is not there."""
+        ...
+
+    def files(self, pattern: str) -> list[Path]:
+        """Files matching a glob, sorted."""
+        ...
+
+
+class VendorDoor(Protocol):
+    """The one door to outside services (`pipeline/vendor.py`)."""
+
+    async def post_json(
+        self, url: str, body: Any, *, key: str = "", timeout_s: float
+    ) -> Any:
+        """
+        POST JSON, return the decoded JSON answer.
+
+        Raises:
+            Throttled: 429 and its disguises, with `retry_after_s`.
+            Transient: a lost connection, a timeout, 5xx.
+            Permanent: any other refusal, or an answer that is not JSON.
+        """
+        ...
+
+
+class Context(Protocol):
+    """What the worker hands to a stage beside the state."""
+
+    item: Item
+    settings: Any
+    artifacts: Artifacts
+    folder: Folder
+    vendor: VendorDoor
+    out_dir: Path  # where this item's finished files go: one folder a batch
+
+    def left_s(self) -> float:
+        """Seconds until this stage's timeout or the item's deadline."""
+        ...
+
+    async def step(
+        self, name: str, fn: Callable[..., Awaitable[T]], /, *args: Any
+    ) -> T:
+        """
+        Run `fn(*args)` once and keep its result under `name`.
+
+        After a crash the kept result is returned and `fn` is not called.  The
+        result must be JSON: plain data or a pydantic model named as the return
+        annotation of `fn`.  Steps may run concurrently in a task group.
+        """
+        ...
+
+    async def child(self, fn: Callable[..., Any], /, **kwargs: Any) -> Any:
+        """
+        Run the importable plain function `fn(**kwargs)` in a child process.
+
+        The child has its own session and memory, time and file limits and is
+        killed, group and all, when this scope is cancelled.  Arguments and the
+        result are JSON.  A `WaybillError` raised inside arrives here as the
+        same class with the same code.
+
+        Raises:
+            Transient: CHILD_TIMEOUT, CHILD_MEMORY or CHILD_DIED.
+        """
+        ...

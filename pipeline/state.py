@@ -1,0 +1,165 @@
+"""
+State: the fold of an item's updates over its pipeline's state model.
+
+Each field of the model is a channel: a type, and a reducer named in its
+`Annotated[...]`.  Updates are validated when a stage returns them, so that what
+is stored always folds again.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from pipeline.errors import Permanent
+from pipeline.stage import REDUCERS, replace
+
+Reducer = Callable[[Any, Any], Any]
+
+
+class Channels:
+    """The channels of one state model, compiled once."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self.model = model
+        hints = get_type_hints(model, include_extras=True)
+        self._adapters = {n: TypeAdapter[Any](hints[n]) for n in model.model_fields}
+        self._reducers = {
+            n: _reducer(f.metadata) for n, f in model.model_fields.items()
+        }
+
+    def __repr__(self) -> str:
+        return f"<Channels {self.model.__name__} {', '.join(self._adapters)}>"
+
+    def initial(self, facts: Mapping[str, Any]) -> BaseModel:
+        """
+        The state an item begins with.
+
+        Raises:
+            Permanent: BAD_INPUT, naming the fields and never their values.
+        """
+        try:
+            return self.model.model_validate(facts)
+        except ValidationError as error:
+            raise Permanent(
+                f"the item's input does not fit {self.model.__name__}: {_where(error)}",
+                code="BAD_INPUT",
+            ) from None
+
+    def validate(self, updates: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Updates as their channels' types.
+
+        Raises:
+            Permanent: BAD_UPDATE, naming the channel and never the value.
+        """
+        valid = {}
+        for name, value in updates.items():
+            adapter = self._adapters.get(name)
+            if adapter is None:
+                raise Permanent(
+                    f"{self.model.__name__} has no channel {name!r}",
+                    code="BAD_UPDATE",
+                    hint=f"its channels are {', '.join(self._adapters)}",
+                )
+            try:
+                valid[name] = adapter.validate_python(value)
+            except ValidationError as error:
+                raise Permanent(
+                    f"the update of {name!r} does not fit: {_where(error)}",
+                    code="BAD_UPDATE",
+                ) from None
+        return valid
+
+    def apply(self, state: BaseModel, valid: Mapping[str, Any]) -> BaseModel:
+        """The next state; `valid` comes from `validate` or `decode`."""
+        if not valid:
+            return state
+        reducers = self._reducers
+        changed = {n: reducers[n](getattr(state, n), v) for n, v in valid.items()}
+        return state.model_copy(update=changed)
+
+    def decode(self, update: str) -> dict[str, Any]:
+        """A stored update, as the channels' types."""
+        return self.validate(from_json(update))
+
+    def fold(self, facts: Mapping[str, Any], updates: Iterable[str]) -> BaseModel:
+        """The state after these stored updates, in order."""
+        state = self.initial(facts)
+        for update in updates:
+            state = self.apply(state, self.decode(update))
+        return state
+
+
+def encode(value: Any) -> str:
+    """
+    JSON text that PostgreSQL can store, of anything pydantic can serialise.
+
+    U+0000 and lone surrogates, which it cannot store, are taken out here and
+    nowhere else; the original bytes of a document stay in its artifact.
+    """
+    try:
+        text = to_json(value).decode()
+    except (PydanticSerializationError, UnicodeEncodeError):
+        return to_json(_clean(to_json_plain(value))).decode()
+    if "\\u0000" in text:
+        text = to_json(_clean(from_json(text))).decode()
+    return text
+
+
+def to_json_plain(value: Any) -> Any:
+    """`value` as plain JSON data, models opened."""
+    if isinstance(value, BaseModel):
+        return {n: to_json_plain(getattr(value, n)) for n in type(value).model_fields}
+    if isinstance(value, Mapping):
+        return {str(k): to_json_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json_plain(v) for v in value]
+    return value
+
+
+def clean_text(text: str) -> str:
+    """`text` without U+0000 and lone surrogates."""
+    return text.replace("\x00", "").encode("utf-8", "ignore").decode("utf-8")
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(str(k)): _clean(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(v) for v in value]
+    return value
+
+
+def _reducer(metadata: Iterable[Any]) -> Reducer:
+    for mark in metadata:
+        if mark in REDUCERS:
+            return mark  # type: ignore[no-any-return]
+    return replace
+
+
+def _where(error: ValidationError) -> str:
+    # Locations and kinds alone: the input may be a child's letter.
+    found = [
+        f"{'.'.join(str(part) for part in e['loc']) or 'value'} ({e['type']})"
+        for e in error.errors(include_input=False, include_url=False)
+    ]
+    return ", ".join(found[:5])
+
+
+@lru_cache(maxsize=512)
+def result_adapter(fn: Callable[..., Any]) -> TypeAdapter[Any]:
+    """How the result of a step function is read back: by its return annotation."""
+    target = inspect.unwrap(getattr(fn, "func", fn))
+    try:
+        annotation = get_type_hints(target, include_extras=True).get("return", Any)
+        return TypeAdapter(annotation)
+    except (NameError, TypeError, PydanticUserError):
+        return TypeAdapter(Any)

@@ -1,0 +1,350 @@
+"""
+The store's port: everything the engine asks of a database, and nothing more.
+
+Two stores implement it, `postgres.py` for real and `memory.py` for virtual time;
+one conformance suite (tests/store) runs on both.  `WorkStore` is what workers
+use on the hot path, `Desk` what people, admission and the CLI use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from pipeline.model import (
+    Batch,
+    Checkpoint,
+    Claim,
+    Entry,
+    HoldId,
+    ItemId,
+    Receipt,
+    State,
+    Submission,
+    WorkerId,
+)
+
+
+class Origin(NamedTuple):
+    """Where a worker's process lives, so that a neighbour can see it die."""
+
+    host: str  # host name, boot id and pid namespace
+    pid: int
+    born: str  # its start, against reused process ids; "" where unknown
+
+
+class Share(NamedTuple):
+    """A tenant's standing with one dispatcher: work served, and its weight."""
+
+    served: float
+    weight: float
+
+
+class Session(NamedTuple):
+    """A worker's row: who may act, from where, until when."""
+
+    id: WorkerId
+    origin: Origin
+    left_s: float
+
+
+class PipelineRow(NamedTuple):
+    """One pinned version of a pipeline folder."""
+
+    id: int
+    name: str
+    version: str
+    stages: list[str]
+    files: dict[str, str]  # relative path -> artifact
+
+
+class HoldRow(NamedTuple):
+    """A hold as a reviewer sees it; `decision` is None while it is open."""
+
+    id: HoldId
+    item_id: ItemId
+    item_name: str
+    tenant: str
+    batch: str
+    pipeline_id: int
+    stage: str
+    code: str
+    why: str
+    shown: Any
+    proposal: dict[str, Any]
+    digest: str
+    needs: list[str]
+    again: bool
+    seq: int
+    next_stage: str
+    held_at: datetime
+    deadline_at: datetime
+    claimed_by: str | None
+    claimed_until: datetime | None
+    decision: Decision | None
+
+
+class Decision(NamedTuple):
+    """A person's ruling on a hold: final."""
+
+    verb: str  # approve | reject | edit
+    author: str
+    reason: str
+    decided_at: datetime
+
+
+class ItemRow(NamedTuple):
+    """An item and where it is."""
+
+    id: ItemId
+    name: str
+    tenant: str
+    batch: str
+    pipeline_id: int
+    key: str
+    state: State
+    stage: str
+    attempt: int
+    code: str
+    why: str
+    received_at: datetime
+    deadline_at: datetime
+    since: datetime  # of the state
+    until: datetime | None  # waiting: when it goes on
+
+
+class Counts(NamedTuple):
+    """
+    One batch, counted.  `received` counts receipts at the door; the others
+    count what stands in the tables of each state, so that the law can break.
+    """
+
+    received: int
+    live: int
+    held: int
+    done: int
+    rejected: int
+    failed: int
+    cancelled: int
+    duplicates: int
+    quarantined: int
+
+    @property
+    def conserved(self) -> bool:
+        """The conservation law of docs/guarantees.md."""
+        return self.received == sum(self[1:])
+
+
+class WorkStore(Protocol):
+    """
+    What a worker needs.  Every method that writes for a worker raises
+    `LeaseLost` when that worker's lease ran out, and `StoreUnavailable` when
+    the database did not answer.
+    """
+
+    async def join(self, origin: Origin, *, lease_s: float) -> WorkerId:
+        """Open a session: a fresh random id, never used again."""
+        ...
+
+    async def renew(self, worker: WorkerId, *, lease_s: float) -> list[ItemId]:
+        """
+        Keep everything this worker has for another `lease_s` seconds.
+
+        Returns those of its items that somebody cancelled: it must let them go.
+        """
+        ...
+
+    async def leave(self, worker: WorkerId) -> int:
+        """Close a session; what it still had goes back in line, uncharged."""
+        ...
+
+    async def sessions(self) -> list[Session]:
+        """Every worker row, live or expired."""
+        ...
+
+    async def reap(self, workers: Sequence[WorkerId], *, died: bool) -> int:
+        """
+        Remove dead or expired sessions and put their items back in line.
+
+        With `died`, an item that made no progress since it was claimed gets a
+        strike; the third (the last one alone in its worker) fails it with
+        WORKER_KILLED.  Returns how many items moved.
+        """
+        ...
+
+    async def lines(self) -> list[str]:
+        """The stages at which something is ready."""
+        ...
+
+    async def claim(
+        self,
+        worker: WorkerId,
+        stage: str,
+        limit: int,
+        shares: Mapping[str, Share],
+        *,
+        solo: bool = False,
+    ) -> list[Claim]:
+        """
+        Take up to `limit` items waiting at `stage`: earliest deadline first
+        within a tenant, weighted fair between tenants.  `solo` takes one item
+        that is suspected of killing workers.
+        """
+        ...
+
+    async def disown(self, worker: WorkerId, keep: Sequence[ItemId]) -> int:
+        """
+        Put back in line what this worker owns but does not know of.
+
+        After a claim whose answer was lost; returns how many there were.
+        """
+        ...
+
+    async def suspects(self) -> list[tuple[str, float]]:
+        """(stage, seconds in line) of ready items that must run alone."""
+        ...
+
+    async def history(self, items: Sequence[ItemId]) -> dict[ItemId, list[Checkpoint]]:
+        """All checkpoints of these items, by `seq`."""
+        ...
+
+    async def commit(self, worker: WorkerId, entries: Sequence[Entry]) -> list[bool]:
+        """
+        All entries in one transaction; per entry, whether its move stood.
+
+        A move is void (False) when the item is no longer this worker's.
+
+        Raises:
+            LeaseLost: nothing was written.
+            StoreUnavailable: nothing was written, or `in_doubt`.
+            Refused: nothing was written; one of the entries is bad.
+        """
+        ...
+
+    async def recorded(self, worker: WorkerId, item: ItemId, seq: int) -> bool:
+        """Whether this worker's checkpoint stands: settles an in-doubt commit."""
+        ...
+
+    async def owns(self, worker: WorkerId, item: ItemId) -> bool:
+        """Whether the item is still this worker's."""
+        ...
+
+    async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
+        """
+        Put waiting items whose time has come back in line.
+
+        Returns how many, and the seconds until the next one (None: none waits).
+        """
+        ...
+
+    async def pipeline(self, pipeline_id: int) -> PipelineRow:
+        """A pinned pipeline version; raises NotFound."""
+        ...
+
+    async def weights(self) -> dict[str, float]:
+        """Every tenant's weight."""
+        ...
+
+
+class Desk(Protocol):
+    """What admission, reviewers and the CLI need."""
+
+    async def register_pipeline(
+        self, name: str, version: str, stages: Sequence[str], files: Mapping[str, str]
+    ) -> int:
+        """Pin a version of a pipeline folder; the same version twice is one row."""
+        ...
+
+    async def open_batch(self, tenant: str, name: str, *, deadline_s: float) -> Batch:
+        """The batch of this name; made with a deadline `deadline_s` from now."""
+        ...
+
+    async def admit(
+        self, batch: Batch, pipeline_id: int, submissions: Sequence[Submission]
+    ) -> list[Receipt]:
+        """
+        Receive files: one transaction, a receipt each, returned after COMMIT.
+
+        The same key of the same tenant and pipeline is one item; every later
+        one is a recorded duplicate of it, also within one call.
+        """
+        ...
+
+    async def counts(self, batch_id: int | None = None) -> Counts:
+        """Of one batch, or of everything."""
+        ...
+
+    async def astray(self, batch_id: int | None = None) -> list[ItemId]:
+        """Items that stand in no state table, or in more than one."""
+        ...
+
+    async def holds(
+        self, *, decided: bool = False, tenant: str | None = None, limit: int = 100
+    ) -> list[HoldRow]:
+        """Open holds, earliest deadline first; or the decided ones, newest first."""
+        ...
+
+    async def hold(self, hold_id: HoldId) -> HoldRow:
+        """One hold, open or decided; raises NotFound."""
+        ...
+
+    async def hold_of(self, item_id: ItemId) -> HoldRow:
+        """The item's newest hold; raises NotFound."""
+        ...
+
+    async def claim_hold(
+        self, hold_id: HoldId, author: str, *, lease_s: float
+    ) -> HoldRow:
+        """
+        Lease a hold to a reviewer, so that two do not read the same one.
+
+        Raises:
+            Conflict: another reviewer has it, or it is decided.
+        """
+        ...
+
+    async def release_hold(self, hold_id: HoldId, author: str) -> None:
+        """Give a leased hold back; raises Conflict when it is another's."""
+        ...
+
+    async def decide(
+        self,
+        hold_id: HoldId,
+        *,
+        verb: str,
+        author: str,
+        reason: str,
+        digest: str,
+        update: str | None,
+    ) -> HoldRow:
+        """
+        Rule on a hold: its item goes on, or ends, in the same transaction.
+
+        `update` is the JSON text the state receives (approve: the proposal;
+        edit: with the reviewer's values), None on reject.
+
+        Raises:
+            Conflict: decided before (the message names by whom and when),
+                another reviewer's lease, or `digest` is not what is held.
+            NotFound: no such hold.
+        """
+        ...
+
+    async def cancel(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
+        """
+        Cancel live and held items.  Per item "cancelled", "cancelling" (its
+        worker will let go within one renewal) or "final" (too late).
+        """
+        ...
+
+    async def retry(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
+        """
+        Put failed, cancelled and rejected items back in line at the stage
+        where they ended.  Per item "ready" or "not final".
+        """
+        ...
+
+    async def item(self, item_id: ItemId) -> ItemRow:
+        """One item; raises NotFound."""
+        ...

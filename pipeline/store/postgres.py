@@ -1,0 +1,38 @@
+"""The PostgreSQL store: `WorkStore` and `Desk` over one small pool."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from pipeline.store.database import Database
+from pipeline.store.desk import PostgresDesk
+from pipeline.store.work import PostgresWork
+
+
+class PostgresStore(PostgresWork, PostgresDesk):
+    """
+    Everything durable, in one PostgreSQL database.
+
+    Use it as an async context manager; entering connects once, and raises
+    `StoreUnavailable` when that fails.
+    """
+
+    def __init__(self, url: str, *, pool: int = 6) -> None:
+        self.database = Database(url, size=pool)
+        PostgresWork.__init__(self, self.database)
+        PostgresDesk.__init__(self, self.database)
+
+    def __repr__(self) -> str:
+        return f"<PostgresStore {self.database!r}>"
+
+    async def __aenter__(self) -> PostgresStore:
+        await self.database.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.database.close()

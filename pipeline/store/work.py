@@ -1,0 +1,580 @@
+"""
+What workers ask of PostgreSQL: sessions, claims, commits, the reaper.
+
+Every statement is a literal; every write for a worker first locks that worker's
+row against the reaper (`for key share`), so that a replaced worker's commit and
+its replacement can never both win.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+from uuid import uuid4
+
+from pipeline.errors import LeaseLost, NotFound
+from pipeline.model import (
+    Attempt,
+    Checkpoint,
+    Claim,
+    Entry,
+    Finish,
+    Item,
+    ItemId,
+    Move,
+    ToHeld,
+    ToReady,
+    ToWaiting,
+    WorkerId,
+)
+from pipeline.store.database import Connection, Database
+from pipeline.store.port import Origin, PipelineRow, Session, Share
+
+M = TypeVar("M", bound=Move)
+
+ALIVE = """
+select 1 from workers where id = $1 and lease_until > clock() for key share
+"""
+
+# Tenants by loose index scan (cost: their number, not the backlog's), each one's
+# most urgent by lateral top-k, then a FIXED set locked: `limit` with `skip
+# locked` past a head, or `in (select … limit)`, may take more than it was asked.
+# A tenant this process has not met takes its first turn level with the least
+# served one ($7).
+CLAIM = """
+with recursive alive as materialized (
+  select 1 from workers where id = $3 and lease_until > clock() for key share),
+line as (
+  (select tenant_id from ready where stage = $1 and strikes < 2
+    order by tenant_id limit 1)
+  union all
+  select (select r.tenant_id from ready r
+           where r.stage = $1 and r.strikes < 2 and r.tenant_id > l.tenant_id
+           order by r.tenant_id limit 1)
+    from line l where l.tenant_id is not null),
+share as (
+  select t.id as tenant_id, s.served, s.weight
+    from unnest($4::text[], $5::float8[], $6::float8[]) s(name, served, weight)
+    join tenants t on t.name = s.name),
+head as (
+  select h.item_id, h.deadline_at,
+         coalesce(s.served, $7) + h.n / coalesce(s.weight, 1) as turn
+    from line l
+    left join share s on s.tenant_id = l.tenant_id
+   cross join lateral (
+     select r.item_id, r.deadline_at,
+            row_number() over (order by r.deadline_at, r.item_id) as n
+       from (select item_id, deadline_at from ready
+              where stage = $1 and tenant_id = l.tenant_id and strikes < 2
+              order by deadline_at, item_id
+              limit greatest(8, 2 * $2 / (select greatest(count(*), 1) from line))
+            ) r) h
+   where l.tenant_id is not null and exists (select from alive)),
+pick as materialized (
+  select item_id from head order by turn, deadline_at limit $2),
+locked as materialized (
+  select r.item_id from ready r where r.item_id in (select item_id from pick)
+     for update skip locked),
+gone as (
+  delete from ready r using locked k where r.item_id = k.item_id returning r.*),
+taken as (
+  insert into running (item_id, stage, tenant_id, deadline_at, seq, attempt,
+                       strikes, solo, worker_id)
+  select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes, false, $3
+    from gone)
+select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
+       t.name as tenant, b.name as batch,
+       extract(epoch from g.deadline_at - clock())::float8 as left_s
+  from gone g
+  join items i on i.id = g.item_id
+  join tenants t on t.id = g.tenant_id
+  join batches b on b.id = i.batch_id
+"""
+
+CLAIM_SOLO = """
+with alive as materialized (
+  select 1 from workers where id = $2 and lease_until > clock() for key share),
+locked as materialized (
+  select item_id from ready
+   where stage = $1 and strikes >= 2 and exists (select from alive)
+   order by since limit 1 for update skip locked),
+gone as (
+  delete from ready r using locked k where r.item_id = k.item_id returning r.*),
+taken as (
+  insert into running (item_id, stage, tenant_id, deadline_at, seq, attempt,
+                       strikes, solo, worker_id)
+  select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes, true, $2
+    from gone)
+select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
+       t.name as tenant, b.name as batch,
+       extract(epoch from g.deadline_at - clock())::float8 as left_s
+  from gone g
+  join items i on i.id = g.item_id
+  join tenants t on t.id = g.tenant_id
+  join batches b on b.id = i.batch_id
+"""
+
+CHECKPOINTS = """
+insert into checkpoints (item_id, seq, stage, step, update, ref, next_stage,
+                         took_s, worker_id)
+select t.*, $9
+  from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::jsonb[],
+              $6::text[], $7::text[], $8::real[]) t
+"""
+
+ATTEMPTS = """
+insert into attempts (item_id, stage, attempt, code, message, charged, worker_id)
+select t.*, $7
+  from unnest($1::bigint[], $2::text[], $3::smallint[], $4::text[], $5::text[],
+              $6::boolean[]) t
+"""
+
+TO_READY = """
+with gone as (
+  delete from running where item_id = any($1::bigint[]) and worker_id = $5
+  returning item_id, tenant_id, deadline_at)
+insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt)
+select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt
+  from gone g
+  join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[])
+       t(item_id, stage, seq, attempt) using (item_id)
+returning item_id
+"""
+
+TO_WAITING = """
+with gone as (
+  delete from running where item_id = any($1::bigint[]) and worker_id = $7
+  returning item_id, tenant_id, deadline_at)
+insert into waiting (item_id, stage, tenant_id, deadline_at, seq, attempt, until, why)
+select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt,
+       least(clock() + make_interval(secs => t.for_s), g.deadline_at), t.why
+  from gone g
+  join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[], $5::float8[],
+              $6::text[]) t(item_id, stage, seq, attempt, for_s, why) using (item_id)
+returning item_id
+"""
+
+TO_HELD = """
+with gone as (
+  delete from running where item_id = any($1::bigint[]) and worker_id = $12
+  returning item_id, tenant_id, deadline_at),
+held as (
+  insert into holds (item_id, stage, tenant_id, deadline_at, seq, code, why, shown,
+                     proposal, digest, needs, again, next_stage)
+  select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.code, t.why,
+         t.shown, t.proposal, t.digest,
+         array_remove(string_to_array(t.needs, ','), ''), t.again, t.next_stage
+    from gone g
+    join unnest($1::bigint[], $2::text[], $3::int[], $4::text[], $5::text[],
+                $6::jsonb[], $7::jsonb[], $8::text[], $9::text[], $10::boolean[],
+                $11::text[])
+         t(item_id, stage, seq, code, why, shown, proposal, digest, needs, again,
+           next_stage) using (item_id)
+  returning item_id, stage, code),
+noted as (
+  insert into audit (item_id, event, stage, actor, code)
+  select item_id, 'held', stage, $12::uuid::text, code from held)
+select item_id from held
+"""
+
+FINISH = """
+with gone as (
+  delete from running where item_id = any($1::bigint[]) and worker_id = $6
+  returning item_id),
+ended as (
+  insert into outcomes (item_id, state, stage, code, why)
+  select g.item_id, t.state, t.stage, t.code, t.why
+    from gone g
+    join unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[])
+         t(item_id, state, stage, code, why) using (item_id)
+  returning item_id, state, stage, code),
+noted as (
+  insert into audit (item_id, event, stage, actor, code)
+  select item_id, state, stage, $6::uuid::text, code from ended),
+let_go as (
+  delete from cancels where item_id = any($1::bigint[]))
+select item_id from ended
+"""
+
+# The new snapshot of this second statement is the point: claims and commits that
+# held their worker's row while the first waited for it are visible here.
+PUT_BACK = """
+with gone as (
+  delete from running
+   where worker_id = any($1::uuid[]) and not item_id = any($3::bigint[])
+  returning *),
+found as (
+  select g.item_id, g.tenant_id, g.deadline_at, g.solo, g.worker_id,
+         coalesce(s.next_stage, g.stage) as stage,
+         coalesce(c.seq + 1, 0) as seq,
+         case when s.seq >= g.seq then 0 else g.attempt end as attempt,
+         case when not $2::boolean then g.strikes
+              when coalesce(c.seq + 1, 0) > g.seq then 1
+              when g.solo then g.strikes + 1
+              else least(g.strikes + 1, 2) end as strikes,
+         x.author as cancelled_by
+    from gone g
+    left join cancels x on x.item_id = g.item_id
+    left join lateral (select seq from checkpoints where item_id = g.item_id
+                        order by seq desc limit 1) c on true
+    left join lateral (select seq, next_stage from checkpoints
+                        where item_id = g.item_id and next_stage is not null
+                        order by seq desc limit 1) s on true),
+back as (
+  insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt, strikes)
+  select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes
+    from found where cancelled_by is null and strikes < 3),
+ended as (
+  insert into outcomes (item_id, state, stage, code, why)
+  select item_id,
+         case when cancelled_by is null then 'failed' else 'cancelled' end, stage,
+         case when cancelled_by is null then 'WORKER_KILLED' else 'CANCELLED' end,
+         case when cancelled_by is null
+              then 'three workers died while they had this item, the last with '
+                   || 'nothing else in hand'
+              else 'cancelled by ' || cancelled_by end
+    from found where cancelled_by is not null or strikes >= 3
+  returning item_id, state, stage, code),
+noted as (
+  insert into audit (item_id, event, stage, actor, code)
+  select item_id, state, stage, 'reaper', code from ended
+  union all
+  select item_id, case when $2 then 'worker_died' else 'put_back' end, stage,
+         'reaper', worker_id::text from found),
+let_go as (
+  delete from cancels where item_id in (select item_id from gone))
+select count(*) from gone
+"""
+
+
+class PostgresWork:
+    """The `WorkStore` half of the PostgreSQL store."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def join(self, origin: Origin, *, lease_s: float) -> WorkerId:
+        """Open a session under a fresh random id."""
+        worker = uuid4()
+        await self._db.fetch(
+            """
+            insert into workers (id, host, pid, born, lease_until)
+            values ($1, $2, $3, $4, clock() + make_interval(secs => $5))
+            """,
+            worker,
+            *origin,
+            lease_s,
+        )
+        return worker
+
+    async def renew(self, worker: WorkerId, *, lease_s: float) -> list[ItemId]:
+        """Extend the lease; learn which of its items people cancelled."""
+        # An expired lease is lost even if nobody has reaped it yet: giving up
+        # early is safe, carrying on is not.
+        rows = await self._db.fetch(
+            """
+            with kept as (
+              update workers set lease_until = clock() + make_interval(secs => $2)
+               where id = $1 and lease_until > clock() returning id)
+            select k.id, array(select r.item_id from cancels c
+                                 join running r on r.item_id = c.item_id
+                                where r.worker_id = $1) as cancelled
+              from kept k
+            """,
+            worker,
+            lease_s,
+        )
+        if not rows:
+            raise LeaseLost("this worker's lease ran out")
+        return list(rows[0]["cancelled"])
+
+    async def leave(self, worker: WorkerId) -> int:
+        """Close the session; its items go back in line, uncharged."""
+
+        async def work(con: Connection) -> int:
+            await con.execute("delete from workers where id = $1", worker)
+            return int(await con.fetchval(PUT_BACK, [worker], False, []))
+
+        return await self._db.tx(work)
+
+    async def sessions(self) -> list[Session]:
+        """Every worker row, with the seconds its lease has left."""
+        rows = await self._db.fetch(
+            """
+            select id, host, pid, born,
+                   extract(epoch from lease_until - clock())::float8 as left_s
+              from workers order by started_at
+            """
+        )
+        return [
+            Session(r["id"], Origin(r["host"], r["pid"], r["born"]), r["left_s"])
+            for r in rows
+        ]
+
+    async def reap(self, workers: Sequence[WorkerId], *, died: bool) -> int:
+        """Remove sessions and put their items back, in one transaction."""
+
+        async def work(con: Connection) -> int:
+            gone = await con.fetch(
+                """
+                delete from workers
+                 where id = any($1::uuid[]) and ($2 or lease_until <= clock())
+                returning id
+                """,
+                list(workers),
+                died,
+            )
+            if not gone:
+                return 0
+            moved = await con.fetchval(PUT_BACK, [r["id"] for r in gone], died, [])
+            return int(moved)
+
+        return await self._db.tx(work)
+
+    async def lines(self) -> list[str]:
+        """The stages at which something is ready, by loose index scan."""
+        rows = await self._db.fetch(
+            """
+            with recursive line as (
+              (select stage from ready where strikes < 2 order by stage limit 1)
+              union all
+              select (select r.stage from ready r
+                       where r.strikes < 2 and r.stage > l.stage
+                       order by r.stage limit 1)
+                from line l where l.stage is not null)
+            select stage from line where stage is not null
+            """
+        )
+        return [r["stage"] for r in rows]
+
+    async def claim(
+        self,
+        worker: WorkerId,
+        stage: str,
+        limit: int,
+        shares: Mapping[str, Share],
+        *,
+        solo: bool = False,
+    ) -> list[Claim]:
+        """Take items; see the port."""
+        if solo:
+            rows = await self._db.fetch(CLAIM_SOLO, stage, worker)
+        else:
+            rows = await self._db.fetch(
+                CLAIM,
+                stage,
+                limit,
+                worker,
+                list(shares),
+                [s.served for s in shares.values()],
+                [s.weight for s in shares.values()],
+                min((s.served for s in shares.values()), default=0.0),
+            )
+        if not rows and await self._db.fetchval(ALIVE, worker) is None:
+            raise LeaseLost("this worker's lease ran out")
+        return [
+            Claim(
+                Item(
+                    r["item_id"],
+                    r["tenant"],
+                    r["batch"],
+                    r["pipeline_id"],
+                    r["name"],
+                    json.loads(r["input"]),
+                ),
+                r["stage"],
+                r["seq"],
+                r["attempt"],
+                r["left_s"],
+                solo,
+            )
+            for r in rows
+        ]
+
+    async def disown(self, worker: WorkerId, keep: Sequence[ItemId]) -> int:
+        """Put back what this worker owns but does not know of."""
+
+        async def work(con: Connection) -> int:
+            if await con.fetchval(ALIVE, worker) is None:
+                raise LeaseLost("this worker's lease ran out")
+            return int(await con.fetchval(PUT_BACK, [worker], False, list(keep)))
+
+        return await self._db.tx(work)
+
+    async def suspects(self) -> list[tuple[str, float]]:
+        """Ready items that must run alone, longest waiting first."""
+        rows = await self._db.fetch(
+            """
+            select stage, extract(epoch from clock() - min(since))::float8 as age_s
+              from ready where strikes >= 2 group by stage order by 2 desc
+            """
+        )
+        return [(r["stage"], r["age_s"]) for r in rows]
+
+    async def history(self, items: Sequence[ItemId]) -> dict[ItemId, list[Checkpoint]]:
+        """Checkpoints of these items, in order."""
+        rows = await self._db.fetch(
+            """
+            select item_id, seq, stage, step, update, ref, next_stage, took_s
+              from checkpoints where item_id = any($1::bigint[])
+             order by item_id, seq
+            """,
+            list(items),
+        )
+        found: dict[ItemId, list[Checkpoint]] = {item: [] for item in items}
+        for row in rows:
+            found[row["item_id"]].append(Checkpoint(*list(row.values())[1:]))
+        return found
+
+    async def commit(self, worker: WorkerId, entries: Sequence[Entry]) -> list[bool]:
+        """Checkpoints, attempts and moves of all entries in one transaction."""
+
+        async def work(con: Connection) -> set[ItemId]:
+            if await con.fetchval(ALIVE, worker) is None:
+                raise LeaseLost("this worker's lease ran out")
+            await _write_checkpoints(con, worker, entries)
+            await _write_attempts(con, worker, entries)
+            return await _write_moves(con, worker, entries)
+
+        stood = await self._db.tx(work)
+        return [e.move is None or e.item_id in stood for e in entries]
+
+    async def recorded(self, worker: WorkerId, item: ItemId, seq: int) -> bool:
+        """Whether this worker's checkpoint (item, seq) stands."""
+        return bool(
+            await self._db.fetchval(
+                """
+                select exists (select from checkpoints
+                  where item_id = $1 and seq = $2 and worker_id = $3)
+                """,
+                item,
+                seq,
+                worker,
+            )
+        )
+
+    async def owns(self, worker: WorkerId, item: ItemId) -> bool:
+        """Whether the item is still this worker's."""
+        return bool(
+            await self._db.fetchval(
+                "select exists (select from running"
+                " where item_id = $1 and worker_id = $2)",
+                item,
+                worker,
+            )
+        )
+
+    async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
+        """Due waiting items go back in line."""
+        rows = await self._db.fetch(
+            """
+            with due as materialized (
+              select item_id from waiting where until <= clock()
+               order by until limit $1 for update skip locked),
+            gone as (
+              delete from waiting w using due d where w.item_id = d.item_id
+              returning w.*),
+            back as (
+              insert into ready (item_id, stage, tenant_id, deadline_at, seq,
+                                 attempt, strikes)
+              select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes
+                from gone returning 1)
+            select (select count(*) from back) as moved,
+                   (select extract(epoch from min(until) - clock())::float8
+                      from waiting where until > clock()) as next_s
+            """,
+            limit,
+        )
+        return rows[0]["moved"], rows[0]["next_s"]
+
+    async def pipeline(self, pipeline_id: int) -> PipelineRow:
+        """A pinned pipeline version."""
+        rows = await self._db.fetch(
+            "select id, name, version, stages, files from pipelines where id = $1",
+            pipeline_id,
+        )
+        if not rows:
+            raise NotFound(f"no pipeline {pipeline_id}")
+        r = rows[0]
+        return PipelineRow(
+            r["id"], r["name"], r["version"], list(r["stages"]), json.loads(r["files"])
+        )
+
+    async def weights(self) -> dict[str, float]:
+        """Every tenant's weight."""
+        rows = await self._db.fetch("select name, weight from tenants")
+        return {r["name"]: r["weight"] for r in rows}
+
+
+async def _write_checkpoints(
+    con: Connection, worker: WorkerId, entries: Sequence[Entry]
+) -> None:
+    rows = [(e.item_id, *e.checkpoint) for e in entries if e.checkpoint is not None]
+    if rows:
+        await con.execute(CHECKPOINTS, *map(list, zip(*rows, strict=True)), worker)
+
+
+async def _write_attempts(
+    con: Connection, worker: WorkerId, entries: Sequence[Entry]
+) -> None:
+    tried: list[tuple[ItemId, Attempt]] = [
+        (e.item_id, e.attempt) for e in entries if e.attempt is not None
+    ]
+    if tried:
+        await con.execute(
+            ATTEMPTS,
+            [i for i, _ in tried],
+            [a.stage for _, a in tried],
+            [a.attempt for _, a in tried],
+            [a.code for _, a in tried],
+            [a.message for _, a in tried],
+            [a.charged for _, a in tried],
+            worker,
+        )
+
+
+def _of(entries: Sequence[Entry], kind: type[M]) -> list[tuple[ItemId, M]]:
+    return [(e.item_id, e.move) for e in entries if isinstance(e.move, kind)]
+
+
+async def _write_moves(
+    con: Connection, worker: WorkerId, entries: Sequence[Entry]
+) -> set[ItemId]:
+    """Every move of the entries; the ids of those that stood."""
+    stood: list[ItemId] = []
+    if ready := _of(entries, ToReady):
+        columns = [(i, m.stage, m.seq, m.attempt) for i, m in ready]
+        stood += await _run(con, TO_READY, columns, worker)
+    if waiting := _of(entries, ToWaiting):
+        rows = [(i, m.stage, m.seq, m.attempt, m.for_s, m.why) for i, m in waiting]
+        stood += await _run(con, TO_WAITING, rows, worker)
+    if held := _of(entries, ToHeld):
+        parked = [
+            (
+                i,
+                m.stage,
+                m.seq,
+                m.code,
+                m.why,
+                m.shown,
+                m.proposal,
+                m.digest,
+                ",".join(m.needs),
+                m.again,
+                m.next_stage,
+            )
+            for i, m in held
+        ]
+        stood += await _run(con, TO_HELD, parked, worker)
+    if finished := _of(entries, Finish):
+        ends = [(i, m.state.value, m.stage, m.code, m.why) for i, m in finished]
+        stood += await _run(con, FINISH, ends, worker)
+    return set(stood)
+
+
+async def _run(
+    con: Connection, sql: str, rows: Sequence[tuple[object, ...]], worker: WorkerId
+) -> list[ItemId]:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return [r["item_id"] for r in await con.fetch(sql, *columns, worker)]

@@ -1,0 +1,15 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SAMPLES = Path(__file__).parents[1].parent / "shared" / "samples"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real time on asyncio, as in production; tests/unit overrides this."""
+    return "asyncio"
