@@ -57,9 +57,10 @@ POISON = (  # the child began, and this file ended it
     "CHILD_DIED",
     "CHILD_MEMORY",
     "CHILD_OUTPUT",
+    "CHILD_ANSWER",
     "MEMORY_LIMIT",
 )
-OURS = ("CHILD_START", "CHILD_CLOSED")  # the child never began
+OURS = ("CHILD_START", "CHILD_CLOSED", "CHILD_NOT_ALLOWED")  # it never began
 # What one odd file can make library code raise.  RuntimeError is not among them:
 # that is a loop or a program in a bad state, and must be seen.
 ODD = (ArithmeticError, LookupError, TypeError, ValueError)
@@ -224,6 +225,9 @@ class Admission:
                     why=f"received, but it cannot be moved: {why}",
                     hint="let the service write to the inbox and the archive",
                 )
+        except ODD as error:
+            why = f"received, but moving it failed with {type(error).__name__}"
+            return replace(taken, code="NOT_MOVED", why=why)
         return replace(taken, code="", why="", hint="", prepared=None)
 
     # -- one group, one transaction ----------------------------------------------
@@ -258,6 +262,8 @@ class Admission:
         """Receipts for all of `ready`; bad rows are found by halving."""
         if not ready:
             return []
+        if this.trouble is not None and this.trouble.code == StoreUnavailable.code:
+            return [_left(p.candidate, this.trouble) for p in ready]
         try:
             receipts = await self._desk.admit(
                 this.batch, this.pipeline_id, [p.submission for p in ready]

@@ -27,6 +27,7 @@ from ingest.candidates import (
     folder_of,
 )
 from ingest.folders import MARKER, display_name, fit, safe_file_name
+from pipeline.errors import Transient
 
 REASON = ".reason.json"
 MAX_NAME_BYTES = 255  # of one path component on the usual file systems
@@ -59,9 +60,9 @@ class Shelf:
                 more; it was left, or put back, where it was.
             OSError: it could not be moved; it is where it was.
         """
-        target = self.archive_root / candidate.relative
-        names = _archive_names(target.name, token)
-        return _move(candidate, seen, target.parent, names)
+        wanted = self.archive_root / candidate.relative
+        names = _archive_names(wanted.name, token)
+        return move(candidate, seen, wanted.parent, names)
 
     def reserve(
         self,
@@ -115,8 +116,9 @@ class Shelf:
         a file over the size cap may be a terabyte of nothing.
         """
         target = self.quarantine_root / kept_at
-        names = iter([target.name])
-        return _move(candidate, seen, target.parent, names, across=across)
+        # The reason beside it already reserves this place for this very file, so
+        # what a crash left here (nothing, or a copy) is its own.
+        return move(candidate, seen, target.parent, None, target, across=across)
 
     def keep_copy(self, bytes_at: Path, kept_at: str) -> Path:
         """Quarantine a copy, where the original is to stay in its place."""
@@ -167,29 +169,46 @@ def _write_reason(path: Path, reason: dict[str, object]) -> bool:
     return True
 
 
-def _move(
+def move(
     candidate: Candidate,
     seen: Seen,
     folder: Path,
-    names: Iterator[str],
+    names: Iterator[str] | None,
+    reserved: Path | None = None,
     *,
     across: bool = True,
 ) -> Path:
+    """
+    Move the file that was `seen` into `folder`, and no other one.
+
+    Args:
+        names: Names to try; the first that is free is taken.
+        reserved: The place itself, where it is this file's already.
+        across: Whether it may be copied to another file system.
+
+    Raises:
+        Transient: FILE_CHANGED, another file is there now; it was not moved.
+        OSError: it could not be moved; it is where it was.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with folder_of(candidate) as (source, name):
         # Somebody may have put another file there since we read it: that one
         # has not been received, so it must not go.
         if fingerprint(os.stat(name, dir_fd=source, follow_symlinks=False)) != seen:
             raise changed()
-        target = _reserve(folder, names)
+        target = reserved or _reserve(folder, names or iter(()))
         try:
-            os.replace(name, target, src_dir_fd=source)
-        except OSError as error:
-            if error.errno != errno.EXDEV or not across:
-                target.unlink()  # our own empty reservation
-                raise
-            _move_across(source, name, seen, target)
-            return target
+            try:
+                os.replace(name, target, src_dir_fd=source)
+            except OSError as error:
+                if error.errno != errno.EXDEV or not across:
+                    raise
+                _move_across(source, name, seen, target)
+                return target
+        except (OSError, Transient):
+            if reserved is None:
+                target.unlink()  # our own reservation, or a copy
+            raise
         if fingerprint(target.lstat()) != seen:
             # It was swapped between the look and the rename.
             _give_back(target, source, name)
@@ -212,15 +231,14 @@ def _move_across(source: int, name: str, seen: Seen, target: Path) -> None:
     """Move to another file system: copy, fsync, and only then unlink."""
     reader = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=source)
     try:
+        if fingerprint(os.fstat(reader)) != seen:
+            raise changed()
         copy_into(reader, target)
         os.utime(target, ns=(seen.mtime_ns, seen.mtime_ns))
         now = os.stat(name, dir_fd=source, follow_symlinks=False)
         if not fingerprint(os.fstat(reader)) == fingerprint(now) == seen:
             raise changed()
         os.unlink(name, dir_fd=source)
-    except BaseException:
-        target.unlink(missing_ok=True)  # a copy: the document is where it was
-        raise
     finally:
         os.close(reader)
 

@@ -25,15 +25,17 @@ import anyio
 from loadtest.noop import BUILTIN, NOOP, PAUSE, TEXT, write_pipeline
 from pipeline.artifacts import FileArtifacts
 from pipeline.children import Children
+from pipeline.context import Services
 from pipeline.folder import Catalogue
 from pipeline.model import Submission
+from pipeline.session import WorkerSettings
 from pipeline.store import embedded
 from pipeline.store.database import Connection
 from pipeline.store.migrate import migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.store.work import CHECKPOINTS
 from pipeline.vendor import Vendor
-from pipeline.worker import Services, Worker, WorkerSettings
+from pipeline.worker import Worker
 
 TENANTS = 20
 RAW_BATCH = 500
@@ -185,7 +187,8 @@ create temp table made as
   select id, row_number() over (order by id) as n from waybill.items
    where pipeline = 'history';
 insert into waybill.outcomes (item_id, state, stage, code, why, at)
-select id, 'done', 'noop5', '', '', now() - interval '1 day' from made where n <= {done};
+select id, 'done', 'noop5', '', '', now() - interval '1 day'
+  from made where n <= {done};
 insert into waybill.checkpoints (item_id, seq, stage, update, next_stage, took_s)
 select id, s, 'noop' || s, '{{"n": 1}}', 'noop' || s + 1, 0.001
   from made, generate_series(1, 5) s where n <= {done};
@@ -204,7 +207,7 @@ async def backlog(
     bed: Bed, items: int, in_flight: int, done: int, waiting: int
 ) -> dict[str, float]:
     """`steps` with a million finished and 200,000 waiting items, against none."""
-    import asyncpg  # noqa: PLC0415
+    import asyncpg
 
     await raw_rows(bed, 20_000)
     await steps_once(bed, 500, in_flight, "warm")
@@ -253,4 +256,8 @@ def measure(name: str, **sizes: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(measure(sys.argv[1], **{k: int(v) for k, v in (a.split("=") for a in sys.argv[2:])}))
+    print(
+        measure(
+            sys.argv[1], **{k: int(v) for k, v in (a.split("=") for a in sys.argv[2:])}
+        )
+    )

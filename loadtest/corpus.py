@@ -162,11 +162,12 @@ def pages(
         Usage: a font is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    faces = HAND + TYPED
     paths = []
     for number in range(count):
         rng = random.Random(f"page:{seed}:{number}")
         wear = kinds[number % len(kinds)]
-        face = (HAND + TYPED)[number % len(HAND + TYPED)]
+        face = faces[number // len(kinds) % len(faces)]
         text = compose(rng, rng.choice(NAMES), words=rng.randint(165, 215))
         image = page(text, face, A5, wear, rng)
         path = (

@@ -269,7 +269,7 @@ async def serving(
         async with room:
             await server.serve(stream)
 
-    async with anyio.create_task_group() as tasks, listener:
+    async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, handle)
         yield server
         tasks.cancel_scope.cancel()

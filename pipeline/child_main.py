@@ -78,7 +78,12 @@ def take_pipes() -> tuple[BinaryIO, BinaryIO]:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    os.close(null)
+    # Whatever else the worker's event loop let slip into us (uvloop does): sockets
+    # of the database have no place here.
+    low, high = sorted((requests, answers))
+    os.closerange(3, low)
+    os.closerange(low + 1, high)
+    os.closerange(high + 1, 4096)
     return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
 
 

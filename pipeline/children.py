@@ -276,20 +276,18 @@ class Children:
     async def _confirmed(self, name: str, request: bytes) -> Any:
         """One try; a second in a fresh child where the first proves nothing."""
         child = await self._take(fresh=False)
-        used = child.calls > 0
         try:
             answer = await self._attempt(child, request)
-        except Died:
-            answer = None
-        if answer is not None and "memory" not in answer:
-            code = answer.get("raised", {}).get("code")
-            if not (used and code in self._confirm):
+            if not self._doubtful(child, answer):
                 return result(answer)
+        except Died:
+            self._check_open()
 
         child = await self._take(fresh=True)
         try:
             answer = await self._attempt(child, request)
         except Died as death:
+            self._check_open()  # a shutdown killed it, not the document
             raise Permanent(
                 f"{name} crashed twice: {death}",
                 code="CHILD_CRASHED",
@@ -320,7 +318,6 @@ class Children:
         ):
             self._ended += 1
             await self._bury(child)
-            self._check_open()
             raise Died(how(child.process.returncode)) from None
         except BaseException:
             # Cancelled, timed out, or babbling: the call is still running there.
@@ -331,7 +328,7 @@ class Children:
         if "memory" in answer:
             self._ended += 1
             await self._bury(child)
-        elif self._closed or self._worn(child):
+        elif self._closed or self._worn(child) or self._doubtful(child, answer):
             self._recycled += 1
             await self._bury(child)
         else:
@@ -340,9 +337,16 @@ class Children:
         return answer
 
     def _worn(self, child: Child) -> bool:
+        """Whether a child has served long enough, or grown too large."""
         return (
             child.calls >= self._recycle_after or child.rss_bytes > self._recycle_bytes
         )
+
+    def _doubtful(self, child: Child, answer: dict[str, Any]) -> bool:
+        """Whether only a fresh child is to be believed."""
+        raised = answer.get("raised")
+        code = raised.get("code") if isinstance(raised, dict) else None
+        return "memory" in answer or (child.calls > 1 and code in self._confirm)
 
     def _name(self, fn: Callable[..., Any]) -> str:
         module, name = fn.__module__, fn.__qualname__
@@ -438,7 +442,7 @@ class Scratch:
     """
 
     def __init__(self, root: Path | None) -> None:
-        disk = Path("/var/tmp")
+        disk = Path("/var/tmp")  # noqa: S108  mkdtemp makes a private folder there
         self._root = root or (disk if disk.is_dir() else Path(tempfile.gettempdir()))
         self._folder: Path | None = None
         self._lock: IO[str] | None = None
@@ -450,7 +454,7 @@ class Scratch:
             self._sweep()
             # Locked under a name that no sweep looks for, then renamed.
             made = Path(tempfile.mkdtemp(prefix=".waybill-", dir=self._root))
-            self._lock = open(made / "lock", "w")
+            self._lock = open(made / "lock", "w")  # noqa: SIM115  held open
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._folder = made.rename(made.with_name(made.name[1:]))
         self._count += 1

@@ -29,8 +29,8 @@ from pipeline.errors import Throttled, Usage
 
 RETRY_AFTER_MAX_S = 3600.0  # a vendor that asks for a day is asked again after an hour
 
-# A bucket must be allowed this much above its brim: levels are floats, and a
-# level of 1e-17 too much would make a waiter wait for a time that is no time.
+# A bucket is full this much above its brim: levels are floats, and for a level of
+# 1e-17 too much a waiter would wait a time that is no time, again and again.
 SLACK = 1e-6
 
 BreakerState = Literal["closed", "open", "half-open"]
@@ -209,18 +209,17 @@ class _Pacer(Protocol):
 
 
 def _pacer(spec: LimitSpec) -> _Pacer:
-    brim = spec.burst + SLACK
     try:
         asyncio.get_running_loop()
     except RuntimeError:  # trio
-        return _LeakyBucket(brim, spec.pace)
-    return AsyncLimiter(brim, brim / spec.pace)
+        return _LeakyBucket(spec.burst, spec.pace)
+    return AsyncLimiter(spec.burst, spec.burst / spec.pace)
 
 
 class _LeakyBucket:
     """What aiolimiter does, on anyio's clock; one caller at a time."""
 
-    def __init__(self, brim: float, pace: float) -> None:
+    def __init__(self, brim: int, pace: float) -> None:
         self._brim = brim
         self._pace = pace
         self._level = 0.0
@@ -231,7 +230,7 @@ class _LeakyBucket:
             now = anyio.current_time()
             self._level = max(0.0, self._level - (now - self._at) * self._pace)
             self._at = now
-            if self._level + 1 <= self._brim:
+            if self._level + 1 <= self._brim + SLACK:
                 self._level += 1
                 return
             await anyio.sleep((self._level + 1 - self._brim) / self._pace)

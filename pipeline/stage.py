@@ -134,7 +134,7 @@ def stage(
     return declare
 
 
-# -- what a stage may reach --------------------------------------------------------------
+# -- what a stage may reach ------------------------------------------------------------
 
 
 class Artifacts(Protocol):
@@ -226,6 +226,7 @@ class Context(Protocol):
         same class with the same code.
 
         Raises:
-            Transient: CHILD_TIMEOUT, CHILD_MEMORY or CHILD_DIED.
+            Transient: CHILD_TIMEOUT.
+            Permanent: CHILD_CRASHED, MEMORY_LIMIT, CHILD_OUTPUT or CHILD_ERROR.
         """
         ...

@@ -43,12 +43,13 @@ class GenerationSettings(Settings):
     """
     Who writes, and how long it may take.
 
-    `url` is the base of an OpenAI-compatible service; the key stands in the
-    environment variable named by `key_env`, never here.
+    `url` is the base of an OpenAI-compatible service; without one the variable
+    WAYBILL_LLM_URL is asked.  The key stands in the environment variable named by
+    `key_env`, never here.
     """
 
-    url: str = ""
-    model: str = ""
+    url: str = Field(default_factory=lambda: os.environ.get("WAYBILL_LLM_URL", ""))
+    model: str = Field(default_factory=lambda: os.environ.get("WAYBILL_LLM_MODEL", ""))
     key_env: str = "WAYBILL_LLM_KEY"
     prompt: str = "prompts/reply.md"
     template: str = "templates/reply.toml"

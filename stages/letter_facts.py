@@ -53,7 +53,7 @@ _AGE = re.compile(
     r"(?:(?:a|an|now|only|almost)?\s{0,3}(?:(?:good|little|big)\s{1,3}){0,2}"
     r"(?:boy|girl)?\s{0,3}(?:of|who\sis|aged)?\s{0,3})?"
     rf"(\d{{1,2}}|{'|'.join(NUMBERS[2:])})\b"
-    r"(?!\s{0,3}(?:and|[-/.:]\d|brothers?|sisters?|feet|inches|times|months|weeks|days))",
+    r"(?!\s{0,3}(?:[-/.:]\d|brothers?|sisters?|feet|inches|times|months|weeks|days))",
     re.IGNORECASE,
 )
 _WISH = re.compile(
@@ -91,15 +91,18 @@ _HARD = re.compile(
     r"|misses?\s{1,3}(?:my|him|her)|bull(?:y|ied|ies)|hurts?\s{1,3}me|so\s{1,3}sad)\b",
     re.IGNORECASE,
 )
+# A name needs its capital; everything around it may be written anyhow.
+_CALLED = (
+    r"(?i:(?:['’]s)?\s{1,3}(?:name\s{1,3}is|is\s{1,3}(?:named|called)|named|called)|,)?"
+    r"(?:\s{1,3}([A-Z][a-z]{1,12})\b)?"
+)
 _PET = re.compile(
-    r"\bmy\s{1,3}(dog|puppy|cat|kitten|hamster|rabbit|bunny|pony|horse|goldfish|parrot"
-    r"|turtle|guinea\spig)\b(?:(?:['’]s)?\s{1,3}(?:name\s{1,3}is|is\s{1,3}(?:named|called)"
-    r"|named|called)|,)?(?:\s{1,3}([A-Z][a-z]{1,12})\b)?"
+    r"(?i:\bmy\s{1,3}(dog|puppy|cat|kitten|hamster|rabbit|bunny|pony|horse|goldfish"
+    r"|parrot|turtle|guinea\spig)\b)" + _CALLED
 )
 _SIBLING = re.compile(
-    r"\bmy\s{1,3}(?:(little|big|baby|older|younger|twin)\s{1,3})?(brother|sister)\b"
-    r"(?:(?:['’]s)?\s{1,3}(?:name\s{1,3}is|is\s{1,3}(?:named|called)|named|called)|,)?"
-    r"(?:\s{1,3}([A-Z][a-z]{1,12})\b)?"
+    r"(?i:\bmy\s{1,3}(?:(little|big|baby|older|younger|twin)\s{1,3}|\w{2,8}\s{1,3})?"
+    r"(brother|sister)\b)" + _CALLED
 )
 
 
@@ -236,5 +239,6 @@ def _relative(body: str, found: re.Pattern[str]) -> str:
             continue
         *kind, name = match.groups()
         named = name if name and name.lower() not in NOT_NAMES else None
-        return " ".join(["your", *(word for word in (*kind, named) if word)])
+        kinds = [word.lower() for word in kind if word]
+        return " ".join(["your", *kinds, *([named] if named else [])])
     return ""

@@ -25,8 +25,8 @@ from stages.rulebook import Rulebook, rulebook
 
 PERSONAL = "personal_data"  # the category that held personal data belongs to
 HOLD_PERSONAL = ("card", "iban")  # nobody needs these in a letter; an address they do
-SLICE_CHARS = 20_000  # about 20 ms of the event loop, measured; a letter has 2,000
-OVERLAP_CHARS = 400  # slices overlap by more than any phrase is long
+SLICE_CHARS = 3_000  # some 20 ms of the event loop; most letters are one slice
+OVERLAP_CHARS = 400  # more than a phrase and its excuse are long
 MAX_SPANS = 200  # in a verdict: rows stay small, and reviewers have seen enough
 MAX_EXCERPTS = 12
 EXCERPT_CHARS = 60  # on either side
@@ -57,13 +57,7 @@ async def moderation(document: Document, ctx: Context) -> Outcome:
             f"({settings.max_chars}); read it, or raise max_chars.",
             evidence={"characters": len(text)},
         )
-    verdicts: list[Verdict] = []
-    for start, end in slices(text):
-        if verdicts:
-            await checkpoint()
-        found = assess(text[start:end], rules, settings.hold_personal)
-        verdicts.append(_moved(found, start))
-    verdict = _merged(verdicts, rules)
+    verdict = await _assess_slices(text, rules, settings.hold_personal)
     match verdict.action:
         case "allow":
             return Advance(verdict=verdict)
@@ -73,17 +67,17 @@ async def moderation(document: Document, ctx: Context) -> Outcome:
                 "excerpts": excerpts(text, verdict.spans),
             }
             return Hold(
-                _code(verdict), _why(verdict), evidence=evidence, verdict=verdict
+                _code(verdict), _why(verdict, rules), evidence=evidence, verdict=verdict
             )
         case "block":
-            return Reject(_code(verdict), _why(verdict), verdict=verdict)
+            return Reject(_code(verdict), _why(verdict, rules), verdict=verdict)
 
 
 def assess(
     text: str, rules: Rulebook, hold_personal: Collection[str] = HOLD_PERSONAL
 ) -> Verdict:
     """
-    The rules' opinion of `text`: pure, in about a millisecond a thousand characters.
+    The rules' opinion of `text`: pure, in milliseconds a thousand characters.
 
     `spans` are the reasons, `personal` the personal data; kinds of it named in
     `hold_personal` are reasons too.  At most MAX_SPANS of each are reported, and
@@ -132,46 +126,45 @@ def _rank(name: str, rules: Rulebook) -> tuple[int, int]:
 # -- long texts ------------------------------------------------------------------------
 
 
+async def _assess_slices(
+    text: str, rules: Rulebook, hold_personal: Collection[str]
+) -> Verdict:
+    """`assess`, giving other items a turn between the slices of a long text."""
+    spans: list[Span] = []
+    personal: list[Span] = []
+    seen = 0  # every place before it has been judged
+    for start, end in slices(text):
+        if start:
+            await checkpoint()
+        found = assess(text[start:end], rules, hold_personal)
+        # What begins close to the cut is left to the next slice, which also sees
+        # what comes after it, and that may excuse it.
+        until = end if end == len(text) else end - OVERLAP_CHARS // 2
+        spans += _within(found.spans, start, seen, until)
+        personal += _within(found.personal, start, seen, until)
+        seen = until
+    return _judged(spans, personal, rules)
+
+
 def slices(text: str) -> Iterator[tuple[int, int]]:
-    """[start, end) of overlapping slices, cut at a blank where there is one."""
+    """[start, end) of slices that overlap by OVERLAP_CHARS or more."""
     start = 0
     while len(text) - start > SLICE_CHARS:
         end = start + SLICE_CHARS
-        end = max(end - OVERLAP_CHARS, text.rfind(" ", start, end))
         yield start, end
-        start = text.rfind(" ", end - 2 * OVERLAP_CHARS, end - OVERLAP_CHARS) + 1
-        start = start or end - OVERLAP_CHARS
+        # At a blank where there is one, so that no word is cut.
+        blank = text.rfind(" ", end - 2 * OVERLAP_CHARS, end - OVERLAP_CHARS)
+        start = blank + 1 if blank >= 0 else end - OVERLAP_CHARS
     yield start, len(text)
 
 
-def _moved(verdict: Verdict, by: int) -> Verdict:
-    """The verdict of a slice that began at `by`, in the whole text's places."""
-
-    def shift(spans: list[Span]) -> list[Span]:
-        return [
-            span.model_copy(update={"start": span.start + by, "end": span.end + by})
-            for span in spans
-        ]
-
-    if not by:
-        return verdict
-    return verdict.model_copy(
-        update={"spans": shift(verdict.spans), "personal": shift(verdict.personal)}
-    )
-
-
-def _merged(verdicts: Sequence[Verdict], rules: Rulebook) -> Verdict:
-    """One verdict of many slices; what both sides of a cut saw counts once."""
-    if len(verdicts) == 1:
-        return verdicts[0]
-    spans: dict[tuple[int, str, str], Span] = {}
-    personal: dict[tuple[int, str, str], Span] = {}
-    for verdict in verdicts:
-        for span in verdict.spans:
-            spans.setdefault((span.start, span.category, span.rule), span)
-        for span in verdict.personal:
-            personal.setdefault((span.start, span.category, span.rule), span)
-    return _judged(list(spans.values()), list(personal.values()), rules)
+def _within(spans: Sequence[Span], by: int, start: int, end: int) -> Iterator[Span]:
+    """Spans of a slice that began at `by`, in the whole text's places."""
+    for span in spans:
+        if start <= span.start + by < end:
+            yield span.model_copy(
+                update={"start": span.start + by, "end": span.end + by}
+            )
 
 
 # -- for the reviewer ------------------------------------------------------------------
@@ -202,10 +195,12 @@ def _code(verdict: Verdict) -> str:
     return verdict.categories[0].upper()
 
 
-def _why(verdict: Verdict) -> str:
+def _why(verdict: Verdict, rules: Rulebook) -> str:
     """One sentence that names categories and rules, and quotes nothing."""
     parts: list[str] = []
     for category in verdict.categories:
+        if _action(category, rules) == "allow":
+            continue  # a note, not a reason
         names = sorted({s.rule for s in verdict.spans if s.category == category})
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         parts.append(f"{category} ({', '.join(names[:5])}{more})")

@@ -77,15 +77,17 @@ _LEET: Mapping[str, str] = {
 _PUNCTUATION = frozenset("!+*|")  # these also stand between two whole words
 
 _ODD = re.compile(r"[^\x20-\x5e\x60-\x7e\t\n\r\f\v]")
-_SINGLE = re.compile(r"(?<![\w@$])[^\W_](?!\w)|(?<!\S)[@$!](?=\s)")
+_SINGLE = re.compile(
+    r"(?<![\w@$])[^\W_](?!\w)|(?<!\S)[@$!](?=\s)|(?<=[^\w'])'(?=[^\w'])"
+)
 _SEPARATOR = re.compile(r"[^\w\n]{1,3}|\n")
 _BROKEN = re.compile(r"(?<=[^\W\d_])-[^\S\n]*\n\s*(?=[^\W\d_])")
 _QUOTE = re.compile(r"(?<=[^\W\d_])'(?=[^\W\d_])")
 _BLANK = re.compile(r"\s{2,}|[^\S ]")
-_INNER = re.compile(r"(?<=[^\W\d_])[0-9@$!|+*€¢]{1,2}(?=[^\W\d_])")
+_INNER = re.compile(r"(?<=[^\W\d_])[0-9@$!|+*€¢]{1,3}(?=[^\W\d_])")
 _LEAD = re.compile(r"(?<![\w@$.])[@$](?=[^\W\d_]{2})")
 _TAIL = re.compile(r"(?<=[^\W\d_])\${2}(?![\w$])|(?<=[^\W\d_]{2})\$(?![\w$])")
-_EDGE = re.compile(r"\b[0-9]{1,2}(?=[^\W\d_]{2})|(?<=[^\W\d_]{2})[0-9]{1,2}\b")
+_EDGE = re.compile(r"\b[0-9]{1,2}(?=[^\W\d_])|(?<=[^\W\d_])[0-9]{1,2}\b")
 _BAR = re.compile(r"(?<!\S)\|(?= [^\W\d_])")
 _STRETCHED = re.compile(r"([^\W\d_])\1{2,}")
 

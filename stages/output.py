@@ -42,8 +42,8 @@ class OutputSettings(Settings):
     paper: Literal["a4", "a5"] = "a5"
     font: str = "Klee One"
     fallback: tuple[str, ...] = ("DejaVu Sans",)
-    size_pt: Annotated[float, Field(ge=6, le=48)] = 14.0
-    margin_mm: Annotated[float, Field(ge=5, le=50)] = 18.0  # kept free of ink
+    size_pt: Annotated[float, Field(ge=6, le=48)] = 12.0
+    margin_mm: Annotated[float, Field(ge=5, le=50)] = 17.0  # kept free of ink
     bleed_mm: Annotated[float, Field(ge=0, le=10)] = 0.0  # printers ask for 3
     ink: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] = "#1f2a44"
     date: Annotated[str, Field(max_length=80)] = ""  # printed at the top right
@@ -72,7 +72,7 @@ async def output(letter: Document, ctx: Context) -> Outcome:
             reply=letter.reply.model_dump(
                 include={"greeting", "paragraphs", "closing"}
             ),
-            out=str(part),
+            out=str(part.absolute()),
             **settings.model_dump(mode="json"),
         )
         if held := _objection(made, settings):

@@ -129,15 +129,21 @@ def _town(folded: str, written: str) -> int:
 
 def _street(folded: str, written: str) -> int:
     """A kind of street that is also a plain word wants a capital, as names do."""
-    word = folded.rstrip(".").rpartition(" ")[2]
-    if word in _PLAIN_WORDS:
+    words = folded.rstrip(".").split()
+    if not _SMALL_WORDS.isdisjoint(words[1:-1]):
+        return 0
+    word = words[-1]
+    if _PLAIN_WORDS.fullmatch(word):
         last = written.rstrip(".").rpartition(" ")[2]
         return len(folded) if last[:1].isupper() else 0
     return len(folded)
 
 
-_PLAIN_WORDS = frozenset(
-    "way place drive close court park hill view row walk green end".split()
+_PLAIN_WORDS = re.compile(
+    r"(?:way|place|drive|close|court|park|hill|view|row|walk|green|end)"
+)
+_SMALL_WORDS = frozenset(
+    ["a", "and", "at", "by", "for", "in", "is", "it", "my", "of", "on", "the", "to"]
 )
 _NAMED = re.compile(r"\d\s[A-ZÄÖÜ]")
 _DATE = re.compile(r"\d{4}[-/. ]\d{1,2}[-/. ]\d{1,2}|\d{1,2}[-/. ]\d{1,2}[-/. ]\d{4}")
@@ -181,14 +187,14 @@ def _kinds() -> Iterator[_Kind]:
     )
     yield _kind(
         "phone",
-        r"(?<![\w.,-])(?:"
+        r"(?<![\w.-])(?<!\d[ ,])(?:"
         r"\+\d(?:[ ()./-]{0,2}\d){6,14}"  # +44 7700 900123
         r"|\(?0\d{1,5}\)?(?:[ ./-]{0,2}\d){5,10}"  # 07700 900 123
         r"|(?:1[ .-])?\(?\d{3}\)?[ .-]{0,2}\d{3}[ .-]\d{4}"  # (541) 714-1388
         r"|\d{3}[ .-]\d{4}"  # 555-0123
         r"|\(\d{2,4}\) ?\d{3}[ -]\d{3,4}"  # (37) 788-063
         r"|\d{2}([ .-])\d{2}\1\d{2}\1\d{2}(?:\1\d{2})?"  # 60-56-85-91
-        r")(?![\w-])",
+        r")(?!\w|-\d)",
         _phone,
     )
     yield _kind("postcode-uk", r"\b[a-z]{1,2}\d[a-z\d]? ?\d[a-z]{2}\b", _capital)

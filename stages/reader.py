@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import Unacceptable
+from pipeline.errors import Transient, Unacceptable, WaybillError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -374,10 +374,16 @@ def render(
 
 
 def shrink_to(width: float, height: float, max_pixels: int) -> float:
-    """The factor, at most 1, that brings an image under both caps."""
-    pixels = max(1.0, width * height)
-    side = max(1.0, width, height)
-    return min(1.0, math.sqrt(max_pixels / pixels), SIDE_MAX / side)
+    """
+    The factor, at most 1, that brings an image under both caps.
+
+    Renderers round each side up, so the area asked for is solved for
+    (s w + 1) (s h + 1) = max_pixels.
+    """
+    width, height = max(1.0, width), max(1.0, height)
+    area, around = width * height, width + height
+    root = math.sqrt(around**2 + 4 * area * (max_pixels - 1))
+    return min(1.0, (root - around) / (2 * area), SIDE_MAX / max(width, height))
 
 
 def written(image: Image, out_dir: str, number: int, dpi: int) -> dict[str, Any]:
@@ -385,7 +391,14 @@ def written(image: Image, out_dir: str, number: int, dpi: int) -> dict[str, Any]
     path = os.path.join(out_dir, f"page-{number}.png")
     # Level 1: a typed page takes 0.07-0.3 s at 300 dpi; level 6 takes 5 x that
     # for 13 % less.
-    image.save(path, "PNG", compress_level=1, dpi=(dpi, dpi))
+    try:
+        image.save(path, "PNG", compress_level=1, dpi=(dpi, dpi))
+    except OSError as error:
+        raise Transient(
+            f"a page could not be written: {os.strerror(error.errno or 0)}",
+            code="SCRATCH_FULL",
+            hint="free space where temporary files go (TMPDIR)",
+        ) from None
     width, height = image.size
     return {
         "number": number,
@@ -471,8 +484,15 @@ def pixel_limit(max_pixels: int) -> Unacceptable:
     )
 
 
-def broken_image(error: BaseException) -> Unacceptable:
-    """TRUNCATED when the data ends early, CORRUPT for anything else."""
+def broken_image(error: BaseException) -> WaybillError:
+    """TRUNCATED when the data ends early, CORRUPT for anything else it is to blame."""
+    if isinstance(error, OSError) and error.errno is not None:
+        # The system's error, not the file's: Pillow's own carry no number.
+        return Transient(
+            f"the file could not be read: {os.strerror(error.errno)}",
+            code="READ_FAILED",
+            hint="look at the disk of the artifact store",
+        )
     said = str(error).lower()
     if isinstance(error, EOFError) or "truncated" in said or "unexpected end" in said:
         return Unacceptable(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -28,6 +28,10 @@ MAX_PATTERNS = 100  # in a folder: each one reads the whole text again
 MAX_PATTERN_COST = 2000  # tries a place: bounds the time a pattern takes
 MAX_HITS = 500  # in one text; a reviewer has long seen enough
 MAX_GAPS = 2  # in a phrase
+
+_PART = re.compile(r"\([^()]*\)\??|\S+")
+
+_THRICE = re.compile(r"([^\W\d_])\1\1")  # in a text these are read as one or two
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Phrase = Annotated[str, StringConstraints(min_length=2, max_length=200)]
@@ -80,6 +84,10 @@ class Trail:
     rule: str  # "" for an excuse of the whole category
     excuse: bool
 
+    def needs(self) -> Iterator[Element]:
+        """The elements without which it cannot match, the first one first."""
+        return (e for e in self.elements if not (e.gap or e.optional))
+
 
 @dataclass(frozen=True, slots=True)
 class Category:
@@ -97,24 +105,34 @@ class Rulebook:
 
     Attributes:
         categories: By name.
-        trails: Phrases and excuses; `first` leads to them by their first word.
+        trails: Phrases and excuses.
+        needs: For each trail the numbers of the elements it needs, the first one
+            first.
+        heard: Word, or stem with a star, to the elements that it may begin.
     """
 
     categories: Mapping[str, Category]
     trails: tuple[Trail, ...]
     patterns: tuple[tuple[re.Pattern[str], str, str], ...]
     vocabulary: Vocabulary
-    first: Mapping[str, Sequence[int]] = field(repr=False)
+    needs: tuple[tuple[int, ...], ...] = field(repr=False)
+    heard: Mapping[str, Sequence[int]] = field(repr=False)
 
     def hits(self, text: Normalised) -> list[Hit]:
         """What the rules find, without what is excused, in the text's order."""
         found: list[Hit] = []
         excuses: list[Hit] = []
         lattice = Lattice(text, self.vocabulary)
-        known: dict[str, tuple[int, ...]] = {}  # words come again and again
-        for node in range(len(lattice)):
-            for number in self._candidates(lattice, node, known):
-                trail = self.trails[number]
+        begun = lattice.begun = self._begun(lattice)
+        # Nearly every phrase needs a word that is nowhere in the text: leaving
+        # those out first is what makes a letter cost milliseconds.
+        present = set().union(*begun)
+        led: dict[int, list[Trail]] = {}
+        for trail, needs in zip(self.trails, self.needs, strict=True):
+            if present.issuperset(needs):
+                led.setdefault(needs[0], []).append(trail)
+        for node, elements in enumerate(begun):
+            for trail in [t for e in elements for t in led.get(e, ())]:
                 if end := walk(lattice, trail.elements, node, 0):
                     hit = Hit(lattice.starts[node], end, trail.category, trail.rule)
                     (excuses if trail.excuse else found).append(hit)
@@ -126,22 +144,24 @@ class Rulebook:
                     found.append(Hit(*match.span(), category, rule))
         return _without(found, excuses)
 
-    def _candidates(
-        self, lattice: Lattice, node: int, known: dict[str, tuple[int, ...]]
-    ) -> set[int]:
-        """Numbers of the trails that may begin at `node`."""
-        found: set[int] = set()
-        for edge in lattice.edges(node):
-            for word in edge.readings:
-                if word not in known:
-                    known[word] = tuple(self._led_to(word))
-                found.update(known[word])
-        return found
+    def _begun(self, lattice: Lattice) -> list[set[int]]:
+        """For each node, the elements that its words may begin."""
+        known: dict[str, list[int]] = {}  # words come again and again
+        begun: list[set[int]] = []
+        for node in range(len(lattice)):
+            here = {-1}
+            for edge in lattice.edges(node):
+                for word in edge.readings:
+                    if word not in known:
+                        known[word] = list(self._begins(word))
+                    here.update(known[word])
+            begun.append(here)
+        return begun
 
-    def _led_to(self, word: str) -> Iterator[int]:
-        yield from self.first.get(word, ())
+    def _begins(self, word: str) -> Iterator[int]:
+        yield from self.heard.get(word, ())
         for n in range(3, len(word) + 1):  # no stem is shorter
-            yield from self.first.get(f"{word[:n]}*", ())
+            yield from self.heard.get(f"{word[:n]}*", ())
 
 
 def _without(found: list[Hit], excuses: list[Hit]) -> list[Hit]:
@@ -226,15 +246,34 @@ def compile_rules(files: Mapping[str, str]) -> Rulebook:
         patterns += _patterns(name, form)
     if len(patterns) > MAX_PATTERNS:
         raise _broken("", "patterns", f"more than {MAX_PATTERNS} in all files")
+    return _indexed(categories, trails, patterns)
+
+
+def _indexed(
+    categories: Mapping[str, Category],
+    trails: Sequence[Trail],
+    patterns: Sequence[tuple[re.Pattern[str], str, str]],
+) -> Rulebook:
+    """Number the elements, and note which words may begin which."""
     words = Vocabulary()
-    first: dict[str, list[int]] = {}
-    for number, trail in enumerate(trails):
+    numbers: dict[Element, int] = {}
+    heard: dict[str, list[int]] = {}
+    needs: list[tuple[int, ...]] = []
+    numbered: list[Trail] = []
+    for trail in trails:
         for element in trail.elements:
             for word in element.words():
                 words.add(word)
-        for word in set(trail.elements[0].beginnings()):
-            first.setdefault(word, []).append(number)
-    return Rulebook(categories, tuple(trails), tuple(patterns), words, first)
+            if element not in numbers:
+                numbers[element] = len(numbers)
+                for word in set(element.beginnings()):
+                    heard.setdefault(word, []).append(numbers[element])
+        needs.append(tuple(numbers[element] for element in trail.needs()))
+        elements = tuple(replace(e, number=numbers[e]) for e in trail.elements)
+        numbered.append(replace(trail, elements=elements))
+    return Rulebook(
+        categories, tuple(numbered), tuple(patterns), words, tuple(needs), heard
+    )
 
 
 def _broken(name: str, key: str, why: str) -> Usage:
@@ -274,27 +313,39 @@ def _trails(name: str, form: CategoryForm) -> Iterator[Trail]:
 def _elements(
     name: str, key: str, phrase: str, lists: Mapping[str, Element]
 ) -> tuple[Element, ...]:
-    """Compile a phrase: words, `a|b`, `stem*`, `{list}`, `maybe?` and `...`."""
+    """Compile a phrase: `a|b`, `(a|b c)`, `stem*`, `{list}`, `maybe?`, `...`."""
     elements: list[Element] = []
-    for part in phrase.split():
-        optional = part.endswith("?")
+    for part in _PART.findall(phrase):
+        maybe = part.endswith("?")
         plain = part.removesuffix("?")
         if plain == "...":
             elements.append(Element(gap=True))
             continue
-        if plain.startswith("{") and plain.endswith("}"):
-            if plain[1:-1] not in lists:
-                raise _broken(name, key, f"no list named {plain} in [words]")
-            element = lists[plain[1:-1]]
-        else:
-            element = _element(name, key, plain.split("|"))
-        elements.append(Element(element.exact, element.stems, element.chains, optional))
+        if plain.startswith("(") and plain.endswith(")"):
+            plain = plain[1:-1]
+        choices = [choice.strip() for choice in plain.split("|")]
+        elements.append(_either([_choice(name, key, c, lists) for c in choices], maybe))
     solid = [not (e.gap or e.optional) for e in elements]
     if not solid or not solid[0] or elements[-1].gap:
-        raise _broken(name, key, "a phrase begins and ends with a word")
+        raise _broken(name, key, f"{phrase!r} must begin and end with a word")
     if sum(e.gap for e in elements) > MAX_GAPS:
-        raise _broken(name, key, f"a phrase has at most {MAX_GAPS} gaps")
+        raise _broken(name, key, f"{phrase!r} has more than {MAX_GAPS} gaps")
     return tuple(elements)
+
+
+def _choice(name: str, key: str, choice: str, lists: Mapping[str, Element]) -> Element:
+    """One of the alternatives of a place: words, some of which may be lists."""
+    if "{" not in choice:
+        return _element(name, key, [choice])
+    parts: list[Element] = []
+    for word in choice.split():
+        if not word.startswith("{"):
+            parts.append(_element(name, key, [word]))
+        elif word[1:-1] in lists:
+            parts.append(lists[word[1:-1]])
+        else:
+            raise _broken(name, key, f"no list named {word} in [words]")
+    return parts[0] if len(parts) == 1 else Element(chains=(tuple(parts),))
 
 
 def _element(name: str, key: str, entries: Sequence[str]) -> Element:
@@ -306,13 +357,19 @@ def _element(name: str, key: str, entries: Sequence[str]) -> Element:
         words: list[str] = []
         for written in entry.split():
             parts = WORD.findall(normalise(written.removesuffix("*")).text)
-            if not parts or "*" in written[:-1] or set("{}?") & set(written):
+            if not parts or "*" in written[:-1] or set("(){}?") & set(written):
                 raise _broken(name, key, f"cannot read {written!r}")
+            if _THRICE.search(written.replace("'", "")):
+                raise _broken(
+                    name, key, f"{written!r}: a letter at most twice in a row"
+                )
             if written.endswith("*"):
                 parts[-1] += "*"
             words += parts
         if any(w.endswith("*") and len(w) < 4 for w in words):
             raise _broken(name, key, f"{entry!r}: three letters before a star")
+        if not words:
+            raise _broken(name, key, f"an empty choice in {entries!r}")
         if len(words) > 1:
             chains.append(tuple(_single(word) for word in words))
         elif words[0].endswith("*"):
@@ -320,6 +377,16 @@ def _element(name: str, key: str, entries: Sequence[str]) -> Element:
         else:
             exact.add(words[0])
     return Element(frozenset(exact), tuple(sorted(stems)), tuple(chains))
+
+
+def _either(choices: Sequence[Element], optional: bool) -> Element:
+    """Any of `choices`, as one element."""
+    return Element(
+        frozenset(word for choice in choices for word in choice.exact),
+        tuple(stem for choice in choices for stem in choice.stems),
+        tuple(chain for choice in choices for chain in choice.chains),
+        optional,
+    )
 
 
 def _single(word: str) -> Element:

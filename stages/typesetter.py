@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pwd
 import re
 import tempfile
 import unicodedata
@@ -71,7 +72,7 @@ PAGE = rb"""
   fallback: false,
   hyphenate: false,
 )
-#set par(leading: 0.85em, spacing: 1.35em, justify: false)
+#set par(leading: 0.8em, spacing: 1.3em, justify: false)
 #let lines(value) = value.split("\n").join(linebreak())
 
 #if letter.date != "" { align(right, lines(letter.date)) }
@@ -104,8 +105,8 @@ def typeset(
     paper: str = "a5",
     font: str = "Klee One",
     fallback: Sequence[str] = ("DejaVu Sans",),
-    size_pt: float = 14.0,
-    margin_mm: float = 18.0,
+    size_pt: float = 12.0,
+    margin_mm: float = 17.0,
     bleed_mm: float = 0.0,
     ink: str = "#1f2a44",
     date: str = "",
@@ -274,9 +275,11 @@ def characters(path: str, index: int) -> frozenset[int]:
 
 @lru_cache(maxsize=1)
 def _font_files() -> tuple[str, ...]:
+    # The user's own fonts count, but a child's HOME is a scratch folder.
+    home = pwd.getpwuid(os.getuid()).pw_dir
     found: list[str] = []
     for place in FONT_DIRS:
-        for folder, _, names in os.walk(os.path.expanduser(place)):
+        for folder, _, names in os.walk(place.replace("~", home, 1)):
             found += [
                 os.path.join(folder, name)
                 for name in names
@@ -339,8 +342,8 @@ def _matching(path: str, family: str) -> list[tuple[int, int]]:
 @lru_cache(maxsize=8)
 def _loaded(paths: tuple[str, ...]) -> Any:
     # typst takes folders, and a folder of fonts may hold a thousand: a folder of
-    # links holds just ours.  Its own fonts stay out, so that nothing but the
-    # configured faces can ever be on a page.
+    # links holds just ours; typst resolves the links as it scans.  Its own fonts
+    # stay out, so that nothing but the configured faces can ever be on a page.
     import typst
 
     with tempfile.TemporaryDirectory(prefix="waybill-fonts-") as folder:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import asyncpg
 
-from pipeline.errors import Conflict, NotFound
+from pipeline.errors import Conflict, NotFound, Usage
 from pipeline.model import Batch, Disposal, HoldId, ItemId, Receipt, State, Submission
 from pipeline.store.database import Connection, Database
 from pipeline.store.port import Counts, Decision, HoldRow, ItemRow
@@ -230,6 +230,29 @@ def decided_before(hold: HoldRow) -> Conflict:
     )
 
 
+def check_names(tenant: str, batch: str) -> None:
+    """
+    Names become folders of the output: they must not lead out of it.
+
+    Raises:
+        Usage: BAD_NAME.
+    """
+    parts = batch.split("/")
+    bad = (
+        not all(n and n not in (".", "..") for n in (tenant, *parts))
+        or "/" in tenant
+        or any(ord(c) < 32 or c == "\\" for c in tenant + batch)
+        or len(tenant) > 200
+        or len(batch) > 200
+    )
+    if bad:
+        raise Usage(
+            "a tenant or batch has a name that cannot be a folder",
+            code="BAD_NAME",
+            hint="use letters, digits, dots and dashes",
+        )
+
+
 class PostgresDesk:
     """The `Desk` half of the PostgreSQL store."""
 
@@ -260,6 +283,7 @@ class PostgresDesk:
 
     async def open_batch(self, tenant: str, name: str, *, deadline_s: float) -> Batch:
         """The batch of this name, made when it is new."""
+        check_names(tenant, name)
 
         async def work(con: Connection) -> Batch:
             await con.execute(

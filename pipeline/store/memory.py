@@ -12,7 +12,7 @@ import heapq
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -40,7 +40,7 @@ from pipeline.model import (
     ToWaiting,
     WorkerId,
 )
-from pipeline.store.desk import decided_before, stale, taken
+from pipeline.store.desk import check_names, decided_before, stale, taken
 from pipeline.store.port import (
     Counts,
     Decision,
@@ -408,6 +408,7 @@ class MemoryStore:
         return number
 
     async def open_batch(self, tenant: str, name: str, *, deadline_s: float) -> Batch:
+        check_names(tenant, name)
         self._weights.setdefault(tenant, 1.0)
         if (tenant, name) not in self._batches:
             deadline_at = self._at(self.now() + deadline_s)

@@ -130,6 +130,6 @@ async def _apply(con: asyncpg.Connection) -> list[str]:
                 revoke update, delete on waybill.audit from {APP_ROLE};
               end if;
             end $$
-            """
+            """  # noqa: S608 - the role's name is our constant
         )
     return [m.name for m in todo]

@@ -1,4 +1,4 @@
-"""The PostgreSQL store: `WorkStore` and `Desk` over one small pool."""
+"""The PostgreSQL store: `WorkStore`, `Desk` and the reports, over one pool."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from types import TracebackType
 
 from pipeline.store.database import Database
 from pipeline.store.desk import PostgresDesk
+from pipeline.store.reads import PostgresReads
 from pipeline.store.work import PostgresWork
 
 
-class PostgresStore(PostgresWork, PostgresDesk):
+class PostgresStore(PostgresWork, PostgresDesk, PostgresReads):
     """
     Everything durable, in one PostgreSQL database.
 
@@ -21,6 +22,7 @@ class PostgresStore(PostgresWork, PostgresDesk):
         self.database = Database(url, size=pool)
         PostgresWork.__init__(self, self.database)
         PostgresDesk.__init__(self, self.database)
+        PostgresReads.__init__(self, self.database)
 
     def __repr__(self) -> str:
         return f"<PostgresStore {self.database!r}>"

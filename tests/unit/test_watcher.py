@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from ingest.admission import token_of
+from ingest.admission import token_of, unreadable
 from ingest.candidates import Look, Seen
 from ingest.folders import (
     Place,
@@ -185,7 +186,7 @@ def test_a_marker_without_its_file_is_reported() -> None:
     assert (waiting.relative, waiting.code, waiting.for_s) == (
         "b.pdf.done",
         "MARKER_ALONE",
-        0.0 + 5.0,
+        5.0,
     )
 
 
@@ -328,6 +329,20 @@ def test_the_token_names_one_delivery() -> None:
     }
     assert len(others) == 5
     assert token not in others
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.EACCES, "UNREADABLE"),
+        (errno.ENOENT, "FILE_GONE"),
+        (errno.ELOOP, "NOT_A_FILE"),
+        (errno.EIO, "SOURCE_IO"),
+    ],
+)
+def test_what_the_system_says_of_a_file_has_a_code(number: int, code: str) -> None:
+    """A file that cannot be opened is left with a stable word, never refused."""
+    assert unreadable(OSError(number, "text of the system")).code == code
 
 
 def test_network_file_systems_are_known_by_their_mount() -> None:

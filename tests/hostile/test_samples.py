@@ -1,0 +1,323 @@
+"""Real broken, odd and hostile files: each ends in a named outcome, none in us."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from PIL import Image, ImageDraw
+
+from pipeline.children import Children
+from pipeline.errors import Unacceptable, WaybillError
+from stages import page_text, reader
+
+SAMPLES = Path(__file__).parents[2].parent / "shared" / "samples"
+FOLDERS = (
+    "odd_pdfs",
+    "odd_images",
+    "tesseract_test",
+    "exif_orientation",
+    "invoices_invoice2data",
+    "scanned_multipage_pdfs",
+)
+NOT_DOCUMENTS = {".txt", ".json", ".toml", ".md", ".license", ""}
+CODES = {
+    "EMPTY_FILE",
+    "UNSUPPORTED_TYPE",
+    "TRUNCATED",
+    "CORRUPT",
+    "PDF_ENCRYPTED",
+    "PDF_CORRUPT",
+    "NO_PAGES",
+    "TOO_MANY_PAGES",
+    "PIXEL_LIMIT",
+    "TOO_LARGE",
+    "MEMORY_LIMIT",
+    "CHILD_CRASHED",
+}
+EXPECTED = {
+    "005-libreoffice-writer-password__libreoffice-writer-password.pdf": "PDF_ENCRYPTED",
+    "decompression_bomb.gif": "UNSUPPORTED_TYPE",
+    "truncated_image.png": "TRUNCATED",
+    "truncated_jpeg.jpg": "TRUNCATED",
+    "broken_data_stream.png": "CORRUPT",
+    "invalid.pdf": "PDF_CORRUPT",
+    "hugemono.pdf": "",  # 35,000 x 35,000 pixels in 12 KB: rendered smaller
+    "corruptionOneByteMissing.pdf": "",
+    "multipage.tiff": "",
+}
+
+needs_tesseract = pytest.mark.skipif(
+    shutil.which("tesseract") is None, reason="tesseract is not on PATH"
+)
+
+
+def sample(relative: str) -> Path:
+    """A sample, or a skip that names the folder it should be in."""
+    path = SAMPLES / relative
+    if not path.exists():
+        pytest.skip(f"the folder of samples {SAMPLES} has no {relative}")
+    return path
+
+
+@pytest.fixture
+async def children(tmp_path: Path) -> AsyncIterator[Children]:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    async with Children(2, scratch=scratch) as pool:
+        yield pool
+
+
+async def outcome(children: Children, path: Path, folder: Path) -> str:
+    """Probe and make the first pages of one file; its code, "" when accepted."""
+    try:
+        found = await children.run(
+            reader.probe, timeout_s=60, path=str(path), name=path.name
+        )
+        last = min(2, found["pages"])
+        pages = await children.run(
+            reader.normalise,
+            timeout_s=60,
+            path=str(path),
+            out_dir=str(folder),
+            first=1,
+            last=last,
+        )
+    except WaybillError as error:
+        return error.code
+    assert [page["number"] for page in pages] == list(range(1, last + 1))
+    for page in pages:
+        assert page["width"] * page["height"] <= 40_000_000
+        if page["file"] is not None:
+            Path(page["file"]).unlink()
+    return ""
+
+
+async def test_every_odd_file_ends_in_a_named_outcome(
+    children: Children, tmp_path: Path
+) -> None:
+    """Each sample is accepted or refused with a stable code; the pool lives on."""
+    sample("odd_pdfs")
+    files = [
+        file
+        for folder in FOLDERS
+        for file in sorted((SAMPLES / folder).rglob("*"))
+        if file.is_file() and file.suffix.lower() not in NOT_DOCUMENTS
+    ]
+    outcomes: dict[str, str] = {}
+
+    async def take(number: int, file: Path) -> None:
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        outcomes[file.name] = await outcome(children, file, folder)
+
+    async with anyio.create_task_group() as group:
+        for number, file in enumerate(files):
+            group.start_soon(take, number, file)
+
+    assert len(outcomes) > 50
+    assert set(outcomes.values()) <= {"", *CODES}
+    assert {name: outcomes[name] for name in EXPECTED} == EXPECTED
+    seen = children.statistics()
+    assert (seen.busy, seen.disowned) == (0, 0)
+    assert seen.idle <= seen.size
+    good = await outcome(children, sample("tesseract_test/phototest.tif"), tmp_path)
+    assert good == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["Landscape_3.jpg", "Landscape_6.jpg", "Portrait_8.jpg"]
+)
+def test_photos_come_out_upright(name: str, tmp_path: Path) -> None:
+    """A photo that its EXIF tag turns is turned, and the tag is gone."""
+    path = sample(f"exif_orientation/{name}")
+
+    [page] = reader.normalise(str(path), str(tmp_path), 1, 1)
+
+    with Image.open(page["file"]) as upright:
+        assert upright.getexif().get(0x0112, 1) == 1
+        assert (upright.width > upright.height) == name.startswith("Landscape")
+        assert upright.size == (page["width"], page["height"])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_shows_the_same_page(
+    orientation: int, tmp_path: Path
+) -> None:
+    """Whatever the EXIF orientation, the black corner ends where it was written."""
+    # How a camera would store the page so that the tag turns it upright again.
+    stored = {
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }
+    page = Image.new("L", (300, 200), 255)
+    ImageDraw.Draw(page).rectangle((0, 0, 80, 40), fill=0)
+    for turn in stored.get(orientation, []):
+        page = page.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    source = tmp_path / "photo.jpg"
+    page.save(source, exif=exif)
+
+    [made] = reader.normalise(str(source), str(tmp_path), 1, 1)
+
+    with Image.open(made["file"] or source) as upright:
+        assert upright.size == (300, 200)
+        assert upright.getpixel((40, 20)) < 20  # type: ignore[operator]
+        assert upright.getpixel((260, 180)) > 235  # type: ignore[operator]
+    assert (made["file"] is None) == (orientation == 1)
+
+
+def refusal(path: Path, **limits: Any) -> str:
+    with pytest.raises(Unacceptable) as caught:
+        reader.probe(str(path), path.name, **limits)
+    assert caught.value.hint
+    return caught.value.code
+
+
+def test_limits_are_checked_at_the_door(tmp_path: Path) -> None:
+    """Empty, large, many pages, many pixels: each has its own code."""
+    empty = tmp_path / "empty.pdf"
+    empty.touch()
+    pages = tmp_path / "pages.tif"
+    frame = Image.new("1", (400, 300), 1)
+    frame.save(pages, save_all=True, append_images=[frame] * 4)
+
+    assert refusal(empty) == "EMPTY_FILE"
+    assert refusal(pages, max_bytes=100) == "TOO_LARGE"
+    assert refusal(pages, max_pages=4) == "TOO_MANY_PAGES"
+    assert refusal(pages, max_pixels=100_000) == "PIXEL_LIMIT"
+    assert refusal(tmp_path) == "UNSUPPORTED_TYPE"
+    assert reader.probe(str(pages), max_pages=5)["pages"] == 5
+
+
+def test_the_type_is_told_by_content(tmp_path: Path) -> None:
+    """A PNG called .pdf is taken as PNG, and the note says so."""
+    wrong = tmp_path / "letter.pdf"
+    Image.new("L", (40, 30), 255).save(wrong, "PNG")
+
+    found = reader.probe(str(wrong), wrong.name)
+
+    assert found["media_type"] == "image/png"
+    assert found["note"] == "the name says .pdf, the content is PNG"
+
+
+def test_an_image_cut_short_is_refused(tmp_path: Path) -> None:
+    """Half of a PNG, JPEG or TIFF is never taken for a whole page."""
+    noise = Image.effect_noise((300, 300), 80)
+    for kind in ("PNG", "JPEG", "TIFF"):
+        whole = tmp_path / f"whole.{kind}"
+        noise.save(whole, kind)
+        cut = tmp_path / f"cut.{kind}"
+        cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+
+        assert refusal(cut) in ("TRUNCATED", "CORRUPT")
+
+
+def test_pages_over_the_cap_are_made_smaller(tmp_path: Path) -> None:
+    """An image with more than `max_pixels` shrinks to fit, and its dpi with it."""
+    source = tmp_path / "large.jpg"
+    Image.new("L", (3000, 2000), 255).save(source, dpi=(300, 300))
+
+    [page] = reader.normalise(str(source), str(tmp_path), 1, 1, max_pixels=1_500_000)
+
+    assert 1_400_000 < page["width"] * page["height"] <= 1_500_000
+    assert page["dpi"] == 150
+
+
+@needs_tesseract
+@pytest.mark.parametrize(
+    ("relative", "status"),
+    [
+        ("tesseract_test/phototest.tif", "ok"),
+        ("tesseract_test/phototest-rotated-180.png", "unreadable"),
+        ("letters_stanford1905/Lettre246.jpg", "ok"),
+        ("letters_stanford1905/Lettre251.jpg", "unreadable"),
+        ("letters_stanford1905/Lettre252.jpg", "unreadable"),
+        ("letters_stanford1905/SC0033B_s4_b01_f14_i082.jpg", "unreadable"),
+    ],
+)
+async def test_handwriting_is_held_and_type_is_read(
+    relative: str, status: str, children: Children, tmp_path: Path
+) -> None:
+    """
+    Typed pages are read; cursive is unreadable, also under a printed letterhead.
+    """
+    path = sample(relative)
+    [page] = await children.run(
+        reader.normalise,
+        timeout_s=60,
+        path=str(path),
+        out_dir=str(tmp_path),
+        first=1,
+        last=1,
+    )
+
+    read = await children.run(
+        page_text.read_page,
+        timeout_s=60,
+        path=page["file"] or str(path),
+        dpi=page["dpi"],
+    )
+
+    assert read["status"] == status, {**read, "text": len(read["text"])}
+
+
+def blank(kind: str) -> Image.Image:
+    """A page with nothing written on it, as scanners and cameras make them."""
+    size = (1654, 2339)
+    match kind:
+        case "shadow":
+            return Image.linear_gradient("L").resize(size).point(lambda v: 120 + v // 2)
+        case "grain":
+            return Image.effect_noise(size, 12).point(lambda v: min(255, v + 100))
+        case "specks":
+            page = Image.new("L", size, 250)
+            for number in range(300):
+                page.putpixel((number * 997 % size[0], number * 1009 % size[1]), 0)
+            return page
+        case _:
+            page = Image.new("L", size, 245)
+            ImageDraw.Draw(page).rectangle((0, 0, 30, size[1]), fill=0)
+            return page
+
+
+@needs_tesseract
+@pytest.mark.parametrize("kind", ["shadow", "grain", "specks", "black edge"])
+async def test_blank_pages_are_known_by_ink(
+    kind: str, children: Children, tmp_path: Path
+) -> None:
+    """Shade, grain, specks and a scanner's edge are not ink."""
+    path = tmp_path / "blank.jpg"
+    blank(kind).save(path, quality=80)
+
+    read = await children.run(page_text.read_page, timeout_s=60, path=str(path))
+
+    assert read["status"] == "empty", read
+
+
+@needs_tesseract
+async def test_a_line_in_faint_pencil_is_not_blank(
+    children: Children, tmp_path: Path
+) -> None:
+    """A scrawl that no engine reads is ink: unreadable, never empty."""
+    page = Image.new("L", (1654, 2339), 235)
+    draw = ImageDraw.Draw(page)
+    for number in range(40):
+        x = 300 + number * 14
+        draw.arc((x, 600, x + 18, 640), 20, 320, fill=175, width=4)
+    path = tmp_path / "faint.png"
+    page.save(path)
+
+    read = await children.run(page_text.read_page, timeout_s=60, path=str(path))
+
+    assert read["status"] == "unreadable", read

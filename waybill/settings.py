@@ -1,0 +1,75 @@
+"""
+Settings: environment variables `WAYBILL_…`, checked at start.
+
+Everything has a default that works on one machine: an embedded PostgreSQL and all
+files under `.waybill` in the current folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import Usage
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+class Settings(BaseSettings):
+    """
+    One process's settings.
+
+    Attributes:
+        home: Database, artifacts, archive and logs of the embedded default.
+        inbox: Where people drop files; default `home/inbox`.
+        out: Where finished documents go; default `home/out`.
+        pipelines: Folder of pipeline folders.
+        pipeline: The pipeline of files that name none.
+        database_url: A PostgreSQL of your own, connected to as the service.
+        owner_url: The same as its owner, for migrations.
+        cores: OCR and parsing children of this machine.
+        items_max: Items at once in one worker process.
+        lease_s: How long a worker may act without renewing, seconds.
+        max_file_bytes: Larger files are quarantined.
+        settle_s: A file in the inbox is complete after this rest, seconds.
+        vendor_hosts: Hosts inside your own network that stages may call.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="WAYBILL_", extra="ignore")
+
+    home: Path = Path(".waybill")
+    inbox: Path | None = None
+    out: Path | None = None
+    pipelines: Path = EXAMPLES
+    pipeline: str = "letters"
+    database_url: str = ""
+    owner_url: str = ""
+    cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=512)
+    items_max: int = Field(default=5000, ge=1, le=100_000)
+    lease_s: float = Field(default=10.0, ge=1, le=300)
+    max_file_bytes: int = Field(default=200 << 20, ge=1024)
+    settle_s: float = Field(default=2.0, ge=0.1, le=600)
+    vendor_hosts: list[str] = Field(default_factory=list)
+
+    @property
+    def inbox_dir(self) -> Path:
+        """The inbox, resolved."""
+        return self.inbox or self.home / "inbox"
+
+    @property
+    def out_dir(self) -> Path:
+        """The output folder, resolved."""
+        return self.out or self.home / "out"
+
+
+def read_settings() -> Settings:
+    """Settings of the environment; raises `Usage` naming the variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "WAYBILL_" + "_".join(str(p) for p in first["loc"]).upper()
+        raise Usage(f"{name}: {first['msg']}") from None

@@ -1,0 +1,137 @@
+"""
+What reaches a terminal: escaped text, tables, JSON, errors.
+
+Data goes to stdout, progress and errors to stderr.  Text that came from a document
+or a file name never reaches a terminal as it is: control and bidirectional
+characters could rewrite the screen, so they are shown as visible marks.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape as escape_markup
+from rich.table import Table
+
+from pipeline.errors import WaybillError
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+_BIDI = frozenset(
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    """
+    `text` with everything that could act on a terminal made visible.
+
+    With `lines`, line breaks and tabs stay (a form feed becomes a line).
+    """
+    shown = []
+    for char in text:
+        if lines and char in "\n\t":
+            shown.append(char)
+        elif lines and char == "\f":
+            shown.append("\n— next page —\n")
+        elif char in _BIDI or unicodedata.category(char) in _HIDDEN:
+            code = ord(char)
+            shown.append(f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+        else:
+            shown.append(char)
+    return "".join(shown)
+
+
+def safe(value: Any, *, lines: bool = False) -> str:
+    """A value for rich: visible, and without meaning as markup."""
+    return escape_markup(visible(str(value), lines=lines))
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON data: tuples with names become objects."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {k: plain(v) for k, v in value._asdict().items()}
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds")
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    return str(value)
+
+
+def print_json(value: Any) -> None:
+    """The object itself, on stdout, in ASCII: safe on every terminal."""
+    sys.stdout.write(json.dumps(plain(value)) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table on a terminal; tab-separated lines without a header in a pipe."""
+    if not out.is_terminal:
+        for row in rows:
+            cells = (visible(str(c)).replace("\t", " ") for c in row)
+            sys.stdout.write("\t".join(cells) + "\n")
+        sys.stdout.flush()
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(safe(cell) for cell in row))
+    out.print(table)
+
+
+def print_error(error: WaybillError, *, as_json: bool) -> None:
+    """One sentence and what to do next, on stderr; JSON on stdout when asked."""
+    if as_json:
+        body = {"code": error.code, "message": error.message, "hint": error.hint}
+        print_json({"error": body})
+        return
+    err.print(f"[red]error[/red] {safe(error.message)} [dim]({safe(error.code)})[/dim]")
+    if error.hint:
+        err.print(f"  {safe(error.hint)}")
+
+
+def ago(then: datetime) -> str:
+    """How long ago, in words of two letters: `3 min`."""
+    return span((datetime.now(UTC) - then).total_seconds())
+
+
+def due(then: datetime) -> str:
+    """How long until, with `late` when it is over."""
+    left = (then - datetime.now(UTC)).total_seconds()
+    return span(left) if left >= 0 else f"{span(-left)} late"
+
+
+def span(seconds: float) -> str:
+    """A duration: `12 s`, `3 min`, `5 h`, `2 d`."""
+    if seconds < 90:
+        return f"{max(0, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    if seconds < 48 * 3600:
+        return f"{round(seconds / 3600)} h"
+    return f"{round(seconds / 86400)} d"
+
+
+def clock(then: datetime) -> str:
+    """A local time for people."""
+    shown = then.astimezone()
+    if datetime.now(UTC) - then < timedelta(hours=20):
+        return shown.strftime("%H:%M:%S")
+    return shown.strftime("%Y-%m-%d %H:%M")
