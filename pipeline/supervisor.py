@@ -53,6 +53,7 @@ class Supervisor:
     environment: Mapping[str, str]
     _slots: list[_Slot] = field(default_factory=list)
     _stopping: int = 0
+    _stop: anyio.Event = field(default_factory=anyio.Event)
 
     async def run(self) -> None:
         """Until a signal stopped every worker."""
@@ -90,21 +91,20 @@ class Supervisor:
             lived_s = anyio.current_time() - began
             slot.young_deaths = slot.young_deaths + 1 if lived_s < HEALTHY_S else 0
             # The first death is answered at once: recovery is measured in seconds.
-            pause_s = min(
-                0.25 * (2 ** max(slot.young_deaths - 2, 0) - 1), RESTART_MAX_S
-            )
+            doublings = max(slot.young_deaths - 2, 0)
+            pause_s = min(0.25 * (2**doublings - 1), RESTART_MAX_S)
             log.warning(
                 "worker_died", slot=slot.number, code=code, restart_in_s=pause_s
             )
             with anyio.move_on_after(pause_s):
-                while not self._stopping:
-                    await anyio.sleep(0.05)
+                await self._stop.wait()
 
     async def _signals(self) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with anyio.create_task_group() as tasks:
                 async for _ in signals:
                     self._stopping += 1
+                    self._stop.set()
                     log.info("stopping", step=self._stopping)
                     self._tell(
                         signal.SIGTERM if self._stopping <= 2 else signal.SIGKILL

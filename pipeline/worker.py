@@ -44,14 +44,14 @@ class Worker:
         self._settings = settings or WorkerSettings()
         self._draining = False
         self.session: Session | None = None
-        self.finished = False
+        self.finished = anyio.Event()
 
     async def run(self) -> None:
         """Join, work, and join again after a lost lease."""
         try:
             await self._sessions()
         finally:
-            self.finished = True
+            self.finished.set()
 
     async def _sessions(self) -> None:
         pause_s = 0.1

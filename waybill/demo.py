@@ -36,7 +36,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Other documents.")] = 1,
     json: Json = False,
 ) -> None:
-    """Make 40 letters, run them through the whole pipeline, show what became of them."""
+    """Make 40 letters, run them through everything, show what became of them."""
     settings = read_settings()
     logs.configure(file=settings.home / "logs" / "waybill.log")
     say("starting PostgreSQL")

@@ -201,11 +201,10 @@ def explain(row: ItemRow, ahead: int, workers: int, hold: int | None) -> str:
         case State.DONE:
             return f"{where}, since {terminal.clock(row.since)}."
         case _:
-            text = (
+            return (
                 f"{where} at {row.stage}: {row.code} {row.why} "
                 f"`waybill items retry {row.id}` puts it back in line."
             )
-            return text
     return text + (" Its deadline is over." if late else "")
 
 

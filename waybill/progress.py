@@ -7,7 +7,7 @@ worker is up.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -29,7 +29,7 @@ async def work_until(
     app: App,
     done: Callable[[], Awaitable[bool]],
     *,
-    beside: Sequence[Callable[[], Awaitable[Any]]] = (),
+    beside: Sequence[Callable[[], Coroutine[Any, Any, Any]]] = (),
 ) -> None:
     """Run a worker, and `beside` it other loops, until `done()` says so."""
     worker = app.worker()
@@ -46,8 +46,7 @@ async def work_until(
             await anyio.sleep(LOOK_S)
         worker.drain()
         # Loops beside the worker run for ever: end them when it has drained.
-        while not worker.finished:
-            await anyio.sleep(0.02)
+        await worker.finished.wait()
         tasks.cancel_scope.cancel()
 
 

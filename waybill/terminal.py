@@ -26,9 +26,8 @@ from pipeline.errors import WaybillError
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
 
-_BIDI = frozenset(
-    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-)
+# Control, format (every mark that turns text around is one), surrogates, private
+# use, line and paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
@@ -44,7 +43,7 @@ def visible(text: str, *, lines: bool = False) -> str:
             shown.append(char)
         elif lines and char == "\f":
             shown.append("\n— next page —\n")
-        elif char in _BIDI or unicodedata.category(char) in _HIDDEN:
+        elif unicodedata.category(char) in _HIDDEN:
             code = ord(char)
             shown.append(f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
         else:
