@@ -21,6 +21,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import anyio
+import asyncpg
 
 from loadtest.noop import BUILTIN, NOOP, PAUSE, TEXT, write_pipeline
 from pipeline.artifacts import FileArtifacts
@@ -92,7 +93,7 @@ async def until_done(bed: Bed, worker: Worker, items: int) -> float:
     begun = time.perf_counter()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(worker.run)
-        while worker.session is None or worker.session.done < items:
+        while worker.session is None or worker.session.done < items:  # noqa: ASYNC110
             await anyio.sleep(0.005)
         wall_s = time.perf_counter() - begun
         worker.drain()
@@ -207,7 +208,6 @@ async def backlog(
     bed: Bed, items: int, in_flight: int, done: int, waiting: int
 ) -> dict[str, float]:
     """`steps` with a million finished and 200,000 waiting items, against none."""
-    import asyncpg
 
     await raw_rows(bed, 20_000)
     await steps_once(bed, 500, in_flight, "warm")
@@ -253,11 +253,3 @@ def measure(name: str, **sizes: int) -> dict[str, float]:
                         return await backlog(it, **sizes)
 
         return anyio.run(main, backend_options={"use_uvloop": True})
-
-
-if __name__ == "__main__":
-    print(
-        measure(
-            sys.argv[1], **{k: int(v) for k, v in (a.split("=") for a in sys.argv[2:])}
-        )
-    )

@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -295,6 +296,7 @@ def _import(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise Usage(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where annotations given as text look for names
     try:
         spec.loader.exec_module(module)
     except FileNotFoundError:

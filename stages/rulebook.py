@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -26,7 +28,7 @@ from stages.phrases import WORD, Element, Lattice, Vocabulary, walk
 MAX_FILES = 100
 MAX_PATTERNS = 100  # in a folder: each one reads the whole text again
 MAX_PATTERN_COST = 2000  # tries a place: bounds the time a pattern takes
-MAX_HITS = 500  # in one text; a reviewer has long seen enough
+MAX_HITS = 50  # of one rule in one text; a reviewer has long seen enough
 MAX_GAPS = 2  # in a phrase
 
 _PART = re.compile(r"\([^()]*\)\??|\S+")
@@ -131,17 +133,22 @@ class Rulebook:
         for trail, needs in zip(self.trails, self.needs, strict=True):
             if present.issuperset(needs):
                 led.setdefault(needs[0], []).append(trail)
+        count: Counter[tuple[str, str]] = Counter()  # no rule may crowd others out
         for node, elements in enumerate(begun):
             for trail in [t for e in elements for t in led.get(e, ())]:
+                rule = (trail.category, trail.rule)
+                if not trail.excuse and count[rule] >= MAX_HITS:
+                    continue
                 if end := walk(lattice, trail.elements, node, 0):
-                    hit = Hit(lattice.starts[node], end, trail.category, trail.rule)
+                    hit = Hit(lattice.starts[node], end, *rule)
                     (excuses if trail.excuse else found).append(hit)
-            if len(found) >= MAX_HITS:
-                break
-        for pattern, category, rule in self.patterns:
-            for match in pattern.finditer(text.text):
-                if match.end() > match.start() and len(found) < 2 * MAX_HITS:
-                    found.append(Hit(*match.span(), category, rule))
+                    count[rule] += not trail.excuse
+        for pattern, category, name in self.patterns:
+            found += [
+                Hit(*match.span(), category, name)
+                for match in islice(pattern.finditer(text.text), MAX_HITS)
+                if match.end() > match.start()
+            ]
         return _without(found, excuses)
 
     def _begun(self, lattice: Lattice) -> list[set[int]]:

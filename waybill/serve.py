@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -138,6 +139,7 @@ def ingest(
         for folder in (folders.archive, folders.quarantine, folders.scratch):
             folder.mkdir(parents=True, exist_ok=True)
         door = opened.admission(folders)
+        began = time.monotonic()
         taken: list[Taken] = []
         # In slices, so that somebody who waits sees something.
         for at in range(0, len(files), 200):
@@ -157,6 +159,7 @@ def ingest(
         report = {
             "batch": f"{tenant}/{opened_batch.name}",
             **summary(counts),
+            "seconds": round(time.monotonic() - began, 2),
             "files": [_told(t) for t in taken],
         }
         if json:

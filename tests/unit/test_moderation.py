@@ -1,8 +1,8 @@
 """
 Moderation: what must be held is held, also in disguise; what is innocent passes.
 
-Sentences here were written for these tests.  Figures on labelled samples are
-printed (`pytest -s`) and have floors.
+Sentences (moderation_letters.toml) were written for these tests.  Figures on
+labelled samples are printed (`pytest -s`) and have floors.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,187 +83,10 @@ async def run(text: str, root: Path = LETTERS, **keys: Any) -> Any:
 
 # -- the rules of the letters pipeline -------------------------------------------------
 
-HELD = {
-    "disclosure": [
-        "please make him stop hurting mum",
-        "all I want is for daddy to stop hitting mummy",
-        "my uncle touches me and said it is a secret",
-        "my stepdad hits us when he is drunk",
-        "my dad beats me with a belt",
-        "he told me not to tell anyone",
-        "my coach made me touch him",
-        "mums boyfriend comes into my bed",
-        "I am scared of my dad",
-        "please take me away from here",
-        "nobody feeds me and my brother",
-        "there is no food in the house",
-        "mum leaves us alone at night",
-        "I hide in the wardrobe when he comes home",
-        "they all hit me at school every day",
-        "he said he will kill my mum if I tell",
-    ],
-    "self_harm": [
-        "I don't want to live any more",
-        "I dont want to be here anymore",
-        "I wish I was never born",
-        "I feel like hurting myself",
-        "I cut my arms when I am sad",
-        "I want to go to heaven to be with my gran",
-        "everybody would be better off without me",
-    ],
-    "violence": ["I want to kill my teacher", "I will bring a knife to school"],
-    "hate": ["I hate all immigrants", "black people are disgusting"],
-    "profanity": ["you are a fucking liar"],
-}
-
-INNOCENT = [
-    "I want a nerf gun",
-    "my brother hit me with a snowball",
-    "I like to kill the dragon in my game",
-    "I want to kill the ender dragon",
-    "my hamster died and I was very sad",
-    "I miss my gran, she is in heaven now",
-    "my dad beats me at chess every time",
-    "my sister kicks me the ball",
-    "daddy pushes me on the swing",
-    "my uncle gave me a secret present last year",
-    "please don't tell my brother what I asked for",
-    "I cut myself a piece of cake",
-    "I hurt my knee when I fell off my bike",
-    "I am dying to see what you bring me",
-    "mum says she will kill me if I break the vase",
-    "I want a toy knife and a pirate sword",
-    "my mum kisses me goodnight",
-    "my dad comes into my room at night to read me a story",
-    "my sister and I hide under the bed when we play hide and seek",
-    "the ox and the ass stood in the stable",
-    "I want a black dog or a white cat",
-    "my dad took pictures of me with you at the shop",
-    "I was scared to go on the big slide",
-    "my little brother is stupid but I love him",
-    "I want 1 die cast car and a 4 x 4",
-    "a boy kicked me at football by mistake",
-    "I live at 14 Maple Road, Leeds LS6 3AB",
-    "my tummy was burning after the chilli",
-]
-
-
-# Written after the rules, to see what they miss; then the rules were widened.
-MORE_HELD = [
-    "my mum's boyfriend gets angry and throws me against the wall",
-    "I have a black eye because of my father",
-    "Grandad puts his hand under my nightie",
-    "my parents fight and dad broke mum's arm",
-    "I am writing this in secret because dad would be mad and hit me",
-    "mum sleeps all day and there is nothing in the fridge",
-    "I wish I could sleep forever",
-    "no one would even notice if I died",
-    "sometimes I scratch my arms till they bleed",
-    "my babysitter locks us in our room all day",
-    "can Santa make my step dad go away, he hurts my mum",
-    "I am scared when he comes upstairs",
-    "he takes his clothes off in front of me",
-    "someone at my club asked me to send a naked photo",
-    "my sister cries every night because of what uncle does",
-    "I eat only at school because we don't have food at home",
-    "we ran away from dad and sleep in the car",
-    "I want to be dead like my grandpa",
-    "the big boys kick me and steal my lunch every day",
-    "my auntie hits me with a stick when I wet the bed",
-    "I hate my life and I want it to end",
-    "I will stab Tom if he laughs at me again",
-    "daddy says if I tell mummy she will go to prison",
-    "please don't let me go back to my dad's house",
-    "all the kids at school say I should kill myself",
-    "my dad shoved my mum into the wall",
-    "mummy has bruises because daddy was angry",
-    "my uncle lies down next to me in bed and touches me",
-    "grandpa says I must not tell what we do in the shed",
-    "sometimes there is no dinner because mum is drunk",
-    "my foster mum slaps me when I cry",
-    "I don't want to be alive",
-    "I think about killing myself",
-    "I wish I had never been born because everyone hates me",
-    "I burned my arm on purpose",
-    "my stepdad locked my brother in the garage all night",
-    "my dad said he would kill us all",
-    "I get beaten when I get bad marks",
-    "please can you get us a safe place to live away from dad",
-    "my mom takes drugs and forgets about me",
-    "nobody at home cares about me",
-    "the older boys at school beat me up",
-    "I am so sad I want to go away forever and be with grandma in heaven",
-    "my swimming coach asked me for pictures without my clothes",
-    "my brother touches my private parts",
-    "dad chokes my mum",
-    "I'm afraid dad is going to hurt us again",
-    "I haven't eaten since yesterday, mum didn't come home",
-    "I want to hurt my sister so she dies",
-    "you stupid bitch, bring me my presents",
-]
-
-MORE_INNOCENT = [
-    "my brother punched the pinata and all the sweets fell out",
-    "can I have the Hunger Games books please",
-    "mum says I am killing her with my noise",
-    "I burned my tongue on hot chocolate",
-    "we played cops and robbers and I got shot",
-    "my cousin and I wrestle, he always beats me",
-    "grandpa passed away in March so grandma is lonely",
-    "I broke my arm when I jumped off the swing",
-    "Dad hit his thumb with the hammer",
-    "I want a drum so I can hit it hard",
-    "our dog bites everyone who comes into the house",
-    "please bring my teacher chocolates because she is kind",
-    "I lost a tooth and it bled a lot",
-    "I'm scared of spiders and of the dark",
-    "my sister is a pain in the neck",
-    "my baby brother kicks in mummy's tummy",
-    "we had to put our old cat to sleep",
-    "I was naughty, I pushed Emma but I said sorry",
-    "can I get Call of Duty, my friends all have it",
-    "the witch wants to kill Snow White in our play",
-    "I am so hungry I could eat a horse",
-    "my mum will be home alone so leave her chocolate too",
-    "I hate it when my brother touches my Lego",
-    "could you leave a secret present for dad under the bed",
-    "I don't want to be a shepherd in the play again",
-    "I want to die my hair pink",
-    "our house burned down so we live with Nan",
-    "my hands hurt from writing so much",
-    "he is my best friend and we tell each other secrets",
-    "I wish I was a reindeer",
-    "I want a punching bag and boxing gloves",
-    "my grandma beats the eggs and I stir",
-    "dad burnt his hand on the barbecue",
-    "mum pushes the trolley and I sit in it",
-    "my cat scratches me when I touch her tail",
-    "our teacher reads us scary stories and I am afraid of the dark",
-    "my dad is away with work and I miss him",
-    "when my dad comes home we hug",
-    "I hit my head on the door",
-    "my brother says he will eat all my sweets if I tell",
-    "we have no snow this year",
-    "I left my teddy alone on the train and I cried",
-    "my sister locked herself in the bathroom",
-    "the goalkeeper kicked the ball into my face",
-    "mum says no to a phone because I am only seven",
-    "I want to run away to the North Pole and be an elf",
-    "grandma makes me eat sprouts",
-    "I would die for a puppy",
-    "can you make my dad stop snoring",
-    "my baby sister cries all night",
-    "I had a fight with my best friend but we made up",
-    "I am sorry I hit my brother, I won't do it again",
-    "please bring a bed for my doll",
-    "a big dog chased me and I was terrified",
-    "I don't like it when mum and dad are cross",
-    "my big brother is in love and kisses his girlfriend",
-    "we are moving to a new house because it is bigger",
-    "mum told me not to tell dad about his surprise party",
-    "my friend hurts her knee all the time",
-    "I want a bow and arrow to shoot targets",
-]
+SENTENCES = tomllib.loads(
+    (Path(__file__).parent / "moderation_letters.toml").read_text()
+)
+HELD: dict[str, list[str]] = SENTENCES["held"]
 
 
 @pytest.mark.parametrize(
@@ -279,7 +103,9 @@ def test_a_cry_for_help_or_a_threat_is_held(
     assert category in verdict.categories
 
 
-@pytest.mark.parametrize("sentence", [*INNOCENT, *MORE_INNOCENT])
+@pytest.mark.parametrize(
+    "sentence", SENTENCES["innocent"] + SENTENCES["innocent-later"]
+)
 def test_an_innocent_letter_passes(rules: Rulebook, sentence: str) -> None:
     """Toys, games, accidents and grief hold nothing."""
     verdict = assess(letter(sentence), rules)
@@ -287,10 +113,20 @@ def test_an_innocent_letter_passes(rules: Rulebook, sentence: str) -> None:
     assert verdict.action == "allow", verdict.spans
 
 
-@pytest.mark.parametrize("sentence", MORE_HELD)
+@pytest.mark.parametrize("sentence", SENTENCES["later"])
 def test_other_words_for_the_same_are_held(rules: Rulebook, sentence: str) -> None:
     """What the rules once missed stays found."""
     assert _held(letter(sentence), rules)
+
+
+def test_a_flood_of_small_things_hides_nothing(rules: Rulebook) -> None:
+    """A letter full of notes is still held for the one sentence that matters."""
+    text = "stupid fuck " * 200 + "my dad hits me when he is drunk"
+
+    verdict = assess(text, rules)
+
+    assert verdict.categories[0] == "disclosure"
+    assert "disclosure" in {span.category for span in verdict.spans}
 
 
 def test_grief_is_noted_and_held_by_nothing(rules: Rulebook) -> None:

@@ -1,0 +1,89 @@
+"""
+The OCR benchmark: what does everything around tesseract cost?
+
+The same generated pages go through `xargs -P$(nproc) tesseract` (one process a
+page, OMP_THREAD_LIMIT=1), through the whole pipeline from admission to printed
+reply, and through xargs again; the ratio is against the mean of the two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from loadtest.corpus import pages as make_pages
+
+RUN_MAX_S = 3600.0
+
+
+def measure(count: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Pages a second of both, and their ratio."""
+    with tempfile.TemporaryDirectory(prefix="waybill-ocr-") as place:
+        folder = Path(place)
+        folder.chmod(0o755)
+        say(f"making {count} pages")
+        files = make_pages(folder / "pages", count=count, seed=seed)
+        say("tesseract alone")
+        before = raw(files, folder)
+        say("the whole pipeline")
+        through = pipeline(folder, count)
+        say("tesseract alone, again")
+        after = raw(files, folder)
+    base = (before + after) / 2
+    return {
+        "pages_per_s": round(through, 3),
+        "raw_pages_per_s": round(base, 3),
+        "raw_before_and_after": [round(before, 3), round(after, 3)],
+        "ratio": round(through / base, 3),
+        "pages": count,
+        "cores": os.cpu_count(),
+    }
+
+
+def raw(files: list[Path], folder: Path) -> float:
+    """Pages a second of one tesseract process a page, as many as cores at once."""
+    listed = "\0".join(str(f) for f in files).encode()
+    command = [
+        "xargs",
+        "-0",
+        f"-P{os.cpu_count()}",
+        "-I{}",
+        "tesseract",
+        "{}",
+        "stdout",
+    ]
+    began = time.perf_counter()
+    subprocess.run(
+        command,
+        input=listed,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+        timeout=RUN_MAX_S,
+        check=True,
+    )
+    return len(files) / (time.perf_counter() - began)
+
+
+def pipeline(folder: Path, count: int) -> float:
+    """Pages a second from admission to the printed reply, by the real command."""
+    command = [sys.executable, "-m", "waybill", "ingest", str(folder / "pages")]
+    ran = subprocess.run(
+        [*command, "--wait", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "WAYBILL_HOME": str(folder / "home")},
+        timeout=RUN_MAX_S,
+        check=False,
+    )
+    report = json.loads(ran.stdout)
+    if report.get("done") != count:
+        raise RuntimeError(f"not every page was finished: {report}")
+    return float(count / report["seconds"])
