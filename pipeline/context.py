@@ -64,6 +64,10 @@ class StepRecorder(Protocol):
 
     services: Services
 
+    def check_lease(self) -> None:
+        """Raise `LeaseLost` when this worker may have been replaced."""
+        ...
+
     async def record_step(
         self, run: Run, key: tuple[str, str], text: str, began: float
     ) -> None:
@@ -113,6 +117,7 @@ class StageContext:
         kept = self._run.memo.get(key)
         if kept is not None:
             return adapter.validate_json(kept)  # type: ignore[no-any-return]
+        self._session.check_lease()
         began = anyio.current_time()
         result = await fn(*args)
         text = encode(adapter.dump_python(result, mode="json"))

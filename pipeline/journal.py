@@ -67,6 +67,7 @@ class Journal:
         self._worker = worker
         self._on_lost = on_lost
         self._lost = False
+        self._closing = False
         self._batches: deque[_Batch] = deque()
         self._bell = anyio.Event()
         self._entries = self._flushes = self._retried = 0
@@ -108,13 +109,20 @@ class Journal:
         """One flusher; the session starts `FLUSHERS` of them."""
         while not self._lost:
             if not self._batches:
-                self._bell = anyio.Event()
+                # One bell for every flusher: each with a bell of its own, all but
+                # the last to fall asleep would sleep for ever.
+                if self._bell.is_set():
+                    self._bell = anyio.Event()
                 await self._bell.wait()
                 continue
             batch = self._batches.popleft()
             # Shielded: a session that ends still learns what it wrote.
             with anyio.CancelScope(shield=True):
                 await self._flush(batch)
+
+    def close(self) -> None:
+        """The session ends: a database that is away is not waited for any more."""
+        self._closing = True
 
     def lose(self) -> None:
         """The lease is gone: everyone who waits gets LeaseLost."""
@@ -141,11 +149,18 @@ class Journal:
     async def _commit(self, entries: list[Entry]) -> list[bool]:
         """Commit, waiting out a database that is away."""
         pause_s = 0.05
+        doubted = False
         while True:
             try:
                 return await self._store.commit(self._worker, entries)
+            except Refused:
+                # A doubtful commit may become visible after we looked for it: then
+                # it is our own rows that refuse the second.
+                if doubted and await self._stands(entries):
+                    return [True] * len(entries)
+                raise
             except StoreUnavailable as error:
-                if self._lost:
+                if self._lost or self._closing:
                     raise LeaseLost("this worker's lease ran out") from None
                 self._retried += 1
                 log.warning(
@@ -156,12 +171,13 @@ class Journal:
                 )
                 await anyio.sleep(random.uniform(0, pause_s))
                 pause_s = min(pause_s * 2, PAUSE_MAX_S)
-                if error.in_doubt and await self._stands(entries):
+                doubted = doubted or error.in_doubt
+                if doubted and await self._stands(entries):
                     return [True] * len(entries)
 
     async def _stands(self, entries: list[Entry]) -> bool:
         """Whether a commit whose answer was lost is there."""
-        while not self._lost:
+        while not (self._lost or self._closing):
             try:
                 for entry in entries:
                     if entry.checkpoint is not None:

@@ -102,6 +102,8 @@ class Session:
         self._limits: dict[int, Limits] = {}
         self._scope = anyio.CancelScope()
         self._lost = False
+        # Until then nobody can have replaced us, by our own clock.
+        self._safe_until = anyio.current_time() + settings.lease_s * 0.8
         self._draining = False
         self._journal = Journal(store, worker, self.lose)
         self._dispatcher = Dispatcher(
@@ -145,6 +147,18 @@ class Session:
             self._journal.lose()
             self._scope.cancel()
 
+    def check_lease(self) -> None:
+        """
+        Start nothing when we may have been replaced: a machine that slept goes on
+        in the middle of a stage, before any write tells it so.
+
+        Raises:
+            LeaseLost: the session is over.
+        """
+        if anyio.current_time() > self._safe_until:
+            self.lose()
+            raise LeaseLost("this worker's lease may have run out")
+
     def ring(self) -> None:
         """Something may be ready."""
         self._dispatcher.ring()
@@ -164,7 +178,6 @@ class Session:
     async def _heartbeat(self) -> None:
         """Renew five times a lease; give up early by this machine's own clock."""
         lease_s = self._settings.lease_s
-        safe_until = anyio.current_time() + lease_s * 0.8
         while True:
             await anyio.sleep(lease_s / 5)
             sent = anyio.current_time()
@@ -172,14 +185,14 @@ class Session:
                 # Shielded from the session's end, bounded by the lease.
                 with anyio.move_on_after(lease_s, shield=True):
                     cancelled = await self._store.renew(self.worker, lease_s=lease_s)
-                    safe_until = sent + lease_s * 0.8
+                    self._safe_until = sent + lease_s * 0.8
                     for item in cancelled:
                         self._cancel_item(item)
             except LeaseLost:
                 self.lose()
             except StoreUnavailable as error:
                 log.warning("renewal_waits", code=error.code)
-                if anyio.current_time() > safe_until:
+                if anyio.current_time() > self._safe_until:
                     self.lose()
 
     async def _reaper(self) -> None:
@@ -339,6 +352,7 @@ class Session:
             WaybillError: the stage's own; anything else becomes Transient, so
                 that a bug is charged, retried and named, never swallowed.
         """
+        self.check_lease()
         if run.deadline <= began:
             raise DeadlinePassed("the item's deadline was over before this stage")
         deadline = min(run.deadline, began + bound.stage.timeout_s)

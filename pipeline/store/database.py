@@ -40,7 +40,15 @@ _REFUSED = (
     asyncpg.PostgresSyntaxError,
     asyncpg.ProgramLimitExceededError,
 )
-_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# InternalClientError: a process that was stopped for longer than its timeouts finds
+# the driver's own state in disorder when it goes on; the connection is terminated.
+_AWAY = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 BUDGET_S = 10.0  # of one transaction; statements are cut by the server at 8 s
 

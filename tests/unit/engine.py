@@ -1,0 +1,369 @@
+"""The engine in a test: stages made on the spot, a store in memory, virtual time."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+from pydantic import BaseModel, Field
+
+from pipeline.context import Services
+from pipeline.errors import NotFound, StoreUnavailable
+from pipeline.folder import BoundStage, Pipeline, PipelineFolder
+from pipeline.limits import LimitSpec
+from pipeline.model import FINAL, Advance, Checkpoint, Entry, ItemId, Submission
+from pipeline.session import Session, WorkerSettings
+from pipeline.stage import Settings, Stage, add, append, merge, stage
+from pipeline.state import Channels
+from pipeline.store.memory import MemoryStore
+from pipeline.store.port import Origin
+from pipeline.worker import Worker
+
+DAY_S = 86400.0
+# A machine that is not ours: only its lease can tell that a session is over.
+ELSEWHERE = Origin("elsewhere", 1, "1")
+
+
+class Letter(BaseModel):
+    """State of a test item: a channel of each kind."""
+
+    text: str = ""
+    answer: str = ""
+    trail: Annotated[list[str], append] = Field(default_factory=list)
+    pages: Annotated[dict[str, str], merge] = Field(default_factory=dict)
+    pence: Annotated[int, add] = 0
+    anything: Any = None
+
+
+class Tape:
+    """What stages did: (item, stage, when), as they began, and how many at once."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[ItemId, str, float]] = []
+        self.inside: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.steps: Counter[str] = Counter()
+
+    def stages(self, item: ItemId = 1) -> list[str]:
+        return [s for i, s, _ in self.ran if i == item]
+
+    def times(self, item: ItemId = 1) -> list[float]:
+        return [at for i, _, at in self.ran if i == item]
+
+    @asynccontextmanager
+    async def visit(self, ctx: Any, name: str) -> AsyncIterator[None]:
+        self.ran.append((ctx.item.id, name, anyio.current_time()))
+        self.inside[name] += 1
+        self.most[name] = max(self.most[name], self.inside[name])
+        try:
+            yield
+        finally:
+            self.inside[name] -= 1
+
+    def station(
+        self,
+        name: str,
+        run: Callable[[Any, Any], Awaitable[Any]] | None = None,
+        *,
+        took_s: float = 1.0,
+        **policies: Any,
+    ) -> Stage:
+        """A stage that is on the tape; without `run` it takes `took_s` and advances."""
+
+        async def visited(letter: Letter, ctx: Any) -> Any:
+            async with self.visit(ctx, name):
+                if run is not None:
+                    return await run(letter, ctx)
+                await anyio.sleep(took_s)
+                return Advance(trail=[name])
+
+        return replace(stage(**policies)(visited), name=name)
+
+    def line(self, *names: str, **policies: Any) -> list[Stage]:
+        return [self.station(name, **policies) for name in names]
+
+
+def pipeline_of(
+    stages: Sequence[Stage], limits: Mapping[str, LimitSpec] | None = None
+) -> Pipeline:
+    """A pipeline without a folder."""
+    after = [*(s.name for s in stages[1:]), ""]
+    bound = {
+        s.name: BoundStage(s, Settings(), after[n], n) for n, s in enumerate(stages)
+    }
+    folder = PipelineFolder(Path("letters"), "letters", "1")
+    return Pipeline(folder, bound, Channels(Letter), 7 * DAY_S, limits or {})
+
+
+class FakeCatalogue:
+    """Hands out pipelines by the number that they were published under."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, Pipeline] = {}
+
+    async def get(self, number: int, store: Any) -> Pipeline:
+        await store.pipeline(number)
+        return self.known[number]
+
+
+class MemoryArtifacts:
+    """Bytes by their sha256, in a dictionary."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    async def put(self, data: bytes) -> str:
+        await anyio.lowlevel.checkpoint()
+        name = hashlib.sha256(data).hexdigest()
+        self.kept[name] = data
+        return name
+
+    async def put_file(self, path: Path) -> str:
+        return await self.put(path.read_bytes())
+
+    async def get(self, name: str) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        if name not in self.kept:
+            raise NotFound(f"no artifact {name[:12]}")
+        return self.kept[name]
+
+    def path(self, name: str) -> Path:
+        return Path("objects") / name
+
+
+class FakeChildren:
+    """Children that take `took_s`; a cancelled one counts as killed."""
+
+    def __init__(self, took_s: float = 1.0) -> None:
+        self.took_s = took_s
+        self.started = self.killed = 0
+        self.timeouts: list[float] = []
+
+    async def run(
+        self, fn: Callable[..., Any], /, *, timeout_s: float, **kwargs: Any
+    ) -> Any:
+        self.started += 1
+        self.timeouts.append(timeout_s)
+        try:
+            await anyio.sleep(self.took_s)
+        except anyio.get_cancelled_exc_class():
+            self.killed += 1
+            raise
+        return fn(**kwargs)
+
+
+Call = Callable[[], Awaitable[Any]]
+Fault = Callable[[Call], Awaitable[Any]]
+
+
+async def not_sent(call: Call) -> Any:
+    """The database is away: nothing was written, and we know it."""
+    await anyio.lowlevel.checkpoint()
+    raise StoreUnavailable("away")
+
+
+async def lost(call: Call) -> Any:
+    """The connection broke before COMMIT arrived; we cannot know."""
+    await anyio.lowlevel.checkpoint()
+    raise StoreUnavailable("no answer", in_doubt=True)
+
+
+async def landed(call: Call) -> Any:
+    """The connection broke after COMMIT; we cannot know."""
+    await call()
+    raise StoreUnavailable("no answer", in_doubt=True)
+
+
+class Wire:
+    """
+    The way to the store, which can be cut.
+
+    `faults[method]` are used up one a call, `always[method]` stay; while the
+    clock stands before `away_until` nothing gets through.  `entries` are what
+    was committed, in order.
+    """
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
+        self.always: dict[str, Fault] = {}
+        self.away_until = 0.0
+        self.calls: Counter[str] = Counter()
+        self.commits: list[tuple[Any, list[Entry]]] = []
+        self.on_call: Callable[[str], None] = lambda _: None
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [entry for _, entries in self.commits for entry in entries]
+
+    def moves(self, kind: type[Any]) -> list[Any]:
+        return [e.move for e in self.entries if isinstance(e.move, kind)]
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.store, name)
+        if not inspect.iscoroutinefunction(method):
+            return method
+
+        async def through(*args: Any, **kwargs: Any) -> Any:
+            async def call() -> Any:
+                result = await method(*args, **kwargs)
+                if name == "commit":
+                    self.commits.append((args[0], list(args[1])))
+                return result
+
+            self.calls[name] += 1
+            self.on_call(name)
+            if anyio.current_time() < self.away_until:
+                return await not_sent(call)
+            if self.faults[name]:
+                return await self.faults[name].popleft()(call)
+            if name in self.always:
+                return await self.always[name](call)
+            result = await call()
+            self.on_call(name)
+            return result
+
+        return through
+
+
+class Engine:
+    """A store, a pipeline and what workers need; sessions come and go."""
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        limits: Mapping[str, LimitSpec] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.wire = Wire(MemoryStore())
+        self.store = self.wire.store
+        self.pipeline = pipeline_of(stages, limits)
+        self.settings = WorkerSettings(**settings)
+        self.catalogue: Any = FakeCatalogue()
+        self.artifacts = MemoryArtifacts()
+        self.children = FakeChildren()
+        vendor: Any = None
+        self.services = Services(self.artifacts, self.children, vendor, Path("out"))
+        self._admitted = 0
+
+    async def submit(
+        self,
+        count: int = 1,
+        *,
+        tenant: str = "north",
+        deadline_s: float = 7 * DAY_S,
+        batch: str = "",
+        **facts: Any,
+    ) -> list[ItemId]:
+        """Admit `count` letters; their batch is named by its deadline."""
+        stages = list(self.pipeline.stages)
+        number = await self.store.register_pipeline("letters", "1", stages, {})
+        self.catalogue.known.setdefault(number, self.pipeline)
+        name = batch or f"{deadline_s:g} at {anyio.current_time():g}"
+        opened = await self.store.open_batch(tenant, name, deadline_s=deadline_s)
+        first = self._admitted
+        self._admitted += count
+        offered = [
+            Submission(f"{n}.png", f"k{n}", f"t{n}", 1, facts)
+            for n in range(first, first + count)
+        ]
+        receipts = await self.store.admit(opened, number, offered)
+        return [r.item_id for r in receipts if r.item_id is not None]
+
+    @asynccontextmanager
+    async def session(self, **settings: Any) -> AsyncIterator[Session]:
+        """
+        A session that ends as a killed process does: with the block, its row
+        and its items stay behind until somebody reaps them.
+        """
+        bounds = replace(self.settings, **settings)
+        wire: Any = self.wire
+        me = await self.store.join(ELSEWHERE, lease_s=bounds.lease_s)
+        session = Session(wire, me, self.catalogue, self.services, bounds)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.run)
+            try:
+                yield session
+            finally:
+                session.stop()
+
+    @asynccontextmanager
+    async def worker(self, **settings: Any) -> AsyncIterator[Worker]:
+        """A worker that leaves in order."""
+        bounds = replace(self.settings, **settings)
+        wire: Any = self.wire
+        worker = Worker(wire, self.catalogue, self.services, bounds)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(worker.run)
+            try:
+                yield worker
+            finally:
+                worker.stop()
+
+    async def bury(self, session: Session) -> None:
+        """What the reaper does about a session whose process was killed."""
+        await self.store.reap([session.worker], died=True)
+
+    async def finish(
+        self, items: Sequence[ItemId], *, within_s: float = 7 * DAY_S
+    ) -> Counter[str]:
+        """Until every item is final; how many ended in which state."""
+
+        async def over() -> bool:
+            return all([(await self.store.item(i)).state in FINAL for i in items])
+
+        await until(over, within_s=within_s)
+        return Counter([(await self.store.item(i)).state.value for i in items])
+
+    async def code(self, item: ItemId = 1) -> str:
+        return (await self.store.item(item)).code
+
+    async def state(self, item: ItemId = 1) -> str:
+        return (await self.store.item(item)).state.value
+
+    async def letter(self, item: ItemId = 1) -> Any:
+        """The item's state, folded from what is stored."""
+        updates = []
+        for c in await self.history(item):
+            if c.step is None:
+                text = c.update
+                if text is None and c.ref is not None:
+                    text = self.artifacts.kept[c.ref].decode()
+                updates.append(text or "{}")
+        return self.pipeline.channels.fold({}, updates)
+
+    async def history(self, item: ItemId = 1) -> list[Checkpoint]:
+        return (await self.store.history([item]))[item]
+
+    async def stages_of(self, item: ItemId = 1) -> list[str]:
+        """The stages that left a checkpoint, in order."""
+        return [c.stage for c in await self.history(item) if c.step is None]
+
+    async def sound(self) -> bool:
+        """The conservation law holds and every item is in one place."""
+        counts = await self.store.counts()
+        return counts.conserved and await self.store.astray() == []
+
+
+async def until(
+    true: Callable[[], Awaitable[bool]] | Callable[[], bool],
+    *,
+    within_s: float = 7 * DAY_S,
+    every_s: float = 0.25,
+) -> None:
+    """Until `true()`; in virtual time a look costs no time."""
+    with anyio.fail_after(within_s):
+        while True:
+            found = true()
+            if inspect.isawaitable(found):
+                found = await found
+            if found:
+                return
+            await anyio.sleep(every_s)
