@@ -31,9 +31,10 @@ import asyncpg
 from pipeline.artifacts import FileArtifacts
 from pipeline.folder import Builtin, Catalogue
 from pipeline.model import Submission
-from pipeline.process import here
+from pipeline.process import here, is_gone
 from pipeline.store import embedded
 from pipeline.store.migrate import migrate
+from pipeline.store.port import Origin
 from pipeline.store.postgres import PostgresStore
 from stages.document import Document
 
@@ -81,11 +82,15 @@ class Scene:
     async def workers(self) -> dict[int, Any]:
         """Process id -> session of every live worker of this machine."""
         rows = await self.con.fetch(
-            "select id, pid from waybill.workers where host = $1"
+            "select id, host, pid, born from waybill.workers where host = $1"
             " and lease_until > now()",
             here(),
         )
-        return {r["pid"]: r["id"] for r in rows}
+        return {
+            r["pid"]: r["id"]
+            for r in rows
+            if not is_gone(Origin(r["host"], r["pid"], r["born"]))
+        }
 
     async def held_by(self, worker: Any) -> list[int]:
         """Items this session has."""

@@ -26,7 +26,7 @@ CLAIM_MAX = 500
 IDLE_S = (0.05, 0.5)
 # A suspect that waited this long makes a busy worker stop claiming, finish what
 # it has, and run it alone.
-SUSPECT_PATIENCE_S = 3.0
+SUSPECT_PATIENCE_S = 1.0
 # Work served is halved when it grows past this, so that a tenant that was away
 # is not owed the past for ever.
 SERVED_MAX = 1e6
@@ -165,6 +165,7 @@ class Dispatcher:
         """An item ended its stay; a suspect's stay kept others out."""
         if solo:
             self._solo_running = False
+            self._checks_at = 0.0  # the next suspect, while nobody else is here
             self._bell.set()
 
     async def run(self) -> None:

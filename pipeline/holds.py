@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.errors import Usage
+from pipeline.errors import Permanent, Usage
 from pipeline.folder import BoundStage, Pipeline
 from pipeline.model import Hold, ToHeld
 from pipeline.state import clean_text, encode
@@ -61,5 +61,8 @@ def ruling(hold: HoldRow, pipeline: Pipeline, edits: dict[str, Any]) -> str:
             code="ANSWER_NEEDED",
             hint=f"waybill review edit h{hold.id} --set {missing[0]}=…",
         )
-    valid = pipeline.channels.validate(edits)
+    try:
+        valid = pipeline.channels.validate(edits)
+    except Permanent as error:  # a typing mistake of the reviewer's, not the item's
+        raise Usage(error.message, code=error.code, hint=error.hint) from None
     return encode({**hold.proposal, **valid})

@@ -10,6 +10,8 @@ a unix socket alone and stops when the last process that uses it ends.
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +62,7 @@ def start(folder: Path, *, database: str = "waybill") -> Embedded:
         with server._lock:
             server.ensure_pgdata_inited()
             _configure(data)
+            _forget_dead(data)
         server.start()
     except Exception as error:
         raise StoreUnavailable(
@@ -79,6 +82,25 @@ def _configure(data: Path) -> None:
     if "# waybill" not in text:
         lines = [f"{key} = '{value}'" for key, value in SETTINGS.items()]
         path.write_text("\n".join([text, "# waybill", *lines, ""]), encoding="utf-8")
+
+
+def _forget_dead(data: Path) -> None:
+    """Strike out users that were killed: they would keep the server up for ever."""
+    path = data / ".handle_pids.json"  # the wheel's list of who uses the server
+    if path.exists():
+        users = json.loads(path.read_text(encoding="utf-8") or "[]")
+        alive = [pid for pid in users if _exists(pid)]
+        path.write_text(json.dumps(alive), encoding="utf-8")
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
 
 
 async def _prepare(owner_url: str, database: str) -> None:

@@ -38,8 +38,9 @@ select 1 from workers where id = $1 and lease_until > clock() for key share
 """
 
 # Tenants by loose index scan (cost: their number, not the backlog's), each one's
-# most urgent by lateral top-k, then a FIXED set locked: `limit` with `skip
-# locked` past a head, or `in (select … limit)`, may take more than it was asked.
+# most urgent by lateral top-k (twice its fair part: others may have less than
+# theirs), then a FIXED set locked: `limit` with `skip locked` past a head, or
+# `in (select … limit)`, may take more than it was asked.
 # A tenant this process has not met takes its first turn level with the least
 # served one ($7).
 CLAIM = """
@@ -57,20 +58,23 @@ share as (
   select t.id as tenant_id, s.served, s.weight
     from unnest($4::text[], $5::float8[], $6::float8[]) s(name, served, weight)
     join tenants t on t.name = s.name),
+standing as (
+  select l.tenant_id, coalesce(s.served, $7) as served,
+         coalesce(s.weight, 1) as weight,
+         sum(coalesce(s.weight, 1)) over () as weights
+    from line l left join share s on s.tenant_id = l.tenant_id
+   where l.tenant_id is not null and exists (select from alive)),
 head as (
-  select h.item_id, h.deadline_at,
-         coalesce(s.served, $7) + h.n / coalesce(s.weight, 1) as turn
-    from line l
-    left join share s on s.tenant_id = l.tenant_id
+  select h.item_id, h.deadline_at, t.served + h.n / t.weight as turn
+    from standing t
    cross join lateral (
      select r.item_id, r.deadline_at,
             row_number() over (order by r.deadline_at, r.item_id) as n
        from (select item_id, deadline_at from ready
-              where stage = $1 and tenant_id = l.tenant_id and strikes < 2
+              where stage = $1 and tenant_id = t.tenant_id and strikes < 2
               order by deadline_at, item_id
-              limit greatest(8, 2 * $2 / (select greatest(count(*), 1) from line))
-            ) r) h
-   where l.tenant_id is not null and exists (select from alive)),
+              limit greatest(8, ceil(2 * $2 * t.weight / t.weights)::bigint)
+            ) r) h),
 pick as materialized (
   select item_id from head order by turn, deadline_at limit $2),
 locked as materialized (

@@ -16,6 +16,8 @@ import pytest
 
 from tests.system.command import Home, Ran, eventually
 
+pytestmark = pytest.mark.timeout(300)  # two demos, on however slow a machine
+
 FIGURES = {
     "received": 40,
     "live": 0,

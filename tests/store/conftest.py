@@ -1,0 +1,172 @@
+"""
+One server a session, one database for nearly all tests, emptied before each.
+
+`WAYBILL_TEST_DATABASE_URL`, an owner's URL, names a server of one's own instead of
+the embedded one; it needs the right to create databases and roles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+import pytest
+
+from pipeline.store import embedded
+from pipeline.store.migrate import APP_ROLE, migrate
+from pipeline.store.postgres import PostgresStore
+from tests.store.world import Lawful, ServerClock, StillMemory, World, clock_sql
+
+TABLES = """decisions holds receipts ready running waiting outcomes checkpoints
+attempts cancels audit workers items batches pipelines tenants""".split()
+
+EMPTY = ";".join(f"delete from waybill.{table}" for table in TABLES)
+
+
+class Urls(NamedTuple):
+    """One database, as its owner and as the service."""
+
+    owner: str
+    app: str
+
+
+class Server:
+    """A PostgreSQL server on which tests make databases."""
+
+    def __init__(self, owner_url: str, app_url: str) -> None:
+        self._owner_url = owner_url
+        self._app_url = app_url
+        self._numbers = count(1)
+
+    def make(self) -> Urls:
+        """A new, empty database."""
+        name = f"waybill_test_{os.getpid()}_{next(self._numbers)}"
+        run(self._admin(f'create database "{name}"'))
+        return Urls(*(_named(url, name) for url in (self._owner_url, self._app_url)))
+
+    def drop(self, urls: Urls) -> None:
+        """Delete a database that `make` made."""
+        name = urlsplit(urls.owner).path[1:]
+        run(self._admin(f'drop database "{name}" with (force)'))
+
+    async def _admin(self, sql: str) -> None:
+        con = await asyncpg.connect(self._owner_url)
+        try:
+            await con.execute(sql)
+        finally:
+            await con.close()
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine outside of any test's loop."""
+    with asyncio.Runner() as runner:
+        return runner.run(work)
+
+
+def _named(url: str, database: str) -> str:
+    return urlsplit(url)._replace(path=f"/{database}").geturl()
+
+
+async def _role(owner_url: str) -> None:
+    con = await asyncpg.connect(owner_url)
+    try:
+        await con.execute(f"create role {APP_ROLE} login")
+    except asyncpg.DuplicateObjectError:
+        return
+    finally:
+        await con.close()
+
+
+async def _hurry(owner_url: str) -> None:
+    """No test pulls the plug of this server: it need not wait for the disk."""
+    con = await asyncpg.connect(owner_url)
+    try:
+        await con.execute("alter system set fsync = off")
+        await con.execute("select pg_reload_conf()")
+    finally:
+        await con.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The embedded server, or the one of WAYBILL_TEST_DATABASE_URL."""
+    owner = os.environ.get("WAYBILL_TEST_DATABASE_URL")
+    if owner:
+        run(_role(owner))
+        # Acts as the service's role from the first statement on, without its
+        # password.
+        joint = "&" if urlsplit(owner).query else "?"
+        yield Server(owner, f"{owner}{joint}options={quote(f'-c role={APP_ROLE}')}")
+        return
+    folder = tmp_path_factory.mktemp("pg")
+    urls = embedded.start(folder)
+    run(_hurry(urls.owner_url))
+    yield Server(*urls)
+    _stop(folder)
+    shutil.rmtree(folder)
+
+
+def _stop(folder: Path) -> None:
+    here = embedded.get_server(folder, start=False)
+    subprocess.run(
+        [here.bin_path / "pg_ctl", "stop", "-D", folder, "-m", "immediate", "-w"],
+        user=here.system_user,
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+@pytest.fixture
+def empty_database(server: Server) -> Iterator[Urls]:
+    """A database without Waybill's schema, for one test."""
+    urls = server.make()
+    yield urls
+    server.drop(urls)
+
+
+@pytest.fixture(scope="session")
+def shared(server: Server) -> Iterator[Urls]:
+    """A migrated database that tests empty before they use it."""
+    urls = server.make()
+    run(migrate(urls.owner))
+    yield urls
+    server.drop(urls)
+
+
+@pytest.fixture
+async def owner(shared: Urls) -> AsyncIterator[asyncpg.Connection]:
+    """The shared database's owner; no rows, and a clock that tells the time."""
+    con = await asyncpg.connect(shared.owner)
+    await con.execute(EMPTY)
+    await con.execute(clock_sql(0))
+    yield con
+    await con.close()
+
+
+@pytest.fixture
+async def postgres(shared: Urls, owner: asyncpg.Connection) -> AsyncIterator[World]:
+    """A world on PostgreSQL, audited after every call."""
+    async with PostgresStore(shared.app) as store:
+        yield await World(Lawful(store), ServerClock(owner)).open()
+
+
+@pytest.fixture
+async def memory() -> World:
+    """A world in memory, audited after every call."""
+    store = StillMemory()
+    return await World(Lawful(store), store).open()
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def world(request: pytest.FixtureRequest) -> World:
+    """The same tests on both stores."""
+    return request.getfixturevalue(request.param)
