@@ -15,12 +15,6 @@ from pipeline.errors import LeaseLost, NotFound, Refused
 from pipeline.model import Attempt, Entry, Finish, State, ToReady, ToWaiting
 from tests.store.world import World, done, finished, parked, step, waiting
 
-BAD_TEXT = [
-    pytest.param("lone \ud800 surrogate", id="surrogate"),
-    pytest.param("a \x00 in it", id="nul"),
-]
-
-
 # -- commits ----------------------------------------------------------------------------
 
 
@@ -112,7 +106,9 @@ async def test_every_move_ends_where_it_says(world: World, move, state: State):
 
 
 @pytest.mark.parametrize(
-    "move", [ToReady("judge", 1), waiting(60), parked(), done()], ids=lambda m: type(m)
+    "move",
+    [ToReady("judge", 1), waiting(60), parked(), done()],
+    ids=["ready", "waiting", "held", "finish"],
 )
 async def test_a_move_of_an_item_that_is_not_ours_is_void(world: World, move):
     """Such a move is False and changes nothing; its neighbours stand."""

@@ -1,0 +1,45 @@
+# `make demo` and `make test` need nothing but this folder: they set up the rest.
+
+VENV := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench proof lock clean
+
+help:           ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
+
+setup:          ## system packages, virtual environment, locked dependencies
+	@scripts/setup
+
+demo: setup     ## forty letters, from the inbox to printed replies
+	@# Exit 5 says that items are held for review: two of the forty are.
+	@$(VENV)/waybill demo || [ $$? -eq 5 ]
+
+test: setup     ## every test: unit, store, hostile, system
+	@$(VENV)/python -m pytest
+
+check: setup    ## formatting, lint, types, direction of imports
+	@$(VENV)/ruff format --check .
+	@$(VENV)/ruff check .
+	@$(VENV)/mypy
+	@$(VENV)/lint-imports
+
+format: setup   ## format and mend what lint can mend
+	@$(VENV)/ruff format .
+	@$(VENV)/ruff check --fix .
+
+bench: setup    ## ratios against a baseline of the same run
+	@for name in steps waiting backlog ocr; do \
+	  echo "bench $$name"; $(VENV)/python -m loadtest bench $$name --json || exit 1; \
+	done
+
+proof: setup    ## longer failure runs: kill -9, stopped workers
+	@$(VENV)/python -m loadtest run kill --items 1000 --kills 60 --json
+	@$(VENV)/python -m loadtest run zombie --rounds 40 --json
+
+lock: setup     ## write requirements.lock anew (needs uv)
+	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+
+clean:          ## remove the virtual environment and caches; data stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
