@@ -12,7 +12,7 @@ import typer
 from pipeline.errors import Integrity, Usage
 from pipeline.model import State
 from pipeline.store.port import ItemRow
-from pipeline.store.reads import STATES, Event
+from pipeline.store.reads import STATES, Event, RefusedRow
 from waybill import terminal
 from waybill.app import App
 from waybill.cli import Json, app, run_app
@@ -363,9 +363,11 @@ def quarantine_ls(
 ) -> None:
     """Files that could not be taken, and why."""
 
-    async def main(opened: App) -> Any:
+    async def main(opened: App) -> list[RefusedRow]:
         number = (await opened.store.find_batch(batch)).id if batch else None
-        return await opened.store.quarantined(batch_id=number, limit=limit)
+        rows = await opened.store.quarantined(batch_id=number, limit=limit)
+        home = opened.settings.home
+        return [r._replace(kept_at=_kept(home, r.kept_at)) for r in rows]
 
     rows = run_app(main)
     if json:
@@ -385,6 +387,15 @@ def quarantine_ls(
             for r in rows
         ),
     )
+
+
+def _kept(home: Path, kept_at: str) -> str:
+    """The whole path of a quarantined file; a demo keeps its own."""
+    for root in (home, *sorted(home.glob("demo/*"))):
+        path = root / "quarantine" / kept_at
+        if path.exists():
+            return str(path)
+    return kept_at
 
 
 def _short(path: str) -> str:

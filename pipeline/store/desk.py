@@ -137,6 +137,24 @@ noted as (
 select item_id from gone
 """
 
+# The row lock makes the worker's move wait, or us for it; see `_end_cancelled`.
+CANCEL_RUNNING = """
+insert into cancels (item_id, author)
+select item_id, $2
+  from (select item_id from running where item_id = any($1::bigint[])
+         order by item_id for update) r
+on conflict (item_id) do update set author = cancels.author
+returning item_id
+"""
+
+UNENDED = """
+select id from items i
+ where id = any($1::bigint[])
+   and not exists (select from outcomes o where o.item_id = i.id)
+"""
+
+CANCEL_LOOKS = 5  # arbitrary: each needs a claim and a commit within a millisecond
+
 RETRY = """
 with gone as (
   delete from outcomes
@@ -150,7 +168,9 @@ line as (
     from gone g join items i on i.id = g.item_id),
 noted as (
   insert into audit (item_id, event, stage, actor)
-  select item_id, 'retried', stage, $2 from gone)
+  select item_id, 'retried', stage, $2 from gone),
+forgotten as (
+  delete from cancels where item_id in (select item_id from gone))
 select item_id from gone
 """
 
@@ -179,8 +199,8 @@ select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
   left join holds h on h.item_id = i.id and h.open
   left join outcomes o on o.item_id = i.id
   left join lateral (select next_stage from checkpoints c
-                      where u.item_id is not null and c.item_id = i.id
-                        and c.next_stage is not null
+                      where c.item_id = i.id and c.seq >= u.seq
+                        and c.next_stage <> ''
                       order by seq desc limit 1) s on true
 """
 
@@ -525,19 +545,19 @@ class PostgresDesk:
         async def work(con: Connection) -> dict[ItemId, str]:
             ids = sorted(set(items))
             said = dict.fromkeys(ids, "final")
-            for row in await con.fetch(CANCEL_PARKED, ids, author):
-                said[row["item_id"]] = "cancelled"
-            asked = await con.fetch(
-                """
-                insert into cancels (item_id, author)
-                select item_id, $2 from running where item_id = any($1::bigint[])
-                on conflict do nothing returning item_id
-                """,
-                ids,
-                author,
-            )
-            for row in asked:
-                said[row["item_id"]] = "cancelling"
+            left = ids
+            # An item may move on between two statements: what neither found and
+            # nothing ended is looked for again.
+            for _ in range(CANCEL_LOOKS):
+                for row in await con.fetch(CANCEL_PARKED, left, author):
+                    said[row["item_id"]] = "cancelled"
+                for row in await con.fetch(CANCEL_RUNNING, left, author):
+                    said[row["item_id"]] = "cancelling"
+                left = [i for i in left if said[i] == "final"]
+                rows = await con.fetch(UNENDED, left) if left else []
+                left = [row["id"] for row in rows]
+                if not left:
+                    break
             return said
 
         return await self._db.tx(work)

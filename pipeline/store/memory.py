@@ -12,7 +12,7 @@ import heapq
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -178,9 +178,9 @@ class MemoryStore:
     def _back_in_line(self, item: ItemId, place: _Place, died: bool) -> None:
         row = self._items[item]
         seq = row.checkpoints[-1].seq + 1 if row.checkpoints else 0
-        stages = [c for c in row.checkpoints if c.next_stage is not None]
-        stage = (stages[-1].next_stage if stages else None) or place.stage
-        attempt = 0 if stages and stages[-1].seq >= place.seq else place.attempt
+        reached = self._reached(item, place)
+        stage = reached or place.stage
+        attempt = 0 if reached else place.attempt
         strikes = place.strikes
         if died:
             if seq > place.seq:
@@ -191,12 +191,21 @@ class MemoryStore:
                 strikes = min(strikes + 1, 2)
         if item in self._cancels:
             by = self._cancels.pop(item)
-            self._end(item, Finish(State.CANCELLED, stage, "CANCELLED", by))
+            why = f"cancelled by {by}"
+            self._end(item, Finish(State.CANCELLED, stage, "CANCELLED", why))
         elif strikes >= 3:
             why = "three workers died while they had this item"
             self._end(item, Finish(State.FAILED, stage, "WORKER_KILLED", why))
         else:
             self._put_ready(item, _Place(stage, seq, attempt, strikes))
+
+    def _reached(self, item: ItemId, place: _Place) -> str:
+        """The stage its checkpoints since the claim lead to; "" when none does."""
+        found = ""
+        for c in self._items[item].checkpoints:
+            if c.seq >= place.seq and c.next_stage:
+                found = c.next_stage
+        return found
 
     # -- lines -------------------------------------------------------------------------
 
@@ -278,7 +287,8 @@ class MemoryStore:
         return sorted(oldest.items(), key=lambda pair: -pair[1])
 
     async def history(self, items: Sequence[ItemId]) -> dict[ItemId, list[Checkpoint]]:
-        return {i: list(self._items[i].checkpoints) for i in items}
+        known = self._items
+        return {i: list(known[i].checkpoints) if i in known else [] for i in items}
 
     async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
         moved = 0
@@ -301,6 +311,8 @@ class MemoryStore:
     # -- commits -----------------------------------------------------------------------
 
     async def commit(self, worker: WorkerId, entries: Sequence[Entry]) -> list[bool]:
+        # Before the lease is looked at: from there on nobody may come between.
+        await anyio.lowlevel.checkpoint()
         self._alive(worker)
         new = Counter(
             (e.item_id, e.checkpoint.seq) for e in entries if e.checkpoint is not None
@@ -308,7 +320,6 @@ class MemoryStore:
         for (item, seq), times in new.items():
             if times > 1 or seq in self._items[item].writers:
                 raise Refused("the database refused the rows (checkpoints_pkey)")
-        await anyio.lowlevel.checkpoint()
         for e in entries:
             if e.checkpoint is not None:
                 row = self._items[e.item_id]
@@ -345,6 +356,8 @@ class MemoryStore:
             case Finish():
                 self._cancels.pop(item, None)
                 self._end(item, move)
+        if item in self._cancels:  # parked before its worker heard of it
+            self._cancel_parked(item, self._cancels.pop(item))
         return True
 
     def _end(self, item: ItemId, end: Finish) -> None:
@@ -550,6 +563,10 @@ class MemoryStore:
             raise taken(hold)
         if hold.digest != digest:
             raise stale(hold)
+        if verb not in ("approve", "reject", "edit") or not author:
+            raise Refused("the database refused the rows (decisions_check)")
+        if verb == "reject" and not reason:
+            raise Refused("the database refused the rows (decisions_check)")
         decision = Decision(verb, author, reason, self._at(self.now()))
         self._holds[hold_id] = hold._replace(
             decision=decision, claimed_by=None, claimed_until=None
@@ -574,24 +591,31 @@ class MemoryStore:
     async def cancel(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
         said = {}
         for item in sorted(set(items)):
-            place = self._ready.pop(item, None) or self._waiting.pop(item, None)
-            if item in self._open:
-                hold = self._holds[self._open.pop(item)]
-                place = _Place(hold.stage, hold.seq)
-            if place is not None:
-                why = f"cancelled by {author}"
-                self._end(item, Finish(State.CANCELLED, place.stage, "CANCELLED", why))
+            if self._cancel_parked(item, author):
                 said[item] = "cancelled"
             elif item in self._running:
-                self._cancels[item] = author
+                self._cancels.setdefault(item, author)
                 said[item] = "cancelling"
             else:
                 said[item] = "final"
         return said
 
+    def _cancel_parked(self, item: ItemId, author: str) -> bool:
+        place = self._ready.pop(item, None) or self._waiting.pop(item, None)
+        if item in self._open:
+            number = self._open.pop(item)
+            hold = self._holds[number]._replace(claimed_by=None, claimed_until=None)
+            self._holds[number] = hold
+            place = _Place(hold.stage, hold.seq)
+        if place is None:
+            return False
+        why = f"cancelled by {author}"
+        self._end(item, Finish(State.CANCELLED, place.stage, "CANCELLED", why))
+        return True
+
     async def retry(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
         said = {}
-        for item in items:
+        for item in sorted(set(items)):
             end = self._outcomes.get(item)
             if end is None or end[0].state is State.DONE:
                 said[item] = "not final"
@@ -650,9 +674,7 @@ class MemoryStore:
         ):
             if item in plane:
                 place = plane[item]
-                if state is State.RUNNING:
-                    stages = [c for c in self._items[item].checkpoints if c.next_stage]
-                    if stages and stages[-1].next_stage:
-                        place.stage = stages[-1].next_stage
+                if state is State.RUNNING and (stage := self._reached(item, place)):
+                    return replace(place, stage=stage), state
                 return place, state
         raise NotFound(f"item {item} is astray")

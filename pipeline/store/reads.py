@@ -183,7 +183,8 @@ class PostgresReads:
               select u.item_id, coalesce(s.next_stage, u.stage), 'running'
                 from running u left join lateral (
                   select next_stage from checkpoints c
-                   where c.item_id = u.item_id and c.next_stage is not null
+                   where c.item_id = u.item_id and c.seq >= u.seq
+                     and c.next_stage <> ''
                    order by seq desc limit 1) s on true
               union all select item_id, stage, 'waiting' from waiting
               union all select item_id, stage, 'held' from holds where open)

@@ -29,6 +29,7 @@ from pipeline.model import (
     WorkerId,
 )
 from pipeline.store.database import Connection, Database
+from pipeline.store.desk import CANCEL_PARKED
 from pipeline.store.port import Origin, PipelineRow, Session, Share
 
 M = TypeVar("M", bound=Move)
@@ -197,10 +198,12 @@ noted as (
   insert into audit (item_id, event, stage, actor, code)
   select item_id, state, stage, $6::uuid::text, code from ended),
 let_go as (
-  delete from cancels where item_id = any($1::bigint[]))
+  delete from cancels where item_id in (select item_id from gone))
 select item_id from ended
 """
 
+# The stage it reached since the claim; what came before led to the claim's own, or
+# nowhere (a rejected item that a person put back in line).
 # The new snapshot of this second statement is the point: claims and commits that
 # held their worker's row while the first waited for it are visible here.
 PUT_BACK = """
@@ -212,7 +215,7 @@ found as (
   select g.item_id, g.tenant_id, g.deadline_at, g.solo, g.worker_id,
          coalesce(s.next_stage, g.stage) as stage,
          coalesce(c.seq + 1, 0) as seq,
-         case when s.seq >= g.seq then 0 else g.attempt end as attempt,
+         case when s.seq is null then g.attempt else 0 end as attempt,
          case when not $2::boolean then g.strikes
               when coalesce(c.seq + 1, 0) > g.seq then 1
               when g.solo then g.strikes + 1
@@ -223,7 +226,8 @@ found as (
     left join lateral (select seq from checkpoints where item_id = g.item_id
                         order by seq desc limit 1) c on true
     left join lateral (select seq, next_stage from checkpoints
-                        where item_id = g.item_id and next_stage is not null
+                        where item_id = g.item_id and seq >= g.seq
+                          and next_stage <> ''
                         order by seq desc limit 1) s on true),
 back as (
   insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt, strikes)
@@ -439,7 +443,9 @@ class PostgresWork:
                 raise LeaseLost("this worker's lease ran out")
             await _write_checkpoints(con, worker, entries)
             await _write_attempts(con, worker, entries)
-            return await _write_moves(con, worker, entries)
+            stood = await _write_moves(con, worker, entries)
+            await _end_cancelled(con, entries, stood)
+            return stood
 
         stood = await self._db.tx(work)
         return [e.move is None or e.item_id in stood for e in entries]
@@ -575,6 +581,29 @@ async def _write_moves(
         ends = [(i, m.state.value, m.stage, m.code, m.why) for i, m in finished]
         stood += await _run(con, FINISH, ends, worker)
     return set(stood)
+
+
+async def _end_cancelled(
+    con: Connection, entries: Sequence[Entry], stood: set[ItemId]
+) -> None:
+    """
+    Cancel what was parked before its worker heard of the cancellation.
+
+    A statement of its own: a `cancel` that held the item's row while the move
+    waited for it is visible only now.
+    """
+    parked = [
+        e.item_id
+        for e in entries
+        if isinstance(e.move, ToReady | ToWaiting | ToHeld) and e.item_id in stood
+    ]
+    if parked:
+        sql = (
+            "delete from cancels where item_id = any($1::bigint[])"
+            " returning item_id, author"
+        )
+        for row in await con.fetch(sql, parked):
+            await con.execute(CANCEL_PARKED, [row["item_id"]], row["author"])
 
 
 async def _run(

@@ -33,7 +33,7 @@ HOSTILE = [
     f"escape{ESCAPES}.png",
     b"bad\xff\xfeutf8.png",
     "=HYPERLINK(1).png",
-    "[red]markup[/red].png",
+    "[bold red]markup.png",
     f"hold-{ESCAPES}.png",
     f"fail-{ESCAPES}.png",
 ]
@@ -382,7 +382,7 @@ def test_hostile_names_do_not_act_on_a_terminal(hostile):
         assert "\x1b]0" not in text
         assert "\u202e" not in text
         assert "\x07" not in text
-    assert "[red]markup[/red]" in shown[0].replace("\r\n", "").replace(" ", "")
+    assert "[bold red]markup" in shown[0]
 
 
 def test_hostile_names_stay_on_their_line_in_the_log(hostile):
