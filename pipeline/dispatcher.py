@@ -22,8 +22,9 @@ from pipeline.store.port import Share, WorkStore
 log = structlog.get_logger()
 
 CLAIM_MAX = 500
-# With nothing to do, look this often; local moves ring the bell at once.
-IDLE_S = (0.05, 0.5)
+# With nothing to do, look this soon, then less and less often; local moves ring
+# the bell at once.
+IDLE_S = 0.05
 # A suspect that waited this long makes a busy worker stop claiming, finish what
 # it has, and run it alone.
 SUSPECT_PATIENCE_S = 1.0
@@ -114,6 +115,7 @@ class Dispatcher:
     Args:
         accept: Given what was claimed; starts it and returns at once.
         owned: Ids of everything this worker has, to settle a lost answer.
+        poll_s: With nothing to do, look at least this often.
     """
 
     def __init__(
@@ -123,12 +125,15 @@ class Dispatcher:
         windows: Windows,
         accept: Callable[[list[Claim]], Awaitable[None]],
         owned: Callable[[], list[ItemId]],
+        *,
+        poll_s: float = 0.5,
     ) -> None:
         self._store = store
         self._worker = worker
         self._windows = windows
         self._accept = accept
         self._owned = owned
+        self._poll_s = poll_s
         self._served: dict[str, float] = {}
         self._weights: dict[str, float] = {}
         self._bell = anyio.Event()
@@ -170,7 +175,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Claim until stopped."""
-        idle_s, away_s = IDLE_S[0], 0.1
+        idle_s, away_s = IDLE_S, 0.1
         while not self._stopped:
             self._bell = anyio.Event()
             try:
@@ -186,7 +191,7 @@ class Dispatcher:
                 away_s = min(away_s * 2, 5.0)
                 continue
             if got:
-                idle_s = IDLE_S[0]
+                idle_s = IDLE_S
                 await self._until_room()
             else:
                 with anyio.move_on_after(random.uniform(idle_s / 2, idle_s)):
@@ -194,7 +199,7 @@ class Dispatcher:
                         await self._windows.wait_freed()
                     else:
                         await self._bell.wait()
-                idle_s = min(idle_s * 2, IDLE_S[1])
+                idle_s = min(idle_s * 2, self._poll_s)
 
     async def _round(self) -> int:
         """One look at every line; how many items were claimed."""

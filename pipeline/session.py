@@ -72,11 +72,13 @@ class WorkerSettings:
             machine is replaced after this.
         items_max: Items in this process at once.
         drain_s: How long a stopping worker lets stages finish.
+        poll_s: With nothing to do, look for work and for dead neighbours this often.
     """
 
     lease_s: float = 10.0
     items_max: int = 5000
     drain_s: float = 30.0
+    poll_s: float = 0.5
 
 
 class Session:
@@ -107,7 +109,12 @@ class Session:
         self._draining = False
         self._journal = Journal(store, worker, self.lose)
         self._dispatcher = Dispatcher(
-            store, worker, self.windows, self._accept, lambda: list(self._claimed)
+            store,
+            worker,
+            self.windows,
+            self._accept,
+            lambda: list(self._claimed),
+            poll_s=settings.poll_s,
         )
         self._tasks: TaskGroup | None = None
 
@@ -220,7 +227,7 @@ class Session:
                             self.ring()
             except StoreUnavailable:
                 in_touch_since = anyio.current_time()
-            await anyio.sleep(random.uniform(0.3, 0.6))
+            await anyio.sleep(self._settings.poll_s * random.uniform(0.6, 1.2))
 
     # -- items -----------------------------------------------------------------------
 

@@ -13,8 +13,9 @@ from typing import Annotated, TypeVar
 
 import anyio
 import typer
+from typer._click.exceptions import ClickException
 
-from pipeline.errors import WaybillError
+from pipeline.errors import Usage, WaybillError
 from waybill import __version__, logs, terminal
 from waybill.app import App, database, open_app
 from waybill.settings import Settings, read_settings
@@ -95,7 +96,17 @@ def main() -> None:
 
     as_json = "--json" in sys.argv
     try:
+        if as_json:
+            sys.exit(app(standalone_mode=False))
         app()
+    except ClickException as wrong:  # scripts get every error in one shape
+        error = Usage(wrong.format_message(), hint="see `--help` of the command")
+        terminal.print_error(error, as_json=True)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        error = Usage("nobody is there to answer", hint="say --yes")
+        terminal.print_error(error, as_json=True)
+        sys.exit(error.exit_code)
     except WaybillError as error:
         terminal.print_error(error, as_json=as_json)
         sys.exit(error.exit_code)

@@ -134,7 +134,13 @@ def _drop(folder: Path, inbox: Path, seed: int) -> None:
 async def _holds(opened: App, tenant: str) -> list[dict[str, Any]]:
     rows = await opened.store.holds(tenant=tenant)
     return [
-        {"hold": f"h{h.id}", "item": h.item_id, "code": h.code, "name": h.item_name}
+        {
+            "hold": f"h{h.id}",
+            "item": h.item_id,
+            "code": h.code,
+            "name": h.item_name,
+            "needs": h.needs,
+        }
         for h in rows
     ]
 
@@ -160,8 +166,12 @@ def report(result: dict[str, Any]) -> None:
         line = f"{hold['hold']}  {hold['code']}  {hold['name']}"
         terminal.out.print(f"held        {terminal.safe(line)}")
     if result["holds"]:
-        first = result["holds"][0]["hold"]
-        terminal.out.print(
-            f"\nreview them: [bold]waybill review show {first}[/bold], then "
-            f"[bold]waybill review approve {first}[/bold]"
-        )
+        terminal.out.print("\nbe the reviewer:")
+        me = terminal.safe(terminal.command())
+        for hold in result["holds"]:
+            name = hold["hold"]
+            verb = "approve " + name
+            if hold["needs"]:
+                verb = f'edit {name} --set {hold["needs"][0]}="what you read"'
+            terminal.out.print(f"  {me} review show {name}")
+            terminal.out.print(f"  {me} review {verb}")

@@ -25,6 +25,9 @@ batches = typer.Typer(help="What was submitted together.", no_args_is_help=True)
 quarantine = typer.Typer(help="Files that could not be taken.", no_args_is_help=True)
 
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")]
+LAST = 2**63 - 1  # what the database can count to
+Number = Annotated[int, typer.Argument(min=1, max=LAST, help="Item number.")]
+Numbers = Annotated[list[int], typer.Argument(min=1, max=LAST, help="Item numbers.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -73,7 +76,7 @@ LIVE = (State.READY, State.RUNNING, State.WAITING, State.HELD)
 
 @items.command("show")
 def items_show(
-    item: Annotated[int, typer.Argument(help="Item number.")],
+    item: Number,
     at: Annotated[str, typer.Option(help="Its state after this stage.")] = "",
     json: Json = False,
 ) -> None:
@@ -153,9 +156,7 @@ async def _state(opened: App, item: int, at: str) -> dict[str, Any]:
 
 
 @items.command("why")
-def items_why(
-    item: Annotated[int, typer.Argument(help="Item number.")], json: Json = False
-) -> None:
+def items_why(item: Number, json: Json = False) -> None:
     """One paragraph: where it is, what it waits for, what you can do."""
 
     async def main(opened: App) -> dict[str, Any]:
@@ -210,7 +211,7 @@ def explain(row: ItemRow, ahead: int, workers: int, hold: int | None) -> str:
 
 @items.command("retry")
 def items_retry(
-    item: Annotated[list[int], typer.Argument(help="Item numbers.")] = [],  # noqa: B006
+    item: Numbers = [],  # noqa: B006
     state: Annotated[str, typer.Option(help="All that are: failed, rejected …")] = "",
     batch: Annotated[str, typer.Option(help="Only of this batch.")] = "",
     yes: Yes = False,
@@ -222,7 +223,7 @@ def items_retry(
 
 @items.command("cancel")
 def items_cancel(
-    item: Annotated[list[int], typer.Argument(help="Item numbers.")] = [],  # noqa: B006
+    item: Numbers = [],  # noqa: B006
     state: Annotated[str, typer.Option(help="All that are: ready, held …")] = "",
     batch: Annotated[str, typer.Option(help="Only of this batch.")] = "",
     yes: Yes = False,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import getpass
 import os
 
+from pipeline.state import clean_text
+
 
 def whoami() -> str:
     """`WAYBILL_REVIEWER`, or the name one is logged in with."""
-    name = os.environ.get("WAYBILL_REVIEWER", "").strip()
+    name = clean_text(os.environ.get("WAYBILL_REVIEWER", "")).strip()
     if name:
         return name[:100]
     try:

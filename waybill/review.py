@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pipeline.errors import NotFound, Usage
 from pipeline.holds import ruling
+from pipeline.state import clean_text
 from pipeline.store.port import HoldRow
 from waybill import terminal
 from waybill.app import App
@@ -233,7 +234,7 @@ def review_reject(
     json: Json = False,
 ) -> None:
     """The item ends here."""
-    if not reason.strip():
+    if not clean_text(reason).strip():
         raise Usage(
             "a rejection needs a reason",
             code="REASON_NEEDED",
@@ -298,7 +299,7 @@ def _decide(
             found.id,
             verb=verb,
             author=whoami(),
-            reason=reason.strip()[:2000],
+            reason=clean_text(reason).strip()[:2000],
             digest=digest or found.digest,
             update=update,
         )

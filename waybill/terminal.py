@@ -9,11 +9,13 @@ characters could rewrite the screen, so they are shown as visible marks.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -104,6 +106,17 @@ def print_error(error: WaybillError, *, as_json: bool) -> None:
     err.print(f"[red]error[/red] {safe(error.message)} [dim]({safe(error.code)})[/dim]")
     if error.hint:
         err.print(f"  {safe(error.hint)}")
+
+
+def command() -> str:
+    """How this command was called, so that a printed line can be copied."""
+    called = Path(sys.argv[0])
+    if shutil.which("waybill") or called.name != "waybill":
+        return "waybill"
+    try:
+        return str(called.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(called)
 
 
 def ago(then: datetime) -> str:

@@ -76,7 +76,9 @@ class Home:
         owner_url: Its database as the owner; "" for the embedded one.
     """
 
-    def __init__(self, folder: Path, owner_url: str = "", service_url: str = "") -> None:
+    def __init__(
+        self, folder: Path, owner_url: str = "", service_url: str = ""
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.inbox = folder / "inbox"
@@ -101,7 +103,9 @@ class Home:
             timeout=COMMAND_S,
             check=False,
         )
-        out, err = (b.decode("utf-8", "surrogateescape") for b in (done.stdout, done.stderr))
+        out, err = (
+            b.decode("utf-8", "surrogateescape") for b in (done.stdout, done.stderr)
+        )
         return Ran(done.returncode, out, err)
 
     def ok(self, *args: str | Path, **environment: str) -> Any:

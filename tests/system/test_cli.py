@@ -204,10 +204,15 @@ def test_a_mistake_is_a_sentence_a_hint_and_a_code(notes):
         ("ingest", file, "--deadline", "2001-01-01T00:00"): (2, "USAGE"),
         ("ingest", file, "--tenant", "../x"): (2, "BAD_NAME"),
         ("ingest", file, "--batch", "../../x"): (2, "BAD_NAME"),
+        ("ingest", file, "--tenant", "\udcff"): (2, "BAD_NAME"),
         ("ingest", file, "--pipeline", "nosuch"): (2, "NO_SUCH_PIPELINE"),
         ("ingest", file, "--pipeline", str(broken)): (2, "USAGE"),
         ("ingest", "/nowhere/at-all.pdf"): (9, "NO_SUCH_FILE"),
+        ("ingest",): (2, "USAGE"),
+        ("items", "ls", "--nosuch"): (2, "USAGE"),
         ("items", "ls", "--state", "lost"): (2, "USAGE"),
+        ("items", "show", "one"): (2, "USAGE"),
+        ("items", "show", "9" * 20): (2, "USAGE"),
         ("items", "retry"): (2, "USAGE"),
         ("items", "cancel", "999"): (9, "NOT_FOUND"),
         ("items", "show", "999"): (9, "NOT_FOUND"),
@@ -273,7 +278,11 @@ def test_the_same_file_twice_is_one_item(home):
     assert again == first
     assert copied["files"][0]["disposal"] == "duplicate"
     assert copied["files"][0]["item"] == first["item"]
-    assert (copied["received"], copied["duplicates"], copied["conserved"]) == (2, 1, True)
+    assert (copied["received"], copied["duplicates"], copied["conserved"]) == (
+        2,
+        1,
+        True,
+    )
     assert file.exists()
     assert other.exists()  # files that a person named stay where they are
 
@@ -292,9 +301,13 @@ def test_a_failed_item_goes_on_when_it_is_mended(notes):
     done = notes.one("select item_id from outcomes where state = 'done' limit 1")
 
     said = notes.ok("items", "retry", str(failed), str(done), "--yes")
-    asked = notes.run("items", "retry", "--state", "rejected", "--batch", "one", "--json")
+    asked = notes.run(
+        "items", "retry", "--state", "rejected", "--batch", "one", "--json"
+    )
     (notes.folder / "mended").touch()
-    waited = notes.run("ingest", notes.folder / "made" / "a", "--batch", "one", "--wait")
+    waited = notes.run(
+        "ingest", notes.folder / "made" / "a", "--batch", "one", "--wait"
+    )
     (notes.folder / "mended").unlink()
 
     assert said == {str(failed): "ready", str(done): "not final"}
@@ -311,10 +324,12 @@ def test_bulk_writes_ask_first(home):
     home.ok("ingest", home.folder / "made" / "many", "--pipeline", folder)
 
     asked = home.run("items", "cancel", "--state", "ready")
+    as_json = home.run("items", "cancel", "--state", "ready", "--json")
     stands = home.one("select count(*) from ready")
     home.ok("items", "cancel", "--state", "ready", "--yes")
 
     assert asked.code != 0
+    assert as_json.error() == (2, "USAGE")
     assert "cancel 3 items?" in asked.err
     assert stands == 3
     assert home.ends() == {"cancelled": 3}

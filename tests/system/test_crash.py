@@ -57,7 +57,7 @@ def test_finished_stages_of_a_killed_worker_are_not_run_again(home: Home):
         first=f'open("{notes}", "a").write(ctx.item.name + "\\n")\nreturn Advance()',
         second="""
 mark = os.environ["WAYBILL_HOME"] + "/died"
-await anyio.sleep(0.2)
+await anyio.sleep(0.5)
 if not os.path.exists(mark):
     open(mark, "x").close()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -86,7 +86,9 @@ def test_a_second_demo_in_the_same_home_gives_the_same_figures(again):
     assert again.code == 5, again.err
     assert told["batch"] == "demo-2/letters"
     assert {name: told[name] for name in FIGURES} == FIGURES
-    assert [hold["code"] for hold in sorted(told["holds"], key=lambda h: h["name"])] == [
+    assert [
+        hold["code"] for hold in sorted(told["holds"], key=lambda h: h["name"])
+    ] == [
         "DISCLOSURE",
         "OCR_UNREADABLE",
     ]
@@ -122,7 +124,9 @@ def test_nothing_of_a_demo_goes_on_when_it_ended(interrupted, again):
     """No worker, no child, and no PostgreSQL: also not after one that was killed."""
     home = interrupted[0]
 
-    left = eventually(lambda: not home.processes() and not postmaster(home), within_s=10)
+    left = eventually(
+        lambda: not home.processes() and not postmaster(home), within_s=10
+    )
 
     assert left, (home.processes(), postmaster(home))
 
