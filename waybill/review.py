@@ -24,6 +24,8 @@ from waybill.printout import out_folder, write_manifest
 
 review = typer.Typer(help="Held items and decisions.", no_args_is_help=True)
 
+PAGES_MAX = 12  # pictures named on a screen
+EVIDENCE_CHARS_MAX = 6000  # on a screen; --json has it all
 LEASE_S = 900.0  # long enough for a careful read; taken over afterwards
 
 HoldArg = Annotated[
@@ -96,29 +98,41 @@ def review_ls(
 def review_next(json: Json = False) -> None:
     """Claim the most urgent open hold and show it."""
 
-    async def main(opened: App) -> HoldRow:
+    async def main(opened: App) -> tuple[HoldRow, list[str]]:
         me = whoami()
         for hold in await opened.store.holds(limit=1000):
             if hold.claimed_by in (None, me):
-                return await opened.store.claim_hold(hold.id, me, lease_s=LEASE_S)
+                mine = await opened.store.claim_hold(hold.id, me, lease_s=LEASE_S)
+                return mine, _pictures(opened, mine)
         raise NotFound("nothing is held, or others are at it", code="NOTHING_HELD")
 
-    _show(run_app(main), json)
+    _show(*run_app(main), json)
 
 
 @review.command("show")
 def review_show(hold: HoldArg, json: Json = False) -> None:
     """What the machine saw, why it stopped, and what approval would do."""
 
-    async def main(opened: App) -> HoldRow:
-        return await find(opened, hold)
+    async def main(opened: App) -> tuple[HoldRow, list[str]]:
+        found = await find(opened, hold)
+        return found, _pictures(opened, found)
 
-    _show(run_app(main), json)
+    _show(*run_app(main), json)
 
 
-def _show(hold: HoldRow, json: bool) -> None:
+def _pictures(opened: App, hold: HoldRow) -> list[str]:
+    """Where the page images lie, for a viewer."""
+    state = hold.shown.get("state") or {}
+    return [
+        str(opened.artifacts.path(page["artifact"]))
+        for page in state.get("pages") or []
+        if isinstance(page, dict) and "artifact" in page
+    ]
+
+
+def _show(hold: HoldRow, pages: list[str], json: bool) -> None:
     if json:
-        terminal.print_json(told(hold))
+        terminal.print_json({**told(hold), "pictures": pages})
         return
     out = terminal.out
     title = f"h{hold.id}  {hold.code}  at {hold.stage}"
@@ -133,13 +147,22 @@ def _show(hold: HoldRow, json: bool) -> None:
     if hold.why:
         out.print(terminal.safe(hold.why))
     evidence = hold.shown.get("evidence")
+    if isinstance(evidence, dict):
+        # The verdict's places are marked in the text below.
+        evidence = {k: v for k, v in evidence.items() if k != "verdict"}
     if evidence:
-        out.print(Panel(_pretty(evidence), title="evidence", title_align="left"))
+        lines = "\n".join(_lines(evidence))[:EVIDENCE_CHARS_MAX]
+        shown = Text(terminal.visible(lines, lines=True))
+        panel = Panel(shown, title="evidence", title_align="left")
+        out.print(panel, soft_wrap=False)
     state = hold.shown.get("state") or {}
     text = str(hold.proposal.get("text") or state.get("text") or "")
     if text:
         spans = ((hold.proposal.get("verdict") or {}).get("spans")) or []
-        out.print(Panel(_marked(text, spans), title="text", title_align="left"))
+        panel = Panel(_marked(text, spans), title="text", title_align="left")
+        out.print(panel, soft_wrap=False)
+    for number, page in enumerate(pages[:PAGES_MAX], start=1):
+        out.print(terminal.safe(f"picture of page {number}: {page}"))
     if hold.needs:
         out.print(terminal.safe(f"needs from you: {', '.join(hold.needs)}"))
     if hold.claimed_by:
@@ -161,9 +184,31 @@ def _show(hold: HoldRow, json: bool) -> None:
     )
 
 
-def _pretty(value: Any) -> Text:
-    shown = jsonlib.dumps(value, indent=2, ensure_ascii=False)
-    return Text(terminal.visible(shown[:6000], lines=True))
+def _lines(value: Any, name: str = "") -> list[str]:
+    """JSON data as short lines a person can read."""
+    head = f"{name}: " if name else ""
+    if isinstance(value, dict):
+        flat = [f"{k}: {_one(v)}" for k, v in value.items() if not _deep(v)]
+        lines = [head + "  ".join(flat)] if flat or head else []
+        for key, inner in value.items():
+            if _deep(inner):
+                lines += _lines(inner, str(key))
+        return lines
+    if isinstance(value, list):
+        rows = [line for row in value for line in _lines(row)]
+        return [*([head.rstrip()] if head else []), *(f"  {row}" for row in rows)]
+    return [head + _one(value)]
+
+
+def _deep(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(isinstance(v, (dict, list)) for v in value)
+    return isinstance(value, dict)
+
+
+def _one(value: Any) -> str:
+    text = value if isinstance(value, str) else jsonlib.dumps(value)
+    return " ".join(text.split())
 
 
 def _marked(text: str, spans: list[dict[str, Any]]) -> Text:

@@ -29,6 +29,8 @@ from pipeline.worker import Worker
 DAY_S = 86400.0
 # A machine that is not ours: only its lease can tell that a session is over.
 ELSEWHERE = Origin("elsewhere", 1, "1")
+# Where days pass: looking every half second would cost minutes of real time.
+SLOW: dict[str, Any] = {"lease_s": 3600, "poll_s": 600}
 
 
 class Letter(BaseModel):
@@ -40,6 +42,7 @@ class Letter(BaseModel):
     pages: Annotated[dict[str, str], merge] = Field(default_factory=dict)
     pence: Annotated[int, add] = 0
     anything: Any = None
+    odd: Annotated[Any, append] = None  # its reducer takes lists alone
 
 
 class Tape:
@@ -312,14 +315,18 @@ class Engine:
         await self.store.reap([session.worker], died=True)
 
     async def finish(
-        self, items: Sequence[ItemId], *, within_s: float = 7 * DAY_S
+        self,
+        items: Sequence[ItemId],
+        *,
+        within_s: float = 7 * DAY_S,
+        every_s: float = 0.25,
     ) -> Counter[str]:
         """Until every item is final; how many ended in which state."""
 
         async def over() -> bool:
             return all([(await self.store.item(i)).state in FINAL for i in items])
 
-        await until(over, within_s=within_s)
+        await until(over, within_s=within_s, every_s=every_s)
         return Counter([(await self.store.item(i)).state.value for i in items])
 
     async def code(self, item: ItemId = 1) -> str:

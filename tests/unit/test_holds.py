@@ -12,7 +12,7 @@ from pipeline.holds import digest_of, ruling
 from pipeline.model import Advance, Hold
 from pipeline.state import encode
 from pipeline.store.port import HoldRow
-from tests.unit.engine import DAY_S, Engine, Letter, Tape, until
+from tests.unit.engine import DAY_S, SLOW, Engine, Letter, Tape, until
 
 
 def holding(hold: Hold) -> Any:
@@ -45,7 +45,7 @@ async def test_a_held_item_costs_nothing_for_a_month() -> None:
     engine = Engine([tape.station("read", holding(Hold("UNREADABLE", "blurred")))])
     await engine.submit(50, deadline_s=60 * DAY_S)
 
-    async with engine.session(lease_s=3600) as session:
+    async with engine.session(**SLOW) as session:
         await until(lambda: len(engine.store._holds) == 50)
         await anyio.sleep(30 * DAY_S)
         costs = (session.windows.total, session._runs, session._claimed)
@@ -122,7 +122,7 @@ async def test_a_question_runs_its_stage_again_with_the_answer() -> None:
             return Hold("WHO", "who pays?", ask=["text"])
         return Advance(trail=[f"{letter.text} pays {letter.answer}"])
 
-    engine = Engine([tape.station("price", price), tape.station("quote")], lease_s=3600)
+    engine = Engine([tape.station("price", price), tape.station("quote")], **SLOW)
     [item] = await engine.submit(deadline_s=30 * DAY_S)
     async with engine.session():
         row = await held(engine)
@@ -131,7 +131,7 @@ async def test_a_question_runs_its_stage_again_with_the_answer() -> None:
         row = await held(engine, 2)
         await anyio.sleep(5 * DAY_S)
         await decide(engine, row, "edit", text="Zoe")
-        await engine.finish([item], within_s=30 * DAY_S)
+        await engine.finish([item], within_s=30 * DAY_S, every_s=60)
 
     assert tape.stages() == ["price", "price", "price", "quote"]
     assert (await engine.letter()).trail == ["Zoe pays 300", "quote"]

@@ -23,7 +23,7 @@ from pipeline.limits import LimitSpec
 from pipeline.model import Advance, Hold, Reject, ToWaiting, Wait
 from pipeline.session import UPDATE_BYTES_MAX
 from pipeline.stage import Retry
-from tests.unit.engine import Engine, Letter, Tape, until
+from tests.unit.engine import SLOW, Engine, Letter, Tape, until
 
 FIVE = ("intake", "ocr", "moderation", "generation", "output")
 # How much later than it was due an item may begin: timers are looked at twice a
@@ -374,8 +374,9 @@ class Unstorable:
         Hold("LOOK", evidence=Unstorable()),
         Wait("soon"),  # type: ignore[arg-type]  # the point of the test
         Advance(pence=None),
+        Advance(odd=1),
     ],
-    ids=["None", "dict", "update", "evidence", "wait", "reducer"],
+    ids=["None", "dict", "update", "evidence", "wait", "value", "reducer"],
 )
 async def test_a_stage_that_returns_nonsense_fails_alone(returned: Any) -> None:
     """Whatever a stage returns, its item ends with a code and the worker lives."""
@@ -478,9 +479,6 @@ async def test_rows_the_database_refuses_end_their_item_alone() -> None:
 
     engine = Engine([tape.station("ocr", ocr)])
 
-    async def refuses_seven(call: Any) -> Any:
-        return await call()
-
     inner = engine.store.commit
 
     async def commit(worker: Any, entries: Any) -> list[bool]:
@@ -526,18 +524,18 @@ async def test_a_wait_costs_nothing_and_runs_the_stage_again() -> None:
             return Wait(2 * day_s, "the printer is on holiday")
         return Advance(text="printed")
 
-    engine = Engine([tape.station("poll", poll)], lease_s=3600)
+    engine = Engine([tape.station("poll", poll)], **SLOW)
     [item] = await engine.submit(deadline_s=30 * day_s)
     async with engine.session() as session:
         await until(lambda: len(tape.ran) == 1)
         await anyio.sleep(day_s)
         meanwhile = (session.windows.total, await engine.state())
-        await engine.finish([item])
+        await engine.finish([item], every_s=60)
 
     first, second, third = tape.times()
     assert meanwhile == (0, "waiting")
-    assert 2 * day_s <= second - first < 2 * day_s + LATE_S
-    assert 2 * day_s <= third - second < 2 * day_s + LATE_S
+    assert 2 * day_s <= second - first < 2 * day_s + 2 * SLOW["poll_s"]
+    assert 2 * day_s <= third - second < 2 * day_s + 2 * SLOW["poll_s"]
     assert engine.store.attempts == []
 
 
