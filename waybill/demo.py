@@ -21,7 +21,7 @@ from pipeline.artifacts import write_atomically
 from pipeline.store.port import Counts
 from waybill import logs, terminal
 from waybill.app import App, database, open_app
-from waybill.cli import Json, app, run_async
+from waybill.command import Json, app, run_async
 from waybill.printout import out_folder, write_manifest
 from waybill.progress import Board, exit_code, summary, work_until
 from waybill.settings import read_settings

@@ -17,7 +17,7 @@ from pipeline.errors import StoreUnavailable, WaybillError
 from pipeline.folder import MANIFEST, load
 from waybill import terminal
 from waybill.app import BUILTIN, App, database, open_app
-from waybill.cli import Json, app, run_async
+from waybill.command import Json, app, run_async
 from waybill.settings import Settings, read_settings
 
 FREE_MIN_BYTES = 1 << 30  # arbitrary: some thousand letters

@@ -15,7 +15,7 @@ from pipeline.store.port import ItemRow
 from pipeline.store.reads import STATES, Event, RefusedRow
 from waybill import terminal
 from waybill.app import App
-from waybill.cli import Json, app, run_app
+from waybill.command import Json, app, run_app
 from waybill.people import whoami
 from waybill.printout import out_folder
 from waybill.progress import summary, work_until

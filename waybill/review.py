@@ -17,7 +17,7 @@ from pipeline.state import clean_text
 from pipeline.store.port import HoldRow
 from waybill import terminal
 from waybill.app import App
-from waybill.cli import Json, app, run_app
+from waybill.command import Json, app, run_app
 from waybill.items import finish_here
 from waybill.people import whoami
 from waybill.printout import out_folder, write_manifest
@@ -177,8 +177,8 @@ def _show(hold: HoldRow, pages: list[str], json: bool) -> None:
     approve = verb or f"approve h{hold.id}"
     out.print(
         terminal.safe(
-            f"waybill review {approve}   |   "
-            f"waybill review reject h{hold.id} --reason …"
+            f"{terminal.command()} review {approve}   |   "
+            f"{terminal.command()} review reject h{hold.id} --reason …"
         ),
         style="dim",
     )

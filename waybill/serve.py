@@ -23,7 +23,7 @@ from pipeline.store.migrate import available, migrate
 from pipeline.supervisor import Supervisor, follow_parent
 from waybill import logs, terminal
 from waybill.app import App, Urls, database, open_app, open_store
-from waybill.cli import Json, app, run_app, run_async
+from waybill.command import Json, app, run_app, run_async
 from waybill.printout import write_manifest
 from waybill.progress import Board, draw, exit_code, summary, work_until
 from waybill.settings import Settings, read_settings
