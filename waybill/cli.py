@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.errors import WaybillError
+import typer
+from typer.exceptions import TyperException
 
-# Commands register themselves on import; the order is the help's.
+from pipeline.errors import Usage, WaybillError
+
+# Commands register themselves on import.
 from waybill import demo, doctor, items, review, serve, terminal  # noqa: F401
 from waybill.command import app
 
 
 def main() -> None:
     """Entry point: an error becomes a sentence, a hint and an exit code."""
-    # Commands register themselves on import; the list is the help's order.
-
     as_json = "--json" in sys.argv
     try:
         if as_json:
             sys.exit(app(standalone_mode=False))
         app()
-    except ClickException as wrong:  # scripts get every error in one shape
+    except TyperException as wrong:  # scripts get every error in one shape
         error = Usage(wrong.format_message(), hint="see `--help` of the command")
         terminal.print_error(error, as_json=True)
         sys.exit(error.exit_code)

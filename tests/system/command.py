@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
@@ -68,6 +71,46 @@ class Ran(NamedTuple):
         return self.code, body["error"]["code"]
 
 
+class Forks:
+    """The process that runs commands; started by the first one."""
+
+    def __init__(self) -> None:
+        self._folder: TemporaryDirectory[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starting = Lock()
+
+    def run(self, call: dict[str, Any]) -> int:
+        """The exit code of a call; see `forks.py`."""
+        with self._starting:
+            if self._folder is None:
+                self._start()
+        assert self._folder is not None
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(COMMAND_S)
+            connection.connect(f"{self._folder.name}/door")
+            connection.sendall(json.dumps(call).encode() + b"\n")
+            return int(connection.makefile().readline())
+
+    def _start(self) -> None:
+        self._folder = TemporaryDirectory()
+        door = Path(self._folder.name, "door")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.system.forks", door], cwd=ROOT
+        )
+        assert eventually(door.exists, within_s=30)
+
+    def close(self) -> None:
+        """End it."""
+        if self._process is not None and self._folder is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._folder.cleanup()
+            self._process = self._folder = None
+
+
+FORKS = Forks()
+
+
 class Home:
     """
     A WAYBILL_HOME of its own, and the commands run in it.
@@ -94,19 +137,17 @@ class Home:
 
     def run(self, *args: str | Path, **environment: str) -> Ran:
         """Run a command to its end; `REVIEWER="a"` becomes WAYBILL_REVIEWER."""
-        done = subprocess.run(
-            [sys.executable, "-m", "waybill", *map(os.fspath, args)],
-            env=self._environment(environment),
-            cwd=self.folder,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=COMMAND_S,
-            check=False,
-        )
-        out, err = (
-            b.decode("utf-8", "surrogateescape") for b in (done.stdout, done.stderr)
-        )
-        return Ran(done.returncode, out, err)
+        with TemporaryDirectory() as written:
+            call = {
+                "args": [os.fspath(arg) for arg in args],
+                "environment": self._environment(environment),
+                "folder": str(self.folder),
+                "out": f"{written}/out",
+                "err": f"{written}/err",
+            }
+            code = FORKS.run(call)
+            told = [Path(written, name).read_bytes() for name in ("out", "err")]
+        return Ran(code, *(text.decode("utf-8", "surrogateescape") for text in told))
 
     def ok(self, *args: str | Path, **environment: str) -> Any:
         """Run a command that must succeed; what it prints as JSON."""

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.command import Cluster, Home
+from tests.system.command import FORKS, Cluster, Home
 
 _numbers = count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> Iterator[None]:
+    """What runs the commands ends with the tests."""
+    yield
+    FORKS.close()
 
 
 @pytest.fixture(scope="session")

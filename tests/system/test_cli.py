@@ -7,7 +7,6 @@ import pty
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,7 +56,7 @@ def notes(shared: Home) -> Home:
 
 
 @pytest.fixture(scope="module")
-def hostile(notes: Home) -> Iterator[Home]:
+def hostile(notes: Home) -> Home:
     """The same with a tenant whose files have names that attack."""
     folder = notes.folder / "made" / "hostile"
     made = pictures(folder, [f"x{n}" for n in range(30, 30 + len(HOSTILE))])
@@ -68,7 +67,7 @@ def hostile(notes: Home) -> Iterator[Home]:
     ran = notes.run("ingest", folder, "--tenant", "foe", "--batch", "b", "--wait")
     assert ran.code == 4, ran
     assert_tame(ran)
-    yield notes
+    return notes
 
 
 def _other(path: Path) -> bytes:

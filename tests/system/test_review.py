@@ -22,11 +22,12 @@ def held(
 ) -> Iterator[dict[str, Iterator[str]]]:
     """Code -> holds of it that nobody has touched: four letters of each kind."""
     made = tmp_path_factory.mktemp("letters")
-    odd: list[Path] = []
-    for seed in (1, 2, 3, 4):
-        for file in demo_files(made / str(seed), seed=seed, count=12):
-            if file.kind in (DISCLOSED, UNREADABLE):
-                odd.append(file.path.rename(made / f"{seed}-{file.path.name}"))
+    odd = [
+        file.path.rename(made / f"{seed}-{file.path.name}")
+        for seed in (1, 2, 3, 4)
+        for file in demo_files(made / str(seed), seed=seed, count=12)
+        if file.kind in (DISCLOSED, UNREADABLE)
+    ]
     taken = shared.run("ingest", *odd, "--tenant", "ours", "--batch", "one", "--wait")
     assert taken.code == 5, taken
     rows = shared.ok("review", "ls")

@@ -35,7 +35,12 @@ async def decide(engine: Engine, hold: HoldRow, verb: str, **edits: Any) -> Hold
     """Rule as the review desk does."""
     update = None if verb == "reject" else ruling(hold, engine.pipeline, edits)
     return await engine.store.decide(
-        hold.id, verb=verb, author="ann", reason="", digest=hold.digest, update=update
+        hold.id,
+        verb=verb,
+        author="ann",
+        reason="because",
+        digest=hold.digest,
+        update=update,
     )
 
 
