@@ -75,7 +75,7 @@ class WorkerSettings:
         poll_s: With nothing to do, look for work and for dead neighbours this often.
     """
 
-    lease_s: float = 10.0
+    lease_s: float = 9.0
     items_max: int = 5000
     drain_s: float = 30.0
     poll_s: float = 0.5

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     owner_url: str = ""
     cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=512)
     items_max: int = Field(default=5000, ge=1, le=100_000)
-    lease_s: float = Field(default=10.0, ge=1, le=300)
+    lease_s: float = Field(default=9.0, ge=1, le=300)
     max_file_bytes: int = Field(default=200 << 20, ge=1024)
     settle_s: float = Field(default=2.0, ge=0.1, le=600)
     vendor_hosts: list[str] = Field(default_factory=list)

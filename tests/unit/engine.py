@@ -30,7 +30,7 @@ DAY_S = 86400.0
 # A machine that is not ours: only its lease can tell that a session is over.
 ELSEWHERE = Origin("elsewhere", 1, "1")
 # Where days pass: looking every half second would cost minutes of real time.
-SLOW: dict[str, Any] = {"lease_s": 3600, "poll_s": 600}
+SLOW: dict[str, Any] = {"lease_s": 3600, "poll_s": 300}
 
 
 class Letter(BaseModel):
