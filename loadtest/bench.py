@@ -33,8 +33,8 @@ from pipeline.session import WorkerSettings
 from pipeline.store import embedded
 from pipeline.store.database import Connection
 from pipeline.store.migrate import migrate
+from pipeline.store.moves import CHECKPOINTS
 from pipeline.store.postgres import PostgresStore
-from pipeline.store.work import CHECKPOINTS
 from pipeline.vendor import Vendor
 from pipeline.worker import Worker
 

@@ -28,8 +28,9 @@ IDLE_S = 0.05
 # A suspect that waited this long makes a busy worker stop claiming, finish what
 # it has, and run it alone.
 SUSPECT_PATIENCE_S = 1.0
-# Work served is halved when it grows past this, so that a tenant that was away
-# is not owed the past for ever.
+# Turns a tenant may catch up on after it had nothing in line; arbitrary.
+OWED_MAX = 100.0
+# Work served is halved when it grows past this: it is compared, never reported.
 SERVED_MAX = 1e6
 
 
@@ -50,12 +51,14 @@ class Windows:
 
     def shape(self, stage: str, size: int, depth: int) -> None:
         """A pipeline's stage: its window, and its place in the pipeline."""
+        if stage not in self._size:
+            self._freed.set()  # there is room for more than the first
         self._size[stage] = size
         self._depth[stage] = max(depth, self._depth.get(stage, 0))
 
     def size(self, stage: str) -> int:
-        """The window; a stage not met yet gets a small one until it is."""
-        return self._size.get(stage, 16)
+        """The window; of a stage not met yet one item shows how large it is."""
+        return self._size.get(stage, 1)
 
     def by_depth(self, stages: Sequence[str]) -> list[str]:
         """Latest stage first: finish what is begun."""
@@ -75,7 +78,7 @@ class Windows:
     def move(self, stage: str, after: str) -> bool:
         """One item goes on to `after`, when that has room."""
         busy = self._busy.get(after, 0)
-        if busy >= self._size.get(after, 16):
+        if busy >= self.size(after):
             return False
         self._busy[after] = busy + 1
         self._busy[stage] -= 1
@@ -233,19 +236,35 @@ class Dispatcher:
         self._checks_at = now + 0.5
         await self._store.wake()
         self._weights = await self._store.weights()
+        self._level()
         for stage, age_s in await self._store.suspects():
-            if self._windows.total == 0:
+            if age_s > SUSPECT_PATIENCE_S:
+                # And straight on: were the lines looked at first, they would fill
+                # this worker again, and the suspect would never run.
+                await self._until_empty()
+            if self._windows.total == 0 and not self._stopped:
                 claims = await self._store.claim(self._worker, stage, 1, {}, solo=True)
                 if claims:
                     self._solo_running = True
                     await self._take(stage, claims)
-            elif age_s > SUSPECT_PATIENCE_S:
-                # Claim nothing until empty; the next check finds us so.
-                self._checks_at = now + 0.05
-                while self._windows.total and not self._stopped:
-                    with anyio.move_on_after(1.0):
-                        await self._windows.wait_freed()
             return
+
+    async def _until_empty(self) -> None:
+        while self._windows.total and not self._stopped:
+            with anyio.move_on_after(1.0):
+                await self._windows.wait_freed()
+
+    def _level(self) -> None:
+        """
+        Enter every tenant, level with the most served; let nobody fall far back.
+
+        A tenant that were not entered before its first claim would be moved along
+        with whoever is served, always one turn behind.
+        """
+        top = max(self._served.values(), default=0.0)
+        for tenant in self._weights:
+            served = self._served.get(tenant, top)
+            self._served[tenant] = max(served, top - OWED_MAX)
 
     async def _take(self, stage: str, claims: list[Claim]) -> None:
         self._windows.take(stage, len(claims))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,7 @@ from pipeline.model import (
     Wait,
     WorkerId,
 )
-from pipeline.process import is_gone
+from pipeline.process import is_gone, origin
 from pipeline.state import clean_text, encode
 from pipeline.store.port import WorkStore
 
@@ -60,6 +61,7 @@ log = structlog.get_logger()
 
 UPDATE_BYTES_MAX = 8192  # larger updates go to the artifact store by reference
 MESSAGE_CHARS_MAX = 500
+WAIT_MAX_S = 366 * 86400.0  # the deadline ends a wait; this keeps it a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Session:
         self._store = store
         self._catalogue = catalogue
         self._settings = settings
-        self._claimed: set[ItemId] = set()  # ours by the database, until they leave
+        self._claimed: dict[ItemId, Claim] = {}  # ours, until their task has ended
         self._runs: dict[ItemId, Run] = {}
         self._limits: dict[int, Limits] = {}
         self._scope = anyio.CancelScope()
@@ -130,6 +132,7 @@ class Session:
                 for _ in range(FLUSHERS):
                     self._tasks.start_soon(self._journal.run)
                 self._tasks.start_soon(self._heartbeat)
+                self._tasks.start_soon(self._watch_lease)
                 self._tasks.start_soon(self._reaper)
                 self._tasks.start_soon(self._guarded, self._dispatcher.run)
         return not self._lost
@@ -182,8 +185,18 @@ class Session:
         except LeaseLost:
             self.lose()
 
+    async def _watch_lease(self) -> None:
+        """Give up early by this machine's own clock, also while a renewal hangs."""
+        try:
+            while anyio.current_time() <= self._safe_until:  # noqa: ASYNC110  # a clock
+                # A little longer: a timer may come early by a rounding error.
+                await anyio.sleep_until(self._safe_until + 0.001)
+            self.lose()
+        finally:
+            self._journal.close()
+
     async def _heartbeat(self) -> None:
-        """Renew five times a lease; give up early by this machine's own clock."""
+        """Renew five times a lease."""
         lease_s = self._settings.lease_s
         while True:
             await anyio.sleep(lease_s / 5)
@@ -199,8 +212,6 @@ class Session:
                 self.lose()
             except StoreUnavailable as error:
                 log.warning("renewal_waits", code=error.code)
-                if anyio.current_time() > self._safe_until:
-                    self.lose()
 
     async def _reaper(self) -> None:
         """Remove workers that died: at once on this machine, else by lease."""
@@ -217,7 +228,10 @@ class Session:
                         patient = anyio.current_time() - in_touch_since
                         over = s.left_s <= 0 and patient > self._settings.lease_s
                         if gone or over:
-                            items = await self._store.reap([s.id], died=True)
+                            # A former session of this very process: it lost its
+                            # lease, its items killed nobody.
+                            died = s.origin != origin()
+                            items = await self._store.reap([s.id], died=died)
                             log.warning(
                                 "worker_reaped",
                                 worker=str(s.id),
@@ -239,9 +253,10 @@ class Session:
         except StoreUnavailable:
             for claim in claims:
                 self.windows.leave(claim.stage)
+                self._dispatcher.settled(claim.solo)
             raise
         assert self._tasks is not None
-        self._claimed.update(c.item.id for c in claims)
+        self._claimed.update((c.item.id, c) for c in claims)
         for claim in claims:
             self._tasks.start_soon(self._carry, claim, history.get(claim.item.id, []))
 
@@ -262,9 +277,16 @@ class Session:
         except WaybillError as error:
             # The item cannot even begin here (its pipeline, its input).
             await self._end_badly(claim.item.id, run.stage if run else stage, error)
+        except Exception as error:
+            # The worker's edge: whatever it is, it ends this item and no other.
+            log.exception("item_raised", item=claim.item.id, stage=stage)
+            odd = Permanent(f"the item raised {type(error).__name__}", code="INTERNAL")
+            await self._end_badly(claim.item.id, run.stage if run else stage, odd)
         finally:
-            self._runs.pop(claim.item.id, None)
-            self._claimed.discard(claim.item.id)
+            # Back in line, it may have been claimed again before we heard of it.
+            if self._claimed.get(claim.item.id) is claim:
+                del self._claimed[claim.item.id]
+                self._runs.pop(claim.item.id, None)
             self.windows.leave(run.stage if run is not None else stage)
             self._dispatcher.settled(claim.solo)
 
@@ -322,9 +344,12 @@ class Session:
         began = anyio.current_time()
         try:
             outcome = await self._attempt(run, bound, began)
-            valid = {}
+            valid: dict[str, Any] = {}
+            state = run.state
             if not isinstance(outcome, Wait):
                 valid = run.pipeline.channels.validate(outcome.updates)
+                # Before it is stored: what is stored always folds again.
+                state = run.pipeline.channels.apply(run.state, valid)
         except WaybillError as error:
             await self._failed(run, bound, error)
             return False
@@ -333,7 +358,10 @@ class Session:
             return False
         match outcome:
             case Advance():
-                return await self._advance(run, bound, valid, began)
+                if not await self._advance(run, bound, valid, began):
+                    return False
+                run.state = state
+                return True
             case Hold():
                 text = encode(valid)
                 await self._move(run, park(outcome, bound, run.seq, run.state, text))
@@ -343,11 +371,8 @@ class Session:
                 end = Finish(State.REJECTED, bound.name, outcome.code, why)
                 await self._move(run, end, checkpoint)
             case Wait():
-                why = outcome.why[:MESSAGE_CHARS_MAX]
-                wait = ToWaiting(
-                    bound.name, run.seq, run.attempt, max(outcome.for_s, 0), why
-                )
-                await self._move(run, wait)
+                why = clean_text(outcome.why)[:MESSAGE_CHARS_MAX]
+                await self._move(run, _wait(run, run.attempt, outcome.for_s, why))
         return False
 
     async def _attempt(self, run: Run, bound: BoundStage, began: float) -> Outcome:
@@ -359,20 +384,20 @@ class Session:
             WaybillError: the stage's own; anything else becomes Transient, so
                 that a bug is charged, retried and named, never swallowed.
         """
-        self.check_lease()
         if run.deadline <= began:
             raise DeadlinePassed("the item's deadline was over before this stage")
-        deadline = min(run.deadline, began + bound.stage.timeout_s)
-        ctx = StageContext(self, run, bound, deadline)
-        outcome: Outcome | None = None
-        with anyio.CancelScope(deadline=deadline) as run.scope:
+        outcome: Any = None
+        returned = False
+        with anyio.CancelScope(deadline=run.deadline) as run.scope:
             try:
-                if bound.stage.limit is None:
+                async with self._permit(run, bound):
+                    self.check_lease()
+                    # From here: the line for a permit is not the stage's time.
+                    timeout_at = anyio.current_time() + bound.stage.timeout_s
+                    run.scope.deadline = min(run.deadline, timeout_at)
+                    ctx = StageContext(self, run, bound, run.scope.deadline)
                     outcome = await bound.stage.run(run.state, ctx)
-                else:
-                    limits = self._limits[run.item.pipeline_id]
-                    async with limits.hold(bound.stage.limit):
-                        outcome = await bound.stage.run(run.state, ctx)
+                    returned = True
             except WaybillError:
                 raise
             except ExceptionGroup as group:
@@ -383,11 +408,18 @@ class Session:
                     f"the stage raised {type(error).__name__}", code="STAGE_RAISED"
                 ) from error
         run.scope = None
-        if outcome is not None or run.cancelled:
-            return outcome or Wait(0)
+        if returned:
+            return _checked(outcome)
+        if run.cancelled:
+            return Wait(0)
         if anyio.current_time() >= run.deadline:
             raise DeadlinePassed("the item's deadline passed while this stage ran")
         raise StageTimeout(f"the stage ran longer than {bound.stage.timeout_s:g} s")
+
+    def _permit(self, run: Run, bound: BoundStage) -> AbstractAsyncContextManager[None]:
+        if bound.stage.limit is None:
+            return nullcontext()
+        return self._limits[run.item.pipeline_id].hold(bound.stage.limit)
 
     async def _advance(
         self, run: Run, bound: BoundStage, valid: Mapping[str, Any], began: float
@@ -407,7 +439,6 @@ class Session:
             return False
         run.stage = after
         await self._journal.record(Entry(run.item.id, checkpoint))
-        run.state = run.pipeline.channels.apply(run.state, valid)
         return True
 
     async def _failed(self, run: Run, bound: BoundStage, error: WaybillError) -> None:
@@ -434,8 +465,7 @@ class Session:
             case Disposition.RETRY if run.attempt + 1 < retry.attempts:
                 cap_s = min(retry.cap_s, retry.base_s * 2**run.attempt)
                 wait_s = max(random.uniform(0, cap_s), error.retry_after_s or 0)
-                again = run.attempt + 1
-                move: Move = ToWaiting(bound.name, run.seq, again, wait_s, error.code)
+                move: Move = _wait(run, run.attempt + 1, wait_s, error.code)
             case Disposition.WAIT:
                 if bound.stage.limit is not None and error.retry_after_s:
                     # The whole limit rests, not the one call that was told.
@@ -444,7 +474,7 @@ class Session:
                 wait_s = error.retry_after_s or random.uniform(1, 10)
                 # After a common pause everybody would call at once: spread out.
                 wait_s *= random.uniform(1, 1.2)
-                move = ToWaiting(bound.name, run.seq, run.attempt, wait_s, error.code)
+                move = _wait(run, run.attempt, wait_s, error.code)
             case Disposition.HOLD:
                 move = park(Hold(error.code, message), bound, run.seq, run.state, "{}")
             case Disposition.REJECT:
@@ -492,9 +522,10 @@ class Session:
         return Checkpoint(seq, stage, step, update, ref, after, took_s)
 
     async def _inline_or_ref(self, text: str) -> tuple[str | None, str | None]:
-        if len(text) <= UPDATE_BYTES_MAX:
+        data = text.encode()
+        if len(data) <= UPDATE_BYTES_MAX:
             return text, None
-        return None, await self.services.artifacts.put(text.encode())
+        return None, await self.services.artifacts.put(data)
 
     async def _move(
         self,
@@ -520,6 +551,22 @@ class Session:
                 stage=move.stage,
                 code=move.code,
             )
+
+
+def _wait(run: Run, attempt: int, for_s: float, why: str) -> ToWaiting:
+    # 0.0 first: what is not a number waits for nothing.
+    for_s = min(max(0.0, for_s), WAIT_MAX_S)
+    return ToWaiting(run.stage, run.seq, attempt, for_s, why)
+
+
+def _checked(outcome: Any) -> Outcome:
+    """What a stage returned, when it is an outcome; a bug has a name."""
+    if not isinstance(outcome, (Advance, Hold, Reject, Wait)):
+        said = f"the stage returned {type(outcome).__name__}, which is no outcome"
+        raise Permanent(said, code="BAD_OUTCOME")
+    if isinstance(outcome, Wait) and not isinstance(outcome.for_s, (int, float)):
+        raise Permanent("the stage waits for what is no time", code="BAD_OUTCOME")
+    return outcome
 
 
 def _message(error: WaybillError) -> str:

@@ -77,11 +77,23 @@ class Channels:
         return valid
 
     def apply(self, state: BaseModel, valid: Mapping[str, Any]) -> BaseModel:
-        """The next state; `valid` comes from `validate` or `decode`."""
+        """
+        The next state; `valid` comes from `validate` or `decode`.
+
+        Raises:
+            Permanent: BAD_UPDATE, when a reducer cannot join old and new.
+        """
         if not valid:
             return state
         reducers = self._reducers
-        changed = {n: reducers[n](getattr(state, n), v) for n, v in valid.items()}
+        try:
+            changed = {n: reducers[n](getattr(state, n), v) for n, v in valid.items()}
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise Permanent(
+                f"the update of {', '.join(valid)} cannot be joined to what is there "
+                f"({type(error).__name__})",
+                code="BAD_UPDATE",
+            ) from None
         return state.model_copy(update=changed)
 
     def decode(self, update: str) -> dict[str, Any]:
@@ -102,11 +114,17 @@ def encode(value: Any) -> str:
 
     U+0000 and lone surrogates, which it cannot store, are taken out here and
     nowhere else; the original bytes of a document stay in its artifact.
+
+    Raises:
+        Permanent: BAD_UPDATE, the value has no JSON.
     """
     try:
         text = to_json(value).decode()
     except (PydanticSerializationError, UnicodeEncodeError):
-        return to_json(_clean(to_json_plain(value))).decode()
+        try:
+            return to_json(_clean(to_json_plain(value))).decode()
+        except PydanticSerializationError:
+            raise Permanent("the value has no JSON", code="BAD_UPDATE") from None
     if "\\u0000" in text:
         text = to_json(_clean(from_json(text))).decode()
     return text

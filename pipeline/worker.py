@@ -72,7 +72,8 @@ class Worker:
                 self._store, worker, self._catalogue, self._services, self._settings
             )
             try:
-                await self.session.run()
+                if not self._draining:  # told while it joined
+                    await self.session.run()
             finally:
                 await self._leave(worker)
 

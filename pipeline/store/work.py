@@ -10,29 +10,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 from uuid import uuid4
 
 from pipeline.errors import LeaseLost, NotFound
 from pipeline.model import (
-    Attempt,
     Checkpoint,
     Claim,
     Entry,
-    Finish,
     Item,
     ItemId,
-    Move,
-    ToHeld,
-    ToReady,
-    ToWaiting,
     WorkerId,
 )
 from pipeline.store.database import Connection, Database
-from pipeline.store.desk import CANCEL_PARKED
+from pipeline.store.moves import (
+    end_cancelled,
+    write_attempts,
+    write_checkpoints,
+    write_moves,
+)
 from pipeline.store.port import Origin, PipelineRow, Session, Share
-
-M = TypeVar("M", bound=Move)
 
 ALIVE = """
 select 1 from workers where id = $1 and lease_until > clock() for key share
@@ -120,90 +116,6 @@ select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
   join batches b on b.id = i.batch_id
 """
 
-CHECKPOINTS = """
-insert into checkpoints (item_id, seq, stage, step, update, ref, next_stage,
-                         took_s, worker_id)
-select t.*, $9
-  from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::jsonb[],
-              $6::text[], $7::text[], $8::real[]) t
-"""
-
-ATTEMPTS = """
-insert into attempts (item_id, stage, attempt, code, message, charged, worker_id)
-select t.*, $7
-  from unnest($1::bigint[], $2::text[], $3::smallint[], $4::text[], $5::text[],
-              $6::boolean[]) t
-"""
-
-TO_READY = """
-with gone as (
-  delete from running where item_id = any($1::bigint[]) and worker_id = $5
-  returning item_id, tenant_id, deadline_at)
-insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt)
-select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt
-  from gone g
-  join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[])
-       t(item_id, stage, seq, attempt) using (item_id)
-returning item_id
-"""
-
-TO_WAITING = """
-with gone as (
-  delete from running where item_id = any($1::bigint[]) and worker_id = $7
-  returning item_id, tenant_id, deadline_at)
-insert into waiting (item_id, stage, tenant_id, deadline_at, seq, attempt, until, why)
-select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt,
-       least(clock() + make_interval(secs => t.for_s), g.deadline_at), t.why
-  from gone g
-  join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[], $5::float8[],
-              $6::text[]) t(item_id, stage, seq, attempt, for_s, why) using (item_id)
-returning item_id
-"""
-
-TO_HELD = """
-with gone as (
-  delete from running where item_id = any($1::bigint[]) and worker_id = $12
-  returning item_id, tenant_id, deadline_at),
-held as (
-  insert into holds (item_id, stage, tenant_id, deadline_at, seq, code, why, shown,
-                     proposal, digest, needs, again, next_stage)
-  select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.code, t.why,
-         t.shown, t.proposal, t.digest,
-         array_remove(string_to_array(t.needs, ','), ''), t.again, t.next_stage
-    from gone g
-    join unnest($1::bigint[], $2::text[], $3::int[], $4::text[], $5::text[],
-                $6::jsonb[], $7::jsonb[], $8::text[], $9::text[], $10::boolean[],
-                $11::text[])
-         t(item_id, stage, seq, code, why, shown, proposal, digest, needs, again,
-           next_stage) using (item_id)
-  returning item_id, stage, code),
-noted as (
-  insert into audit (item_id, event, stage, actor, code)
-  select item_id, 'held', stage, $12::uuid::text, code from held)
-select item_id from held
-"""
-
-FINISH = """
-with gone as (
-  delete from running where item_id = any($1::bigint[]) and worker_id = $6
-  returning item_id),
-ended as (
-  insert into outcomes (item_id, state, stage, code, why)
-  select g.item_id, t.state, t.stage, t.code, t.why
-    from gone g
-    join unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[])
-         t(item_id, state, stage, code, why) using (item_id)
-  returning item_id, state, stage, code),
-noted as (
-  insert into audit (item_id, event, stage, actor, code)
-  select item_id, state, stage, $6::uuid::text, code from ended),
-let_go as (
-  delete from cancels where item_id in (select item_id from gone))
-select item_id from ended
-"""
-
-# The stage it reached since the claim; what came before led to the claim's own, or
-# nowhere (a rejected item that a person put back in line).
 # The new snapshot of this second statement is the point: claims and commits that
 # held their worker's row while the first waited for it are visible here.
 PUT_BACK = """
@@ -441,10 +353,10 @@ class PostgresWork:
         async def work(con: Connection) -> set[ItemId]:
             if await con.fetchval(ALIVE, worker) is None:
                 raise LeaseLost("this worker's lease ran out")
-            await _write_checkpoints(con, worker, entries)
-            await _write_attempts(con, worker, entries)
-            stood = await _write_moves(con, worker, entries)
-            await _end_cancelled(con, entries, stood)
+            await write_checkpoints(con, worker, entries)
+            await write_attempts(con, worker, entries)
+            stood = await write_moves(con, worker, entries)
+            await end_cancelled(con, entries, stood)
             return stood
 
         stood = await self._db.tx(work)
@@ -515,99 +427,3 @@ class PostgresWork:
         """Every tenant's weight."""
         rows = await self._db.fetch("select name, weight from tenants")
         return {r["name"]: r["weight"] for r in rows}
-
-
-async def _write_checkpoints(
-    con: Connection, worker: WorkerId, entries: Sequence[Entry]
-) -> None:
-    rows = [(e.item_id, *e.checkpoint) for e in entries if e.checkpoint is not None]
-    if rows:
-        await con.execute(CHECKPOINTS, *map(list, zip(*rows, strict=True)), worker)
-
-
-async def _write_attempts(
-    con: Connection, worker: WorkerId, entries: Sequence[Entry]
-) -> None:
-    tried: list[tuple[ItemId, Attempt]] = [
-        (e.item_id, e.attempt) for e in entries if e.attempt is not None
-    ]
-    if tried:
-        await con.execute(
-            ATTEMPTS,
-            [i for i, _ in tried],
-            [a.stage for _, a in tried],
-            [a.attempt for _, a in tried],
-            [a.code for _, a in tried],
-            [a.message for _, a in tried],
-            [a.charged for _, a in tried],
-            worker,
-        )
-
-
-def _of(entries: Sequence[Entry], kind: type[M]) -> list[tuple[ItemId, M]]:
-    return [(e.item_id, e.move) for e in entries if isinstance(e.move, kind)]
-
-
-async def _write_moves(
-    con: Connection, worker: WorkerId, entries: Sequence[Entry]
-) -> set[ItemId]:
-    """Every move of the entries; the ids of those that stood."""
-    stood: list[ItemId] = []
-    if ready := _of(entries, ToReady):
-        columns = [(i, m.stage, m.seq, m.attempt) for i, m in ready]
-        stood += await _run(con, TO_READY, columns, worker)
-    if waiting := _of(entries, ToWaiting):
-        rows = [(i, m.stage, m.seq, m.attempt, m.for_s, m.why) for i, m in waiting]
-        stood += await _run(con, TO_WAITING, rows, worker)
-    if held := _of(entries, ToHeld):
-        parked = [
-            (
-                i,
-                m.stage,
-                m.seq,
-                m.code,
-                m.why,
-                m.shown,
-                m.proposal,
-                m.digest,
-                ",".join(m.needs),
-                m.again,
-                m.next_stage,
-            )
-            for i, m in held
-        ]
-        stood += await _run(con, TO_HELD, parked, worker)
-    if finished := _of(entries, Finish):
-        ends = [(i, m.state.value, m.stage, m.code, m.why) for i, m in finished]
-        stood += await _run(con, FINISH, ends, worker)
-    return set(stood)
-
-
-async def _end_cancelled(
-    con: Connection, entries: Sequence[Entry], stood: set[ItemId]
-) -> None:
-    """
-    Cancel what was parked before its worker heard of the cancellation.
-
-    A statement of its own: a `cancel` that held the item's row while the move
-    waited for it is visible only now.
-    """
-    parked = [
-        e.item_id
-        for e in entries
-        if isinstance(e.move, ToReady | ToWaiting | ToHeld) and e.item_id in stood
-    ]
-    if parked:
-        sql = (
-            "delete from cancels where item_id = any($1::bigint[])"
-            " returning item_id, author"
-        )
-        for row in await con.fetch(sql, parked):
-            await con.execute(CANCEL_PARKED, [row["item_id"]], row["author"])
-
-
-async def _run(
-    con: Connection, sql: str, rows: Sequence[tuple[object, ...]], worker: WorkerId
-) -> list[ItemId]:
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return [r["item_id"] for r in await con.fetch(sql, *columns, worker)]

@@ -25,8 +25,11 @@ from pipeline.store.migrate import APP_ROLE, migrate
 from pipeline.store.postgres import PostgresStore
 from tests.store.world import Lawful, ServerClock, StillMemory, World, clock_sql
 
-TABLES = """decisions holds receipts ready running waiting outcomes checkpoints
-attempts cancels audit workers items batches pipelines tenants""".split()
+TABLES = (
+    *("decisions", "holds", "receipts", "ready", "running", "waiting", "outcomes"),
+    *("checkpoints", "attempts", "cancels", "audit", "workers"),
+    *("items", "batches", "pipelines", "tenants"),  # last: others refer to them
+)
 
 EMPTY = ";".join(f"delete from waybill.{table}" for table in TABLES)
 

@@ -14,7 +14,7 @@ from pipeline.model import Disposal, Entry, Finish, State, ToReady
 from pipeline.store.port import Counts
 from tests.store.world import World, done, finished, parked, sent, step, waiting
 
-# -- admission ----------------------------------------------------------------------------
+# -- admission -------------------------------------------------------------------------
 
 
 async def test_a_received_file_is_one_ready_item(world: World):
@@ -158,7 +158,7 @@ async def test_a_batch_may_have_folders_in_its_name(world: World):
     assert batch.name == "2026/may"
 
 
-# -- counts --------------------------------------------------------------------------------
+# -- counts ----------------------------------------------------------------------------
 
 
 async def test_counts_tells_every_state(world: World):
@@ -208,7 +208,7 @@ async def test_counts_is_by_batch(world: World):
     assert await world.store.astray(may.id) == []
 
 
-# -- one item ---------------------------------------------------------------------------
+# -- one item --------------------------------------------------------------------------
 
 
 async def test_a_running_item_is_shown_at_the_stage_it_reached(world: World):
@@ -250,7 +250,7 @@ async def test_an_unknown_item_is_not_found(world: World):
         await world.store.item(10**6)
 
 
-# -- cancel ---------------------------------------------------------------------------------
+# -- cancel ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", ["ready", "waiting", "held"])
@@ -308,7 +308,9 @@ async def test_cancelling_many_answers_for_each(world: World):
 
 
 @pytest.mark.parametrize(
-    "move", [ToReady("read", 0), waiting(60), parked()], ids=["ready", "waiting", "held"]
+    "move",
+    [ToReady("read", 0), waiting(60), parked()],
+    ids=["ready", "waiting", "held"],
 )
 async def test_a_cancelled_item_cannot_slip_away(world: World, move):
     """
@@ -343,7 +345,7 @@ async def test_an_old_cancel_does_not_haunt_a_retried_item(world: World):
     assert await world.store.renew(heir, lease_s=30) == []
 
 
-# -- retry ----------------------------------------------------------------------------------
+# -- retry -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", [State.REJECTED, State.FAILED, State.CANCELLED])

@@ -93,7 +93,7 @@ async def test_a_held_item_costs_nobody_anything(world: World):
     assert await world.state(item) is State.HELD
 
 
-# -- leases of reviewers ----------------------------------------------------------------
+# -- leases of reviewers ---------------------------------------------------------------
 
 
 async def test_a_claimed_hold_is_one_reviewers(world: World):
@@ -135,7 +135,9 @@ async def test_a_released_hold_is_free(world: World):
     await world.store.release_hold(hold.id, "ann")
 
     assert (await world.store.hold(hold.id)).claimed_by is None
-    assert (await world.store.claim_hold(hold.id, "bob", lease_s=60)).claimed_by == "bob"
+    assert (
+        await world.store.claim_hold(hold.id, "bob", lease_s=60)
+    ).claimed_by == "bob"
 
 
 async def test_nobody_releases_anothers_hold(world: World):
@@ -178,7 +180,7 @@ async def test_an_unknown_hold_is_not_found(world: World, ask: str):
         await calls[ask](world.store)
 
 
-# -- decisions --------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------
 
 
 async def test_an_approved_item_goes_on_with_the_proposal(world: World):

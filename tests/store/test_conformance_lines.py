@@ -200,7 +200,7 @@ async def test_weights_lists_every_tenant(world: World):
     assert await world.store.weights() == {"acme": 1.0, "bravo": 1.0}
 
 
-# -- suspects: items that may be killing workers ----------------------------------------
+# -- suspects: items that may be killing workers ---------------------------------------
 
 
 async def test_a_suspect_is_in_no_line(world: World):
@@ -318,7 +318,7 @@ async def test_progress_before_a_death_resets_the_strikes(world: World):
     assert (claim.item.id, claim.seq) == (item, 1)
 
 
-# -- leases -----------------------------------------------------------------------------
+# -- leases ----------------------------------------------------------------------------
 
 
 async def late(world: World, how: str) -> tuple:

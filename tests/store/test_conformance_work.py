@@ -15,7 +15,7 @@ from pipeline.errors import LeaseLost, NotFound, Refused
 from pipeline.model import Attempt, Entry, Finish, State, ToReady, ToWaiting
 from tests.store.world import World, done, finished, parked, step, waiting
 
-# -- commits ----------------------------------------------------------------------------
+# -- commits ---------------------------------------------------------------------------
 
 
 async def test_a_checkpoint_is_read_back_as_it_was_written(world: World):
@@ -203,7 +203,7 @@ async def test_owns_follows_the_item(world: World):
     assert not await world.store.owns(worker, item)
 
 
-# -- workers that go ----------------------------------------------------------------
+# -- workers that go -------------------------------------------------------------------
 
 
 async def test_a_dead_workers_items_are_back_in_line(world: World):
@@ -386,7 +386,7 @@ async def test_a_worker_learns_what_to_let_go(world: World):
     assert await world.store.renew(worker, lease_s=30) == []
 
 
-# -- pipelines ----------------------------------------------------------------------------
+# -- pipelines -------------------------------------------------------------------------
 
 
 async def test_the_same_pipeline_version_is_one_row(world: World):

@@ -77,16 +77,6 @@ def test_every_command_is_in_the_table():
     assert table == {name: told.help for name, told in commands().items()}
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(path: Path):
-    """Every relative link of a document is a file of the repository."""
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
-
-    gone = [link for link in links if not (path.parent / link).exists()]
-
-    assert gone == []
-
-
 def test_the_stage_of_the_readme_runs(home: Home, tmp_path: Path):
     """Copied as it stands there: one file, one line, and the letter is loud."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")

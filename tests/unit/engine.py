@@ -29,6 +29,7 @@ from pipeline.worker import Worker
 DAY_S = 86400.0
 # A machine that is not ours: only its lease can tell that a session is over.
 ELSEWHERE = Origin("elsewhere", 1, "1")
+LEASE_S = 10.0
 # Where days pass: looking every half second would cost minutes of real time.
 SLOW: dict[str, Any] = {"lease_s": 3600, "poll_s": 300}
 
@@ -248,7 +249,7 @@ class Engine:
         self.wire = Wire(MemoryStore())
         self.store = self.wire.store
         self.pipeline = pipeline_of(stages, limits)
-        self.settings = WorkerSettings(**settings)
+        self.settings = WorkerSettings(**{"lease_s": LEASE_S, **settings})
         self.catalogue: Any = FakeCatalogue()
         self.artifacts = MemoryArtifacts()
         self.children = FakeChildren()

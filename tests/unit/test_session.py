@@ -48,7 +48,7 @@ async def run_all(engine: Engine, count: int = 1, **facts: Any) -> None:
     """Submit `count` letters and work until all of them are final."""
     items = await engine.submit(count, **facts)
     async with engine.session():
-        await engine.finish(items)
+        await engine.finish(items, every_s=5)
 
 
 # -- checkpoints and steps -------------------------------------------------------------
@@ -311,7 +311,7 @@ async def test_an_errors_class_says_what_happens(
     await engine.submit()
 
     async with engine.session():
-        await anyio.sleep(3600)
+        await anyio.sleep(60)
 
     assert (await engine.state(), await engine.code()) == (state, code)
     assert len(tape.ran) == 1

@@ -1,0 +1,166 @@
+"""
+Migrations: applied once, checked for ever; and what the service's role may not do.
+"""
+
+from __future__ import annotations
+
+import anyio
+import asyncpg
+import pytest
+
+from pipeline.errors import Integrity
+from pipeline.store import migrate as migrations
+from pipeline.store.migrate import APP_ROLE, available, migrate
+from pipeline.store.postgres import PostgresStore
+from tests.store.conftest import Urls
+
+TABLES = "select count(*) from pg_tables where schemaname = 'waybill'"
+
+
+async def owner_says(urls: Urls, sql: str) -> object:
+    """One value, asked (or one change made) by the owner."""
+    con = await asyncpg.connect(urls.owner)
+    try:
+        return await con.fetchval(sql)
+    finally:
+        await con.close()
+
+
+async def test_an_empty_database_gets_everything(empty_database: Urls):
+    """All files are applied, in the order of their numbers, and the store works."""
+    names = await migrate(empty_database.owner)
+
+    assert names == [m.name for m in available()] == sorted(names)
+    async with PostgresStore(empty_database.app) as store:
+        assert (await store.counts()).conserved
+        assert await store.schema_version() == available()[-1].number
+
+
+async def test_migrating_twice_is_nothing(empty_database: Urls):
+    """The second time there is nothing to do, and nothing is touched."""
+    await migrate(empty_database.owner)
+    before = await owner_says(
+        empty_database, "select max(applied_at) from waybill.migrations"
+    )
+
+    again = await migrate(empty_database.owner)
+
+    assert again == []
+    assert before == await owner_says(
+        empty_database, "select max(applied_at) from waybill.migrations"
+    )
+
+
+async def test_two_at_once_apply_once(empty_database: Urls):
+    """Processes that start together: one applies, the others find it done."""
+    applied: list[list[str]] = []
+
+    async def one() -> None:
+        applied.append(await migrate(empty_database.owner))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(one)
+
+    assert sorted(map(len, applied)) == [0, 0, 0, len(available())]
+
+
+async def test_a_file_changed_after_it_was_applied_is_an_error(empty_database: Urls):
+    """Two installations must not differ in silence."""
+    await migrate(empty_database.owner)
+    await owner_says(
+        empty_database, "update waybill.migrations set checksum = 'other' returning 1"
+    )
+
+    with pytest.raises(Integrity) as refused:
+        await migrate(empty_database.owner)
+
+    assert (refused.value.code, refused.value.exit_code) == ("SCHEMA_CHECKSUM", 8)
+
+
+async def test_a_newer_database_is_left_alone(empty_database: Urls):
+    """An older version says that it is older, and changes nothing."""
+    await migrate(empty_database.owner)
+    await owner_says(
+        empty_database,
+        "insert into waybill.migrations values (9999, '9999_x.sql', 'x') returning 1",
+    )
+
+    with pytest.raises(Integrity) as refused:
+        await migrate(empty_database.owner)
+
+    assert refused.value.code == "SCHEMA_NEWER"
+    assert "9999" in str(refused.value)
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(
+    empty_database: Urls, monkeypatch: pytest.MonkeyPatch
+):
+    """Half a file is no file: it is one transaction, and can be tried again."""
+    real = available()
+    broken = real[0]._replace(sql=real[0].sql + "\nselect 1 / 0;")
+    monkeypatch.setattr(migrations, "available", lambda: [broken])
+
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(empty_database.owner)
+
+    assert await owner_says(empty_database, TABLES) == 0
+    monkeypatch.undo()
+    assert await migrate(empty_database.owner) == [m.name for m in real]
+
+
+# -- the service's role ----------------------------------------------------------------
+
+
+@pytest.fixture
+async def app(shared: Urls):
+    """A connection as the service has it."""
+    con = await asyncpg.connect(shared.app)
+    yield con
+    await con.close()
+
+
+async def test_the_service_is_nobody_special(app: asyncpg.Connection):
+    """It is no superuser, bypasses no policy, owns nothing and creates no roles."""
+    row = await app.fetchrow(
+        "select current_user::text as name, rolsuper, rolbypassrls, rolcreaterole,"
+        " rolcreatedb from pg_roles where rolname = current_user"
+    )
+    owned = await app.fetchval(
+        "select count(*) from pg_class where relowner = current_user::regrole"
+    )
+
+    assert tuple(row) == (APP_ROLE, False, False, False, False)
+    assert owned == 0
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "alter table waybill.items add column x int",
+        "drop table waybill.checkpoints",
+        "truncate waybill.items cascade",
+        "create table waybill.mine (x int)",
+        "create table public.mine (x int)",
+        "create schema mine",
+        "create or replace function waybill.clock() returns timestamptz"
+        " language sql as 'select now()'",
+        "update waybill.audit set actor = 'nobody'",
+        "delete from waybill.audit",
+        "truncate waybill.audit",
+        "alter table waybill.audit disable trigger all",
+        "update waybill.migrations set checksum = ''",
+        "insert into waybill.migrations values (9999, 'x', 'x')",
+        "delete from waybill.migrations",
+        f"alter role {APP_ROLE} bypassrls",
+        f"alter role {APP_ROLE} superuser",
+        "set session_replication_role = replica",
+        "set role postgres",
+        "copy (select 1) to program 'true'",
+        "select pg_read_file('/etc/passwd')",
+    ],
+)
+async def test_the_service_cannot_change_the_rules(app: asyncpg.Connection, sql: str):
+    """Not the schema, not the clock, not the past, not its own rights."""
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await app.execute(sql)

@@ -1,0 +1,244 @@
+"""
+Plans: what the hot statements read, with a real backlog in the tables.
+
+A sequential scan there is not slow today, it is slow on the day of the deadline.
+Nothing is switched off to get these plans: the tables are filled and analysed, and
+the statements are explained as prepared ones (a generic plan), as workers run them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from pipeline.errors import Usage
+from pipeline.store import desk, moves, work
+from pipeline.store.database import Database
+from pipeline.store.migrate import migrate
+from pipeline.store.postgres import PostgresStore
+from pipeline.store.work import PostgresWork
+from tests.store.conftest import Server, Urls, run
+
+HOT = {"ready", "running", "waiting", "checkpoints", "items", "outcomes", "holds"}
+ME = UUID(int=1)
+
+# 50,000 ready (of 200 tenants, at two stages), 20,000 waiting, 2,000 running,
+# 29,500 done with their checkpoints, 10,000 holds of which 500 are open.
+FILL = """
+insert into waybill.tenants (name) select 'tenant-' || n from generate_series(1, 200) n;
+insert into waybill.pipelines (name, version, stages, files)
+  values ('p', 'v', '{read,judge}', '{}');
+insert into waybill.batches (tenant_id, name, deadline_at)
+  select id, 'b', now() + interval '1 day' from waybill.tenants;
+insert into waybill.items (tenant_id, batch_id, pipeline_id, pipeline, name, key,
+                           deadline_at, input)
+  select t.id, b.id, p.id, 'p', 'n' || n, 'k' || n,
+         now() + make_interval(secs => 1000 + n % 977), '{}'
+    from generate_series(1, 102000) n
+    join waybill.tenants t on t.id = 1 + n % 200
+    join waybill.batches b on b.tenant_id = t.id
+    cross join waybill.pipelines p;
+insert into waybill.receipts (batch_id, token, name, key, size_bytes, disposal, item_id)
+  select batch_id, 't' || id, name, key, 1, 'item', id from waybill.items;
+with i as (select *, row_number() over (order by id) as n from waybill.items),
+a as (insert into waybill.ready (item_id, stage, tenant_id, deadline_at, seq, strikes)
+  select id, case when n % 2 = 0 then 'read' else 'judge' end, tenant_id,
+         deadline_at, 0, case when n % 5000 = 0 then 2 else 0 end
+    from i where n <= 50000),
+b as (insert into waybill.waiting (item_id, stage, tenant_id, deadline_at, seq,
+                                   attempt, until, why)
+  select id, 'read', tenant_id, deadline_at, 0, 0,
+         now() + make_interval(secs => n - 50500), 'X'
+    from i where n > 50000 and n <= 70000),
+h as (insert into waybill.holds (item_id, stage, tenant_id, deadline_at, seq, code,
+                                 why, shown, proposal, digest, again, next_stage, open)
+  select id, 'read', tenant_id, deadline_at, 0, 'X', '', '{}', '{}', 'd', false,
+         'judge', n > 101500
+    from i where n > 92000),
+c as (insert into waybill.running (item_id, stage, tenant_id, deadline_at, seq,
+                                   attempt, strikes, solo, worker_id)
+  select id, 'read', tenant_id, deadline_at, 0, 0, 0, false,
+         ('00000000-0000-0000-0000-00000000000' || 1 + n % 4)::uuid
+    from i where n > 70000 and n <= 72000),
+d as (insert into waybill.outcomes (item_id, state, stage, code, why)
+  select id, 'done', 'judge', '', '' from i where n > 72000)
+insert into waybill.checkpoints (item_id, seq, stage, update, next_stage, took_s)
+  select id, s, 'read', '{}', 'judge', 1 from i, generate_series(0, 1) s
+   where n > 70000;
+insert into waybill.workers (id, host, pid, born, lease_until)
+  select ('00000000-0000-0000-0000-00000000000' || n)::uuid, 'h', n, '',
+         now() + interval '1 day' from generate_series(1, 4) n;
+"""
+
+IDS = list(range(70001, 70101))
+N = len(IDS)
+
+STATEMENTS: dict[str, tuple[str, list[Any]]] = {
+    "claim": (
+        work.CLAIM,
+        [
+            "read",
+            500,
+            ME,
+            [f"tenant-{n}" for n in range(1, 201)],
+            [0.0] * 200,
+            [1.0] * 200,
+            0.0,
+        ],
+    ),
+    "claim of a newcomer": (work.CLAIM, ["read", 50, ME, [], [], [], 0.0]),
+    "claim solo": (work.CLAIM_SOLO, ["read", ME]),
+    "alive": (work.ALIVE, [ME]),
+    "to ready": (moves.TO_READY, [IDS, ["judge"] * N, [1] * N, [0] * N, ME]),
+    "to waiting": (
+        moves.TO_WAITING,
+        [IDS, ["read"] * N, [0] * N, [0] * N, [9.0] * N, ["X"] * N, ME],
+    ),
+    "to held": (
+        moves.TO_HELD,
+        [
+            IDS,
+            ["read"] * N,
+            [0] * N,
+            *([["X"] * N] * 2),
+            *([["{}"] * N] * 2),
+            *([["X"] * N] * 2),
+            [False] * N,
+            ["judge"] * N,
+            ME,
+        ],
+    ),
+    "finish": (
+        moves.FINISH,
+        [IDS, ["done"] * N, ["judge"] * N, [""] * N, [""] * N, ME],
+    ),
+    "put back": (work.PUT_BACK, [[ME], True, []]),
+    "cancel parked": (desk.CANCEL_PARKED, [list(range(1, 50)), "ann"]),
+    "cancel running": (desk.CANCEL_RUNNING, [IDS, "ann"]),
+    "retry": (desk.RETRY, [list(range(80000, 80050)), "ann"]),
+    "item": (desk.ITEM + " where i.id = $1", [70001]),
+}
+
+
+@pytest.fixture(scope="module")
+def backlog(server: Server) -> Iterator[Urls]:
+    """A database of its own with a full house, analysed."""
+    urls = server.make()
+    run(migrate(urls.owner))
+    run(_fill(urls))
+    yield urls
+    server.drop(urls)
+
+
+async def _fill(urls: Urls) -> None:
+    con = await asyncpg.connect(urls.owner)
+    try:
+        await con.execute(FILL)
+        await con.execute("vacuum analyze")
+    finally:
+        await con.close()
+
+
+@pytest.fixture
+async def store(backlog: Urls) -> AsyncIterator[PostgresStore]:
+    """The service's store, with the settings of its connections."""
+    async with PostgresStore(backlog.app) as opened:
+        yield opened
+
+
+async def explain(
+    store: PostgresStore,
+    sql: str,
+    args: list[Any],
+    mode: str = "force_generic_plan",
+) -> list[dict[str, Any]]:
+    """Every node of the plan that this statement ran with; its writes undone."""
+    plans: list[str] = []
+
+    async def work(con: asyncpg.Connection) -> None:
+        await con.execute(f"set local plan_cache_mode = {mode}")
+        plans.append(await con.fetchval(f"explain (analyze, format json) {sql}", *args))
+        raise Usage("undo it")
+
+    with pytest.raises(Usage):
+        await store.database.tx(work)
+    return list(_nodes(json.loads(plans[0])[0]["Plan"]))
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from _nodes(child)
+
+
+def scanned(nodes: list[dict[str, Any]]) -> set[str]:
+    """The big tables that were read from end to end."""
+    whole = {n["Relation Name"] for n in nodes if n["Node Type"] == "Seq Scan"}
+    return whole & HOT
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_hot_statements_read_by_index(store: PostgresStore, name, mode):
+    """No statement of workers or people reads a whole table of items."""
+    nodes = await explain(store, *STATEMENTS[name], mode)
+
+    assert scanned(nodes) == set()
+
+
+class Spy:
+    """A database that notes the statements a store sends, and runs them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.sent: list[tuple[str, list[Any]]] = []
+
+    async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
+        self.sent.append((sql, list(args)))
+        return await self._database.fetch(sql, *args)
+
+    async def fetchval(self, sql: str, *args: Any) -> Any:
+        self.sent.append((sql, list(args)))
+        return await self._database.fetchval(sql, *args)
+
+
+@pytest.mark.parametrize(
+    "name", ["lines", "suspects", "history", "recorded", "owns", "renew", "wake"]
+)
+async def test_hot_questions_read_by_index(store: PostgresStore, name: str):
+    """What a dispatcher asks twice a second costs as much with a full house."""
+    spy = Spy(store.database)
+    asked = PostgresWork(spy)
+    ask = {
+        "lines": asked.lines,
+        "suspects": asked.suspects,
+        "history": lambda: asked.history(IDS),
+        "recorded": lambda: asked.recorded(ME, 70001, 0),
+        "owns": lambda: asked.owns(ME, 70001),
+        "renew": lambda: asked.renew(ME, lease_s=30),
+        "wake": lambda: asked.wake(100),
+    }
+
+    await ask[name]()
+
+    nodes = [n for sql, args in spy.sent for n in await explain(store, sql, args)]
+    assert nodes
+    assert scanned(nodes) == set()
+
+
+async def test_a_claim_touches_little_more_than_it_takes(store: PostgresStore):
+    """A claim of 500 reads about that from 50,000: tenants, heads, its own rows."""
+    nodes = await explain(store, *STATEMENTS["claim"])
+
+    read = sum(
+        n["Actual Rows"] * n["Actual Loops"]
+        for n in nodes
+        if n.get("Relation Name") in ("ready", "items") and "Scan" in n["Node Type"]
+    )
+    assert nodes[0]["Actual Rows"] == 500
+    assert read < 6000
