@@ -301,8 +301,10 @@ def _import(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except FileNotFoundError:
         raise Usage(f"{path} is missing") from None
-    except (ImportError, SyntaxError, NameError, TypeError) as error:
-        raise Usage(f"{path} cannot be imported: {error}") from None
+    except Exception as error:
+        # Its top level is foreign code: whatever it raises, the file is to blame.
+        why = f"{type(error).__name__}: {error}"
+        raise Usage(f"{path} cannot be imported: {why}") from None
     return module
 
 

@@ -30,6 +30,17 @@ async def test_the_earliest_deadline_of_a_tenant_is_claimed_first(world: World):
     assert order == [*soon, *middle, *late]
 
 
+async def test_the_most_urgent_of_a_long_line_is_claimed_first(world: World):
+    """However much came before it, an item with less time left goes first."""
+    await world.admit(*(f"n{n}" for n in range(60)), batch="late", deadline_s=900)
+    urgent = await world.admit("urgent", batch="soon", deadline_s=100)
+    worker = await world.join()
+
+    [claim] = await world.claim(worker, 1)
+
+    assert [claim.item.id] == urgent
+
+
 async def test_equal_deadlines_are_served_in_order_of_arrival(world: World):
     """Of two items with one deadline the first received goes first."""
     items = [(await world.admit(name))[0] for name in ("c", "a", "b")]
@@ -361,8 +372,14 @@ async def test_a_late_worker_cannot_renew(world: World, how: str):
 @pytest.mark.parametrize("solo", [False, True])
 async def test_a_late_worker_cannot_claim(world: World, how: str, solo: bool):
     """A worker without a lease gets nothing more."""
-    worker, _ = await late(world, how)
     [fresh] = await world.admit("fresh")
+    for _ in range(2 if solo else 0):
+        await world.died_with(fresh)
+    await world.admit("b", tenant="bravo")
+    worker = await world.join()
+    await world.clock.advance(31)
+    if how == "reaped":
+        await world.store.reap([worker], died=True)
 
     with pytest.raises(LeaseLost):
         await world.claim(worker, solo=solo)

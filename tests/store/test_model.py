@@ -465,7 +465,7 @@ def test_random_histories_on_postgres(frozen):
     runner, make = frozen
 
     run_state_machine_as_test(
-        lambda: Histories(make, runner.run), settings=_settings(25, 30)
+        lambda: Histories(make, runner.run), settings=_settings(40, 30)
     )
 
 

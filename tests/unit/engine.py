@@ -248,6 +248,7 @@ class Engine:
     ) -> None:
         self.wire = Wire(MemoryStore())
         self.store = self.wire.store
+        self.port: Any = self.wire  # what workers are given
         self.pipeline = pipeline_of(stages, limits)
         self.settings = WorkerSettings(**{"lease_s": LEASE_S, **settings})
         self.catalogue: Any = FakeCatalogue()
@@ -288,9 +289,8 @@ class Engine:
         and its items stay behind until somebody reaps them.
         """
         bounds = replace(self.settings, **settings)
-        wire: Any = self.wire
         me = await self.store.join(ELSEWHERE, lease_s=bounds.lease_s)
-        session = Session(wire, me, self.catalogue, self.services, bounds)
+        session = Session(self.port, me, self.catalogue, self.services, bounds)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(session.run)
             try:
@@ -302,8 +302,7 @@ class Engine:
     async def worker(self, **settings: Any) -> AsyncIterator[Worker]:
         """A worker that leaves in order."""
         bounds = replace(self.settings, **settings)
-        wire: Any = self.wire
-        worker = Worker(wire, self.catalogue, self.services, bounds)
+        worker = Worker(self.port, self.catalogue, self.services, bounds)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(worker.run)
             try:
@@ -358,6 +357,13 @@ class Engine:
         """The conservation law holds and every item is in one place."""
         counts = await self.store.counts()
         return counts.conserved and await self.store.astray() == []
+
+
+async def run_all(engine: Engine, count: int = 1) -> None:
+    """Submit `count` letters and work until all of them are final."""
+    items = await engine.submit(count)
+    async with engine.session():
+        await engine.finish(items, every_s=5)
 
 
 async def until(

@@ -158,7 +158,8 @@ def test_a_state_model_of_the_folder_is_used(tmp_path: Path) -> None:
         tmp_path,
         "name = 'x'\nstate = 'Quote'\nstages = ['intake']",
         **{
-            "state.py": "from pydantic import BaseModel\nclass Quote(BaseModel): n: int = 1"
+            "state.py": "from pydantic import BaseModel\n"
+            "class Quote(BaseModel): n: int = 1"
         },
     )
 

@@ -1,0 +1,171 @@
+"""Bugs and bad answers: whatever a stage does, one item pays and no worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from pipeline.errors import Refused, Usage
+from pipeline.model import Advance, Hold, Wait
+from pipeline.stage import Retry
+from tests.unit.engine import Engine, Letter, Tape, run_all
+
+
+async def test_a_bug_in_a_stage_is_charged_named_and_stops_nobody() -> None:
+    """A ValueError is tried again and becomes STAGE_RAISED; neighbours finish."""
+    tape = Tape()
+
+    async def odd(letter: Letter, ctx: Any) -> Advance:
+        if ctx.item.id % 2:
+            raise ValueError("the text of a letter")
+        return Advance()
+
+    engine = Engine([tape.station("odd", odd, retry=Retry(attempts=2))])
+    items = await engine.submit(10)
+
+    async with engine.session() as session:
+        ends = await engine.finish(items)
+        alive = session.windows.total == 0 and not session._lost
+
+    assert ends == {"done": 5, "failed": 5}
+    assert await engine.code(1) == "STAGE_RAISED"
+    assert len(engine.store.attempts) == 10
+    assert all(a.charged for _, a in engine.store.attempts)
+    assert not any("text of a letter" in a.message for _, a in engine.store.attempts)
+    assert alive
+
+
+class Unstorable:
+    """What no JSON can hold."""
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        None,
+        {"text": "a dict"},
+        Advance(anything=Unstorable()),
+        Hold("LOOK", evidence=Unstorable()),
+        Wait("soon"),  # type: ignore[arg-type]  # the point of the test
+        Advance(pence=None),
+        Advance(odd=1),
+    ],
+    ids=["None", "dict", "update", "evidence", "wait", "value", "reducer"],
+)
+async def test_a_stage_that_returns_nonsense_fails_alone(returned: Any) -> None:
+    """Whatever a stage returns, its item ends with a code and the worker lives."""
+    tape = Tape()
+
+    async def odd(letter: Letter, ctx: Any) -> Any:
+        return returned if ctx.item.id == 1 else Advance()
+
+    engine = Engine([tape.station("odd", odd), tape.station("next", took_s=1)])
+    items = await engine.submit(4)
+
+    async with engine.session():
+        ends = await engine.finish(items)
+
+    assert ends == {"failed": 1, "done": 3}
+    assert await engine.code(1) in ("BAD_OUTCOME", "BAD_UPDATE")
+    assert await engine.sound()
+
+
+async def test_a_bad_update_fails_and_names_the_channel_never_the_value() -> None:
+    """What does not fit the state is refused before it is stored."""
+    tape = Tape()
+
+    async def bad(letter: Letter, ctx: Any) -> Advance:
+        return Advance(pence="a child's secret")
+
+    engine = Engine([tape.station("bad", bad)])
+
+    await run_all(engine)
+
+    row = await engine.store.item(1)
+    assert (row.state, row.code) == ("failed", "BAD_UPDATE")
+    assert "pence" in row.why
+    assert "secret" not in row.why
+    assert await engine.history() == []
+
+
+async def test_an_input_that_does_not_fit_fails_with_its_code() -> None:
+    """An item that cannot begin ends, and its neighbours go on."""
+    engine = Engine(Tape().line("one"))
+    bad = await engine.submit(1, pence="many")
+    good = await engine.submit(3)
+
+    async with engine.session():
+        ends = await engine.finish([*bad, *good])
+
+    assert ends == {"failed": 1, "done": 3}
+    assert await engine.code(bad[0]) == "BAD_INPUT"
+
+
+async def test_a_stage_the_pipeline_does_not_have_is_named() -> None:
+    """An item whose line leads nowhere fails as UNKNOWN_STAGE, alone."""
+    engine = Engine(Tape().line("one"))
+    [item] = await engine.submit()
+    engine.store._ready[item].stage = "gone"
+    engine.store._put_ready(item, engine.store._ready[item])
+
+    async with engine.session():
+        await engine.finish([item])
+
+    assert (await engine.state(), await engine.code()) == ("failed", "UNKNOWN_STAGE")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Usage("no such folder"), "USAGE"), (ZeroDivisionError(), "INTERNAL")],
+)
+async def test_a_pipeline_that_cannot_be_had_is_named(
+    error: Exception, code: str
+) -> None:
+    """Its items fail with the reason; another pipeline's go on."""
+    engine = Engine(Tape().line("one"))
+    items = await engine.submit(3)
+
+    class Broken:
+        async def get(self, number: int, store: Any) -> Any:
+            await anyio.lowlevel.checkpoint()
+            raise error
+
+    engine.catalogue = Broken()
+
+    async with engine.session() as session:
+        ends = await engine.finish(items)
+        alive = not session._lost
+
+    assert ends == {"failed": 3}
+    assert await engine.code() == code
+    assert alive
+
+
+async def test_rows_the_database_refuses_end_their_item_alone() -> None:
+    """A step's checkpoint that is refused fails that item, with REFUSED."""
+    tape = Tape()
+
+    async def page() -> str:
+        return "x"
+
+    async def ocr(letter: Letter, ctx: Any) -> Advance:
+        return Advance(text=await ctx.step("page-1", page))
+
+    engine = Engine([tape.station("ocr", ocr)])
+
+    inner = engine.store.commit
+
+    async def commit(worker: Any, entries: Any) -> list[bool]:
+        if any(e.item_id == 7 and e.checkpoint is not None for e in entries):
+            raise Refused("no")
+        return await inner(worker, entries)
+
+    engine.store.commit = commit  # type: ignore[method-assign]  # a strict database
+
+    await run_all(engine, 20)
+
+    assert (await engine.state(7), await engine.code(7)) == ("failed", "REFUSED")
+    assert (await engine.store.counts()).done == 19
