@@ -10,6 +10,7 @@ have not failed, they are or soon will be worked elsewhere.
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -279,7 +280,14 @@ class Session:
             await self._end_badly(claim.item.id, run.stage if run else stage, error)
         except Exception as error:
             # The worker's edge: whatever it is, it ends this item and no other.
-            log.exception("item_raised", item=claim.item.id, stage=stage)
+            # No traceback: its last line may quote a document.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            log.error(
+                "item_raised",
+                item=claim.item.id,
+                error=type(error).__name__,
+                at=f"{where.filename}:{where.lineno}",
+            )
             odd = Permanent(f"the item raised {type(error).__name__}", code="INTERNAL")
             await self._end_badly(claim.item.id, run.stage if run else stage, odd)
         finally:

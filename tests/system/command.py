@@ -228,13 +228,14 @@ class Home:
         """Living processes of this home, by their environment or command line."""
         return {pid: told for pid, told in _processes() if str(self.folder) in told}
 
-    def close(self) -> None:
-        """End what a failed test left running, and an embedded server."""
-        postgres = self.folder / "postgres"
-        if (postgres / "postmaster.pid").exists():
-            Cluster(postgres).stop("immediate")
+    def remove(self) -> None:
+        """Delete it; end what a failed test left running, and an embedded server."""
         for pid in self.processes():
             with_pid(pid, signal.SIGKILL)
+        postgres = Cluster(self.folder / "postgres")
+        if postgres.folder.exists():
+            postgres.remove()
+        shutil.rmtree(self.folder)
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         return self.environment | {f"WAYBILL_{k}": v for k, v in more.items()}

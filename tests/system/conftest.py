@@ -1,10 +1,16 @@
-"""Homes for the real command: one PostgreSQL server, a database for each."""
+"""
+Homes for the real command: one PostgreSQL server, a database for each.
+
+They do not lie in pytest's own folder.  Run by root, the server is another user,
+and every start of pytest takes that user's way into the folder away again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -21,48 +27,50 @@ def forks() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """A server that all homes but the embedded ones share."""
-    made = Cluster(tmp_path_factory.mktemp("pg"))
+    made = Cluster(Path(mkdtemp(prefix="waybill-pg-")))
     yield made
     made.remove()
 
 
-def folder(factory: pytest.TempPathFactory, number: int) -> Path:
-    """A folder whose name is no part of another's: processes are told by it."""
-    return factory.mktemp(f"home-{number:03}-", numbered=False)
-
-
-def make_home(cluster: Cluster, factory: pytest.TempPathFactory) -> Home:
+def make_home(cluster: Cluster) -> Home:
     """A fresh home over a fresh, migrated database of `cluster`."""
-    number = next(_numbers)
-    urls = cluster.database(f"home{number}")
-    home = Home(folder(factory, number), urls.owner_url, urls.app_url)
+    urls = cluster.database(f"home{next(_numbers)}")
+    home = Home(Path(mkdtemp(prefix="waybill-home-")), urls.owner_url, urls.app_url)
     home.ok("db", "migrate")
     return home
 
 
 @pytest.fixture(scope="module")
-def shared(
-    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Home]:
+def shared(cluster: Cluster) -> Iterator[Home]:
     """A home for the tests of one file."""
-    made = make_home(cluster, tmp_path_factory)
+    made = make_home(cluster)
     yield made
-    made.close()
+    made.remove()
 
 
 @pytest.fixture
-def home(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def home(cluster: Cluster) -> Iterator[Home]:
     """A home for one test."""
-    made = make_home(cluster, tmp_path_factory)
+    made = make_home(cluster)
     yield made
-    made.close()
+    made.remove()
 
 
 @pytest.fixture(scope="module")
-def embedded_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def embedded_home() -> Iterator[Home]:
     """A home as it is without any setting: PostgreSQL inside it."""
-    made = Home(folder(tmp_path_factory, next(_numbers)))
+    made = Home(Path(mkdtemp(prefix="waybill-home-")))
     yield made
-    made.close()
+    made.remove()
+
+
+@pytest.fixture
+def own() -> Iterator[tuple[Cluster, Home]]:
+    """A home over a server that nobody else uses, and which may be stopped."""
+    cluster = Cluster(Path(mkdtemp(prefix="waybill-pg-")))
+    home = make_home(cluster)
+    yield cluster, home
+    home.remove()
+    cluster.remove()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,21 +14,16 @@ SLOW = "await anyio.sleep(0.2)\nreturn Advance(text=ctx.item.name)"
 
 
 @pytest.fixture
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Home]]:
-    """A server that nobody else uses, with items in line for slow stages."""
-    cluster = Cluster(tmp_path_factory.mktemp("pg"))
-    urls = cluster.database("away")
-    home = Home(tmp_path_factory.mktemp("home-away"), urls.owner_url, urls.app_url)
-    home.ok("db", "migrate")
+def busy(own: tuple[Cluster, Home]) -> tuple[Cluster, Home]:
+    """A server and a home with items in line for slow stages."""
+    cluster, home = own
     folder = home.pipeline("slow", **dict.fromkeys(STAGES, SLOW))
     with (folder / "pipeline.toml").open("a", encoding="utf-8") as file:
         # A few at a time, so that the work spans the outage.
         file.writelines(f"[stage.{stage}]\nwindow = 2\n" for stage in STAGES)
     pictures(home.folder / "made" / "s", [f"s-{n}.png" for n in range(ITEMS)])
     home.ok("ingest", home.folder / "made" / "s", "--pipeline", str(folder))
-    yield cluster, home
-    home.close()
-    cluster.remove()
+    return cluster, home
 
 
 @pytest.mark.parametrize(
@@ -39,9 +33,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Hom
         pytest.param(2, 4, 2, id="longer than the lease"),
     ],
 )
-def test_an_outage_costs_time_and_nothing_else(own, lease_s, away_s, sessions):
+def test_an_outage_costs_time_and_nothing_else(busy, lease_s, away_s, sessions):
     """As after a power cut: the same process goes on, in a new session if need be."""
-    cluster, home = own
+    cluster, home = busy
 
     with home.started("worker", LEASE_S=str(lease_s)) as service:
         assert eventually(lambda: home.ends().get("done", 0) >= 5, within_s=30)
@@ -65,9 +59,9 @@ def test_an_outage_costs_time_and_nothing_else(own, lease_s, away_s, sessions):
     assert (told["conserved"], told["done"], told["astray"]) == (True, ITEMS, [])
 
 
-def test_what_was_acknowledged_survives_a_power_cut(own):
+def test_what_was_acknowledged_survives_a_power_cut(busy):
     """Receipts given just before the server was cut off are all there afterwards."""
-    cluster, home = own
+    cluster, home = busy
     [more] = pictures(home.folder / "made" / "t", ["late.png"])
     more.write_bytes(more.read_bytes() + b"late")
 

@@ -31,7 +31,7 @@ DAY_S = 86400.0
 ELSEWHERE = Origin("elsewhere", 1, "1")
 LEASE_S = 10.0
 # Where days pass: looking every half second would cost minutes of real time.
-SLOW: dict[str, Any] = {"lease_s": 3600, "poll_s": 300}
+SLOW: dict[str, Any] = {"lease_s": 4 * 3600, "poll_s": 900}
 
 
 class Letter(BaseModel):
