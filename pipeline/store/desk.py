@@ -261,7 +261,7 @@ def check_names(tenant: str, batch: str) -> None:
     bad = (
         not all(n and n not in (".", "..") for n in (tenant, *parts))
         or "/" in tenant
-        or any(ord(c) < 32 or c == "\\" for c in tenant + batch)
+        or any(ord(c) < 32 for c in tenant + batch)
         or any("\ud800" <= c <= "\udfff" for c in tenant + batch)  # bytes, no text
         or len(tenant) > 200
         or len(batch) > 200

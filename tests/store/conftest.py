@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from itertools import count
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -99,7 +100,7 @@ async def _hurry(owner_url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     """The embedded server, or the one of WAYBILL_TEST_DATABASE_URL."""
     owner = os.environ.get("WAYBILL_TEST_DATABASE_URL")
     if owner:
@@ -109,7 +110,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         joint = "&" if urlsplit(owner).query else "?"
         yield Server(owner, f"{owner}{joint}options={quote(f'-c role={APP_ROLE}')}")
         return
-    folder = tmp_path_factory.mktemp("pg")
+    # Not in pytest's own folder: run by root, the server is another user, and every
+    # start of pytest takes that user's way into the folder away again.
+    folder = Path(mkdtemp(prefix="waybill-pg-"))
     urls = embedded.start(folder)
     run(_hurry(urls.owner_url))
     yield Server(*urls)

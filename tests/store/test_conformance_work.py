@@ -270,12 +270,13 @@ async def test_an_item_resumes_after_the_last_recorded_step(world: World):
 async def test_charged_tries_outlive_a_death(world: World):
     """A crash does not give a stage its spent attempts back."""
     worker, [item] = await world.take("a")
-    await world.move(worker, item, ToReady("read", 0, attempt=3))
-    await world.claim(worker)
+    move = ToReady("judge", 1, attempt=3)
+    await world.store.commit(worker, [Entry(item, finished(0, "read", "judge"), move)])
+    await world.claim(worker, stage="judge")
 
     await world.store.reap([worker], died=True)
 
-    [claim] = await world.claim(await world.join())
+    [claim] = await world.claim(await world.join(), stage="judge")
     assert claim.attempt == 3
 
 

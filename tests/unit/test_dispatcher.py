@@ -332,7 +332,8 @@ async def test_a_suspect_gets_its_turn_while_others_keep_coming() -> None:
 
 
 async def test_a_suspect_whose_history_cannot_be_read_stops_nobody() -> None:
-    """The database went between its claim and its start: the worker goes on."""
+    """The database went between its claim and its start, and then a person cancelled
+    it: the worker does not wait for it to end."""
     tape = Tape()
     engine = Engine(tape.line("one", "two", took_s=5))
     [suspect] = await engine.submit()
@@ -340,13 +341,18 @@ async def test_a_suspect_whose_history_cannot_be_read_stops_nobody() -> None:
         await until(lambda: tape.inside["two"] == 1)
     await engine.bury(killed)
     engine.store._ready[suspect].strikes = 2
-    engine.wire.faults["history"].extend([not_sent] * 3)
+
+    async def cancelled_meanwhile(call: Any) -> Any:
+        await engine.store.cancel([suspect], "ann")
+        return await not_sent(call)
+
+    engine.wire.faults["history"].append(cancelled_meanwhile)
     others = await engine.submit(5)
 
     async with engine.session():
         ends = await engine.finish([suspect, *others], within_s=120)
 
-    assert ends == {"done": 6}
+    assert ends == {"done": 5, "cancelled": 1}
 
 
 # -- windows ---------------------------------------------------------------------------

@@ -178,7 +178,7 @@ async def test_a_database_that_is_away_is_waited_for() -> None:
 
 async def test_a_doubtful_commit_that_landed_is_not_written_twice() -> None:
     """The lost answer of a COMMIT is asked for, not guessed."""
-    async with desk(3) as d:
+    async with desk(3, flushers=1) as d:
         d.wire.faults["commit"].append(landed)
         await d.record_all([kept(i, 0) for i in d.items])
 
@@ -189,7 +189,7 @@ async def test_a_doubtful_commit_that_landed_is_not_written_twice() -> None:
 
 async def test_a_doubtful_commit_that_did_not_land_is_written() -> None:
     """Asked and not found: it is written, once."""
-    async with desk(3) as d:
+    async with desk(3, flushers=1) as d:
         d.wire.faults["commit"].extend([lost, not_sent, lost])
         d.wire.faults["recorded"].append(not_sent)
         await d.record_all([kept(i, 0) for i in d.items])
@@ -212,7 +212,7 @@ async def test_a_doubtful_move_without_a_checkpoint_is_settled_too() -> None:
 
 async def test_a_doubtful_commit_that_lands_late_fails_nobody() -> None:
     """It became visible after we looked: the refusal of the second is no refusal."""
-    async with desk(3) as d:
+    async with desk(3, flushers=1) as d:
         cut: list[Any] = []
 
         async def late(call: Any) -> Any:
@@ -265,6 +265,17 @@ async def test_a_cancelled_wait_does_not_take_the_entry_back() -> None:
             await d.journal.record(kept(1, 0))
         await until(lambda: bool(d.wire.commits), within_s=60)
 
+    assert len(await d.engine.history(1)) == 1
+
+
+async def test_a_commit_under_way_is_never_cut() -> None:
+    """A session that ends still learns what it wrote."""
+    async with desk() as d:
+        d.wire.always["commit"] = slow(10)
+        with anyio.move_on_after(1):
+            await d.journal.record(kept(1, 0))
+
+    assert anyio.current_time() >= 10
     assert len(await d.engine.history(1)) == 1
 
 

@@ -63,6 +63,31 @@ async def test_five_stages_leave_one_checkpoint_each_in_order() -> None:
     assert await engine.sound()
 
 
+async def test_a_stage_sees_what_those_before_it_found() -> None:
+    """Carried through in one worker or resumed in another: the same state."""
+    tape = Tape()
+    seen: list[list[str]] = []
+
+    def looking(name: str) -> Any:
+        async def run(letter: Letter, ctx: Any) -> Advance:
+            await anyio.sleep(10)
+            seen.append(letter.trail)
+            return Advance(trail=[name])
+
+        return tape.station(name, run)
+
+    engine = Engine([looking(name) for name in FIVE])
+    [item] = await engine.submit()
+    async with engine.session() as killed:
+        await until(lambda: len(seen) == 3)
+    await engine.bury(killed)
+
+    async with engine.session():
+        await engine.finish([item])
+
+    assert seen == [list(FIVE[:n]) for n in range(5)]
+
+
 async def test_a_claim_is_paid_once_an_item() -> None:
     """Carried through where there is room: one item, one claim, five stages."""
     engine = Engine(Tape().line(*FIVE))

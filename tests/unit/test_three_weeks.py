@@ -51,7 +51,7 @@ class Campaign:
         self.rng = random.Random(SEED)
         self.tape = Tape()
         self.engine = Engine(
-            self.stages(), LIMITS, items_max=150, lease_s=4 * HOUR_S, poll_s=600
+            self.stages(), LIMITS, items_max=150, lease_s=4 * HOUR_S, poll_s=1200
         )
         self.engine.port = self.engine.store  # nothing is cut here, only people
         self.again: list[tuple[ItemId, str]] = []  # finished, and run again
