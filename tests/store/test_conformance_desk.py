@@ -135,7 +135,6 @@ async def test_a_batch_keeps_the_deadline_it_was_opened_with(world: World):
         ("acme", "/etc"),
         ("acme", "may/"),
         ("acme", "may//june"),
-        ("acme", "may\\june"),
         ("acme", "may\n"),
         ("ac\x00me", "may"),
         ("acme", "m" * 201),

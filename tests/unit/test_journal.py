@@ -68,6 +68,7 @@ async def desk(count: int = 1, flushers: int = FLUSHERS) -> AsyncIterator[Desk]:
     async with anyio.create_task_group() as tasks:
         for _ in range(flushers):
             tasks.start_soon(journal.run)
+        await anyio.wait_all_tasks_blocked()  # every flusher sleeps
         yield Desk(engine, journal, items)
         tasks.cancel_scope.cancel()
 
