@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,38 +36,6 @@ def test_every_link_leads_somewhere(page: Path):
     ]
 
     assert broken == []
-
-
-def test_every_command_of_the_documents_is_known():
-    """`waybill NOUN VERB` in a page is in the help of the command."""
-    text = "\n".join(p.read_text() for p in PAGES)
-    used = set(re.findall(r"waybill ((?:[a-z]+ ?){1,2})", text))
-
-    unknown = []
-    for call in sorted({u.strip() for u in used}):
-        noun, _, verb = call.partition(" ")
-        if noun not in help_of():
-            continue  # prose, such as "waybill is"
-        if verb and noun in GROUPS and verb not in help_of(noun):
-            unknown.append(call)
-
-    assert unknown == []
-
-
-GROUPS = ("items", "batches", "review", "quarantine", "db")
-
-
-@cache
-def help_of(noun: str = "") -> str:
-    """The help text of a command group."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "waybill", *filter(None, [noun]), "--help"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return ran.stdout
 
 
 def test_every_setting_is_documented():
