@@ -452,7 +452,7 @@ class PostgresDesk:
             " order by d.decided_at desc limit $2"
             if decided
             else " where h.open and ($1::text is null or t.name = $1)"
-            " order by h.deadline_at, h.id limit $2"
+            " order by h.deadline_at, cardinality(h.needs) > 0, h.id limit $2"
         )
         return [hold_row(r) for r in await self._db.fetch(HOLD + order, tenant, limit)]
 

@@ -147,7 +147,7 @@ class MemoryStore(MemoryWork):
             ruled.sort(key=lambda pair: pair[0].decided_at, reverse=True)
             return [h for _, h in ruled][:limit]
         rows = [h for h in rows if self._open.get(h.item_id) == h.id]
-        rows.sort(key=lambda h: (h.deadline_at, h.id))
+        rows.sort(key=lambda h: (h.deadline_at, bool(h.needs), h.id))
         return [self._seen_by(h) for h in rows[:limit]]
 
     async def hold(self, hold_id: HoldId) -> HoldRow:

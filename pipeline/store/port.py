@@ -282,7 +282,10 @@ class Desk(Protocol):
     async def holds(
         self, *, decided: bool = False, tenant: str | None = None, limit: int = 100
     ) -> list[HoldRow]:
-        """Open holds, earliest deadline first; or the decided ones, newest first."""
+        """
+        Open holds, earliest deadline first, and of those equally urgent the ones
+        that need only a look; or the decided ones, newest first.
+        """
         ...
 
     async def hold(self, hold_id: HoldId) -> HoldRow:

@@ -8,11 +8,12 @@ items astray (`world.Lawful`).
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from pipeline.errors import Conflict, NotFound, Refused
-from pipeline.model import State
+from pipeline.model import Entry, State
 from tests.store.world import World, parked
 
 
@@ -348,3 +349,15 @@ async def test_a_decision_needs_a_verb_an_author_and_a_reason(world: World, bad)
 
     assert await world.state(hold.item_id) is State.HELD
     assert (await world.store.hold(hold.id)).decision is None
+
+
+async def test_of_equally_urgent_holds_those_that_need_a_look_come_first(world: World):
+    """A hold that waits for typing does not stand before one that only needs a yes."""
+    worker, [typed, looked] = await world.take("a", "b")
+    only_look = replace(parked(), needs=())
+    await world.store.commit(worker, [Entry(typed, None, parked())])
+    await world.store.commit(worker, [Entry(looked, None, only_look)])
+
+    listed = [hold.item_id for hold in await world.store.holds()]
+
+    assert listed == [looked, typed]

@@ -299,7 +299,8 @@ class Histories(RuleBasedStateMachine):
     def meddle(self, pick: Pick) -> None:
         """A living worker moves an item that is not its own: nothing happens."""
         worker = pick(*self.living())
-        item = pick(*[i for i in self.things if self.things[i].owner != worker])
+        others = [i for i, t in self.things.items() if t.owner not in (None, worker)]
+        item = pick(*others or [i for i in self.things if i not in self.of(worker)])
         entry, _ = self.entry(item, "nothing", pick("ready", "wait", "hold", "finish"))
         assert self.run(self.store.commit(worker, [entry])) == [False]
 
@@ -414,17 +415,16 @@ class Histories(RuleBasedStateMachine):
     # -- what must hold ----------------------------------------------------------------
 
     @invariant()
-    def every_item_is_where_the_model_says(self) -> None:
-        for item, thing in self.things.items():
-            row = self.run(self.store.item(item))
-            assert (row.state, row.stage) == (thing.state, thing.stage)
+    def everything_is_where_the_model_says(self) -> None:
+        self.run(self.compare())
 
-    @invariant()
-    def every_checkpoint_stands_as_it_was_written(self) -> None:
-        written = self.run(self.store.history(list(self.things)))
+    async def compare(self) -> None:
+        """Every item's place, and every checkpoint as it was written."""
+        written = await self.store.history(list(self.things))
         for item, thing in self.things.items():
-            found = [(c.seq, c.update) for c in written[item]]
-            assert found == thing.wrote
+            row = await self.store.item(item)
+            assert (row.state, row.stage) == (thing.state, thing.stage)
+            assert [(c.seq, c.update) for c in written[item]] == thing.wrote
 
 
 # How often an action is taken where it is possible, and where that is.
@@ -435,7 +435,7 @@ ACTIONS: dict[str, tuple[int, Callable[[Histories], Any]]] = {
     "renew": (1, lambda h: any(map(h.of, h.living()))),
     "claim": (8, lambda h: h.living() and h.are(State.READY)),
     "commit": (12, Histories.owners),
-    "meddle": (1, lambda h: h.living() and len(h.owners()) != 1),
+    "meddle": (2, lambda h: h.living() and len(h.owners()) != 1),
     "overwrite": (1, Histories.owners),
     "haunt": (1, Histories.zombies),
     "crash": (3, Histories.owners),
@@ -450,8 +450,12 @@ ACTIONS: dict[str, tuple[int, Callable[[Histories], Any]]] = {
 }
 
 
+# Passing takes seconds; after a failure Hypothesis looks for a shorter history.
+pytestmark = pytest.mark.timeout(600)
+
+
 def test_random_histories_in_memory():
-    """No history of 60 steps breaks a guarantee of the memory store."""
+    """No history of 50 steps breaks a guarantee of the memory store."""
     with asyncio.Runner() as runner:
 
         def make() -> World:
@@ -459,7 +463,7 @@ def test_random_histories_in_memory():
             return World(Lawful(store), Clock(store.advance))
 
         run_state_machine_as_test(
-            lambda: Histories(make, runner.run), settings=_settings(200, 60)
+            lambda: Histories(make, runner.run), settings=_settings(150, 50)
         )
 
 
@@ -497,7 +501,7 @@ def test_random_histories_on_postgres(frozen):
     runner, make = frozen
 
     run_state_machine_as_test(
-        lambda: Histories(make, runner.run), settings=_settings(25, 30)
+        lambda: Histories(make, runner.run), settings=_settings(20, 30)
     )
 
 
