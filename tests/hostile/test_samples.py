@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -50,10 +49,6 @@ EXPECTED = {
     "corruptionOneByteMissing.pdf": "",
     "multipage.tiff": "",
 }
-
-needs_tesseract = pytest.mark.skipif(
-    shutil.which("tesseract") is None, reason="tesseract is not on PATH"
-)
 
 
 def sample(relative: str) -> Path:
@@ -234,7 +229,6 @@ def test_pages_over_the_cap_are_made_smaller(tmp_path: Path) -> None:
     assert page["dpi"] == 150
 
 
-@needs_tesseract
 @pytest.mark.parametrize(
     ("relative", "status"),
     [
@@ -291,7 +285,6 @@ def blank(kind: str) -> Image.Image:
             return page
 
 
-@needs_tesseract
 @pytest.mark.parametrize("kind", ["shadow", "grain", "specks", "black edge"])
 async def test_blank_pages_are_known_by_ink(
     kind: str, children: Children, tmp_path: Path
@@ -305,7 +298,6 @@ async def test_blank_pages_are_known_by_ink(
     assert read["status"] == "empty", read
 
 
-@needs_tesseract
 async def test_a_line_in_faint_pencil_is_not_blank(
     children: Children, tmp_path: Path
 ) -> None:
