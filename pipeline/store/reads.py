@@ -6,7 +6,6 @@ Reads only; each is one statement, bounded, and never on the hot path.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -268,14 +267,6 @@ class PostgresReads:
             batch_id,
         )
         return [dict(r) for r in rows]
-
-    async def ends(self, items: Sequence[ItemId]) -> dict[ItemId, str]:
-        """State of those of `items` that are final."""
-        rows = await self._db.fetch(
-            "select item_id, state from outcomes where item_id = any($1::bigint[])",
-            list(items),
-        )
-        return {r["item_id"]: r["state"] for r in rows}
 
     async def health(self) -> dict[str, Any]:
         """What `doctor` asks the server."""

@@ -369,7 +369,6 @@ async def test_finished_items_carry_what_was_printed(postgres: World):
     [row] = await postgres.store.finished(batch.id)
 
     assert (row["id"], row["name"], row["printed"]) == (item, "a", '{"pages": 2}')
-    assert await postgres.store.ends([item]) == {item: "done"}
 
 
 async def test_the_clock_is_the_servers(postgres: World, owner: asyncpg.Connection):
