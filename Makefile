@@ -33,9 +33,11 @@ bench: setup    ## ratios against a baseline of the same run
 	  echo "bench $$name"; $(VENV)/python -m loadtest bench $$name --json || exit 1; \
 	done
 
-proof: setup    ## longer failure runs: kill -9, stopped workers
+proof: setup    ## longer failure runs: kill -9, stopped workers, hostile files
 	@$(VENV)/python -m loadtest run kill --items 1000 --kills 60 --json
 	@$(VENV)/python -m loadtest run zombie --rounds 40 --json
+	@$(VENV)/python -m loadtest run hostile --json
+	@$(VENV)/python -m loadtest run long --pages 120 --kill-at 61 --json
 
 lock: setup     ## write requirements.lock anew (needs uv)
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

@@ -51,6 +51,7 @@ log = structlog.get_logger()
 
 GROUP = 200  # files a transaction: a commit's cost is spread, a retry stays cheap
 MEMORY_BYTES = 4 << 20  # larger files go through the scratch folder
+FACTS = ("pages", "note", "attachments")  # what an item keeps of its probe
 POISON = (  # the child began, and this file ended it
     "CHILD_TIMEOUT",
     "CHILD_CRASHED",
@@ -65,7 +66,8 @@ OURS = ("CHILD_START", "CHILD_CLOSED", "CHILD_NOT_ALLOWED")  # it never began
 # that is a loop or a program in a bad state, and must be seen.
 ODD = (ArithmeticError, LookupError, TypeError, ValueError)
 
-Probe = Callable[[Path, str], Awaitable[Mapping[str, Any]]]
+# The stored bytes, the file's own name, its tenant: whose passwords may open it.
+Probe = Callable[[Path, str, str], Awaitable[Mapping[str, Any]]]
 
 
 class Door(Protocol):
@@ -324,9 +326,10 @@ class Admission:
         refusal: Refusal | None = None
         if stored:
             try:
-                found = await self._look_into(key, candidate.name, token)
+                tenant = this.batch.tenant
+                found = await self._look_into(key, candidate.name, tenant, token)
                 media_type = str(found.get("media_type", ""))
-                facts |= {k: found[k] for k in ("pages", "note") if found.get(k)}
+                facts |= {k: found[k] for k in FACTS if found.get(k)}
             except Unacceptable as error:
                 refusal = Refusal(error.code, error.message, error.hint)
         else:
@@ -383,7 +386,9 @@ class Admission:
         # Nobody read these bytes: the key is that of the delivery alone.
         return token_of("FILE_TOO_LARGE", candidate.identity, copy.seen, "")
 
-    async def _look_into(self, key: str, name: str, token: str) -> Mapping[str, Any]:
+    async def _look_into(
+        self, key: str, name: str, tenant: str, token: str
+    ) -> Mapping[str, Any]:
         """
         Probe stored bytes; a probe that keeps killing its child is a refusal.
 
@@ -393,7 +398,7 @@ class Admission:
             Paused: no child could be started.
         """
         try:
-            found = await self._probe(self._artifacts.path(key), name)
+            found = await self._probe(self._artifacts.path(key), name, tenant)
         except OSError as error:
             raise paused(error, "starting the probe") from error
         except Unacceptable:

@@ -315,9 +315,10 @@ class Watcher:
                 async with aclosing(self._events()) as events:
                     async for _ in events:
                         yield
-            except (OSError, RuntimeError) as error:
-                # Most often the system's limit of watches; scanning goes on.
-                kind = type(error).__name__
+            except* (OSError, RuntimeError) as troubles:
+                # The system's limit of watches, or a name that is no UTF-8, which
+                # the library cannot tell; scanning goes on.
+                kind = type(troubles.exceptions[0]).__name__
         log.info("ingest_polling", why=kind or "settings")
         while True:
             await anyio.sleep(self._rest_s())

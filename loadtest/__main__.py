@@ -3,7 +3,11 @@
 
     run kill      SIGKILL real workers at random moments
     run zombie    SIGSTOP a worker beyond its lease, replace it, let it go on
-    bench NAME    steps, waiting, backlog, ocr: a ratio, its baseline, one run
+    run bundle    an archive of 500 letters, one poisoned, and a stack of 60
+    run honesty   pages nobody can read, and blank ones: nothing may be invented
+    run hostile   files that break parsers, dropped into a real service, twice
+    run long      120 scanned pages, the worker killed at page 61
+    bench NAME    steps, waiting, backlog, ocr, ocr-quality: a ratio, its baseline
     vendors       a scripted model service on loopback
 
 `--json` prints one object on stdout; progress goes to stderr.
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
@@ -20,9 +25,10 @@ import structlog
 import typer
 
 from loadtest import bench as benches
-from loadtest import chaos, ocr_bench
+from loadtest import bundles, chaos, honesty, hostile, long, ocr_bench, ocr_quality
+from loadtest.trial import SAMPLES
 from loadtest.vendors import run as serve_vendors
-from pipeline.errors import WaybillError
+from pipeline.errors import Usage, WaybillError
 
 app = typer.Typer(
     help=__doc__,
@@ -35,6 +41,10 @@ bench = typer.Typer(help="Benchmarks.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Seed = Annotated[int, typer.Option(help="Of the faults' moments.")]
+Engine = Annotated[str, typer.Option(help="pytesseract or tesserocr.")]
+Samples = Annotated[
+    Path, typer.Option(help="Folder of real documents; used where it is there.")
+]
 
 
 def say(text: str) -> None:
@@ -77,6 +87,71 @@ def run_zombie(
     _judge(result["late_writes_accepted"] or result["lost"] or not result["conserved"])
 
 
+@run.command("honesty")
+def run_honesty(
+    pages: Annotated[int, typer.Option(min=1, max=1000, help="Of each set.")] = 21,
+    engine: Engine = "pytesseract",
+    samples: Samples = SAMPLES,
+    seed: Seed = 1,
+    json: Json = False,
+) -> None:
+    """Cursive, unreadable, blank and readable pages: what is taken as read?"""
+    result = honesty.measure(pages, seed, samples, say, engine)
+    show(result, json)
+    _judge(
+        result["invented"]
+        or result["blanks_missed"]
+        or result["documents"] != result["submitted"]
+        or result["controls_read"] < 0.9 * result["controls"]
+    )
+
+
+@run.command("bundle")
+def run_bundle(
+    letters: Annotated[int, typer.Option(min=2, max=9000)] = bundles.LETTERS,
+    stack: Annotated[int, typer.Option(min=2, max=240)] = bundles.STACK,
+    seed: Annotated[int, typer.Option(help="Of the letters.")] = 1,
+    json: Json = False,
+) -> None:
+    """A ZIP of letters and a PDF with separator sheets; one letter is poison."""
+    result = bundles.measure(letters, stack, seed, say)
+    show(result, json)
+    _judge(not result["good"])
+
+
+@run.command("hostile")
+def run_hostile(
+    files: Annotated[int, typer.Option(min=1, help="Some of each group.")] = 260,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", exists=True, file_okay=False, help="Files to add."),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="One round, not two.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep files and logs.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the files.")] = 1,
+    json: Json = False,
+) -> None:
+    """Hostile files of every kind, dropped into a real service: it must not care."""
+    result = hostile.run(say, seed=seed, most=files, more=folder, once=once, keep=keep)
+    show(result, json)
+    _judge(result["bad"])
+
+
+@run.command("long")
+def run_long(
+    pages: Annotated[int, typer.Option(min=13, max=500)] = 120,
+    kill_at: Annotated[int, typer.Option(min=2, max=500, help="Page.")] = 61,
+    seed: Annotated[int, typer.Option(help="Of the pages.")] = 1,
+    json: Json = False,
+) -> None:
+    """SIGKILL the worker in the middle of a long scan: what is read twice?"""
+    if kill_at > pages:
+        raise Usage(f"page {kill_at} of {pages} is never read", hint="see --kill-at")
+    result = long.run(say, pages=pages, kill_at=kill_at, seed=seed)
+    show(result, json)
+    _judge(result["bad"])
+
+
 @bench.command("steps")
 def bench_steps(
     items: Annotated[int, typer.Option(min=100, max=1_000_000)] = 20_000,
@@ -112,11 +187,26 @@ def bench_backlog(
 @bench.command("ocr")
 def bench_ocr(
     pages: Annotated[int, typer.Option(min=2, max=10_000)] = 40,
+    engine: Engine = "pytesseract",
     seed: Seed = 1,
     json: Json = False,
 ) -> None:
     """The whole pipeline, against `xargs -P tesseract` on the same pages."""
-    show(ocr_bench.measure(pages, seed, say), json)
+    show(ocr_bench.measure(pages, seed, engine, say), json)
+
+
+@bench.command("ocr-quality")
+def bench_ocr_quality(
+    pages: Annotated[int, typer.Option(min=9, max=10_000)] = 72,
+    engine: Engine = "pytesseract",
+    samples: Samples = SAMPLES,
+    seed: Seed = 1,
+    json: Json = False,
+) -> None:
+    """Degraded and real pages: what is read wrong, against plain tesseract."""
+    result = ocr_quality.measure(pages, seed, samples, engine, say)
+    show(result, json)
+    _judge(not result["good"])
 
 
 @app.command()

@@ -174,7 +174,7 @@ def pages(
             folder / f"page-{number:05}-{wear}{'.png' if wear == 'clean' else '.jpg'}"
         )
         path.write_bytes(
-            _png(image, A5.dpi) if wear == "clean" else _jpeg(image, A5.dpi)
+            as_png(image, A5.dpi) if wear == "clean" else as_jpeg(image, A5.dpi)
         )
         paths.append(path)
     return paths
@@ -208,11 +208,11 @@ def _odd(
             return DemoFile(path, "held", "disclosure-jpg", told)
         case "smudged":
             path = folder / f"{stem}-rain.jpg"
-            path.write_bytes(_jpeg(smudged(text, HAND[0], A5, rng), A5.dpi))
+            path.write_bytes(as_jpeg(smudged(text, HAND[0], A5, rng), A5.dpi))
             return DemoFile(path, "held", "smudged-jpg", "")
         case "blank":
             path = folder / f"{stem}-empty.jpg"
-            path.write_bytes(_jpeg(blank(A5, rng), A5.dpi))
+            path.write_bytes(as_jpeg(blank(A5, rng), A5.dpi))
             return DemoFile(path, "rejected", "blank-jpg", "")
         case "again":
             first = before[0]
@@ -221,11 +221,11 @@ def _odd(
             return DemoFile(path, "duplicate", first.kind, first.truth)
         case "locked":
             path = folder / f"{stem}-locked.pdf"
-            _save_pdf(path, [page(text, HAND[1], A5, "scan", rng)], A5, key=name)
+            save_pdf(path, [page(text, HAND[1], A5, "scan", rng)], A5, key=name)
             return DemoFile(path, "quarantined", "locked-pdf", "")
         case _:
             path = folder / f"{stem}-cut.jpg"
-            whole = _jpeg(page(text, HAND[0], A5, "photo", rng), A5.dpi)
+            whole = as_jpeg(page(text, HAND[0], A5, "photo", rng), A5.dpi)
             path.write_bytes(whole[: len(whole) * 6 // 10])
             return DemoFile(path, "quarantined", "cut-jpg", "")
 
@@ -234,7 +234,7 @@ def _save(path: Path, shape: Shape, text: str, face: int, rng: random.Random) ->
     """Write `text` to `path` in `shape`; `face` counts through its typefaces."""
     sheet = A5 if shape.hand else A4
     if shape.wear == "text":
-        _save_text_pdf(path, text)
+        save_text_pdf(path, text)
         return
     faces = HAND if shape.hand else TYPED
     images = [
@@ -243,9 +243,9 @@ def _save(path: Path, shape: Shape, text: str, face: int, rng: random.Random) ->
     ]
     match shape.suffix:
         case "png":
-            path.write_bytes(_png(images[0], sheet.dpi))
+            path.write_bytes(as_png(images[0], sheet.dpi))
         case "jpg":
-            path.write_bytes(_jpeg(images[0], sheet.dpi, turn=shape.turn))
+            path.write_bytes(as_jpeg(images[0], sheet.dpi, turn=shape.turn))
         case "tif":
             # As an office scanner sends it: one bit a pixel, fax compression.
             frames = [
@@ -260,7 +260,7 @@ def _save(path: Path, shape: Shape, text: str, face: int, rng: random.Random) ->
                 dpi=(sheet.dpi, sheet.dpi),
             )
         case "pdf":
-            _save_pdf(path, images, sheet)
+            save_pdf(path, images, sheet)
 
 
 # How the pixels lie in the file for the viewer to turn them upright again.
@@ -271,14 +271,14 @@ _LAID = {
 }
 
 
-def _png(image: Image.Image, dpi: int) -> bytes:
+def as_png(image: Image.Image, dpi: int) -> bytes:
     """`image` as PNG bytes; level 3 is twice as quick as 6 and a tenth larger."""
     out = BytesIO()
     image.save(out, "PNG", dpi=(dpi, dpi), compress_level=3)
     return out.getvalue()
 
 
-def _jpeg(image: Image.Image, dpi: int, *, turn: int = 1) -> bytes:
+def as_jpeg(image: Image.Image, dpi: int, *, turn: int = 1) -> bytes:
     """`image` as JPEG bytes; `turn` is the EXIF orientation it is laid down in."""
     exif = Image.Exif()
     if turn in _LAID:
@@ -289,7 +289,7 @@ def _jpeg(image: Image.Image, dpi: int, *, turn: int = 1) -> bytes:
     return out.getvalue()
 
 
-def _save_pdf(
+def save_pdf(
     path: Path, images: Sequence[Image.Image], sheet: Sheet, *, key: str = ""
 ) -> None:
     """A PDF with one JPEG a page; it opens with the password `key` if given."""
@@ -297,7 +297,7 @@ def _save_pdf(
     with pikepdf.new() as pdf:
         for image in images:
             picture = pdf.make_stream(
-                _jpeg(image, sheet.dpi),
+                as_jpeg(image, sheet.dpi),
                 Type=pikepdf.Name.XObject,
                 Subtype=pikepdf.Name.Image,
                 Width=image.width,
@@ -319,7 +319,7 @@ def _save_pdf(
             pdf.save(path, deterministic_id=True)
 
 
-def _save_text_pdf(path: Path, text: str) -> None:
+def save_text_pdf(path: Path, text: str) -> None:
     """A PDF of one A4 page that was typed, not scanned: it has a text layer."""
     lines = [
         line

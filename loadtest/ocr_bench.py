@@ -8,46 +8,50 @@ reply, and through xargs again; the ratio is against the mean of the two.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from loadtest.corpus import pages as make_pages
+from loadtest.trial import trial
 
 RUN_MAX_S = 3600.0
+STAGES = ("intake", "ocr", "moderation", "generation", "output")
 
 
-def measure(count: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    count: int, seed: int, engine: str, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Pages a second of both, and their ratio."""
-    with tempfile.TemporaryDirectory(prefix="waybill-ocr-") as place:
-        folder = Path(place)
-        folder.chmod(0o755)
+    with trial() as it:
         say(f"making {count} pages")
-        files = make_pages(folder / "pages", count=count, seed=seed)
+        files = make_pages(it.folder / "pages", count=count, seed=seed)
+        it.pipeline("letters", STAGES, more=f'[stage.ocr]\nengine = "{engine}"')
         say("tesseract alone")
-        before = raw(files, folder)
-        say("the whole pipeline")
-        through = pipeline(folder, count)
+        before = raw(files)
+        say(f"the whole pipeline, with {engine}")
+        report = it.ingest(it.folder / "pages", "letters")
+        if report.get("done") != count:
+            raise RuntimeError(f"not every page was finished: {report}")
+        through = count / report["seconds"]
         say("tesseract alone, again")
-        after = raw(files, folder)
+        after = raw(files)
     base = (before + after) / 2
     return {
         "pages_per_s": round(through, 3),
         "raw_pages_per_s": round(base, 3),
         "raw_before_and_after": [round(before, 3), round(after, 3)],
         "ratio": round(through / base, 3),
+        "engine": engine,
         "pages": count,
         "cores": os.cpu_count(),
     }
 
 
-def raw(files: list[Path], folder: Path) -> float:
+def raw(files: list[Path]) -> float:
     """Pages a second of one tesseract process a page, as many as cores at once."""
     listed = "\0".join(str(f) for f in files).encode()
     command = [
@@ -70,20 +74,3 @@ def raw(files: list[Path], folder: Path) -> float:
         check=True,
     )
     return len(files) / (time.perf_counter() - began)
-
-
-def pipeline(folder: Path, count: int) -> float:
-    """Pages a second from admission to the printed reply, by the real command."""
-    command = [sys.executable, "-m", "waybill", "ingest", str(folder / "pages")]
-    ran = subprocess.run(
-        [*command, "--wait", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "WAYBILL_HOME": str(folder / "home")},
-        timeout=RUN_MAX_S,
-        check=False,
-    )
-    report = json.loads(ran.stdout)
-    if report.get("done") != count:
-        raise RuntimeError(f"not every page was finished: {report}")
-    return float(count / report["seconds"])

@@ -9,25 +9,24 @@ stands; after it each request `{"fn", "kwargs"}` gets one answer, of one kind:
     {"raised": {...}}        class, code, message and hint of a `WaybillError`
     {"memory": true}         the function ran out of memory
 
-Each answer also carries `rss`, the resident bytes of this process.
+Each answer also carries `rss`, the resident bytes of this process, and `peak`, the
+most that any process it started and waited for ever had.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import importlib
 import json
+import math
 import os
 import resource
 import shutil
-import signal
 import struct
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from pipeline import errors
+from pipeline import errors, jail
 
 HEADER = struct.Struct(">I")
 REQUEST_BYTES_MAX = 1 << 20  # arguments are paths and numbers
@@ -49,8 +48,8 @@ RAISABLE: dict[str, type[errors.WaybillError]] = {
     )
 }
 
-PR_SET_PDEATHSIG = 1
-PR_SET_NO_NEW_PRIVS = 38
+# Codes of a program we started that died; it may have been for want of memory.
+CRASHED = ("OCR_CRASHED",)
 
 
 def main() -> None:
@@ -58,12 +57,16 @@ def main() -> None:
     config = json.loads(sys.argv[2])
     sys.path[1:1] = config["paths"]
     requests, answers = take_pipes()
-    jail(config)
-    send(answers, {"ok": os.getpid(), "rss": resident_bytes()})
+    config["packages"] = packages(config["allow"])
+    send(answers, {"ok": jail.enter(config), **sizes()})
+    scratch = config["scratch"]
     while (request := receive(requests)) is not None:
-        answer = call(request, frozenset(config["allow"]))
+        sweep(scratch)
+        limit_cpu(request["cpu_s"])
+        answer = call(request, config)
         send(answers, bounded(answer, config["output_bytes"]))
-        sweep(os.environ["TMPDIR"])
+        if not request["leave"]:
+            sweep(scratch)  # at once: a document's pieces are not left lying about
 
 
 def take_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -87,53 +90,49 @@ def take_pipes() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
 
 
-def jail(config: dict[str, Any]) -> None:
-    """Lower every limit before the first byte of a document is read."""
-    # OpenMP reads this at its start.  Without it two tesseract processes ran at
-    # 0.23 x the speed on two cores (futex storms).
-    assert os.environ.get("OMP_THREAD_LIMIT") == "1"
+def packages(allow: list[str]) -> list[str]:
+    """
+    Folders of our own code, which the jail leaves readable.
 
-    def end_group(_signal: int, _frame: object) -> None:
-        os.killpg(0, signal.SIGKILL)
-
-    # The kernel sends SIGTERM when the worker dies, even by kill -9; the handler
-    # takes the whole group along, so no tesseract outlives its worker.
-    signal.signal(signal.SIGTERM, end_group)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        # Under memory pressure a page dies, not the worker.  Some containers
-        # mount /proc read-only; there this is not to be had.
-        with (
-            contextlib.suppress(OSError),
-            open("/proc/self/oom_score_adj", "w", encoding="ascii") as score,
-        ):
-            score.write("900")
-    os.nice(config["nice"])
-    lower(resource.RLIMIT_AS, config["memory_bytes"])
-    lower(resource.RLIMIT_FSIZE, config["file_bytes"])
-    lower(resource.RLIMIT_NOFILE, 128)  # arbitrary: a page needs about ten
-    lower(resource.RLIMIT_CORE, 0)
-    # RLIMIT_FSIZE must be an error of the write, not the end of the process.
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    Importing the packages here, which are empty, finds them before the folder they
+    lie in can no longer be listed: data may lie in it too.
+    """
+    names = {"pipeline", *(module.partition(".")[0] for module in allow)}
+    return [
+        folder
+        for name in sorted(names)
+        for folder in getattr(importlib.import_module(name), "__path__", ())
+    ]
 
 
-def lower(limit: int, value: int) -> None:
-    """Set a limit, never above what this process was given."""
-    _, hard = resource.getrlimit(limit)
+def limit_cpu(cpu_s: float) -> None:
+    """
+    From now on this process may burn `cpu_s`, and each one it starts about that.
+
+    Beyond it the kernel sends SIGXCPU, whose default action ends the process: a
+    handler in Python would wait for the C code that is burning the time.
+    """
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = math.ceil(used.ru_utime + used.ru_stime + cpu_s)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    resource.setrlimit(limit, (value, value))
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def call(request: dict[str, Any], allow: frozenset[str]) -> dict[str, Any]:
+def call(request: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """Run one function; whatever it raises becomes an answer."""
+    before = sizes()["peak"]
     try:
-        value = resolve(request["fn"], allow)(**request["kwargs"])
+        value = resolve(request["fn"], frozenset(config["allow"]))(**request["kwargs"])
         return {"ok": value}
     except errors.WaybillError as error:
+        # A process that we started cannot tell us that memory was all; that it
+        # died, and had grown large in this call, says it well enough.
+        after = sizes()["peak"]
+        large = after > before and after > config["memory_bytes"] // 2
+        if error.code in CRASHED and large:
+            return {"memory": True}
         return {"raised": describe(error)}
     except MemoryError:
         return {"memory": True}
@@ -178,13 +177,13 @@ def describe(error: errors.WaybillError) -> dict[str, Any]:
 
 def bounded(answer: dict[str, Any], output_bytes: int) -> bytes:
     """The answer as JSON, or an error in its place when it is too large."""
-    answer["rss"] = resident_bytes()
+    answer |= sizes()
     try:
         data = json.dumps(answer, allow_nan=False).encode()
     except (TypeError, ValueError):
         return refusal("CHILD_ANSWER", "the function's result is not JSON")
     except MemoryError:
-        return json.dumps({"memory": True, "rss": 0}).encode()
+        return json.dumps({"memory": True, "rss": 0, "peak": 0}).encode()
     if len(data) > output_bytes:
         text = f"the answer has {len(data)} bytes, {output_bytes} are allowed"
         return refusal("CHILD_OUTPUT", text)
@@ -195,7 +194,7 @@ def refusal(code: str, message: str) -> bytes:
     """A Permanent error in place of an answer that cannot be sent."""
     hint = "return less: put large results into files"
     raised = {"kind": "Permanent", "code": code, "message": message, "hint": hint}
-    return json.dumps({"raised": raised, "rss": resident_bytes()}).encode()
+    return json.dumps({"raised": raised, **sizes()}).encode()
 
 
 def send(answers: BinaryIO, data: bytes | dict[str, Any]) -> None:
@@ -229,10 +228,17 @@ def sweep(folder: str) -> None:
             os.unlink(entry.path)
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process now; 0 where /proc does not tell."""
+def sizes() -> dict[str, int]:
+    """
+    Resident memory of this process now (0 where /proc does not tell), and the peak
+    of the largest process that it started and waited for.
+    """
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    if sys.platform != "darwin":
+        peak *= 1024  # Linux counts in KiB
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
-            return int(statm.read().split()[1]) * resource.getpagesize()
+            resident = int(statm.read().split()[1]) * resource.getpagesize()
     except OSError:
-        return 0
+        resident = 0
+    return {"rss": resident, "peak": peak}

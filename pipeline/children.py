@@ -4,7 +4,7 @@ Child processes for work that must be killable: parsing, rendering, OCR.
 A pool of at most `size` jailed Python processes (`pipeline.child_main`).  Each
 has its own session, memory, file and output limits and a private scratch folder,
 runs one call at a time, and dies, with every process it started, when its call
-times out or is cancelled.
+times out or is cancelled.  What else it may not do is in `pipeline.jail`.
 
 A thread would not do: it cannot be cancelled, and a hostile document that
 crashes a C library would take the worker with it.
@@ -12,40 +12,38 @@ crashes a C library would take the worker with it.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Protocol, Self
 
 import anyio
 from anyio import to_thread
-from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
 
-from pipeline.child_main import HEADER, RAISABLE, REQUEST_BYTES_MAX
-from pipeline.errors import Permanent, Transient, Usage, WaybillError
+from pipeline.child import Child, Died, how, result, spawn
+from pipeline.child_main import REQUEST_BYTES_MAX
+from pipeline.errors import Permanent, Transient, Usage
+from pipeline.scratch import Scratch, take
+from pipeline.turns import Turns
 
-ROOT = Path(__file__).resolve().parents[1]
-# -I keeps the environment, the user's site and the current folder out of
-# sys.path; the one folder that is needed is named here.
-BOOT = "import sys; sys.path.insert(0, sys.argv[1]); import pipeline.child_main as m"
 START_S = 30.0  # a start takes 0.1 s; a machine that swaps may need far longer
 REAP_S = 5.0  # after SIGKILL; longer means uninterruptible sleep in the kernel
 
 # A module may run functions in a child only when it is named here.
-ALLOW = ("stages.reader", "stages.page_text")
+ALLOW = (
+    "pipeline.jailbreak",
+    "stages.bundle",
+    "stages.page_text",
+    "stages.reader",
+    "stages.typesetter",
+)
 # Verdicts that a used child may give by mistake (a C library that a former
 # document damaged): believed only from a fresh one.
-CONFIRM = ("CORRUPT", "PDF_CORRUPT")
+CONFIRM = ("CORRUPT", "PDF_CORRUPT", "PART_CORRUPT", "OCR_CRASHED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,7 @@ class ChildrenStatistics:
         recycled: Children retired after `recycle_after` calls or for their size.
         disowned: Killed children that could not be reaped within 5 s.
         rss_bytes_max: Largest resident size that a child reported.
+        peak_bytes_max: Largest peak of a process that a child started.
     """
 
     size: int
@@ -71,79 +70,25 @@ class ChildrenStatistics:
     recycled: int
     disowned: int
     rss_bytes_max: int
+    peak_bytes_max: int
 
 
-class Child:
-    """One process and the frames to and from it."""
+class Keeper(Protocol):
+    """Where the files of a child are kept: an artifact store."""
 
-    def __init__(self, process: Process, scratch: Path) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.process = process
-        self.scratch = scratch
-        self.calls = 0
-        self.rss_bytes = 0
-        self.quiet = False  # between calls, nothing of it runs
-        self._in = process.stdin
-        self._out = BufferedByteReceiveStream(process.stdout)
-
-    async def exchange(self, request: bytes, output_bytes: int) -> dict[str, Any]:
-        """Send one frame and read the answer to it."""
-        self.quiet = False
-        self.calls += 1
-        await self._in.send(HEADER.pack(len(request)) + request)
-        return await self.receive(output_bytes)
-
-    async def receive(self, output_bytes: int) -> dict[str, Any]:
-        """
-        Read one answer.
-
-        Raises:
-            Permanent: CHILD_OUTPUT, the child announced more than it may send;
-                CHILD_ANSWER, what it sent is no answer.
-        """
-        header = await self._out.receive_exactly(HEADER.size)
-        (length,) = HEADER.unpack(header)
-        if length > output_bytes:
-            raise Permanent(
-                f"a child announced {length} bytes, {output_bytes} are allowed",
-                code="CHILD_OUTPUT",
-            )
-        data = await self._out.receive_exactly(length)
-        # A child that a document took over could send anything at all.
-        try:
-            answer: dict[str, Any] = json.loads(data)
-            self.rss_bytes = int(answer["rss"])
-        except (ValueError, TypeError, LookupError, RecursionError):
-            raise Permanent("a child sent nonsense", code="CHILD_ANSWER") from None
-        self.quiet = True
-        return answer
-
-    def kill(self) -> None:
-        """SIGKILL the child and everything it started."""
-        # The child leads its session, so its group has its pid.  One that died
-        # in a call may have left processes behind: the group is killed all the
-        # same, at once, before the number can be reused.  One that died between
-        # calls left nothing, and its number may long be another's.
-        if self.quiet and self.process.returncode is not None:
-            return
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            return  # nobody is left (macOS: only a zombie is)
-
-
-class Died(Exception):
-    """The child ended without an answer.  Never leaves this module."""
+    async def put_file(self, path: Path) -> str:
+        """Store a file's bytes; return their name."""
+        ...
 
 
 class Children:
     """
     A pool of jailed child processes; an async context manager.
 
-    Waiting for a free child is fair: first come, first served.  Children start
-    when they are needed and stay until `recycle_after` calls, or until they hold
-    more than half of `memory_bytes`.
+    A free child goes to the owner that has the fewest at work (`pipeline.turns`).
+    Children start when they are needed, so a pool that nobody calls costs nothing,
+    and stay until `recycle_after` calls, or until they hold more than half of
+    `memory_bytes`.
 
     Args:
         size: Children at once; as many as cores is right for OCR.
@@ -154,9 +99,13 @@ class Children:
         recycle_after: Calls before a child is replaced (C libraries leak).
         allow: Modules whose functions may run in a child.
         paths: Folders added to the import path of a child.
+        readable: Folders whose files a child may read when it knows their name.
         scratch: Where the private folders of children lie; on disk, because
             pages of one large document fill a memory file system.
         confirm: Error codes that are believed only from a fresh child.
+        cpu_per_s: Processor seconds that a call may burn a second of its time: more
+            than one thread of it may run, and none may run on after it.
+        tier: The highest tier of the jail to try for (`pipeline.jail`).
     """
 
     def __init__(
@@ -170,13 +119,17 @@ class Children:
         recycle_after: int = 200,
         allow: Sequence[str] = ALLOW,
         paths: Sequence[Path] = (),
+        readable: Sequence[Path] = (),
         scratch: Path | None = None,
         confirm: Sequence[str] = CONFIRM,
+        cpu_per_s: float = 1.5,
+        tier: int = 3,
     ) -> None:
         assert size >= 1
         self._size = size
         self._output_bytes = output_bytes
         self._recycle_after = recycle_after
+        self._cpu_per_s = cpu_per_s
         self._recycle_bytes = memory_bytes // 2
         self._allow = frozenset(allow)
         self._confirm = frozenset(confirm)
@@ -187,14 +140,19 @@ class Children:
             "nice": nice,
             "allow": list(allow),
             "paths": [str(path) for path in paths],
+            "readable": [str(path) for path in readable],
+            "tier": tier,
         }
-        self._turn = anyio.Semaphore(size)
+        self.readable = tuple(readable)
+        self.jail: dict[str, Any] = {}  # what stands, as the last child reported it
+        self._turns = Turns(size)
         self._scratch = Scratch(scratch)
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
         self._closed = False
         self._started = self._calls = self._ended = 0
-        self._killed = self._recycled = self._disowned = self._rss_bytes_max = 0
+        self._killed = self._recycled = self._disowned = 0
+        self._rss_bytes_max = self._peak_bytes_max = 0
 
     def __repr__(self) -> str:
         idle, busy = len(self._idle), len(self._busy)
@@ -225,10 +183,17 @@ class Children:
             recycled=self._recycled,
             disowned=self._disowned,
             rss_bytes_max=self._rss_bytes_max,
+            peak_bytes_max=self._peak_bytes_max,
         )
 
     async def run(
-        self, fn: Callable[..., Any], /, *, timeout_s: float, **kwargs: Any
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        timeout_s: float,
+        owner: Hashable = None,
+        **kwargs: Any,
     ) -> Any:
         """
         Run the module-level function `fn(**kwargs)` in a child.
@@ -238,27 +203,36 @@ class Children:
 
         Raises:
             WaybillError: what `fn` raised, with its class, code and hint.
-            Transient: CHILD_TIMEOUT; CHILD_START, no child came up;
-                CHILD_CLOSED, the pool was closed.
+            Transient: CHILD_TIMEOUT, too long or too much of the processor;
+                CHILD_START, no child came up; CHILD_CLOSED, the pool was closed.
             Permanent: CHILD_ERROR (`fn` raised something else), CHILD_OUTPUT,
                 CHILD_ANSWER; MEMORY_LIMIT and CHILD_CRASHED, confirmed by a
                 second try in a fresh child.
             Usage: CHILD_NOT_ALLOWED.
         """
-        name = self._name(fn)
-        request = json.dumps({"fn": name, "kwargs": kwargs}).encode()
-        if len(request) > REQUEST_BYTES_MAX:
-            raise Usage(f"the arguments of {name} are larger than 1 MiB")
-        async with self._turn:
-            self._calls += 1
-            with anyio.move_on_after(timeout_s) as scope:
-                return await self._confirmed(name, request)
-        assert scope.cancelled_caught
-        raise Transient(
-            f"{name} ran longer than {timeout_s:.0f} s",
-            code="CHILD_TIMEOUT",
-            hint="raise the stage's timeout_s, or lower dpi and max_pixels",
-        )
+        value, _ = await self._call(fn, timeout_s, owner, kwargs, None)
+        return value
+
+    async def run_files(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        timeout_s: float,
+        keep: Keeper,
+        owner: Hashable = None,
+        **kwargs: Any,
+    ) -> tuple[Any, dict[str, str]]:
+        """
+        Like `run`, and keep the plain files that `fn` left in its scratch folder.
+
+        Returns the result, and file name -> name in `keep`.  Folders, links and
+        pipes are not kept; of a call that raised nothing is.
+
+        Raises:
+            Permanent: also CHILD_OUTPUT, more or larger files than allowed.
+        """
+        return await self._call(fn, timeout_s, owner, kwargs, keep)
 
     async def aclose(self) -> None:
         """Kill every child and remove the scratch folders.  Idempotent."""
@@ -273,19 +247,60 @@ class Children:
 
     # -- one call -------------------------------------------------------------------
 
-    async def _confirmed(self, name: str, request: bytes) -> Any:
-        """One try; a second in a fresh child where the first proves nothing."""
+    async def _call(
+        self,
+        fn: Callable[..., Any],
+        timeout_s: float,
+        owner: Hashable,
+        kwargs: dict[str, Any],
+        keep: Keeper | None,
+    ) -> tuple[Any, dict[str, str]]:
+        """The answer of a child, believed, and the files kept of it."""
+        name = self._name(fn)
+        request = json.dumps(
+            {
+                "fn": name,
+                "kwargs": kwargs,
+                "cpu_s": self._cpu_per_s * timeout_s,
+                "leave": keep is not None,
+            }
+        ).encode()
+        if len(request) > REQUEST_BYTES_MAX:
+            raise Usage(f"the arguments of {name} are larger than 1 MiB")
+        kept: dict[str, str] = {}
+        async with self._turns.turn(owner):
+            self._calls += 1
+            with anyio.move_on_after(timeout_s) as scope:
+                child, answer = await self._believed(name, request)
+            if scope.cancelled_caught:
+                raise overrun(name, f"longer than {timeout_s:.0f} s")
+            try:
+                if keep is not None and "ok" in answer:
+                    kept = await self._keep(child, keep)
+            finally:
+                await self._release(child, answer)
+        return result(answer), kept
+
+    async def _believed(
+        self, name: str, request: bytes
+    ) -> tuple[Child, dict[str, Any]]:
+        """
+        One try; a second in a fresh child where the first proves nothing.
+
+        The child is still the caller's: what it left lies in its scratch folder.
+        """
         child = await self._take(fresh=False)
         try:
-            answer = await self._attempt(child, request)
+            answer = await self._exchange(child, name, request)
             if not self._doubtful(child, answer):
-                return result(answer)
+                return child, answer
+            await self._release(child, answer)
         except Died:
             self._check_open()
 
         child = await self._take(fresh=True)
         try:
-            answer = await self._attempt(child, request)
+            answer = await self._exchange(child, name, request)
         except Died as death:
             self._check_open()  # a shutdown killed it, not the document
             raise Permanent(
@@ -294,19 +309,23 @@ class Children:
                 hint="the document breaks a parser; convert it and send it again",
             ) from None
         if "memory" in answer:
+            await self._release(child, answer)
             raise Permanent(
                 f"{name} needs more memory than a child may have",
                 code="MEMORY_LIMIT",
                 hint="raise the memory limit of children, or lower dpi",
             )
-        return result(answer)
+        return child, answer
 
-    async def _attempt(self, child: Child, request: bytes) -> dict[str, Any]:
+    async def _exchange(
+        self, child: Child, name: str, request: bytes
+    ) -> dict[str, Any]:
         """
-        One exchange; afterwards the child is idle again, or gone.
+        One exchange; when it fails the child is gone.
 
         Raises:
             Died: the child ended without an answer; names how.
+            Transient: CHILD_TIMEOUT, the kernel ended it for its processor time.
         """
         try:
             answer = await child.exchange(request, self._output_bytes)
@@ -318,6 +337,10 @@ class Children:
         ):
             self._ended += 1
             await self._bury(child)
+            if child.process.returncode == -signal.SIGXCPU:
+                raise overrun(
+                    name, "with more of the processor than its time allows"
+                ) from None
             raise Died(how(child.process.returncode)) from None
         except BaseException:
             # Cancelled, timed out, or babbling: the call is still running there.
@@ -325,6 +348,21 @@ class Children:
             await self._bury(child)
             raise
         self._rss_bytes_max = max(self._rss_bytes_max, child.rss_bytes)
+        self._peak_bytes_max = max(self._peak_bytes_max, child.peak_bytes)
+        return answer
+
+    async def _keep(self, child: Child, keep: Keeper) -> dict[str, str]:
+        """The files that a call left, each stored durably."""
+        apart = self._scratch.apart()
+        try:
+            files = await to_thread.run_sync(take, child.scratch, apart)
+            return {file.name: await keep.put_file(file) for file in files}
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(shutil.rmtree, apart, True)
+
+    async def _release(self, child: Child, answer: dict[str, Any]) -> None:
+        """After its answer a child is idle again, or gone."""
         if "memory" in answer:
             self._ended += 1
             await self._bury(child)
@@ -334,7 +372,6 @@ class Children:
         else:
             self._busy.discard(child)
             self._idle.append(child)
-        return answer
 
     def _worn(self, child: Child) -> bool:
         """Whether a child has served long enough, or grown too large."""
@@ -379,24 +416,12 @@ class Children:
         Raises:
             Transient: CHILD_START.
         """
-        scratch = self._scratch.child()
-        config = json.dumps(self._config)
-        # Shielded: a cancellation between fork and our hold on the process would
-        # leave one that nobody knows.  It takes milliseconds.
-        with anyio.CancelScope(shield=True):
-            process = await anyio.open_process(
-                [sys.executable, "-I", "-c", f"{BOOT}; m.main()", str(ROOT), config],
-                stderr=subprocess.DEVNULL,  # it may quote the document
-                cwd=scratch,
-                env=environment(scratch),
-                start_new_session=True,
-            )
-        child = Child(process, scratch)
+        child = await spawn(self._scratch.child(), self._config)
         self._busy.add(child)
         self._started += 1
         try:
             with anyio.fail_after(START_S):
-                await child.receive(self._output_bytes)
+                answer = await child.receive(self._output_bytes)
         except (
             TimeoutError,
             anyio.BrokenResourceError,
@@ -406,13 +431,14 @@ class Children:
             await self._bury(child)
             self._check_open()
             raise Transient(
-                f"a child process did not start: {how(process.returncode)}",
+                f"a child process did not start: {how(child.process.returncode)}",
                 code="CHILD_START",
                 hint="run `waybill doctor`; look at memory and process limits",
             ) from None
         except BaseException:
             await self._bury(child)
             raise
+        self.jail = answer["ok"]
         return child
 
     async def _bury(self, child: Child) -> None:
@@ -433,94 +459,88 @@ class Children:
             raise Transient("the pool of children is closed", code="CHILD_CLOSED")
 
 
-class Scratch:
+class Pools(Mapping[str, Children]):
     """
-    Private folders of children, in one folder of this process.
+    Pools of children by name; "" is the one for whatever names none.
 
-    The folder is locked while the process lives.  What a killed process left
-    behind is not locked, and is removed when the next one begins.
+    Also an async context manager that closes them all.
     """
 
-    def __init__(self, root: Path | None) -> None:
-        disk = Path("/var/tmp")  # noqa: S108  mkdtemp makes a private folder there
-        self._root = root or (disk if disk.is_dir() else Path(tempfile.gettempdir()))
-        self._folder: Path | None = None
-        self._lock: IO[str] | None = None
-        self._count = 0
+    def __init__(self, pools: Mapping[str, Children]) -> None:
+        self._pools = dict(pools)
 
-    def child(self) -> Path:
-        """A new folder for one child."""
-        if self._folder is None:
-            self._sweep()
-            # Locked under a name that no sweep looks for, then renamed.
-            made = Path(tempfile.mkdtemp(prefix=".waybill-", dir=self._root))
-            self._lock = open(made / "lock", "w")  # noqa: SIM115  held open
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._folder = made.rename(made.with_name(made.name[1:]))
-        self._count += 1
-        folder = self._folder / f"child-{self._count}"
-        folder.mkdir()
-        return folder
+    def __repr__(self) -> str:
+        return f"<Pools {self._pools}>"
 
-    def remove(self) -> None:
-        """Remove everything; later children would begin anew."""
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+    def __getitem__(self, name: str) -> Children:
+        return self._pools[name]
 
-    def _sweep(self) -> None:
-        for lock in self._root.glob("waybill-*/lock"):
-            try:
-                with open(lock) as held:
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(lock.parent, ignore_errors=True)
-            except OSError:
-                continue  # its process lives, or another one was quicker
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pools)
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def run(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        timeout_s: float,
+        pool: str = "",
+        owner: Hashable = None,
+        **kwargs: Any,
+    ) -> Any:
+        """`Children.run` in the pool of this name."""
+        children = self._pool(pool)
+        return await children.run(fn, timeout_s=timeout_s, owner=owner, **kwargs)
+
+    async def run_files(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        timeout_s: float,
+        keep: Keeper,
+        pool: str = "",
+        owner: Hashable = None,
+        **kwargs: Any,
+    ) -> tuple[Any, dict[str, str]]:
+        """`Children.run_files` in the pool of this name."""
+        return await self._pool(pool).run_files(
+            fn, timeout_s=timeout_s, keep=keep, owner=owner, **kwargs
+        )
+
+    async def aclose(self) -> None:
+        """Close every pool.  Idempotent."""
+        for children in self._pools.values():
+            await children.aclose()
+
+    def _pool(self, name: str) -> Children:
+        if name not in self._pools:
+            raise Usage(
+                f"there is no pool of children named {name!r}",
+                code="NO_SUCH_POOL",
+                hint=f"there are: {', '.join(map(repr, self._pools))}",
+            )
+        return self._pools[name]
 
 
-def environment(scratch: Path) -> dict[str, str]:
-    """All that a child sees of our environment."""
-    kept = {
-        name: os.environ[name]
-        for name in ("PATH", "TESSDATA_PREFIX")
-        if name in os.environ
-    }
-    return {
-        **kept,
-        "LANG": "C.UTF-8",
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
-        "OMP_THREAD_LIMIT": "1",
-    }
-
-
-def how(returncode: int | None) -> str:
-    """How a process ended, in words."""
-    if returncode is None:
-        return "no answer"
-    if returncode < 0:
-        return signal.Signals(-returncode).name
-    return f"exit status {returncode}"
-
-
-def result(answer: dict[str, Any]) -> Any:
-    """
-    The value of an answer; raises the error that it carries.
-
-    Raises:
-        WaybillError: as raised in the child; of an unknown class, Permanent.
-    """
-    raised = answer.get("raised")
-    if not isinstance(raised, dict):
-        return answer.get("ok")
-    kind: type[WaybillError] = RAISABLE.get(str(raised.get("kind")), Permanent)
-    pause_s = raised.get("retry_after_s")
-    raise kind(
-        str(raised.get("message", "")),
-        code=str(raised.get("code", kind.code)),
-        hint=str(raised.get("hint", "")),
-        retry_after_s=float(pause_s) if isinstance(pause_s, int | float) else None,
+def overrun(name: str, how_long: str) -> Transient:
+    """A call that took more than its time."""
+    return Transient(
+        f"{name} ran {how_long}",
+        code="CHILD_TIMEOUT",
+        hint="raise the stage's timeout_s, or lower dpi and max_pixels",
     )

@@ -16,7 +16,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +37,14 @@ MANIFEST = "pipeline.toml"
 M = TypeVar("M", bound=BaseModel)
 
 
+class _Branch(BaseModel):
+    """`[branch.NAME]`: stages outside the main line, for children."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stages: list[str] = Field(min_length=1, max_length=50)
+
+
 class _Manifest(BaseModel):
     """What `pipeline.toml` may say."""
 
@@ -46,6 +54,7 @@ class _Manifest(BaseModel):
     stages: list[str] = Field(min_length=1, max_length=50)
     deadline: str = "7d"
     state: str = ""
+    branch: dict[str, _Branch] = Field(default_factory=dict)
     stage: dict[str, dict[str, Any]] = Field(default_factory=dict)
     limit: dict[str, LimitSpec] = Field(default_factory=dict)
 
@@ -57,7 +66,7 @@ class BoundStage:
     stage: Stage
     settings: Settings
     next: str  # "" after the last one
-    depth: int  # position, from 0
+    depth: int  # position, from 0; branches come after the main line
 
     @property
     def name(self) -> str:
@@ -96,13 +105,20 @@ class PipelineFolder:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One version of a pipeline, ready to run."""
+    """
+    One version of a pipeline, ready to run.
+
+    Attributes:
+        stages: Of the main line, in order; then those of the branches.
+        branches: Name of a branch -> its first stage.
+    """
 
     folder: PipelineFolder
     stages: Mapping[str, BoundStage]
     channels: Channels
     deadline_s: float
     limits: Mapping[str, LimitSpec]
+    branches: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -132,26 +148,39 @@ def load(root: Path, builtin: Builtin) -> Pipeline:
     """
     manifest = _read_manifest(root)
     folder = PipelineFolder(root, manifest.name, version_of(list_files(root)))
-    found = [_find_stage(root, name, builtin) for name in manifest.stages]
-    if len(set(manifest.stages)) != len(manifest.stages):
-        raise Usage(f"{root / MANIFEST}: a stage is named twice in `stages`")
-    unknown = set(manifest.stage) - set(manifest.stages)
-    if unknown:
-        raise Usage(
-            f"{root / MANIFEST}: [stage.{min(unknown)}] is not in `stages`",
-            hint=f"`stages` are {', '.join(manifest.stages)}",
-        )
-    names = [*manifest.stages, ""]
-    bound = {
-        s.name: _bind(root, s, manifest, names[n + 1], n) for n, s in enumerate(found)
-    }
+    # Children are further along than what they were found in: finish what is begun.
+    bound: dict[str, BoundStage] = {}
+    for line in _lines(root, manifest):
+        found = [_find_stage(root, name, builtin) for name in line]
+        for stage, after in zip(found, [*line[1:], ""], strict=True):
+            bound[stage.name] = _bind(root, stage, manifest, after, len(bound))
     return Pipeline(
         folder=folder,
         stages=bound,
         channels=Channels(_find_state(root, manifest.state, builtin)),
         deadline_s=seconds(manifest.deadline),
         limits=manifest.limit,
+        branches={name: b.stages[0] for name, b in manifest.branch.items()},
     )
+
+
+def _lines(root: Path, manifest: _Manifest) -> list[list[str]]:
+    """The main line, then the branches; each stage stands in one of them, once."""
+    lines = [manifest.stages, *(b.stages for b in manifest.branch.values())]
+    names = [name for line in lines for name in line]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise Usage(
+            f"{root / MANIFEST}: the stage {twice[0]!r} is named twice",
+            hint="a stage stands once, in `stages` or in one [branch.NAME]",
+        )
+    unknown = set(manifest.stage) - set(names)
+    if unknown:
+        raise Usage(
+            f"{root / MANIFEST}: [stage.{min(unknown)}] is not in `stages`",
+            hint=f"`stages` are {', '.join(names)}",
+        )
+    return lines
 
 
 def seconds(text: str) -> float:

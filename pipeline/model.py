@@ -54,6 +54,23 @@ class Advance:
     __hash__ = None  # type: ignore[assignment]  # carries a dict
 
 
+class Done:
+    """The item is finished here: `updates` go into the state, no stage follows."""
+
+    __slots__ = ("updates",)
+
+    def __init__(self, **updates: Any) -> None:
+        self.updates: dict[str, Any] = updates
+
+    def __repr__(self) -> str:
+        return f"Done({', '.join(self.updates)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Done) and self.updates == other.updates
+
+    __hash__ = None  # type: ignore[assignment]  # carries a dict
+
+
 @dataclass(frozen=True, init=False)
 class Hold:
     """
@@ -119,7 +136,60 @@ class Wait:
     why: str = ""
 
 
-Outcome = Advance | Hold | Reject | Wait
+Outcome = Advance | Done | Hold | Reject | Wait
+
+# -- children: one document becomes several -------------------------------------------
+
+PARTS_MAX = 500  # of one spawn: a journal's batch is no larger
+JOIN = "JOIN"  # why an item waits that waits for its children
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """
+    One document found in another: what `Context.spawn` makes a child of.
+
+    `key` is what makes it the same document, as `Submission.key` does; "" is
+    never a duplicate of anything.  A `refused_code` makes it a quarantined
+    receipt and no item.
+    """
+
+    name: str
+    input: Mapping[str, Any]
+    key: str = ""
+    size_bytes: int = 0
+    refused_code: str = ""
+    refused_why: str = ""
+
+
+class Kin(NamedTuple):
+    """A child that is final, and the state it ended with."""
+
+    item_id: ItemId
+    name: str
+    state: State
+    stage: str
+    code: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """
+    Parts to be born with the checkpoint of the step that made them.
+
+    They begin at `stage`.  `token` and a part's place make its receipt's token,
+    and its key when it has none.
+    """
+
+    stage: str
+    token: str
+    parts: tuple[Part, ...]
+
+    def token_of(self, place: int) -> str:
+        """What names one part for ever."""
+        return f"{self.token}/{place}"
+
 
 # -- facts ---------------------------------------------------------------------------
 
@@ -239,12 +309,17 @@ class Attempt:
 
 @dataclass(slots=True)
 class Entry:
-    """What the journal commits for one item: all of it, or nothing."""
+    """
+    What the journal commits for one item: all of it, or nothing.
+
+    With a `spawn` the store writes the checkpoint's update: the children's ids.
+    """
 
     item_id: ItemId
     checkpoint: Checkpoint | None = None
     move: Move | None = None
     attempt: Attempt | None = None
+    spawn: Spawn | None = None
 
 
 # -- the way in -----------------------------------------------------------------------

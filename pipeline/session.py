@@ -20,8 +20,17 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from pipeline.context import Run, Services, StageContext
+from pipeline.context import Parked, Run, Services, StageContext, patient
 from pipeline.dispatcher import Dispatcher, Windows
+from pipeline.endings import (
+    WAIT_MAX_S,
+    after_error,
+    checked,
+    first,
+    message,
+    sentence,
+    wait,
+)
 from pipeline.errors import (
     DeadlinePassed,
     Disposition,
@@ -37,10 +46,12 @@ from pipeline.holds import park
 from pipeline.journal import FLUSHERS, Journal
 from pipeline.limits import Limits
 from pipeline.model import (
+    JOIN,
     Advance,
     Attempt,
     Checkpoint,
     Claim,
+    Done,
     Entry,
     Finish,
     Hold,
@@ -48,21 +59,19 @@ from pipeline.model import (
     Move,
     Outcome,
     Reject,
+    Spawn,
     State,
     ToReady,
-    ToWaiting,
     Wait,
     WorkerId,
 )
 from pipeline.process import is_gone, origin
-from pipeline.state import clean_text, encode
+from pipeline.state import encode
 from pipeline.store.port import WorkStore
 
 log = structlog.get_logger()
 
 UPDATE_BYTES_MAX = 8192  # larger updates go to the artifact store by reference
-MESSAGE_CHARS_MAX = 500
-WAIT_MAX_S = 366 * 86400.0  # the deadline ends a wait; this keeps it a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ class Session:
         self.worker = worker
         self.windows = Windows(settings.items_max)
         self.done = 0
-        self._store = store
+        self.store = store
         self._catalogue = catalogue
         self._settings = settings
         self._claimed: dict[ItemId, Claim] = {}  # ours, until their task has ended
@@ -205,7 +214,7 @@ class Session:
             try:
                 # Shielded from the session's end, bounded by the lease.
                 with anyio.move_on_after(lease_s, shield=True):
-                    cancelled = await self._store.renew(self.worker, lease_s=lease_s)
+                    cancelled = await self.store.renew(self.worker, lease_s=lease_s)
                     self._safe_until = sent + lease_s * 0.8
                     for item in cancelled:
                         self._cancel_item(item)
@@ -220,7 +229,7 @@ class Session:
         while True:
             try:
                 with anyio.CancelScope(shield=True):
-                    for s in await self._store.sessions():
+                    for s in await self.store.sessions():
                         if s.id == self.worker:
                             continue
                         gone = is_gone(s.origin)
@@ -232,7 +241,7 @@ class Session:
                             # A former session of this very process: it lost its
                             # lease, its items killed nobody.
                             died = s.origin != origin()
-                            items = await self._store.reap([s.id], died=died)
+                            items = await self.store.reap([s.id], died=died)
                             log.warning(
                                 "worker_reaped",
                                 worker=str(s.id),
@@ -250,7 +259,7 @@ class Session:
         """Load what was claimed and start it."""
         resumed = [c.item.id for c in claims if c.seq > 0]
         try:
-            history = await self._store.history(resumed) if resumed else {}
+            history = await self.store.history(resumed) if resumed else {}
         except StoreUnavailable:
             for claim in claims:
                 self.windows.leave(claim.stage)
@@ -299,7 +308,7 @@ class Session:
             self._dispatcher.settled(claim.solo)
 
     async def _end_badly(self, item: ItemId, stage: str, error: WaybillError) -> None:
-        move = Finish(State.FAILED, stage, error.code, _message(error))
+        move = Finish(State.FAILED, stage, error.code, message(error))
         try:
             await self._journal.record(Entry(item, None, move))
         except LeaseLost:
@@ -308,7 +317,7 @@ class Session:
 
     async def _load(self, claim: Claim, history: list[Checkpoint]) -> Run:
         """Fold the item's checkpoints into its state; keep its steps at hand."""
-        pipeline = await self._catalogue.get(claim.item.pipeline_id, self._store)
+        pipeline = await self._catalogue.get(claim.item.pipeline_id, self.store)
         if claim.item.pipeline_id not in self._limits:
             self._limits[claim.item.pipeline_id] = Limits(pipeline.limits)
             for bound in pipeline.stages.values():
@@ -366,21 +375,23 @@ class Session:
             return False
         match outcome:
             case Advance():
-                if not await self._advance(run, bound, valid, began):
+                if not await self._advance(run, bound, valid, began, bound.next):
                     return False
                 run.state = state
                 return True
+            case Done():
+                await self._advance(run, bound, valid, began, "")
             case Hold():
                 text = encode(valid)
                 await self._move(run, park(outcome, bound, run.seq, run.state, text))
             case Reject():
-                why = clean_text(outcome.why)[:MESSAGE_CHARS_MAX]
+                why = sentence(outcome.why)
                 checkpoint = await self._checkpoint(run, bound.name, None, valid, "", 0)
                 end = Finish(State.REJECTED, bound.name, outcome.code, why)
                 await self._move(run, end, checkpoint)
             case Wait():
-                why = clean_text(outcome.why)[:MESSAGE_CHARS_MAX]
-                await self._move(run, _wait(run, run.attempt, outcome.for_s, why))
+                why = sentence(outcome.why)
+                await self._move(run, wait(run, run.attempt, outcome.for_s, why))
         return False
 
     async def _attempt(self, run: Run, bound: BoundStage, began: float) -> Outcome:
@@ -395,7 +406,7 @@ class Session:
         if run.deadline <= began:
             raise DeadlinePassed("the item's deadline was over before this stage")
         outcome: Any = None
-        returned = False
+        returned = parked = False
         with anyio.CancelScope(deadline=run.deadline) as run.scope:
             try:
                 async with self._permit(run, bound):
@@ -408,16 +419,25 @@ class Session:
                     returned = True
             except WaybillError:
                 raise
-            except ExceptionGroup as group:
-                raise _first(group) from group
+            except Parked:
+                parked = True
+            except BaseExceptionGroup as group:
+                # It may have joined beside other tasks.
+                parked = group.subgroup(Parked) is not None
+                if not parked and isinstance(group, ExceptionGroup):
+                    raise first(group) from group
+                if not parked:
+                    raise
             except Exception as error:
                 log.error("stage_raised", stage=bound.name, error=type(error).__name__)
                 raise Transient(
                     f"the stage raised {type(error).__name__}", code="STAGE_RAISED"
                 ) from error
         run.scope = None
+        if parked:
+            return Wait(WAIT_MAX_S, JOIN)
         if returned:
-            return _checked(outcome)
+            return checked(outcome)
         if run.cancelled:
             return Wait(0)
         if anyio.current_time() >= run.deadline:
@@ -430,10 +450,14 @@ class Session:
         return self._limits[run.item.pipeline_id].hold(bound.stage.limit)
 
     async def _advance(
-        self, run: Run, bound: BoundStage, valid: Mapping[str, Any], began: float
+        self,
+        run: Run,
+        bound: BoundStage,
+        valid: Mapping[str, Any],
+        began: float,
+        after: str,
     ) -> bool:
-        """Checkpoint the finished stage; go on here if the next has room."""
-        after = bound.next
+        """Checkpoint the finished stage; go on to `after` here if that has room."""
         took_s = anyio.current_time() - began
         checkpoint = await self._checkpoint(run, bound.name, None, valid, after, took_s)
         run.attempt = 0
@@ -454,41 +478,19 @@ class Session:
         if run.cancelled:
             await self._let_go(run)
             return
-        what = error.disposition
-        message = _message(error)
         log.info(
             "stage_failed",
             item=run.item.id,
             stage=bound.name,
             attempt=run.attempt,
             code=error.code,
-            disposition=what.value,
+            disposition=error.disposition.value,
         )
-        charged = what is Disposition.RETRY
-        attempt = Attempt(bound.name, run.attempt, error.code, message, charged)
-        retry = bound.stage.retry
-        match what:
-            case Disposition.ABANDON:
-                raise LeaseLost("abandoned")
-            case Disposition.RETRY if run.attempt + 1 < retry.attempts:
-                cap_s = min(retry.cap_s, retry.base_s * 2**run.attempt)
-                wait_s = max(random.uniform(0, cap_s), error.retry_after_s or 0)
-                move: Move = _wait(run, run.attempt + 1, wait_s, error.code)
-            case Disposition.WAIT:
-                if bound.stage.limit is not None and error.retry_after_s:
-                    # The whole limit rests, not the one call that was told.
-                    limits = self._limits[run.item.pipeline_id]
-                    limits.pause(bound.stage.limit, error.retry_after_s)
-                wait_s = error.retry_after_s or random.uniform(1, 10)
-                # After a common pause everybody would call at once: spread out.
-                wait_s *= random.uniform(1, 1.2)
-                move = _wait(run, run.attempt, wait_s, error.code)
-            case Disposition.HOLD:
-                move = park(Hold(error.code, message), bound, run.seq, run.state, "{}")
-            case Disposition.REJECT:
-                move = Finish(State.REJECTED, bound.name, error.code, message)
-            case Disposition.FAIL | Disposition.RETRY:
-                move = Finish(State.FAILED, bound.name, error.code, message)
+        move, attempt = after_error(run, bound, error)
+        limit, rest_s = bound.stage.limit, error.retry_after_s
+        if error.disposition is Disposition.WAIT and limit is not None and rest_s:
+            # The whole limit rests, not the one call that was told.
+            self._limits[run.item.pipeline_id].pause(limit, rest_s)
         await self._move(run, move, attempt=attempt)
 
     async def _let_go(self, run: Run) -> None:
@@ -515,6 +517,18 @@ class Session:
         checkpoint = Checkpoint(seq, key[0], key[1], update, ref, None, took_s)
         await self._journal.record(Entry(run.item.id, checkpoint))
         run.memo[key] = text
+
+    async def record_spawn(
+        self, run: Run, key: tuple[str, str], spawn: Spawn, began: float
+    ) -> str:
+        """Make children durable; returns their ids, as the step's result."""
+        took_s = anyio.current_time() - began
+        seq, run.seq = run.seq, run.seq + 1
+        checkpoint = Checkpoint(seq, key[0], key[1], None, None, None, took_s)
+        await self._journal.record(Entry(run.item.id, checkpoint, spawn=spawn))
+        # The store wrote them; after a lost answer nobody else could say.
+        run.memo[key] = await patient(self.store.result_of, run.item.id, seq)
+        return run.memo[key]
 
     async def _checkpoint(
         self,
@@ -559,35 +573,3 @@ class Session:
                 stage=move.stage,
                 code=move.code,
             )
-
-
-def _wait(run: Run, attempt: int, for_s: float, why: str) -> ToWaiting:
-    # 0.0 first: what is not a number waits for nothing.
-    for_s = min(max(0.0, for_s), WAIT_MAX_S)
-    return ToWaiting(run.stage, run.seq, attempt, for_s, why)
-
-
-def _checked(outcome: Any) -> Outcome:
-    """What a stage returned, when it is an outcome; a bug has a name."""
-    if not isinstance(outcome, (Advance, Hold, Reject, Wait)):
-        said = f"the stage returned {type(outcome).__name__}, which is no outcome"
-        raise Permanent(said, code="BAD_OUTCOME")
-    if isinstance(outcome, Wait) and not isinstance(outcome.for_s, (int, float)):
-        raise Permanent("the stage waits for what is no time", code="BAD_OUTCOME")
-    return outcome
-
-
-def _message(error: WaybillError) -> str:
-    text = f"{error.message} ({error.hint})" if error.hint else error.message
-    return clean_text(text)[:MESSAGE_CHARS_MAX]
-
-
-def _first(group: ExceptionGroup[Exception]) -> WaybillError:
-    """The error that decides, of several steps that failed together."""
-    for error in group.exceptions:
-        if isinstance(error, ExceptionGroup):
-            return _first(error)
-        if isinstance(error, WaybillError):
-            return error
-    name = type(group.exceptions[0]).__name__
-    return Transient(f"the stage raised {name}", code="STAGE_RAISED")

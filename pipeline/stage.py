@@ -7,29 +7,32 @@ A stage is an async function from an item's state to an outcome:
     async def ocr(letter: Document, ctx: Context) -> Outcome: ...
 
 It reads the state (a pydantic model whose fields are channels), does its work in
-named steps whose results are kept, and returns `Advance`, `Hold`, `Reject` or
-`Wait`.  It never sees the store, the lease or another stage.
+named steps whose results are kept, and returns `Advance`, `Done`, `Hold`, `Reject`
+or `Wait`.  It never sees the store, the lease or another stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.model import Advance, Hold, Item, Outcome, Reject, Wait
+from pipeline.model import Advance, Done, Hold, Item, Kin, Outcome, Part, Reject, Wait
 
 __all__ = [
     "Advance",
     "Artifacts",
     "Context",
+    "Done",
     "Folder",
     "Hold",
     "Item",
+    "Kin",
     "Outcome",
+    "Part",
     "Reject",
     "Retry",
     "Settings",
@@ -216,7 +219,48 @@ class Context(Protocol):
         """
         ...
 
-    async def child(self, fn: Callable[..., Any], /, **kwargs: Any) -> Any:
+    async def spawn(
+        self, parts: Sequence[Part], *, name: str = "parts", at: str = ""
+    ) -> list[int | None]:
+        """
+        Make each part an item of its own, a child of this one: once.
+
+        A memoised step `spawn:<name>`: children, receipts and checkpoint are one
+        transaction, so a crash leaves all of them or none.  Children have this
+        item's batch, tenant, deadline and pipeline version, and begin at the
+        pipeline's first stage, or at the first stage of `[branch.<at>]`.
+
+        Args:
+            parts: At most `PARTS_MAX`; with more, call again under another name.
+
+        Returns:
+            A child's item id for each part; of a duplicate the item that it
+            duplicates, of a refused part None.
+
+        Raises:
+            Permanent: SPAWN_SIZE, SPAWN_BRANCH.
+        """
+        ...
+
+    async def join(self) -> list[Kin]:
+        """
+        This item's children by id, when every one of them is final.
+
+        Until then the item is parked and holds no task; this stage runs again
+        from its start, its steps from memory.  A child that failed is in the
+        list like any other; an item without children gets [].
+        """
+        ...
+
+    async def child(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        pool: str = "",
+        timeout_s: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """
         Run the importable plain function `fn(**kwargs)` in a child process.
 
@@ -225,8 +269,40 @@ class Context(Protocol):
         result are JSON.  A `WaybillError` raised inside arrives here as the
         same class with the same code.
 
+        Args:
+            pool: Which children: "" or "second", for a second reader.
+            timeout_s: Default, and at most, what is left of this stage.
+
         Raises:
             Transient: CHILD_TIMEOUT.
             Permanent: CHILD_CRASHED, MEMORY_LIMIT, CHILD_OUTPUT or CHILD_ERROR.
+        """
+        ...
+
+    async def child_files(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        pool: str = "",
+        timeout_s: float | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, dict[str, str]]:
+        """
+        Like `child`, and keep the files that `fn` left in its scratch folder.
+
+        `fn` writes plain files into the folder named by TMPDIR; each becomes an
+        artifact.  Returns the result, and file name -> artifact.
+        """
+        ...
+
+    def secrets(self, name: str) -> list[str]:
+        """
+        The tenant's secrets of this name, a line each; [] when it has none.
+
+        Never store or log one.
+
+        Raises:
+            Usage: BAD_NAME, `name` could lead out of the folder.
         """
         ...

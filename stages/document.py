@@ -6,6 +6,7 @@ A pipeline that needs more fields subclasses `Document` in its own `state.py`.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -13,25 +14,43 @@ from pydantic import BaseModel, Field
 from pipeline.stage import merge
 
 
-class Page(BaseModel):
-    """One normalised page: an upright image in the artifact store."""
+class PageStatus(StrEnum):
+    """How the reading of one page ended.  Every page has exactly one."""
 
-    number: int  # from 1
-    artifact: str  # sha256 of an image tesseract can read as it is
-    width: int  # pixels
-    height: int
-    dpi: int  # as found or assumed
+    OK = "OK"
+    EMPTY = "EMPTY"  # no ink: a blank page
+    UNREADABLE = "UNREADABLE"  # ink that no reader could make text of
+    TIMEOUT = "TIMEOUT"
+    KILLED_MEMORY = "KILLED_MEMORY"
+    SKIPPED_LIMIT = "SKIPPED_LIMIT"  # not tried: the document used up its patience
+    ERROR = "ERROR"  # `code` says which
+
+
+class Crop(BaseModel):
+    """A cutting of a page that a person should look at."""
+
+    page: int
+    box: tuple[int, int, int, int]  # left, top, right, bottom; pixels of the page
+    artifact: str  # sha256 of a PNG
+    readings: list[str] = Field(default_factory=list)  # what each reader made of it
 
 
 class PageText(BaseModel):
     """What was read from one page."""
 
     number: int
-    status: Literal["ok", "empty", "unreadable"]
+    status: PageStatus
+    code: str = ""  # of TIMEOUT, KILLED_MEMORY, SKIPPED_LIMIT and ERROR
     text: str = ""
     words: int = 0
-    confidence: float = 0.0  # 0-100, mean over words, weighted by their length
+    confidence: float = 0.0  # 0-100, calibrated: see stages/judging.py
     ink: float = 0.0  # share of dark pixels, 0-1: blank is known by ink, not text
+    covered: float = 0.0  # share of the ink inside words, 0-1
+    source: Literal["", "ocr", "layer", "text", "person"] = ""
+    engine: str = ""
+    hidden: int = 0  # characters a reader of the page does not see; never in `text`
+    picture: str = ""  # artifact of a small picture, where a person must look
+    crops: list[Crop] = Field(default_factory=list)
 
 
 class Span(BaseModel):
@@ -74,9 +93,14 @@ class Document(BaseModel):
     """State of one document; every field is a channel."""
 
     source: str  # sha256 of the raw bytes
+    # Of a part of a larger PDF: its pages, from 1; last_page 0 means to the end.
+    first_page: int = 1
+    last_page: int = 0
     media_type: str = ""
-    pages: list[Page] = Field(default_factory=list)
+    page_count: int = 0
     read: list[PageText] = Field(default_factory=list)
+    # Page number -> what a person typed, of pages that no machine could read.
+    typed: Annotated[dict[str, str], merge] = Field(default_factory=dict)
     text: str = ""  # pages in order, form feed between them
     confidence: float = 0.0
     verdict: Verdict | None = None

@@ -1,19 +1,30 @@
 """
-OCR: page images in, text with its confidence out.
+OCR: a document's pages in, text with its confidence out.
 
-Reads   `pages`, left by intake.
+Reads   `source`, `media_type`, `page_count`, left by intake; `typed`, by a person.
 Writes  `read` (each page), `text` (pages in order, form feed between), `confidence`.
 Steps   `page-<n>` from 1, so a crash repeats at most the pages being read.
-Limits  `parallel_pages` of one document at once; the pool of children bounds all.
-Ends    Advance; Reject BLANK; Hold OCR_UNREADABLE, which needs the text.
+Limits  `parallel_pages` of one document at once; the pool of children bounds all,
+        and gives a free slot to the document that has the fewest.
+Ends    Advance; Reject BLANK; Hold OCR_UNREADABLE, which needs the text, or of
+        several pages the missing ones; the error of the first page when not one
+        could be read.
+
+A page is rendered when it is read, and never before: what a long document costs
+in memory and on disk is what two of its pages cost.
 """
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
+from typing import Any, Literal
+
 import anyio
+import structlog
 from pydantic import Field
 
-from pipeline.errors import WaybillError
+from pipeline.errors import Permanent, Transient, Unacceptable, WaybillError
 from pipeline.stage import (
     Advance,
     Context,
@@ -24,94 +35,326 @@ from pipeline.stage import (
     Settings,
     stage,
 )
-from stages import page_text
-from stages.document import Document, Page, PageText
+from stages import engines, page_text, vision
+from stages.document import Crop, Document, PageStatus, PageText
+from stages.readings import agreement
+
+log = structlog.get_logger()
+
+# What ends one page and not its document, by code; anything else is not the
+# page's fault (no engine, no space, no child) and is raised.
+PAGE_ENDS = {
+    "CHILD_TIMEOUT": PageStatus.TIMEOUT,
+    "OCR_TIMEOUT": PageStatus.TIMEOUT,
+    "MEMORY_LIMIT": PageStatus.KILLED_MEMORY,
+    "CHILD_CRASHED": PageStatus.ERROR,
+    "CHILD_ERROR": PageStatus.ERROR,
+    "CHILD_OUTPUT": PageStatus.ERROR,
+    "CHILD_ANSWER": PageStatus.ERROR,
+    "OCR_CRASHED": PageStatus.ERROR,
+    "OCR_FAILED": PageStatus.ERROR,
+}
+FAILED = (
+    PageStatus.TIMEOUT,
+    PageStatus.KILLED_MEMORY,
+    PageStatus.ERROR,
+    PageStatus.SKIPPED_LIMIT,
+)
 
 
 class OcrSettings(Settings):
     """Keys of `[stage.ocr]`."""
 
-    lang: str = Field(default="eng", pattern=r"^[A-Za-z_/]+(\+[A-Za-z_/]+)*$")
-    psm: int = Field(default=3, ge=1, le=13)  # tesseract's page segmentation mode
-    # Mean confidence of a page.  Measured: typed pages that were read well 88-97,
-    # receipts 66-80, a blotted carbon copy read wrongly 51, cursive 22-38.
-    hold_below: float = Field(default=60.0, ge=0, le=100)
+    engine: Literal["pytesseract", "tesserocr"] = "pytesseract"
+    # Who reads a doubtful page again: `auto` is rapidocr where it is installed.
+    second: Literal["auto", "off", "rapidocr"] = "auto"
+    # An OpenAI-compatible service for what neither can read, such as handwriting.
+    vision: bool = False
+    lang: str = Field(default="eng", pattern=r"^(auto|[A-Za-z_/]+(\+[A-Za-z_/]+)*)$")
+    # tesseract's page segmentation: one column of text of variable sizes.  It keeps
+    # the prices of a receipt in their lines, where 3 reads columns apart.
+    psm: int = Field(default=4, ge=1, le=13)
+    preprocess: Literal["soft", "off"] = "soft"
+    layer: Literal["check", "off"] = "check"  # text layers of PDFs: used, or ignored
+    dpi: int = Field(default=300, ge=72, le=600)  # at which PDF pages are rendered
+    # A4 at 600 dpi is 35 million; larger pages are made smaller, not refused.
+    max_pixels: int = Field(default=40_000_000, ge=1_000_000)
+    # Of an image as it came; 200 million are 800 MB while it is decoded.
+    max_decoded_pixels: int = Field(default=200_000_000, ge=1_000_000)
+    # Calibrated confidence of a page (stages/judging.py): below the first it is
+    # read again by the second reader, below the other nobody could read it.
+    doubt_below: float = Field(default=92.0, ge=0, le=100)
+    hold_below: float = Field(default=75.0, ge=0, le=100)
+    # Two readers agree when this share of their words is the same.
+    agree_above: float = Field(default=0.7, ge=0, le=1)
+    # A model's reading is grounded when this share of what another reader made
+    # out is in it: a model that invents a text shares next to nothing.
+    grounded_above: float = Field(default=0.3, ge=0, le=1)
     # A dense page takes 5 s on one core; noise can keep tesseract for hours.
     page_timeout_s: float = Field(default=120.0, gt=0)
-    # Concurrency comes from items.  Two keep a long document from crawling, and
-    # from holding every child while short ones wait.
+    # Two keep a long document from crawling.
     parallel_pages: int = Field(default=2, ge=1)
+    # A document that broke its reader so often is not read further: 500 pages that
+    # each hang would hold a slot for a day.
+    failed_pages_max: int = Field(default=5, ge=1)
 
 
-@stage(settings=OcrSettings, timeout_s=7200, retry=Retry(attempts=3), window=8)
-async def ocr(letter: Document, ctx: Context) -> Outcome:
+@stage(settings=OcrSettings, timeout_s=6 * 3600, retry=Retry(attempts=3), window=8)
+async def ocr(document: Document, ctx: Context) -> Outcome:
     """Read every page, resuming after the pages recorded."""
-    read = await read_pages(letter.pages, ctx)
-    if all(page.status == "empty" for page in read):
-        return Reject("BLANK", "there is no ink on any page", read=read)
+    reading = Reading(document, ctx)
+    read = await reading.pages()
+    if all(page.status is PageStatus.EMPTY for page in read):
+        return Reject("BLANK", "there is no ink on any page", read=told(read))
+    if reading.first_failure and all(
+        page.status in (*FAILED, PageStatus.EMPTY) for page in read
+    ):
+        raise reading.first_failure
 
     # Text of an unreadable page is a guess: it is shown to the reviewer with the
     # page, and never becomes part of the document's text.
-    text = "\f".join(page.text if page.status == "ok" else "" for page in read)
-    confidence = mean_confidence(read)
-    unreadable = [page.number for page in read if page.status == "unreadable"]
-    if unreadable:
-        numbers = ", ".join(map(str, unreadable[:10]))
-        more = f" and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
+    text = "\f".join(page.text if page.status is PageStatus.OK else "" for page in read)
+    updates: dict[str, Any] = {
+        "read": told(read),
+        "text": text,
+        "confidence": mean_confidence(read),
+    }
+    if hidden := sum(page.hidden for page in read):
+        updates["facts"] = {"hidden_characters": hidden}
+    waiting = [p for p in read if p.status not in (PageStatus.OK, PageStatus.EMPTY)]
+    if not waiting:
+        return Advance(**updates)
+    evidence = {"pages": [page_line(page) for page in waiting]}
+    why = why_held(waiting, len(read))
+    if len(read) == 1:
         return Hold(
-            "OCR_UNREADABLE",
-            f"page {numbers}{more} of {len(read)} cannot be read by machine",
-            evidence={"pages": [page.model_dump(exclude={"text"}) for page in read]},
-            needs=("text",),
-            read=read,
-            text=text,
-            confidence=confidence,
+            "OCR_UNREADABLE", why, evidence=evidence, needs=("text",), **updates
         )
-    return Advance(read=read, text=text, confidence=confidence)
+    # Of a longer document a person types the missing pages, and this stage puts
+    # them between the others.
+    return Hold("OCR_UNREADABLE", why, evidence=evidence, ask=("typed",))
 
 
-async def read_pages(pages: list[Page], ctx: Context) -> list[PageText]:
-    """
-    Read pages, a few at once; the result in page order.
+class Reading:
+    """The pages of one document, some of them at once."""
 
-    When one fails no further page begins, those being read are finished and
-    recorded, and then its error is raised: a retry repeats the failed page only.
-    """
-    settings: OcrSettings = ctx.settings
-    read: dict[int, PageText] = {}
-    failures: list[WaybillError] = []
-    waiting = iter(pages)
+    def __init__(self, document: Document, ctx: Context) -> None:
+        self.first_failure: WaybillError | None = None
+        self._document = document
+        self._ctx = ctx
+        self._settings: OcrSettings = ctx.settings
+        self._failed_pages = 0
 
-    async def read_page(page: Page) -> PageText:
-        found = await ctx.child(
-            page_text.read_page,
-            path=str(ctx.artifacts.path(page.artifact)),
-            dpi=page.dpi,
+    async def pages(self) -> list[PageText]:
+        """
+        Every page, in order: as many as the document has, whatever became of each.
+
+        When something fails that is not a page's fault no further page begins,
+        those being read are finished and recorded, and then it is raised: a
+        retry repeats the missing pages only.
+        """
+        count = self._document.page_count
+        read: dict[int, PageText] = {}
+        troubles: list[WaybillError] = []
+        waiting = iter(range(1, count + 1))
+
+        async def read_on() -> None:
+            for number in waiting:
+                if troubles:
+                    return
+                try:
+                    read[number] = await self._one(number)
+                except WaybillError as error:
+                    troubles.append(error)
+
+        # Children of this scope only: they end before the stage does.
+        async with anyio.create_task_group() as group:
+            for _ in range(min(self._settings.parallel_pages, count)):
+                group.start_soon(read_on)
+        if troubles:
+            raise troubles[0]
+        return [read[number] for number in range(1, count + 1)]
+
+    async def _one(self, number: int) -> PageText:
+        """
+        One page, from its record or read now.
+
+        A page that ends its reader is not recorded as a step: when the stage
+        runs again, after a person's retry, it has another chance.
+        """
+        if typed := self._document.typed.get(str(number), ""):
+            return PageText(
+                number=number,
+                status=PageStatus.OK,
+                text=typed,
+                words=len(typed.split()),
+                confidence=100.0,
+                source="person",
+            )
+        if self._failed_pages >= self._settings.failed_pages_max:
+            return PageText(
+                number=number, status=PageStatus.SKIPPED_LIMIT, code="TOO_MANY_FAILED"
+            )
+        try:
+            return await self._ctx.step(f"page-{number}", self._read, number)
+        except (Transient, Permanent, Unacceptable) as error:
+            status = page_end(error)
+            if status is None or self._ctx.left_s() < 1.0:
+                raise  # nobody's fault here, or the stage's own time is over
+            self._failed_pages += 1
+            if self.first_failure is None:
+                self.first_failure = final(error, status)
+            log.info(
+                "page_failed", item=self._ctx.item.id, page=number, code=error.code
+            )
+            return PageText(number=number, status=status, code=error.code)
+
+    async def _read(self, number: int) -> PageText:
+        """The step: read a page; a doubtful one again by others."""
+        log.debug("page_began", item=self._ctx.item.id, page=number)
+        first = await self._by_machine(page_text.read_page, number)
+        readings = [first]
+        if first["doubtful"] and first["source"] == "ocr":
+            if self._second():
+                readings.append(
+                    await self._by_machine(
+                        page_text.read_again,
+                        number,
+                        pool="second",
+                        first=first["lines"],
+                    )
+                )
+            if self._settings.vision:
+                readings.append(await vision.read(first["picture"], self._ctx))
+        return await self._settled(number, readings)
+
+    async def _by_machine(
+        self, fn: Any, number: int, *, pool: str = "", **more: Any
+    ) -> dict[str, Any]:
+        settings, ctx = self._settings, self._ctx
+        limit_s = min(settings.page_timeout_s, ctx.left_s())
+        found: dict[str, Any] = await ctx.child(
+            fn,
+            pool=pool,
+            # The engine's own timeout comes first and says more; this one ends
+            # whatever hangs before or after it.
+            timeout_s=limit_s + 5.0,
+            path=str(ctx.artifacts.path(self._document.source)),
+            media_type=self._document.media_type,
+            index=self._document.first_page + number - 2,
+            engine=settings.engine,
             lang=settings.lang,
             psm=settings.psm,
-            page_timeout_s=min(settings.page_timeout_s, ctx.left_s()),
+            preprocess=settings.preprocess,
+            layer=settings.layer,
+            dpi=settings.dpi,
+            max_pixels=settings.max_pixels,
+            max_decoded_pixels=settings.max_decoded_pixels,
+            page_timeout_s=limit_s,
+            doubt_below=settings.doubt_below,
             hold_below=settings.hold_below,
+            passwords=ctx.secrets("pdf-passwords"),
+            **more,
         )
-        return PageText.model_validate({"number": page.number, **found})
+        return found
 
-    async def read_on() -> None:
-        for page in waiting:
-            if failures:
-                return
-            try:
-                read[page.number] = await ctx.step(
-                    f"page-{page.number}", read_page, page
+    def _second(self) -> bool:
+        """Whether there is a second reader."""
+        if self._settings.second == "auto":
+            return engines.available("rapidocr")
+        return self._settings.second == "rapidocr"
+
+    async def _settled(self, number: int, readings: list[dict[str, Any]]) -> PageText:
+        """What the readings of a page come to."""
+        chosen, agreed = choose(readings, self._settings)
+        if agreed:
+            return as_page(number, chosen)
+        page = as_page(number, chosen)
+        if page.status is PageStatus.OK:
+            page.status = PageStatus.UNREADABLE
+        page.picture = await self._keep(readings[0].get("picture"))
+        # The last machine's cuttings show where it differs from the first.
+        cuttings = [c for r in readings if (c := r.get("crops"))][-1:] or [[]]
+        for cut in cuttings[0]:
+            artifact = await self._keep(cut["png"])
+            page.crops.append(
+                Crop(
+                    page=number,
+                    box=cut["box"],
+                    artifact=artifact,
+                    readings=cut["readings"],
                 )
-            except WaybillError as error:
-                failures.append(error)
+            )
+        return page
 
-    # Children of this scope only: they end before the stage does.
-    async with anyio.create_task_group() as group:
-        for _ in range(min(settings.parallel_pages, len(pages))):
-            group.start_soon(read_on)
-    if failures:
-        raise failures[0]
-    return [read[page.number] for page in pages]
+    async def _keep(self, encoded: str | None) -> str:
+        """A picture that came as base64, as an artifact."""
+        if not encoded:
+            return ""
+        return await self._ctx.artifacts.put(base64.b64decode(encoded))
+
+
+# -- judging --------------------------------------------------------------------------
+
+
+def page_end(error: WaybillError) -> PageStatus | None:
+    """How a page ended that raised this; None when the page is not to blame."""
+    if isinstance(error, Unacceptable):
+        return PageStatus.ERROR
+    return PAGE_ENDS.get(error.code)
+
+
+def final(error: WaybillError, status: PageStatus) -> WaybillError:
+    """
+    The error for a document of which not one page could be read.
+
+    What is transient for a stage is not for a page that was given its time:
+    trying the whole document again would take as long and end the same.
+    """
+    if isinstance(error, Transient):
+        return Permanent(error.message, code=f"PAGE_{status}", hint=error.hint)
+    return error
+
+
+def choose(
+    readings: list[dict[str, Any]], settings: OcrSettings
+) -> tuple[dict[str, Any], bool]:
+    """
+    The reading to go on with, and whether it may be believed.
+
+    One reader is believed by its own confidence alone, because there is nothing
+    else.  Two must agree.  A model is believed when what it says is grounded in
+    what another reader made out.
+    """
+    first, *others = readings
+    if not others:
+        return first, first["status"] in (PageStatus.OK, PageStatus.EMPTY)
+    for other in others:
+        if other["status"] != PageStatus.OK:
+            continue
+        rest = [r["text"] for r in readings if r is not other]
+        share = max(agreement(text, other["text"]) for text in rest)
+        enough = (
+            settings.grounded_above
+            if other["engine"] == vision.NAME
+            else settings.agree_above
+        )
+        if share >= enough:
+            return other, True
+    return first, False
+
+
+def as_page(number: int, reading: Mapping[str, Any]) -> PageText:
+    """The record of a reading."""
+    kept = {name: reading[name] for name in PageText.model_fields if name in reading}
+    kept.pop("picture", None)
+    kept.pop("crops", None)
+    return PageText.model_validate({**kept, "number": number})
+
+
+def told(read: list[PageText]) -> list[PageText]:
+    """The pages for the state, which has their text in one piece."""
+    return [page.model_copy(update={"text": ""}) for page in read]
 
 
 def mean_confidence(read: list[PageText]) -> float:
@@ -119,3 +362,17 @@ def mean_confidence(read: list[PageText]) -> float:
     words = sum(page.words for page in read)
     total = sum(page.confidence * page.words for page in read)
     return round(total / words, 1) if words else 0.0
+
+
+def why_held(waiting: list[PageText], count: int) -> str:
+    """One sentence for the reviewer."""
+    numbers = ", ".join(str(page.number) for page in waiting[:10])
+    more = f" and {len(waiting) - 10} more" if len(waiting) > 10 else ""
+    return f"page {numbers}{more} of {count} cannot be read by machine"
+
+
+def page_line(page: PageText) -> dict[str, Any]:
+    """What a reviewer is shown of a page; the readings stand with their crops."""
+    return page.model_dump(
+        mode="json", exclude={"text", "covered", "words"}, exclude_defaults=True
+    )

@@ -61,30 +61,28 @@ async def output(letter: Document, ctx: Context) -> Outcome:
             hint="put generation before output in pipeline.toml",
         )
     settings: OutputSettings = ctx.settings
+    await anyio.to_thread.run_sync(_make_room, ctx.out_dir, ctx.item.id)
+    made, files = await ctx.child_files(
+        typesetter.typeset,
+        reply=letter.reply.model_dump(include={"greeting", "paragraphs", "closing"}),
+        **settings.model_dump(mode="json"),
+    )
+    if held := _objection(made, settings):
+        return held
+    artifact = files.get(typesetter.PRINT, "")
+    if artifact != made["sha256"]:
+        raise Transient(
+            "the typeset file changed on its way to the artifact store",
+            code="PRINT_CHANGED",
+            hint="check the disk under the home folder",
+        )
     file = f"{ctx.item.id:08d}-{slug(ctx.item.name)}.pdf"
     # Beside its final place, so that the rename stays in one file system; a
-    # random name, so that a replaced worker's late child cannot write into ours.
+    # random name, so that a replaced worker cannot write into ours.
     part = ctx.out_dir / f".{ctx.item.id:08d}-{secrets.token_hex(6)}.part"
-    await anyio.to_thread.run_sync(_make_room, ctx.out_dir, ctx.item.id)
     try:
-        made: dict[str, Any] = await ctx.child(
-            typesetter.typeset,
-            reply=letter.reply.model_dump(
-                include={"greeting", "paragraphs", "closing"}
-            ),
-            out=str(part.absolute()),
-            **settings.model_dump(mode="json"),
-        )
-        if held := _objection(made, settings):
-            return held
-        artifact = await ctx.artifacts.put_file(part)
-        if artifact != made["sha256"]:
-            raise Transient(
-                "the typeset file changed on its way to the artifact store",
-                code="PRINT_CHANGED",
-                hint="check the disk under the output folder",
-            )
-        await anyio.to_thread.run_sync(_publish, part, ctx.out_dir / file)
+        data = await ctx.artifacts.get(artifact)
+        await anyio.to_thread.run_sync(_publish, data, part, ctx.out_dir / file)
     finally:
         part.unlink(missing_ok=True)
     return Advance(
@@ -147,9 +145,11 @@ def _make_room(folder: Path, item_id: int) -> None:
             continue  # its own attempt removed it in between
 
 
-def _publish(part: Path, target: Path) -> None:
+def _publish(data: bytes, part: Path, target: Path) -> None:
     """Durable, then visible: a reader sees the whole file or none."""
-    with part.open("rb") as file:
+    with part.open("xb") as file:
+        file.write(data)
+        file.flush()
         os.fsync(file.fileno())
     part.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)

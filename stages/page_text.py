@@ -1,258 +1,350 @@
 """
-Reading one page image: a plain function that runs in a child process.
+Reading one page: plain functions that run in a child process.
 
-One tesseract run gives text and confidence.  Whether a page without text is blank
-or beyond the engine is told by its ink, never by the engine.
+`read_page` takes the text where a page has it, and a picture's otherwise;
+`read_again` is the second reader, for pages where the first is in doubt.  Whether
+a page without text is blank or beyond the reader is told by its ink, never by the
+engine.
 
-Pillow and pytesseract are imported inside functions: the worker imports this
-module for its names alone.
+Libraries of pictures are imported inside functions: the worker imports this module
+for its names alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import Permanent, Transient, WaybillError
-from stages.reader import BROKEN, broken_image
+from pipeline.errors import WaybillError
+from stages import engines
+from stages.engines import Word, text_of, torn
+from stages.judging import (
+    COVERED_MIN,
+    DOUBTED,
+    INK_MIN,
+    MISSED_ENOUGH,
+    NO_INK,
+    SURE,
+    believed,
+    ink_of,
+    judge,
+    missed_of,
+    weight,
+)
+from stages.pictures import open_page
+from stages.readings import cuttings, disputed, lines_of, small_picture
+from stages.soft import Softened, soften
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Box = tuple[int, int, int, int]  # left, top, right, bottom; pixels
+# Share of the words in torn rows above which a page is read once more as one block.
+# Receipts whose prices were read as a column of their own: 0.11-0.93; real receipts
+# and letters read rightly: 0-0.01.
+TORN_MIN = 0.1
+ONE_BLOCK = 6  # tesseract's page segmentation mode for it
+SENSELESS = 40.0  # confidence of a page on which one more reading is wasted
 
-# Numbers measured on synthetic blanks and on scans of 1905-2019; see each.
-SMALL = 800  # long side, in pixels, of the copy on which ink is measured
-# Levels of 256 by which ink is darker than its paper.  Grain with a standard
-# deviation of 25 stays under it, pencil at 190 on paper of 235 is over it.
-INK_LEVELS = 24
-# A page below this has no ink.  One short line in faint pencil made 0.0004-0.0009,
-# and so did a punched hole or 60 large specks of dust: doubt goes to a person,
-# because a blank page held costs a minute and a line overlooked is lost.
-INK_MIN = 0.0003
-# Of the ink, the share inside words.  Handwriting that tesseract cannot read:
-# 0.07-0.17, also where it reads the printed letterhead above it with confidence.
-# Printed pages with pictures and tables: 0.38 and more, plain ones 0.8 and more.
-COVERED_MIN = 0.25
-# Words below this are scratches as often as words, and cover nothing.
-BELIEVED = 30.0
+# A page less sure than this may lie on its side, or on its head.
+TURN_BELOW = 65.0
+TURN_SIDE = 1300  # pixels of the copy on which other ways up are tried
+TURN_SENSE_MIN = 60.0  # letters in sound words: a few lines
 
 
 def read_page(
     path: str,
-    dpi: int = 0,
+    media_type: str,
+    index: int,
+    engine: str = "pytesseract",
     lang: str = "eng",
-    psm: int = 3,
+    psm: int = 4,
+    preprocess: str = "soft",
+    layer: str = "check",
+    dpi: int = 300,
+    max_pixels: int = 40_000_000,
+    max_decoded_pixels: int = 200_000_000,
     page_timeout_s: float = 120.0,
-    hold_below: float = 60.0,
+    doubt_below: float = 92.0,
+    hold_below: float = 75.0,
+    passwords: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
-    Read one page.
+    Read the page `index`, from 0, of a document.
+
+    Text that came as text is taken as it is; a PDF's own text where it is what a
+    person would see there; of anything else the picture is read.
 
     Args:
-        path: An upright image; tesseract tells its type by content.
-        dpi: 0 lets tesseract estimate it.
-        psm: tesseract's page segmentation mode.
-        hold_below: Mean confidence, 0-100, under which a page is unreadable.
+        dpi: At most, at which a page of a PDF is rendered.
+        doubt_below: Confidence, 0-100, under which another should read it too.
+        hold_below: Confidence under which it counts as unreadable.
 
     Returns:
-        `status`: `empty` (no ink, no words), `unreadable` (most ink is in no word,
-        or too little confidence) or `ok`; `text` with line and paragraph breaks,
-        `words`, `confidence` (mean over words, weighted by their length), `ink`
-        (share of dark pixels, 0-1) and `covered` (share of the ink in words, 0-1).
+        `status` (OK, EMPTY or UNREADABLE), `text`, `words`, `confidence`
+        (calibrated, 0-100; see `judge`), `ink` (share of dark pixels, 0-1),
+        `covered` (share of the ink in believed words, 0-1), `source` (text, layer
+        or ocr), `engine`, `hidden` (characters nobody sees), `doubtful`; of a
+        doubtful page also `picture` (JPEG, base64), `lines` and `crops`.
 
     Raises:
-        Unacceptable: TRUNCATED or CORRUPT, the image cannot be decoded.
+        Unacceptable: the page cannot be decoded.
         Transient: OCR_TIMEOUT, OCR_CRASHED.
-        Permanent: OCR_MISSING, OCR_LANGUAGE, OCR_FAILED.
+        Permanent: OCR_MISSING, OCR_LANGUAGE, OCR_FAILED, ENGINE_MISSING.
     """
-    table = tesseract(path, dpi, lang, psm, page_timeout_s)
-    found = parsed(table)
-    ink, covered = ink_of(path, found.boxes)
-    return {
-        "status": status(found, ink, covered, hold_below),
-        "text": found.text,
-        "words": found.words,
-        "confidence": round(found.confidence, 1),
-        "ink": round(ink, 5),
-        "covered": round(covered, 2),
-    }
+    with open_page(
+        path,
+        media_type,
+        index,
+        dpi=dpi,
+        max_pixels=max_pixels,
+        max_decoded_pixels=max_decoded_pixels,
+        passwords=passwords,
+    ) as page:
+        text = page.text()
+        if text is not None:
+            return as_text(text, page.hidden, "text")
+        reader = Reader(engine, lang, psm, preprocess, page_timeout_s)
+        hidden = 0
+        if layer == "check":
+            found = page.layer(reader.line)
+            if found is not None:
+                hidden = 0 if found.why == "INVISIBLE" else found.hidden
+                if found.trusted:
+                    return as_text(found.text, hidden, "layer")
+        picture, picture_dpi = page.picture()
+    read = reader.page(picture, picture_dpi)
+    return told(read, hidden, doubt_below, hold_below)
 
 
-# -- the engine -----------------------------------------------------------------------
+def read_again(
+    path: str,
+    media_type: str,
+    index: int,
+    lang: str = "eng",
+    psm: int = 4,
+    preprocess: str = "soft",
+    dpi: int = 300,
+    max_pixels: int = 40_000_000,
+    max_decoded_pixels: int = 200_000_000,
+    page_timeout_s: float = 120.0,
+    doubt_below: float = 92.0,
+    hold_below: float = 75.0,
+    passwords: Sequence[str] = (),
+    first: Sequence[dict[str, Any]] = (),
+    **_of_the_first: Any,
+) -> dict[str, Any]:
+    """
+    The same page by the second reader; arguments and result as `read_page`.
+
+    `first` are the lines of the first reading: `crops` shows where they differ.
+    """
+    with open_page(
+        path,
+        media_type,
+        index,
+        dpi=dpi,
+        max_pixels=max_pixels,
+        max_decoded_pixels=max_decoded_pixels,
+        passwords=passwords,
+    ) as page:
+        picture, picture_dpi = page.picture()
+    reader = Reader("rapidocr", lang, psm, preprocess, page_timeout_s)
+    read = reader.page(picture, picture_dpi)
+    return told(read, 0, doubt_below, hold_below, first)
 
 
-def tesseract(path: str, dpi: int, lang: str, psm: int, page_timeout_s: float) -> str:
-    """One run of tesseract; its TSV."""
-    import pytesseract
+# -- reading a picture ----------------------------------------------------------------
 
-    config = f"--psm {psm}" + (f" --dpi {dpi}" if dpi else "")
-    try:
-        # A path, not an image: pytesseract would encode the image anew.  And one
-        # call for text and confidence: a second would read the page again.
-        table: str = pytesseract.image_to_data(
-            path, lang=lang, config=config, timeout=page_timeout_s
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A picture and the words that were found on it, in its own pixels."""
+
+    picture: Image
+    words: list[Word]
+    engine: str
+    ink: float
+    covered: float
+    missed: float = 0.0  # share of letters, 0-1, that are in no word
+
+    @property
+    def confidence(self) -> float:
+        """See `judge`."""
+        return judge(self.engine, self.words, self.covered, self.missed)
+
+
+class Reader:
+    """An engine and how it is used here."""
+
+    def __init__(
+        self, engine: str, lang: str, psm: int, preprocess: str, timeout_s: float
+    ) -> None:
+        self._engine = engines.engine(engine)
+        self._lang, self._others = (lang, "") if lang != "auto" else engines.languages()
+        self._psm = psm
+        self._soft = preprocess == "soft"
+        self._timeout_s = timeout_s
+
+    def page(self, picture: Image, dpi: int) -> Read:
+        """Read a page; one that makes no sense also another way up, then otherwise."""
+        read = self._read(picture, dpi)
+        if read.ink < INK_MIN or read.confidence >= TURN_BELOW:
+            return read
+        turn = self._other_way_up(read)
+        if turn is not None:
+            again = self._read(picture.transpose(turn), dpi)
+            read = again if again.confidence > read.confidence else read
+        if not self._others or read.confidence >= TURN_BELOW:
+            return read
+        # Every language at once is slower and slips more: only where one failed.
+        self._lang, self._others = self._others, ""
+        again = self._read(read.picture, dpi)
+        return again if again.confidence > read.confidence else read
+
+    def line(self, picture: Image) -> str:
+        """The text of a picture of one line; "" where it cannot be read."""
+        try:
+            words = self._engine.read(
+                picture, dpi=0, lang=self._lang, psm=7, timeout_s=self._timeout_s
+            )
+        except WaybillError:
+            return ""
+        return text_of(words)
+
+    def _read(self, picture: Image, dpi: int) -> Read:
+        ink, _ = ink_of(picture, ())
+        if ink < NO_INK:
+            return Read(picture, [], self._engine.name, ink, 0.0)
+        if ink < INK_MIN:
+            # Almost nothing is there.  Evening the light would make letters of
+            # the paper's grain; only a word that is sure counts, a page number.
+            words = [w for w in self._words(picture, dpi) if w.confidence >= SURE]
+        elif self._soft:
+            return self._softened(picture, dpi)
+        else:
+            words = self._words(picture, dpi)
+        boxes = [word.box for word in words if believed(word, picture)]
+        return Read(picture, words, self._engine.name, *ink_of(picture, boxes))
+
+    def _softened(self, picture: Image, dpi: int) -> Read:
+        """Read the page's soft copy; as one block too, where it was read in pieces."""
+        soft = soften(picture, dpi)
+        read = self._found(picture, soft, self._psm)
+        pieces = torn(read.words) >= TORN_MIN or read.missed > MISSED_ENOUGH
+        if self._psm == ONE_BLOCK or not pieces or read.confidence < SENSELESS:
+            return read
+        whole = self._found(picture, soft, ONE_BLOCK)
+        # What tears a page is no text in columns only when the rows read as well.
+        return whole if weight(sure(whole)) >= weight(sure(read)) else read
+
+    def _found(self, picture: Image, soft: Softened, psm: int) -> Read:
+        words = [
+            word._replace(box=soft.back(word.box))
+            for word in self._words(soft.image, soft.dpi, psm)
+        ]
+        boxes = [word.box for word in words if believed(word, picture)]
+        ink, covered = ink_of(picture, boxes)
+        missed = missed_of(soft, boxes)
+        return Read(picture, words, self._engine.name, ink, covered, missed)
+
+    def _words(self, picture: Image, dpi: int, psm: int = 0) -> list[Word]:
+        return self._engine.read(
+            picture,
+            dpi=dpi,
+            lang=self._lang,
+            psm=psm or self._psm,
+            timeout_s=self._timeout_s,
         )
-    except pytesseract.TesseractNotFoundError:
-        raise Permanent(
-            "tesseract is not installed, or not on PATH",
-            code="OCR_MISSING",
-            hint="install it (Debian: apt install tesseract-ocr), then retry the items",
-        ) from None
-    except pytesseract.TesseractError as error:
-        raise refused(error.status, str(error.message), lang) from None
-    except RuntimeError:
-        # How pytesseract reports its timeout; it has killed tesseract by then.
-        raise Transient(
-            f"tesseract read one page for {page_timeout_s:.0f} s without an end",
-            code="OCR_TIMEOUT",
-            hint="raise page_timeout_s, or lower dpi for this document",
-        ) from None
-    return table
+
+    def _other_way_up(self, read: Read) -> Any:
+        """By which transposition the page makes far more sense; None: by none."""
+        from PIL.Image import Transpose
+
+        small = read.picture.copy()
+        small.thumbnail((TURN_SIDE, TURN_SIDE))
+        best, turn = max(sense(self._words(small, 0)) * 2, TURN_SENSE_MIN), None
+        for way in (Transpose.ROTATE_180, Transpose.ROTATE_90, Transpose.ROTATE_270):
+            found = sense(self._words(small.transpose(way), 0))
+            if found > best:
+                best, turn = found, way
+        return turn
 
 
-def refused(status: int, message: str, lang: str) -> WaybillError:
-    """The error for a tesseract that ended badly.  Its message stays here."""
-    if status < 0:
-        # A signal: the kernel short of memory, mostly.  Attempts are bounded.
-        return Transient(
-            f"tesseract was ended by signal {-status}",
-            code="OCR_CRASHED",
-            hint="look at the machine's memory, or lower max_pixels of intake",
-        )
-    if "language" in message or "traineddata" in message:
-        return Permanent(
-            f"tesseract has no language data for {lang}",
-            code="OCR_LANGUAGE",
-            hint=f"install it (Debian: apt install tesseract-ocr-{lang})",
-        )
-    return Permanent(
-        f"tesseract ended with status {status}",
-        code="OCR_FAILED",
-        hint="run tesseract on the page's artifact to see why",
+def sure(read: Read) -> list[Word]:
+    """The words that are no scratches read as words."""
+    return [word for word in read.words if word.confidence >= DOUBTED]
+
+
+def sense(words: Sequence[Word]) -> float:
+    """How much sense a reading makes: letters of confident words that are words."""
+    return sum(
+        len(word.text)
+        for word in words
+        if word.confidence >= 75 and re.fullmatch(r"[^\W\d_]{3,}[.,;:!?]?", word.text)
     )
 
 
-# -- its answer ---------------------------------------------------------------------
+def as_text(text: str, hidden: int, source: str) -> dict[str, Any]:
+    """The answer for a page whose text did not have to be read."""
+    words = len(text.split())
+    return {
+        "status": "OK" if words else "EMPTY",
+        "text": text,
+        "words": words,
+        "confidence": 100.0 if words else 0.0,
+        "ink": 0.0,
+        "covered": 1.0 if words else 0.0,
+        "source": source,
+        "engine": "",
+        "hidden": hidden,
+        "doubtful": False,
+    }
 
 
-@dataclass
-class Found:
-    """Words of one page as tesseract gave them."""
-
-    text: str = ""
-    words: int = 0
-    confidence: float = 0.0  # 0-100
-    boxes: list[Box] = field(default_factory=list)  # of believed words
-
-
-def parsed(table: str) -> Found:
-    """
-    Rebuild text from tesseract's TSV.
-
-    Columns: level, page, block, paragraph, line, word, left, top, width, height,
-    confidence, text.  Level 1 is the page, level 5 a word.
-    """
-    found = Found()
-    letters = total = 0.0
-    height_max = 0
-    last: list[str] = []
-    parts: list[str] = []
-    for row in table.split("\n")[1:]:
-        columns = row.split("\t", 11)
-        if len(columns) < 12:
-            continue
-        left, top, width, height = map(int, columns[6:10])
-        if columns[0] == "1":
-            height_max = height // 5  # no word is that high; a box around a picture is
-        word, confidence = columns[11].strip(), float(columns[10])
-        if columns[0] != "5" or confidence < 0 or not word:
-            continue
-        place = columns[2:5]
-        if last:
-            same = "\n" if place[:2] == last[:2] else "\n\n"
-            parts.append(" " if place == last else same)
-        parts.append(word)
-        last = place
-        found.words += 1
-        letters += len(word)
-        total += confidence * len(word)
-        if confidence >= BELIEVED and height <= height_max:
-            found.boxes.append((left, top, left + width, top + height))
-    found.text = "".join(parts)
-    found.confidence = total / letters if letters else 0.0
-    return found
+def told(
+    read: Read,
+    hidden: int,
+    doubt_below: float,
+    hold_below: float,
+    first: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """The answer for a page that was read; `first` is what another read there."""
+    confidence = read.confidence
+    status = judged(read, confidence, hold_below)
+    doubtful = read.ink >= INK_MIN and confidence < doubt_below
+    answer: dict[str, Any] = {
+        "status": status,
+        "text": text_of(read.words),
+        "words": len(read.words),
+        "confidence": round(confidence, 1),
+        "ink": round(read.ink, 5),
+        "covered": round(read.covered, 2),
+        "source": "ocr",
+        "engine": read.engine,
+        "hidden": hidden,
+        "doubtful": doubtful,
+    }
+    if doubtful:
+        lines = lines_of(read.words)
+        answer["lines"] = lines
+        answer["picture"] = small_picture(read.picture)
+        answer["crops"] = cuttings(
+            read.picture, disputed(first or lines, first and lines)
+        )
+    return answer
 
 
-def status(found: Found, ink: float, covered: float, hold_below: float) -> str:
-    """`empty`, `unreadable` or `ok`."""
-    if not found.words:
-        return "empty" if ink < INK_MIN else "unreadable"
-    if ink >= INK_MIN and covered < COVERED_MIN:
-        return "unreadable"  # something else is written there
-    return "ok" if found.confidence >= hold_below else "unreadable"
+# -- judging --------------------------------------------------------------------------
 
 
-# -- ink ----------------------------------------------------------------------------
-
-
-def ink_of(path: str, boxes: list[Box]) -> tuple[float, float]:
-    """
-    The share of the page that is ink, and the share of that ink inside `boxes`.
-
-    Ink is clearly darker than the paper around it.  It is measured on a small
-    copy, where grain and dust average out, against a local estimate of the
-    paper, so that a shadow is not ink.  The outer 3 % are left out: scanners
-    leave black edges there.
-
-    Raises:
-        Unacceptable: TRUNCATED or CORRUPT.
-    """
-    from PIL import Image as images
-    from PIL import ImageChops, ImageDraw, ImageFilter
-
-    page, scale = small_copy(path)
-    # The paper: the brightest of each neighbourhood, smoothed.
-    coarse = page.reduce(8).filter(ImageFilter.MaxFilter(5))
-    coarse = coarse.filter(ImageFilter.GaussianBlur(3))
-    paper = coarse.resize(page.size, images.Resampling.BILINEAR)
-    darker = ImageChops.subtract(paper, page)
-    edge = ImageDraw.Draw(darker)
-    width, height = page.size
-    x, y = round(width * 0.03), round(height * 0.03)
-    for strip in (
-        (0, 0, width, y),
-        (0, height - y, width, height),
-        (0, 0, x, height),
-        (width - x, 0, width, height),
-    ):
-        edge.rectangle(strip, fill=0)
-    dark = darker.point([0] * INK_LEVELS + [255] * (256 - INK_LEVELS))
-    # A dot without two dark neighbours is a speck, not part of a stroke.
-    crowd = dark.filter(ImageFilter.BoxBlur(1)).point(lambda v: 255 * (v >= 80))
-    dark = ImageChops.darker(dark, crowd)
-    ink = dark.histogram()[255]
-    eraser = ImageDraw.Draw(dark)
-    for box in boxes:
-        left, top, right, bottom = (round(place * scale) for place in box)
-        eraser.rectangle((left - 1, top - 1, right + 1, bottom + 1), fill=0)
-    outside = dark.histogram()[255]
-    return ink / (width * height), 1 - outside / ink if ink else 0.0
-
-
-def small_copy(path: str) -> tuple[Image, float]:
-    """The page in gray with at most `SMALL` pixels on its long side; its scale."""
-    from PIL import Image as images
-
-    images.MAX_IMAGE_PIXELS = None  # intake has made every page small enough
-    try:
-        with images.open(path, formats=("PNG", "JPEG")) as image:
-            wide = image.width
-            scale = min(1.0, SMALL / max(image.size))
-            size = (max(1, round(wide * scale)), max(1, round(image.height * scale)))
-            image.draft("L", size)  # a JPEG decoder can halve, which is quicker
-            gray = image.convert("L")
-    except BROKEN as error:
-        raise broken_image(error) from None
-    page = gray.resize(size, images.Resampling.BOX, reducing_gap=2.0)
-    return page, size[0] / wide
+def judged(read: Read, confidence: float, hold_below: float) -> str:
+    """`EMPTY`, `UNREADABLE` or `OK`."""
+    if not read.words:
+        return "EMPTY" if read.ink < INK_MIN else "UNREADABLE"
+    if read.ink < INK_MIN:
+        return "OK"  # a page number
+    if read.covered < COVERED_MIN:
+        return "UNREADABLE"  # something else is written there
+    return "OK" if confidence >= hold_below else "UNREADABLE"

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pwd
 import re
 import tempfile
 import unicodedata
@@ -24,6 +23,7 @@ from typing import Any
 
 from pipeline.errors import Permanent
 
+PRINT = "print.pdf"
 PAPERS_MM = {"a4": (210.0, 297.0), "a5": (148.0, 210.0)}
 FONT_DIRS = (
     "/usr/share/fonts",
@@ -101,7 +101,6 @@ INVISIBLE = frozenset(
 def typeset(
     *,
     reply: Mapping[str, Any],
-    out: str,
     paper: str = "a5",
     font: str = "Klee One",
     fallback: Sequence[str] = ("DejaVu Sans",),
@@ -114,7 +113,7 @@ def typeset(
     pages_max: int = 8,
 ) -> dict[str, Any]:
     """
-    Write `reply` as a PDF to the file `out`.
+    Write `reply` as a PDF, the file `PRINT` in the scratch folder.
 
     Args:
         reply: `greeting`, `paragraphs` and `closing`, plain text.
@@ -161,7 +160,8 @@ def typeset(
         return {"too_long": pages}
     if bleed_mm > 0:
         pdf = _with_boxes(pdf, bleed_mm)
-    _write(Path(out), pdf)
+    # Plain bytes on disk; the worker makes them durable and names the file.
+    Path(os.environ["TMPDIR"], PRINT).write_bytes(pdf)
     return {
         "pages": pages,
         "size_bytes": len(pdf),
@@ -276,7 +276,7 @@ def characters(path: str, index: int) -> frozenset[int]:
 @lru_cache(maxsize=1)
 def _font_files() -> tuple[str, ...]:
     # The user's own fonts count, but a child's HOME is a scratch folder.
-    home = pwd.getpwuid(os.getuid()).pw_dir
+    home = os.environ.get("FONTS_HOME") or os.path.expanduser("~")
     found: list[str] = []
     for place in FONT_DIRS:
         for folder, _, names in os.walk(place.replace("~", home, 1)):
@@ -418,9 +418,3 @@ def _with_boxes(pdf: bytes, bleed_mm: float) -> bytes:
             page.obj.BleedBox = page.obj.MediaBox
         document.save(out, deterministic_id=True)
     return out.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    # Plain bytes on disk; the parent makes them durable and names the file.
-    with path.open("wb") as file:
-        file.write(data)

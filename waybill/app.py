@@ -21,8 +21,8 @@ from ingest.folders import Folders, Place
 from ingest.shelf import Shelf
 from ingest.watcher import Pace, Route, Watcher
 from pipeline.artifacts import FileArtifacts
-from pipeline.children import ALLOW, Children
-from pipeline.context import Services
+from pipeline.children import Children, Pools
+from pipeline.context import Services, secret_lines
 from pipeline.errors import StoreUnavailable, Usage
 from pipeline.folder import MANIFEST, Builtin, Catalogue, Pipeline
 from pipeline.session import WorkerSettings
@@ -43,7 +43,9 @@ from waybill.settings import Settings
 BUILTIN = Builtin(
     {s.name: s for s in (intake, ocr, moderation, generation, output)}, Document
 )
-CHILD_MODULES = (*ALLOW, "stages.typesetter")
+# A second reader keeps its models in memory: one is enough for doubtful pages.
+SECOND_MEMORY_BYTES = 4 << 30
+PDF_PASSWORDS = "pdf-passwords"  # <home>/secrets/<tenant>/pdf-passwords.txt
 PROBE_S = 120.0  # a hundred-page scan is probed in a few seconds
 
 
@@ -54,7 +56,7 @@ class App:
     settings: Settings
     store: PostgresStore
     artifacts: FileArtifacts
-    children: Children
+    children: Pools
     catalogue: Catalogue
     services: Services
 
@@ -91,13 +93,14 @@ class App:
         """The door for files, with this app's probe behind it."""
         settings = self.settings
 
-        async def probe(path: Path, name: str) -> Mapping[str, Any]:
+        async def probe(path: Path, name: str, tenant: str) -> Mapping[str, Any]:
             found: Mapping[str, Any] = await self.children.run(
                 reader.probe,
                 timeout_s=PROBE_S,
                 path=str(path),
                 name=name,
                 max_bytes=settings.max_file_bytes,
+                passwords=secret_lines(self.services.secrets, tenant, PDF_PASSWORDS),
             )
             return found
 
@@ -194,12 +197,27 @@ async def open_app(settings: Settings, urls: Urls) -> AsyncIterator[App]:
     )
     artifacts = FileArtifacts(home / "objects")
     catalogue = Catalogue(artifacts, home / "pipelines", BUILTIN)
-    (home / "tmp").mkdir(parents=True, exist_ok=True)
+    for folder in ("tmp", "pipelines"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
     vendor = Vendor(allow_hosts=[*settings.vendor_hosts, *_own_hosts()])
     async with open_store(urls) as store, vendor:
-        children = Children(settings.cores, allow=CHILD_MODULES, scratch=home / "tmp")
+        # What a child may read by name beside the program itself.
+        readable = [artifacts.root, home / "pipelines"]
+        children = Pools(
+            {
+                "": Children(settings.cores, readable=readable, scratch=home / "tmp"),
+                "second": Children(
+                    1,
+                    memory_bytes=SECOND_MEMORY_BYTES,
+                    readable=readable,
+                    scratch=home / "tmp",
+                ),
+            }
+        )
         try:
-            services = Services(artifacts, children, vendor, settings.out_dir)
+            services = Services(
+                artifacts, children, vendor, settings.out_dir, home / "secrets"
+            )
             yield App(settings, store, artifacts, children, catalogue, services)
         finally:
             with anyio.CancelScope(shield=True):
@@ -207,8 +225,8 @@ async def open_app(settings: Settings, urls: Urls) -> AsyncIterator[App]:
 
 
 def _own_hosts() -> list[str]:
-    """The host of WAYBILL_LLM_URL: whoever set it meant to call it."""
+    """The hosts of the models' URLs: whoever set them meant to call them."""
     import os
 
-    host = urlsplit(os.environ.get("WAYBILL_LLM_URL", "")).hostname
-    return [host] if host else []
+    urls = (os.environ.get(f"WAYBILL_{what}_URL", "") for what in ("LLM", "VISION"))
+    return [host for url in urls if (host := urlsplit(url).hostname)]

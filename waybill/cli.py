@@ -15,7 +15,15 @@ from typer.exceptions import TyperException
 from pipeline.errors import Usage, WaybillError
 
 # Commands register themselves on import.
-from waybill import demo, doctor, items, review, serve, terminal  # noqa: F401
+from waybill import (  # noqa: F401
+    demo,
+    doctor,
+    items,
+    review,
+    separator,
+    serve,
+    terminal,
+)
 from waybill.command import app
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +14,10 @@ import typer
 
 from ingest.folders import network_filesystem
 from pipeline.artifacts import free_bytes
+from pipeline.children import Children
 from pipeline.errors import StoreUnavailable, WaybillError
 from pipeline.folder import MANIFEST, load
+from pipeline.jailbreak import GROUPS, self_test
 from waybill import terminal
 from waybill.app import BUILTIN, App, database, open_app
 from waybill.command import Json, app, run_async
@@ -24,19 +27,25 @@ FREE_MIN_BYTES = 1 << 30  # arbitrary: some thousand letters
 
 
 class Check(NamedTuple):
-    """One line of the report; `hint` says what to do when it is not ok."""
+    """
+    One line of the report; `hint` says what to do when it is not ok.
+
+    `details` are for `--json`.
+    """
 
     name: str
     ok: bool
     found: str
     hint: str = ""
+    details: dict[str, Any] | None = None
 
 
 @app.command()
 def doctor(json: Json = False) -> None:
-    """Check the database, the tools, the fonts, the folders and the pipelines."""
+    """Check the database, the tools, the jail, the folders and the pipelines."""
     settings = read_settings()
     checks = [_tesseract(), *_pipelines(settings), *_folders(settings)]
+    checks.append(_jail(settings))
     checks += _database(settings)
     if json:
         terminal.print_json(
@@ -108,6 +117,53 @@ def _folders(settings: Settings) -> list[Check]:
             f"files up to {settings.max_file_bytes >> 20} MiB",
         ),
     ]
+
+
+def _jail(settings: Settings) -> Check:
+    """What a child that reads documents is kept from, found by trying it."""
+    objects, scratch = settings.home / "objects", settings.home / "tmp"
+    for folder in (objects, scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    programs = ["tesseract"] if shutil.which("tesseract") else []
+
+    async def main() -> dict[str, Any]:
+        children = Children(1, readable=[objects.resolve()], scratch=scratch.resolve())
+        async with children:
+            return await self_test(children, programs)
+
+    try:
+        found = run_async(main)
+    except WaybillError as error:
+        return Check("jail", False, error.message, error.hint)
+    open_to = [group for group in GROUPS if found[group] != "blocked"]
+    lame = [program for program, runs in found["runs"].items() if not runs]
+    told, hint = f"tier {found['tier']}: {_stands(found)}", ""
+    if lame:
+        hint = f"{lame[0]} does not start inside: install it beneath /usr, or report it"
+    elif found["tier"] < 2:
+        told = f"tier 1: limits alone; open: {', '.join(open_to)}"
+        hint = _why_weak(found["missing"])
+    elif open_to:
+        hint = f"it stands, yet {', '.join(open_to)} is open: report this"
+    # Elsewhere than on Linux there is no better one to be had.
+    ok = not hint or (found["tier"] == 1 and sys.platform != "linux")
+    return Check("jail", ok, told, hint, found)
+
+
+def _stands(found: dict[str, Any]) -> str:
+    """The restrictions of a jail, in words."""
+    parts = ["no network"]
+    parts.append(f"files by Landlock ABI {found['landlock']}")
+    parts.append("seccomp")
+    parts += ["namespaces"] * found["namespaces"]
+    missing = ", ".join(sorted(found["missing"]))
+    return ", ".join(parts) + (f"; without: {missing}" if missing else "")
+
+
+def _why_weak(missing: dict[str, str]) -> str:
+    """What to do when the kernel, or a container, grants less than tier 2."""
+    whys = "; ".join(f"{name}: {why}" for name, why in sorted(missing.items()))
+    return f"{whys}. Give documents of strangers to Linux 5.13 or newer, with Landlock"
 
 
 def _database(settings: Settings) -> list[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,12 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import Integrity, Usage
-from pipeline.model import State
+from pipeline.model import JOIN, Checkpoint, State
 from pipeline.store.port import ItemRow
 from pipeline.store.reads import STATES, Event, RefusedRow
 from waybill import terminal
 from waybill.app import App
 from waybill.command import Json, app, run_app
+from waybill.pages import Pages, pages_of, print_pages
 from waybill.people import whoami
 from waybill.printout import out_folder
 from waybill.progress import summary, work_until
@@ -36,6 +38,9 @@ def items_ls(
     state: Annotated[str, typer.Option(help=", ".join(STATES))] = "",
     batch: Annotated[str, typer.Option(help="Number, name or TENANT/NAME.")] = "",
     tenant: Annotated[str, typer.Option()] = "",
+    parent: Annotated[
+        int, typer.Option(min=0, max=LAST, help="Found in this item.")
+    ] = 0,
     limit: Limit = 50,
     json: Json = False,
 ) -> None:
@@ -46,7 +51,11 @@ def items_ls(
     async def main(opened: App) -> list[ItemRow]:
         number = (await opened.store.find_batch(batch)).id if batch else None
         return await opened.store.items(
-            state=state or None, batch_id=number, tenant=tenant or None, limit=limit
+            state=state or None,
+            batch_id=number,
+            tenant=tenant or None,
+            parent=parent or None,
+            limit=limit,
         )
 
     rows = run_app(main)
@@ -71,22 +80,30 @@ def items_ls(
     )
 
 
-LIVE = (State.READY, State.RUNNING, State.WAITING, State.HELD)
+MOVING = (State.READY, State.RUNNING, State.WAITING)
+LIVE = (*MOVING, State.HELD)
 
 
 @items.command("show")
 def items_show(
     item: Number,
     at: Annotated[str, typer.Option(help="Its state after this stage.")] = "",
+    pages: Annotated[
+        bool, typer.Option("--pages", help="What became of each page.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """One item: where it is, what it holds, and everything that happened."""
 
     async def main(opened: App) -> dict[str, Any]:
         row = await opened.store.item(item)
+        history = (await opened.store.history([item]))[item]
+        state = await _state(opened, item, history, at)
         return {
             "item": row,
-            "state": await _state(opened, item, at),
+            "children": await opened.store.children(item),
+            "pages": await pages_of(state, history, opened.artifacts),
+            "state": state,
             "timeline": await opened.store.timeline(item),
         }
 
@@ -95,7 +112,9 @@ def items_show(
         terminal.print_json(found)
         return
     row: ItemRow = found["item"]
-    _print_facts(row)
+    _print_facts(row, found["children"], found["pages"])
+    if found["pages"] and (pages or found["pages"].doubtful):
+        print_pages(found["pages"])
     terminal.out.rule("state" + (f" after {at}" if at else ""), align="left")
     for name, value in found["state"].items():
         text = value if isinstance(value, str) else jsonlib.dumps(value)
@@ -118,7 +137,7 @@ def items_show(
     )
 
 
-def _print_facts(row: ItemRow) -> None:
+def _print_facts(row: ItemRow, children: dict[str, int], pages: Pages | None) -> None:
     head = f"item {row.id}  {row.state.value}  at {row.stage or '-'}"
     terminal.out.print(terminal.safe(head), style="bold")
     terminal.out.print(
@@ -130,9 +149,18 @@ def _print_facts(row: ItemRow) -> None:
     )
     if row.code or row.why:
         terminal.out.print(terminal.safe(f"{row.code} {row.why}".strip()))
+    if row.parent_id is not None:
+        terminal.out.print(f"found in item {row.parent_id}")
+    if children:
+        told = ", ".join(f"{n} {state}" for state, n in children.items())
+        terminal.out.print(f"{sum(children.values())} children: {told}")
+    if pages is not None:
+        terminal.out.print(f"pages {pages.done} of {pages.total}")
 
 
-async def _state(opened: App, item: int, at: str) -> dict[str, Any]:
+async def _state(
+    opened: App, item: int, history: Sequence[Checkpoint], at: str
+) -> dict[str, Any]:
     """The fold of the item's checkpoints, to the end or to after stage `at`."""
     pipeline_id, facts = await opened.store.facts(item)
     pipeline = await opened.catalogue.get(pipeline_id, opened.store)
@@ -142,7 +170,7 @@ async def _state(opened: App, item: int, at: str) -> dict[str, Any]:
             hint=f"its stages: {', '.join(pipeline.stages)}",
         )
     updates = []
-    for c in (await opened.store.history([item]))[item]:
+    for c in history:
         if c.step is not None:
             continue
         text = c.update
@@ -166,7 +194,8 @@ def items_why(item: Number, json: Json = False) -> None:
         hold = None
         if row.state is State.HELD:
             hold = (await opened.store.hold_of(item)).id
-        text = explain(row, ahead, len(alive), hold)
+        children = await opened.store.children(item) if row.why == JOIN else {}
+        text = explain(row, ahead, len(alive), hold, children)
         return {"item": item, "state": row.state, "code": row.code, "why": text}
 
     found = run_app(main)
@@ -176,8 +205,15 @@ def items_why(item: Number, json: Json = False) -> None:
         terminal.out.print(terminal.safe(found["why"]))
 
 
-def explain(row: ItemRow, ahead: int, workers: int, hold: int | None) -> str:
-    """Why an item is where it is."""
+def explain(
+    row: ItemRow,
+    ahead: int,
+    workers: int,
+    hold: int | None,
+    children: Mapping[str, int] | None = None,
+) -> str:
+    """Why an item is where it is; `children` are those it waits for, by state."""
+    children = children or {}
     late = row.deadline_at < datetime.now(UTC)
     where = f"Item {row.id} is {row.state.value}"
     match row.state:
@@ -188,6 +224,13 @@ def explain(row: ItemRow, ahead: int, workers: int, hold: int | None) -> str:
             text = f"{where} for {row.stage}: {line}, and {who}.{do}"
         case State.RUNNING:
             text = f"{where}: stage {row.stage}, since {terminal.ago(row.since)}."
+        case State.WAITING if row.why == JOIN:
+            still = sum(n for state, n in children.items() if state in LIVE)
+            text = (
+                f"{where} before {row.stage}: it waits for {still} of "
+                f"{sum(children.values())} children. "
+                f"Look: `waybill items ls --parent {row.id}`."
+            )
         case State.WAITING:
             until = terminal.due(row.until) if row.until else "?"
             text = (
@@ -407,14 +450,17 @@ def _short(path: str) -> str:
 
 
 async def finish_here(opened: App, item: int) -> None:
-    """Work in this process until the item stops moving."""
+    """Work in this process until the item, and what waits for it, stop moving."""
 
     async def done() -> bool:
-        return (await opened.store.item(item)).state not in (
-            State.READY,
-            State.RUNNING,
-            State.WAITING,
-        )
+        at: int | None = item
+        while at is not None:
+            row = await opened.store.item(at)
+            parked = row.why == JOIN and await opened.store.open_children(at) > 0
+            if row.state in MOVING and not parked:
+                return False
+            at = row.parent_id
+        return True
 
     await work_until(opened, done)
 

@@ -8,6 +8,7 @@ to stderr, for whatever collects it.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -29,8 +30,9 @@ def _flat(
     return event
 
 
-def configure(*, level: str = "info", file: Path | None = None) -> None:
-    """Send logs to `file`, or to stderr."""
+def configure(*, file: Path | None = None) -> None:
+    """Send logs to `file`, or to stderr; WAYBILL_LOG_LEVEL says how many."""
+    level = os.environ.get("WAYBILL_LOG_LEVEL", "info")
     stream: TextIO = sys.stderr
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)

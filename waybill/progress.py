@@ -18,9 +18,10 @@ from rich.text import Text
 
 from pipeline.errors import StoreUnavailable
 from pipeline.store.port import Counts
-from pipeline.store.reads import StageRow
+from pipeline.store.reads import StageRow, WorkRow
 from waybill import terminal
 from waybill.app import App
+from waybill.pages import LONG_PAGES, bar, work_line
 
 LOOK_S = 0.2
 
@@ -50,6 +51,17 @@ async def work_until(
         tasks.cancel_scope.cancel()
 
 
+async def at_rest(app: App, batch_id: int, counts: Counts) -> bool:
+    """
+    Whether nothing of the batch goes on without a person.
+
+    What waits for children that wait for a person does not.
+    """
+    if counts.live and counts.held:
+        return counts.live == await app.store.joining(batch_id)
+    return counts.live == 0
+
+
 class Board:
     """The live display: the batch's counts, and the stages, as they move."""
 
@@ -60,6 +72,8 @@ class Board:
         self._batch_id = batch_id
         self._total = total
         self._live: Live | None = None
+        self._works: list[WorkRow] = []
+        self._worked_at = 0.0
         self.counts: Counts | None = None
 
     def show(self) -> Any:
@@ -79,18 +93,31 @@ class Board:
         self.counts = await self._app.store.counts(batch)
         if self._live is not None:
             stages = await self._app.store.stages(batch)
-            self._live.update(draw(self.counts, stages, self._total))
+            await self._look_at_pages(batch)
+            self._live.update(draw(self.counts, stages, self._total, self._works))
         return self.counts
 
+    async def _look_at_pages(self, batch: int) -> None:
+        """Once a second: a page takes longer, and the question costs more."""
+        now = anyio.current_time()
+        if now >= self._worked_at + 1.0:
+            self._worked_at = now
+            self._works = await self._app.store.in_work(
+                batch_id=batch, longer_than=LONG_PAGES
+            )
 
-def draw(counts: Counts, stages: Sequence[StageRow], total: int) -> Table:
+
+def draw(
+    counts: Counts,
+    stages: Sequence[StageRow],
+    total: int,
+    works: Sequence[WorkRow] = (),
+) -> Table:
     """One frame."""
     grid = Table.grid(padding=(0, 2))
     ended = counts.received - counts.live
-    width = 32
-    full = round(width * ended / max(total, counts.received, 1))
-    bar = Text("━" * full, style="green") + Text("━" * (width - full), style="dim")
-    grid.add_row(bar, f"{ended} of {max(total, counts.received)}")
+    of = max(total, counts.received)
+    grid.add_row(bar(ended, of, 32), f"{ended} of {of}")
     words = [
         ("done", counts.done, "green"),
         ("held", counts.held, "yellow"),
@@ -110,6 +137,8 @@ def draw(counts: Counts, stages: Sequence[StageRow], total: int) -> Table:
         if s.running or s.ready
     )
     grid.add_row(Text(busy, style="dim"))
+    for work in works:
+        grid.add_row(*work_line(work))
     return grid
 
 

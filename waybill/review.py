@@ -121,13 +121,33 @@ def review_show(hold: HoldArg, json: Json = False) -> None:
 
 
 def _pictures(opened: App, hold: HoldRow) -> list[str]:
-    """Where the page images lie, for a viewer."""
+    """
+    Where the pictures lie, for a viewer: of the pages a person must look at,
+    then what was cut out of them, then the document as it came.
+    """
     state = hold.shown.get("state") or {}
-    return [
-        str(opened.artifacts.path(page["artifact"]))
-        for page in state.get("pages") or []
-        if isinstance(page, dict) and "artifact" in page
+    evidence = hold.shown.get("evidence") or {}
+    pages = _rows(evidence.get("pages") if isinstance(evidence, dict) else None)
+    names = [page.get("picture") for page in pages]
+    names += [
+        crop.get("artifact") for page in pages for crop in _rows(page.get("crops"))
     ]
+    names.append(state.get("source"))
+    return [str(opened.artifacts.path(name)) for name in names if name]
+
+
+def _rows(value: Any) -> list[dict[str, Any]]:
+    """The mappings of a list; evidence is data, and may be of any shape."""
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+
+
+def _first_need(hold: HoldRow) -> str:
+    """What `--set` is to name: of a channel by page, its first page."""
+    evidence = hold.shown.get("evidence") or {}
+    pages = _rows(evidence.get("pages") if isinstance(evidence, dict) else None)
+    if hold.needs[0] == "typed" and pages:
+        return f"typed.{pages[0].get('number', 1)}"
+    return hold.needs[0]
 
 
 def _show(hold: HoldRow, pages: list[str], json: bool) -> None:
@@ -162,7 +182,7 @@ def _show(hold: HoldRow, pages: list[str], json: bool) -> None:
         panel = Panel(_marked(text, spans), title="text", title_align="left")
         out.print(panel, soft_wrap=False)
     for number, page in enumerate(pages[:PAGES_MAX], start=1):
-        out.print(terminal.safe(f"picture of page {number}: {page}"))
+        out.print(terminal.safe(f"picture {number}: {page}"))
     if hold.needs:
         out.print(terminal.safe(f"needs from you: {', '.join(hold.needs)}"))
     if hold.claimed_by:
@@ -173,7 +193,7 @@ def _show(hold: HoldRow, pages: list[str], json: bool) -> None:
         line = f"decided: {d.verb} by {d.author} at {terminal.clock(d.decided_at)}"
         out.print(terminal.safe(f"{line} {d.reason}".rstrip()), style="green")
         return
-    verb = f"edit h{hold.id} --set {hold.needs[0]}=…" if hold.needs else ""
+    verb = f"edit h{hold.id} --set {_first_need(hold)}=…" if hold.needs else ""
     approve = verb or f"approve h{hold.id}"
     out.print(
         terminal.safe(
@@ -293,7 +313,11 @@ def review_edit(
     hold: HoldArg,
     assign: Annotated[
         list[str],
-        typer.Option("--set", help="channel=value; @file reads a file; JSON is read."),
+        typer.Option(
+            "--set",
+            help="channel=value; @file reads a file, JSON is read; "
+            "typed.7=… is the text of page 7.",
+        ),
     ] = [],  # noqa: B006
     reason: Annotated[str, typer.Option(help="Kept with the decision.")] = "",
     digest: Digest = "",
@@ -303,7 +327,22 @@ def review_edit(
     """Put your own values in, such as the text nobody could read; it goes on."""
     if not assign:
         raise Usage("nothing to set", hint=f'waybill review edit {hold} --set text="…"')
-    _decide(hold, "edit", reason, dict(map(_assignment, assign)), digest, no_run, json)
+    _decide(hold, "edit", reason, _assignments(assign), digest, no_run, json)
+
+
+def _assignments(given: list[str]) -> dict[str, Any]:
+    """All of them; `channel.key` goes into that channel's mapping."""
+    edits: dict[str, Any] = {}
+    for text in given:
+        name, value = _assignment(text)
+        channel, dot, key = name.partition(".")
+        if not dot:
+            edits[name] = value
+        elif isinstance(inner := edits.setdefault(channel, {}), dict):
+            inner[key] = value
+        else:
+            raise Usage(f"{channel} and {name} cannot both be set")
+    return edits
 
 
 def _assignment(text: str) -> tuple[str, Any]:

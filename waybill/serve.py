@@ -24,8 +24,9 @@ from pipeline.supervisor import Supervisor, follow_parent
 from waybill import logs, terminal
 from waybill.app import App, Urls, database, open_app, open_store
 from waybill.command import Json, app, run_app, run_async
+from waybill.pages import LONG_PAGES
 from waybill.printout import write_manifest
-from waybill.progress import Board, draw, exit_code, summary, work_until
+from waybill.progress import Board, at_rest, draw, exit_code, summary, work_until
 from waybill.settings import Settings, read_settings
 
 db = typer.Typer(help="The database's schema.", no_args_is_help=True)
@@ -177,7 +178,7 @@ async def _finish(opened: App, batch_id: int, taken: list[Taken]) -> None:
 
     async def done() -> bool:
         counts = await board.look()
-        return counts is not None and counts.live == 0
+        return counts is not None and await at_rest(opened, batch_id, counts)
 
     with board.show():
         await work_until(opened, done)
@@ -235,6 +236,9 @@ def status(
         return {
             **summary(counts),
             "stages": await opened.store.stages(number),
+            "documents": await opened.store.in_work(
+                batch_id=number, longer_than=LONG_PAGES
+            ),
             "workers": [
                 {"pid": s.origin.pid, "host": s.origin.host.partition("/")[0]}
                 for s in sessions
@@ -256,18 +260,28 @@ def status(
                 if live is None:
                     terminal.print_json(found)
                 else:
-                    live.update(draw(counts, found["stages"], counts.received))
+                    live.update(
+                        draw(
+                            counts, found["stages"], counts.received, found["documents"]
+                        )
+                    )
                 await anyio.sleep(1)
 
     run_app(main)
 
 
 def _print_status(found: dict[str, Any]) -> None:
-    words = [k for k in found if k not in ("stages", "workers", "conserved")]
+    other = ("stages", "documents", "workers", "conserved")
+    words = [k for k in found if k not in other]
     terminal.print_table(words, [[found[w] for w in words]])
     if found["stages"]:
         terminal.print_table(
             ["stage", "ready", "running", "waiting", "held"], found["stages"]
+        )
+    if found["documents"]:
+        terminal.print_table(
+            ["document", "stage", "pages", "of"],
+            [[d.name, d.stage, d.done, d.total] for d in found["documents"]],
         )
     working = ", ".join(str(w["pid"]) for w in found["workers"]) or "none"
     terminal.err.print(f"workers: {working}")

@@ -13,40 +13,10 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 
 from pipeline.errors import Conflict, NotFound, Usage
-from pipeline.model import Batch, Disposal, HoldId, ItemId, Receipt, State, Submission
+from pipeline.model import Batch, HoldId, ItemId, Receipt, State, Submission
 from pipeline.store.database import Connection, Database
+from pipeline.store.door import receive
 from pipeline.store.port import Counts, Decision, HoldRow, ItemRow
-
-NEW_ITEMS = """
-with pinned as (select name, stages[1] as first from pipelines where id = $3),
-made as (
-  insert into items (tenant_id, batch_id, pipeline_id, pipeline, name, key,
-                     deadline_at, input)
-  select b.tenant_id, b.id, $3, p.name, t.name, t.key, b.deadline_at, t.input
-    from batches b, pinned p,
-         unnest($4::text[], $5::text[], $6::jsonb[]) t(name, key, input)
-   where b.id = $2 and b.tenant_id = $1
-  on conflict (tenant_id, pipeline, key) do nothing
-  returning id, deadline_at, tenant_id, key),
-line as (
-  insert into ready (item_id, stage, tenant_id, deadline_at, seq)
-  select m.id, p.first, m.tenant_id, m.deadline_at, 0 from made m, pinned p),
-noted as (
-  insert into audit (item_id, event, stage, actor)
-  select m.id, 'received', p.first, 'admission' from made m, pinned p)
-select key, id from made
-"""
-
-# A key can be an item of this batch only once; every other receipt of it is a
-# duplicate, in this call or a later one.
-RECEIPTS = """
-insert into receipts (batch_id, token, name, key, size_bytes, disposal, item_id,
-                      code, why, kept_at)
-select $1, t.* from unnest($2::text[], $3::text[], $4::text[], $5::bigint[],
-                           $6::text[], $7::bigint[], $8::text[], $9::text[],
-                           $10::text[]) t
-on conflict (token) do nothing
-"""
 
 COUNTS = """
 with i as (select id from items where $1::bigint is null or batch_id = $1),
@@ -189,7 +159,7 @@ select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
        coalesce(w.why, h.why, o.why, '') as why,
        coalesce(r.since, u.claimed_at, w.since, h.held_at, o.at, i.created_at)
          as since,
-       w.until
+       w.until, i.parent_id
   from items i
   join tenants t on t.id = i.tenant_id
   join batches b on b.id = i.batch_id
@@ -234,6 +204,7 @@ def item_row(r: asyncpg.Record) -> ItemRow:
         deadline_at=r["deadline_at"],
         since=r["since"],
         until=r["until"],
+        parent_id=r["parent_id"],
     )
 
 
@@ -339,100 +310,11 @@ class PostgresDesk:
         self, batch: Batch, pipeline_id: int, submissions: Sequence[Submission]
     ) -> list[Receipt]:
         """Receive files in one transaction; see the port."""
-        tokens = [s.token for s in submissions]
 
         async def work(con: Connection) -> list[Receipt]:
-            seen = set(await self._receipts(con, tokens))
-            new = list(
-                {s.token: s for s in submissions if s.token not in seen}.values()
-            )
-            made = await self._make_items(con, batch, pipeline_id, new)
-            await self._write_receipts(con, batch, pipeline_id, new, made)
-            receipts = await self._receipts(con, tokens)
-            return [receipts[t] for t in tokens]
+            return await receive(con, batch.id, pipeline_id, submissions)
 
         return await self._db.tx(work)
-
-    async def _receipts(
-        self, con: Connection, tokens: Sequence[str]
-    ) -> dict[str, Receipt]:
-        rows = await con.fetch(
-            "select token, name, disposal, item_id from receipts"
-            " where token = any($1::text[])",
-            list(tokens),
-        )
-        return {
-            r["token"]: Receipt(r["name"], Disposal(r["disposal"]), r["item_id"])
-            for r in rows
-        }
-
-    async def _make_items(
-        self,
-        con: Connection,
-        batch: Batch,
-        pipeline_id: int,
-        new: Sequence[Submission],
-    ) -> dict[str, ItemId]:
-        """Insert what is not a duplicate; key -> id of the items made here."""
-        # Sorted keys: two admissions of the same files lock them in one order.
-        first = {s.key: s for s in reversed(new) if not s.refused_code}
-        keys = sorted(first)
-        rows = await con.fetch(
-            NEW_ITEMS,
-            await con.fetchval("select id from tenants where name = $1", batch.tenant),
-            batch.id,
-            pipeline_id,
-            [first[k].name for k in keys],
-            keys,
-            [json.dumps(dict(first[k].input)) for k in keys],
-        )
-        return {r["key"]: r["id"] for r in rows}
-
-    async def _write_receipts(
-        self,
-        con: Connection,
-        batch: Batch,
-        pipeline_id: int,
-        new: Sequence[Submission],
-        made: dict[str, ItemId],
-    ) -> None:
-        rows = await con.fetch(
-            """
-            select i.key, i.id from items i
-              join pipelines p on p.name = i.pipeline
-             where p.id = $1 and i.key = any($2::text[])
-               and i.tenant_id = (select tenant_id from batches where id = $3)
-            """,
-            pipeline_id,
-            [s.key for s in new],
-            batch.id,
-        )
-        known = {r["key"]: r["id"] for r in rows}
-        fresh = dict(made)
-        written = []
-        for s in new:
-            if s.refused_code:
-                disposal, item = Disposal.QUARANTINED, None
-            elif fresh.pop(s.key, None) is not None:
-                disposal, item = Disposal.ITEM, known[s.key]
-            else:
-                disposal, item = Disposal.DUPLICATE, known[s.key]
-            written.append(
-                (
-                    s.token,
-                    s.name,
-                    s.key,
-                    s.size_bytes,
-                    disposal.value,
-                    item,
-                    s.refused_code,
-                    s.refused_why,
-                    s.kept_at,
-                )
-            )
-        if written:
-            columns = [list(c) for c in zip(*written, strict=True)]
-            await con.execute(RECEIPTS, batch.id, *columns)
 
     async def counts(self, batch_id: int | None = None) -> Counts:
         """The conservation law's terms, from one snapshot."""

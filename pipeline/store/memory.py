@@ -20,14 +20,13 @@ from pipeline.model import (
     Disposal,
     Finish,
     HoldId,
-    Item,
     ItemId,
     Receipt,
     State,
     Submission,
 )
 from pipeline.store.desk import check_names, decided_before, stale, taken
-from pipeline.store.memory_work import EPOCH, MemoryWork, _Item, _Place
+from pipeline.store.memory_work import EPOCH, MemoryWork, _Place
 from pipeline.store.port import (
     Counts,
     Decision,
@@ -68,27 +67,7 @@ class MemoryStore(MemoryWork):
     async def admit(
         self, batch: Batch, pipeline_id: int, submissions: Sequence[Submission]
     ) -> list[Receipt]:
-        pipeline = self._pipelines[pipeline_id]
-        for s in submissions:
-            if s.token in self._receipts:
-                continue
-            place = (batch.tenant, pipeline.name, s.key)
-            if s.refused_code:
-                receipt = Receipt(s.name, Disposal.QUARANTINED, None)
-            elif place in self._keys:
-                receipt = Receipt(s.name, Disposal.DUPLICATE, self._keys[place])
-            else:
-                item = len(self._items) + 1
-                self._keys[place] = item
-                facts = Item(
-                    item, batch.tenant, batch.name, pipeline_id, s.name, dict(s.input)
-                )
-                deadline = (batch.deadline_at - EPOCH).total_seconds()
-                self._items[item] = _Item(facts, s.key, deadline, self.now())
-                self._put_ready(item, _Place(pipeline.stages[0], 0))
-                receipt = Receipt(s.name, Disposal.ITEM, item)
-            self._receipts[s.token] = (batch.id, receipt)
-        return [self._receipts[s.token][1] for s in submissions]
+        return self._receive(batch, pipeline_id, submissions)
 
     def _of_batch(self, batch_id: int | None) -> Callable[[ItemId], bool]:
         if batch_id is None:
@@ -287,6 +266,7 @@ class MemoryStore(MemoryWork):
             deadline_at=self._at(row.deadline),
             since=self._at(since),
             until=until,
+            parent_id=row.parent,
         )
 
     def _live(self, item: ItemId) -> tuple[_Place, State]:

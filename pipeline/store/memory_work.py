@@ -18,10 +18,12 @@ import anyio
 
 from pipeline.errors import LeaseLost, NotFound, Refused
 from pipeline.model import (
+    JOIN,
     Attempt,
     Batch,
     Checkpoint,
     Claim,
+    Disposal,
     Entry,
     Finish,
     HoldId,
@@ -30,13 +32,16 @@ from pipeline.model import (
     Move,
     Receipt,
     State,
+    Submission,
     ToHeld,
     ToReady,
     ToWaiting,
     WorkerId,
 )
+from pipeline.store.door import as_submissions
 from pipeline.store.port import (
     HoldRow,
+    KinRow,
     Origin,
     PipelineRow,
     Session,
@@ -67,6 +72,7 @@ class _Item:
     key: str
     deadline: float
     received: float
+    parent: ItemId | None = None
     checkpoints: list[Checkpoint] = field(default_factory=list)
     writers: dict[int, WorkerId | None] = field(default_factory=dict)
 
@@ -98,6 +104,7 @@ class MemoryWork:
         self._keys: dict[tuple[str, str, str], ItemId] = {}
         self._pipelines: dict[int, PipelineRow] = {}
         self._weights: dict[str, float] = {}
+        self._kin: dict[ItemId, list[ItemId]] = {}
 
     def __repr__(self) -> str:
         return (
@@ -283,6 +290,11 @@ class MemoryWork:
 
     async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
         moved = 0
+        parked = [i for i, p in self._waiting.items() if p.why == JOIN]
+        for item in parked[:limit]:
+            if not self._open_kin(item):
+                self._on_again(item)
+                moved += 1
         while self._timers and moved < limit:
             until, item = self._timers[0]
             place = self._waiting.get(item)
@@ -292,12 +304,15 @@ class MemoryWork:
             if until > self.now():
                 return moved, until - self.now()
             heapq.heappop(self._timers)
-            del self._waiting[item]
-            self._put_ready(
-                item, _Place(place.stage, place.seq, place.attempt, place.strikes)
-            )
+            self._on_again(item)
             moved += 1
         return moved, None
+
+    def _on_again(self, item: ItemId) -> None:
+        place = self._waiting.pop(item)
+        self._put_ready(
+            item, _Place(place.stage, place.seq, place.attempt, place.strikes)
+        )
 
     # -- commits -----------------------------------------------------------------------
 
@@ -312,9 +327,13 @@ class MemoryWork:
             if times > 1 or seq in self._items[item].writers:
                 raise Refused("the database refused the rows (checkpoints_pkey)")
         for e in entries:
+            place = self._running.get(e.item_id)
+            if e.spawn is not None and (place is None or place.worker != worker):
+                raise Refused(f"item {e.item_id} is not this worker's")
+        for e in entries:
             if e.checkpoint is not None:
                 row = self._items[e.item_id]
-                row.checkpoints.append(e.checkpoint)
+                row.checkpoints.append(self._born(e, e.checkpoint))
                 row.checkpoints.sort()
                 row.writers[e.checkpoint.seq] = worker
             if e.attempt is not None:
@@ -322,6 +341,79 @@ class MemoryWork:
         return [
             e.move is None or self._move(worker, e.item_id, e.move) for e in entries
         ]
+
+    def _born(self, entry: Entry, checkpoint: Checkpoint) -> Checkpoint:
+        """The checkpoint, with the ids of the children that came with it."""
+        if entry.spawn is None:
+            return checkpoint
+        facts = self._items[entry.item_id].facts
+        receipts = self._receive(
+            self._batches[facts.tenant, facts.batch],
+            facts.pipeline_id,
+            as_submissions(entry.spawn),
+            parent=entry.item_id,
+            stage=entry.spawn.stage,
+        )
+        return checkpoint._replace(update=json.dumps([r.item_id for r in receipts]))
+
+    def _receive(
+        self,
+        batch: Batch,
+        pipeline_id: int,
+        submissions: Sequence[Submission],
+        *,
+        parent: ItemId | None = None,
+        stage: str | None = None,
+    ) -> list[Receipt]:
+        pipeline = self._pipelines[pipeline_id]
+        for s in submissions:
+            if s.token in self._receipts:
+                continue
+            place = (batch.tenant, pipeline.name, s.key)
+            if s.refused_code:
+                receipt = Receipt(s.name, Disposal.QUARANTINED, None)
+            elif place in self._keys:
+                receipt = Receipt(s.name, Disposal.DUPLICATE, self._keys[place])
+            else:
+                item = len(self._items) + 1
+                self._keys[place] = item
+                facts = Item(
+                    item, batch.tenant, batch.name, pipeline_id, s.name, dict(s.input)
+                )
+                deadline = (batch.deadline_at - EPOCH).total_seconds()
+                self._items[item] = _Item(facts, s.key, deadline, self.now(), parent)
+                if parent is not None:
+                    self._kin.setdefault(parent, []).append(item)
+                self._put_ready(item, _Place(stage or pipeline.stages[0], 0))
+                receipt = Receipt(s.name, Disposal.ITEM, item)
+            self._receipts[s.token] = (batch.id, receipt)
+        return [self._receipts[s.token][1] for s in submissions]
+
+    async def result_of(self, item: ItemId, seq: int) -> str:
+        for c in self._items[item].checkpoints:
+            if c.seq == seq and c.update is not None:
+                return c.update
+        raise NotFound(f"item {item} has no checkpoint {seq} with an update")
+
+    def _open_kin(self, parent: ItemId) -> list[ItemId]:
+        return [i for i in self._kin.get(parent, ()) if i not in self._outcomes]
+
+    async def open_children(self, parent: ItemId) -> int:
+        return len(self._open_kin(parent))
+
+    async def kin(
+        self, parent: ItemId, only: Sequence[ItemId] | None = None
+    ) -> list[KinRow]:
+        found = []
+        for item in self._kin.get(parent, ()):
+            if only is None or item in only:
+                facts = self._items[item].facts
+                end = self._outcomes[item][0] if item in self._outcomes else None
+                state, stage, code = (
+                    (end.state.value, end.stage, end.code) if end else (None, "", "")
+                )
+                found.append(KinRow(item, facts.name, facts.input, state, stage, code))
+        return found
 
     def _move(self, worker: WorkerId, item: ItemId, move: Move) -> bool:
         place = self._running.get(item)
@@ -353,6 +445,11 @@ class MemoryWork:
 
     def _end(self, item: ItemId, end: Finish) -> None:
         self._outcomes[item] = (end, self.now())
+        if end.state is State.CANCELLED:
+            for child in self._open_kin(item):
+                by = f"item {item}"
+                if not self._cancel_parked(child, by) and child in self._running:
+                    self._cancels.setdefault(child, by)
 
     def _cancel_parked(self, item: ItemId, author: str) -> bool:
         place = self._ready.pop(item, None) or self._waiting.pop(item, None)

@@ -1,5 +1,6 @@
 """
-What a commit writes: checkpoints, attempts and moves of many items at once.
+What a commit writes: checkpoints, attempts and moves of many items at once, and
+the children of some.
 
 Each kind of row is one `unnest` insert, each kind of move one delete + insert that
 names its owner: where the item is no longer this worker's, the move is void and the
@@ -8,9 +9,12 @@ others stand.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
+from pipeline.errors import Refused
 from pipeline.model import (
     Attempt,
     Entry,
@@ -24,6 +28,7 @@ from pipeline.model import (
 )
 from pipeline.store.database import Connection
 from pipeline.store.desk import CANCEL_PARKED
+from pipeline.store.door import as_submissions, receive
 
 M = TypeVar("M", bound=Move)
 
@@ -109,8 +114,52 @@ let_go as (
 select item_id from ended
 """
 
-# The stage it reached since the claim; what came before led to the claim's own, or
-# nowhere (a rejected item that a person put back in line).
+# Locked: a parent that is being cancelled is let go before its children are born,
+# or finds them.
+PARENT = """
+select i.batch_id, i.pipeline_id
+  from running u join items i on i.id = u.item_id
+ where u.item_id = $1 and u.worker_id = $2
+   for key share of u
+"""
+
+
+async def write_spawns(
+    con: Connection, worker: WorkerId, entries: Sequence[Entry]
+) -> Sequence[Entry]:
+    """
+    Make the children of the entries; returns the entries with the ids in their
+    checkpoints.
+
+    Raises:
+        Refused: a parent is not this worker's.
+    """
+    spawning = [e for e in entries if e.spawn is not None]
+    if not spawning:
+        return entries
+    born = {}
+    for e in spawning:
+        assert e.spawn is not None
+        assert e.checkpoint is not None
+        parent = await con.fetchrow(PARENT, e.item_id, worker)
+        if parent is None:
+            raise Refused(f"item {e.item_id} is not this worker's: it has no children")
+        receipts = await receive(
+            con,
+            parent["batch_id"],
+            parent["pipeline_id"],
+            as_submissions(e.spawn),
+            parent=e.item_id,
+            stage=e.spawn.stage,
+        )
+        ids = json.dumps([r.item_id for r in receipts])
+        born[e.item_id, e.checkpoint.seq] = e.checkpoint._replace(update=ids)
+    return [
+        e
+        if e.checkpoint is None or e.spawn is None
+        else replace(e, checkpoint=born[e.item_id, e.checkpoint.seq], spawn=None)
+        for e in entries
+    ]
 
 
 async def write_checkpoints(

@@ -112,6 +112,18 @@ class ItemRow(NamedTuple):
     deadline_at: datetime
     since: datetime  # of the state
     until: datetime | None  # waiting: when it goes on
+    parent_id: ItemId | None = None  # the item it was found in
+
+
+class KinRow(NamedTuple):
+    """A child and how it ended; `state` is None while it is open."""
+
+    id: ItemId
+    name: str
+    input: dict[str, Any]
+    state: str | None
+    stage: str
+    code: str
 
 
 class Counts(NamedTuple):
@@ -213,13 +225,29 @@ class WorkStore(Protocol):
         """
         All entries in one transaction; per entry, whether its move stood.
 
-        A move is void (False) when the item is no longer this worker's.
+        A move is void (False) when the item is no longer this worker's.  A
+        `spawn` makes children, their receipts and the checkpoint that holds
+        their ids; of an item that is not this worker's it is refused.
 
         Raises:
             LeaseLost: nothing was written.
             StoreUnavailable: nothing was written, or `in_doubt`.
             Refused: nothing was written; one of the entries is bad.
         """
+        ...
+
+    async def result_of(self, item: ItemId, seq: int) -> str:
+        """The update of a checkpoint, as JSON text; raises NotFound."""
+        ...
+
+    async def open_children(self, parent: ItemId) -> int:
+        """How many children of this item are not final."""
+        ...
+
+    async def kin(
+        self, parent: ItemId, only: Sequence[ItemId] | None = None
+    ) -> list[KinRow]:
+        """The children of this item, or `only` these of them, by id."""
         ...
 
     async def recorded(self, worker: WorkerId, item: ItemId, seq: int) -> bool:
@@ -232,9 +260,11 @@ class WorkStore(Protocol):
 
     async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
         """
-        Put waiting items whose time has come back in line.
+        Put waiting items back in line: those whose time has come, and those that
+        wait for children of which none is open any more.
 
-        Returns how many, and the seconds until the next one (None: none waits).
+        Returns how many, and the seconds until the next one whose time will come
+        (None: none waits).
         """
         ...
 
@@ -336,8 +366,9 @@ class Desk(Protocol):
 
     async def cancel(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
         """
-        Cancel live and held items.  Per item "cancelled", "cancelling" (its
-        worker will let go within one renewal) or "final" (too late).
+        Cancel live and held items, and what was found in them.  Per item
+        "cancelled", "cancelling" (its worker will let go within one renewal) or
+        "final" (too late).
         """
         ...
 

@@ -61,6 +61,16 @@ class StageRow(NamedTuple):
     held: int
 
 
+class WorkRow(NamedTuple):
+    """A document in a worker's hands, and its pages."""
+
+    item: ItemId
+    name: str
+    stage: str
+    done: int
+    total: int
+
+
 class Event(NamedTuple):
     """One line of an item's timeline."""
 
@@ -84,6 +94,7 @@ class PostgresReads:
         state: str | None = None,
         batch_id: int | None = None,
         tenant: str | None = None,
+        parent: ItemId | None = None,
         limit: int = 50,
     ) -> list[ItemRow]:
         """Newest first; `state` is one of the eight words."""
@@ -93,12 +104,101 @@ class PostgresReads:
             + f" where {where}"
             + " and ($1::bigint is null or i.batch_id = $1)"
             + " and ($2::text is null or t.name = $2)"
+            + " and ($4::bigint is null or i.parent_id = $4)"
             + " order by i.id desc limit $3",
             batch_id,
             tenant,
             limit,
+            parent,
         )
         return [item_row(r) for r in rows]
+
+    async def children(self, parent: ItemId) -> dict[str, int]:
+        """How many children of an item are in which state; {} when it has none."""
+        rows = await self._db.fetch(
+            """
+            with k as (select id from items where parent_id = $1)
+            select state, count(*) as n
+              from (select 'ready' as state from ready r join k on k.id = r.item_id
+                    union all
+                    select 'running' from running u join k on k.id = u.item_id
+                    union all
+                    select 'waiting' from waiting w join k on k.id = w.item_id
+                    union all
+                    select 'held' from holds h join k on k.id = h.item_id and h.open
+                    union all
+                    select o.state from outcomes o join k on k.id = o.item_id) s
+             group by state
+            """,
+            parent,
+        )
+        found = {r["state"]: r["n"] for r in rows}
+        return {state: found[state] for state in STATES if state in found}
+
+    async def joining(self, batch_id: int) -> int:
+        """How many items of a batch wait for children that are not final."""
+        return int(
+            await self._db.fetchval(
+                """
+                select count(*) from waiting w join items i on i.id = w.item_id
+                 where w.why = 'JOIN' and i.batch_id = $1
+                   and exists (select from open_children k
+                                where k.parent_id = w.item_id)
+                """,
+                batch_id,
+            )
+        )
+
+    async def in_work(
+        self, *, batch_id: int | None = None, longer_than: int = 0, limit: int = 5
+    ) -> list[WorkRow]:
+        """
+        The longest documents that workers read now: steps `page-<n>` of the stage
+        they are in, of the pages they have.
+
+        Of the 200 items claimed longest ago: what takes long is among them.
+        """
+        rows = await self._db.fetch(
+            """
+            with now as materialized (
+              select u.item_id, i.name, i.input,
+                     coalesce(s.next_stage, u.stage) as stage
+                from (select item_id, stage, seq from running r
+                       where $1::bigint is null
+                          or exists (select from items i
+                                      where i.id = r.item_id and i.batch_id = $1)
+                       order by claimed_at limit 200) u
+                join items i on i.id = u.item_id
+                left join lateral (
+                  select next_stage from checkpoints c
+                   where c.item_id = u.item_id and c.seq >= u.seq
+                     and c.next_stage <> ''
+                   order by seq desc limit 1) s on true),
+            told as (
+              select n.*, coalesce(
+                       (select c.update ->> 'page_count' from checkpoints c
+                         where c.item_id = n.item_id and c.step is null
+                           and c.update ? 'page_count'
+                         order by c.seq desc limit 1),
+                       n.input #>> '{facts,pages}', '') as pages
+                from now n),
+            sized as (
+              select *, case when pages ~ '^[0-9]{1,6}$' then pages::int else 0 end
+                       as total
+                from told)
+            select z.item_id, z.name, z.stage,
+                   (select count(distinct c.step) from checkpoints c
+                     where c.item_id = z.item_id and c.stage = z.stage
+                       and c.step like 'page-%') as done,
+                   z.total
+              from sized z where z.total > $2
+             order by z.total desc, z.item_id limit $3
+            """,
+            batch_id,
+            longer_than,
+            limit,
+        )
+        return [WorkRow(*r.values()) for r in rows]
 
     async def batches(self, *, limit: int = 50) -> list[BatchRow]:
         """Newest first."""

@@ -27,8 +27,9 @@ from pipeline.store.moves import (
     write_attempts,
     write_checkpoints,
     write_moves,
+    write_spawns,
 )
-from pipeline.store.port import Origin, PipelineRow, Session, Share
+from pipeline.store.port import KinRow, Origin, PipelineRow, Session, Share
 
 ALIVE = """
 select 1 from workers where id = $1 and lease_until > clock() for key share
@@ -353,14 +354,59 @@ class PostgresWork:
         async def work(con: Connection) -> set[ItemId]:
             if await con.fetchval(ALIVE, worker) is None:
                 raise LeaseLost("this worker's lease ran out")
-            await write_checkpoints(con, worker, entries)
-            await write_attempts(con, worker, entries)
-            stood = await write_moves(con, worker, entries)
-            await end_cancelled(con, entries, stood)
+            written = await write_spawns(con, worker, entries)
+            await write_checkpoints(con, worker, written)
+            await write_attempts(con, worker, written)
+            stood = await write_moves(con, worker, written)
+            await end_cancelled(con, written, stood)
             return stood
 
         stood = await self._db.tx(work)
         return [e.move is None or e.item_id in stood for e in entries]
+
+    async def result_of(self, item: ItemId, seq: int) -> str:
+        """The update of a checkpoint."""
+        found = await self._db.fetchval(
+            "select update from checkpoints where item_id = $1 and seq = $2", item, seq
+        )
+        if found is None:
+            raise NotFound(f"item {item} has no checkpoint {seq} with an update")
+        return str(found)
+
+    async def open_children(self, parent: ItemId) -> int:
+        """How many children of this item are not final."""
+        return int(
+            await self._db.fetchval(
+                "select count(*) from open_children where parent_id = $1", parent
+            )
+        )
+
+    async def kin(
+        self, parent: ItemId, only: Sequence[ItemId] | None = None
+    ) -> list[KinRow]:
+        """The children of this item, by id."""
+        rows = await self._db.fetch(
+            """
+            select i.id, i.name, i.input, o.state, coalesce(o.stage, '') as stage,
+                   coalesce(o.code, '') as code
+              from items i left join outcomes o on o.item_id = i.id
+             where i.parent_id = $1 and ($2::bigint[] is null or i.id = any($2))
+             order by i.id
+            """,
+            parent,
+            only,
+        )
+        return [
+            KinRow(
+                r["id"],
+                r["name"],
+                json.loads(r["input"]),
+                r["state"],
+                r["stage"],
+                r["code"],
+            )
+            for r in rows
+        ]
 
     async def recorded(self, worker: WorkerId, item: ItemId, seq: int) -> bool:
         """Whether this worker's checkpoint (item, seq) stands."""
@@ -388,14 +434,22 @@ class PostgresWork:
         )
 
     async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
-        """Due waiting items go back in line."""
+        """Due waiting items go back in line, and those whose children are final."""
         rows = await self._db.fetch(
             """
             with due as materialized (
               select item_id from waiting where until <= clock()
                order by until limit $1 for update skip locked),
+            joined as materialized (
+              select w.item_id from waiting w
+               where w.why = 'JOIN'
+                 and not exists (select from open_children k
+                                  where k.parent_id = w.item_id)
+               limit $1 for update of w skip locked),
             gone as (
-              delete from waiting w using due d where w.item_id = d.item_id
+              delete from waiting w
+               using (select * from due union all select * from joined) d
+               where w.item_id = d.item_id
               returning w.*),
             back as (
               insert into ready (item_id, stage, tenant_id, deadline_at, seq,

@@ -28,7 +28,7 @@ from tests.store.world import Lawful, ServerClock, StillMemory, World, clock_sql
 
 TABLES = (
     *("decisions", "holds", "receipts", "ready", "running", "waiting", "outcomes"),
-    *("checkpoints", "attempts", "cancels", "audit", "workers"),
+    *("open_children", "checkpoints", "attempts", "cancels", "audit", "workers"),
     *("items", "batches", "pipelines", "tenants"),  # last: others refer to them
 )
 

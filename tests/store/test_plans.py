@@ -17,18 +17,22 @@ import asyncpg
 import pytest
 
 from pipeline.errors import Usage
-from pipeline.store import desk, moves, work
+from pipeline.store import desk, door, moves, work
 from pipeline.store.database import Database
 from pipeline.store.migrate import migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.store.work import PostgresWork
 from tests.store.conftest import Server, Urls, run
 
-HOT = {"ready", "running", "waiting", "checkpoints", "items", "outcomes", "holds"}
+HOT = {
+    *("ready", "running", "waiting", "checkpoints", "items", "outcomes", "holds"),
+    "open_children",
+}
 ME = UUID(int=1)
 
 # 50,000 ready (of 200 tenants, at two stages), 20,000 waiting, 2,000 running,
-# 29,500 done with their checkpoints, 10,000 holds of which 500 are open.
+# 29,500 done with their checkpoints, 10,000 holds of which 500 are open.  The ready
+# ones are children of 500 of the waiting ones.
 FILL = """
 insert into waybill.tenants (name) select 'tenant-' || n from generate_series(1, 200) n;
 insert into waybill.pipelines (name, version, stages, files)
@@ -53,7 +57,8 @@ a as (insert into waybill.ready (item_id, stage, tenant_id, deadline_at, seq, st
 b as (insert into waybill.waiting (item_id, stage, tenant_id, deadline_at, seq,
                                    attempt, until, why)
   select id, 'read', tenant_id, deadline_at, 0, 0,
-         now() + make_interval(secs => n - 50500), 'X'
+         now() + make_interval(secs => n - 50500),
+         case when n % 40 = 0 then 'JOIN' else 'X' end
     from i where n > 50000 and n <= 70000),
 h as (insert into waybill.holds (item_id, stage, tenant_id, deadline_at, seq, code,
                                  why, shown, proposal, digest, again, next_stage, open)
@@ -70,12 +75,19 @@ d as (insert into waybill.outcomes (item_id, state, stage, code, why)
 insert into waybill.checkpoints (item_id, seq, stage, update, next_stage, took_s)
   select id, s, 'read', '{}', 'judge', 1 from i, generate_series(0, 1) s
    where n > 70000;
+update waybill.items i set parent_id = p.id
+  from (select item_id as id, row_number() over () as n from waybill.waiting
+         where why = 'JOIN') p
+ where p.n = 1 + i.id % 500 and i.id <= 50000;
+insert into waybill.open_children (child_id, parent_id)
+  select id, parent_id from waybill.items where parent_id is not null;
 insert into waybill.workers (id, host, pid, born, lease_until)
   select ('00000000-0000-0000-0000-00000000000' || n)::uuid, 'h', n, '',
          now() + interval '1 day' from generate_series(1, 4) n;
 """
 
 IDS = list(range(70001, 70101))
+PARENT = 50040  # waits for its children
 N = len(IDS)
 
 STATEMENTS: dict[str, tuple[str, list[Any]]] = {
@@ -122,6 +134,8 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "cancel running": (desk.CANCEL_RUNNING, [IDS, "ann"]),
     "retry": (desk.RETRY, [list(range(80000, 80050)), "ann"]),
     "item": (desk.ITEM + " where i.id = $1", [70001]),
+    "parent": (moves.PARENT, [70001, ME]),
+    "known": (door.KNOWN, [1, ["k1", "k2"], 1]),
 }
 
 
@@ -208,7 +222,11 @@ class Spy:
 
 
 @pytest.mark.parametrize(
-    "name", ["lines", "suspects", "history", "recorded", "owns", "renew", "wake"]
+    "name",
+    [
+        *("lines", "suspects", "history", "recorded", "owns", "renew", "wake"),
+        *("open_children", "kin", "result_of"),
+    ],
 )
 async def test_hot_questions_read_by_index(store: PostgresStore, name: str):
     """What a dispatcher asks twice a second costs as much with a full house."""
@@ -222,6 +240,9 @@ async def test_hot_questions_read_by_index(store: PostgresStore, name: str):
         "owns": lambda: asked.owns(ME, 70001),
         "renew": lambda: asked.renew(ME, lease_s=30),
         "wake": lambda: asked.wake(100),
+        "open_children": lambda: asked.open_children(PARENT),
+        "kin": lambda: asked.kin(PARENT),
+        "result_of": lambda: asked.result_of(70001, 0),
     }
 
     await ask[name]()
@@ -242,3 +263,26 @@ async def test_a_claim_touches_little_more_than_it_takes(store: PostgresStore):
     )
     assert nodes[0]["Actual Rows"] == 500
     assert read < 6000
+
+
+@pytest.mark.parametrize("state", ["done", "cancelled"])
+async def test_the_end_of_an_item_costs_its_own_rows(store: PostgresStore, state: str):
+    """What the triggers on outcomes do by themselves reads no whole table either."""
+    read: list[str] = []
+
+    async def work(con: asyncpg.Connection) -> None:
+        ends = [IDS, [state] * N, ["judge"] * N, [""] * N, [""] * N, ME]
+        await con.execute(moves.FINISH, *ends)
+        await con.execute(desk.CANCEL_PARKED, [PARENT], "ann")
+        await con.execute(desk.RETRY, [*IDS, PARENT], "ann")
+        rows = await con.fetch(
+            "select relname, seq_tup_read from pg_stat_xact_user_tables"
+            " where seq_tup_read > 0"
+        )
+        read.extend(f"{r['relname']}: {r['seq_tup_read']}" for r in rows)
+        raise Usage("undo it")
+
+    with pytest.raises(Usage):
+        await store.database.tx(work)
+
+    assert [line for line in read if line.split(":")[0] in HOT] == []

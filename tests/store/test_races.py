@@ -16,10 +16,27 @@ import anyio
 import asyncpg
 import pytest
 
-from pipeline.errors import Conflict, LeaseLost, WaybillError
-from pipeline.model import Disposal, Entry, Finish, ItemId, State
+from pipeline.errors import (
+    Conflict,
+    LeaseLost,
+    Refused,
+    StoreUnavailable,
+    WaybillError,
+)
+from pipeline.model import (
+    JOIN,
+    Disposal,
+    Entry,
+    Finish,
+    ItemId,
+    Part,
+    State,
+    ToWaiting,
+    WorkerId,
+)
 from pipeline.store.postgres import PostgresStore
 from tests.store.conftest import Urls
+from tests.store.test_conformance_kin import family, spawning
 from tests.store.world import (
     Lawful,
     ServerClock,
@@ -455,6 +472,115 @@ async def test_a_batch_and_a_pipeline_are_made_once(crowd):
 
 
 # -- the memory store ------------------------------------------------------------------
+
+
+# -- families --------------------------------------------------------------------------
+
+
+async def bundle(crowd: World, *names: str) -> tuple[WorkerId, ItemId, list[ItemId]]:
+    """An item that waits for its children; they are in one worker's hands."""
+    first, item, children = await family(crowd, *names)
+    worker = await crowd.join()
+    await crowd.claim(worker)
+    await crowd.move(first, item, ToWaiting("read", 1, 0, 3000, JOIN))
+    return worker, item, children
+
+
+async def test_the_last_two_children_end_together(crowd):
+    """Neither sees the other go; their parent is woken all the same."""
+    worker, item, [one, two] = await bundle(crowd, "a", "b")
+
+    await at_once(
+        lambda: crowd.store.commit(worker, [Entry(one, None, done())]),
+        lambda: crowd.store.commit(worker, [Entry(two, None, done())]),
+        crowd.store.wake,
+    )
+    await crowd.store.wake()
+
+    assert await crowd.state(item) is State.READY
+
+
+@pytest.mark.parametrize("first", ["cancel", "finish"])
+async def test_a_cancelled_parent_meets_the_end_of_a_child(
+    crowd, shared, owner, first: str
+):
+    """Whoever comes first: the child ends once, the other child is let go."""
+    worker, item, [one, two] = await bundle(crowd, "a", "b")
+    calls = {
+        "cancel": lambda: crowd.store.cancel([item], "ann"),
+        "finish": lambda: crowd.store.commit(worker, [Entry(one, None, done())]),
+    }
+    order = [calls.pop(first), *calls.values()]
+
+    await in_turn(shared, owner, (ITEM_ROW, one), *order)
+
+    assert await crowd.states([item, one]) == [State.CANCELLED, State.DONE]
+    assert await crowd.store.renew(worker, lease_s=30) == [two]
+    await crowd.move(worker, two, Finish(State.CANCELLED, "read", "CANCELLED", ""))
+    assert await crowd.store.open_children(item) == 0
+
+
+@pytest.mark.parametrize("first", ["spawn", "cancelled"])
+async def test_a_birth_meets_the_end_of_the_parent(crowd, shared, owner, first: str):
+    """A parent that is let go has no child that nobody cancels: it was born before
+    and goes along, or is refused."""
+    worker, [item] = await crowd.take("bundle.zip")
+    end = Finish(State.CANCELLED, "read", "CANCELLED", "")
+    calls = {
+        "spawn": lambda: crowd.store.commit(worker, [spawning(item, "a")]),
+        "cancelled": lambda: crowd.store.commit(worker, [Entry(item, None, end)]),
+    }
+    order = [calls.pop(first), *calls.values()]
+
+    said = await in_turn(shared, owner, (ITEM_ROW, item), *order)
+
+    kin = await crowd.store.kin(item)
+    if first == "spawn":
+        assert [k.state for k in kin] == ["cancelled"]
+    else:
+        assert kin == []
+        assert isinstance(said[1], Refused)
+    assert (await crowd.store.counts()).live == 0
+
+
+async def test_a_retry_of_a_child_meets_the_wake_of_its_parent(crowd, owner):
+    """Woken or not: the rows say that the child is open again."""
+    worker, item, [child] = await bundle(crowd, "a")
+    await crowd.move(worker, child, Finish(State.FAILED, "read", "X", ""))
+
+    await at_once(lambda: crowd.store.retry([child], "ann"), crowd.store.wake)
+
+    assert await crowd.store.open_children(item) == 1
+    assert await owner.fetchval("select count(*) from waybill.open_children") == 1
+
+
+async def test_bundles_with_the_same_parts_turned_round_end_well(crowd, shared, owner):
+    """A deadlock is found, and who lost tries again: each part is one item."""
+    worker, items = await crowd.take("a.zip", "b.zip")
+    batch = await crowd.batch()
+    again: list[ItemId] = []
+
+    async def spawn(item: ItemId, order: str) -> None:
+        parts = [Part(key, {}, key=key) for key in order]
+        while True:
+            try:
+                await crowd.store.commit(worker, [spawning(item, *parts)])
+                return
+            except StoreUnavailable:
+                again.append(item)
+
+    said = await in_turn(
+        shared,
+        owner,
+        (MIDDLE_KEY, batch.id),
+        lambda: spawn(items[0], "amz"),
+        lambda: spawn(items[1], "zma"),
+    )
+
+    counts = await crowd.store.counts()
+    assert said == [None, None]
+    assert len(again) == 1
+    assert (counts.received, counts.live, counts.duplicates) == (8, 5, 3)
 
 
 async def test_memory_commits_are_fenced_at_the_moment_they_write():

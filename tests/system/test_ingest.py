@@ -108,7 +108,7 @@ class FaultyShelf(Shelf):
         return target
 
 
-async def probe(path: Path, name: str) -> Mapping[str, Any]:
+async def probe(path: Path, name: str, tenant: str) -> Mapping[str, Any]:
     """Judges by the stored bytes, as the real one does."""
     data = path.read_bytes()
     if not data:
@@ -117,6 +117,10 @@ async def probe(path: Path, name: str) -> Mapping[str, Any]:
         raise Unacceptable("cannot be read", code="UNSUPPORTED_TYPE", hint="a PDF")
     if data.startswith(b"poison"):
         raise Transient("the child was killed", code="CHILD_TIMEOUT")
+    if data.startswith(b"locked") and tenant != "acme":
+        raise Unacceptable(
+            "it needs a password", code="PDF_ENCRYPTED", hint="remove it"
+        )
     return {"media_type": "application/pdf", "pages": 1, "note": ""}
 
 
@@ -277,6 +281,25 @@ async def test_without_events_the_scan_finds_everything(house: House) -> None:
     async def act() -> None:
         house.drop("acme/a.pdf")
         await until(lambda: bool(house.archive()), "the file is archived")
+
+    await running(house, act)
+
+
+async def test_a_name_that_is_no_text_does_not_end_the_watch(house: House) -> None:
+    """Of a name in no UTF-8 the events cannot tell; the scans go on."""
+    house.pace = Pace(rescan_s=0.2, settle_s=0.1)
+
+    async def act() -> None:
+        await anyio.sleep(0.3)  # the first scan is over, events are being watched
+        odd = os.path.join(os.fsencode(house.folders.inbox), b"acme-\xff\xfe.pdf")
+        with open(odd, "wb") as file:  # noqa: ASYNC230  a tiny local file
+            file.write(b"%PDF-1.7")
+        await anyio.sleep(0.5)  # the event has come
+        house.drop("acme/a.pdf")
+        await until(
+            lambda: any(name.endswith("a.pdf") for name in house.archive()),
+            "the file is archived",
+        )
 
     await running(house, act)
 
@@ -455,6 +478,23 @@ async def test_a_link_swapped_in_after_the_scan_is_not_followed(
     assert taken.code == "NOT_A_FILE"
     assert house.desk.submitted == {}
     assert files(house.folders.store) == []
+
+
+async def test_the_probe_is_told_whose_file_it_is(house: House) -> None:
+    """A password that one tenant gave opens no file of another."""
+    codes = {}
+    for tenant in ("acme", "other"):
+        (house.folders.inbox / "a.pdf").write_bytes(b"locked")
+        candidate = Candidate(house.folders.inbox, "a.pdf", "a.pdf")
+        batch = await house.desk.open_batch(tenant, "b", deadline_s=1)
+
+        [taken] = await house.admission().take([candidate], batch, 7)
+
+        assert taken.prepared is None
+        assert taken.receipt is not None
+        codes[tenant] = taken.receipt.disposal
+
+    assert codes == {"acme": Disposal.ITEM, "other": Disposal.QUARANTINED}
 
 
 async def test_a_hard_link_is_left_and_reported(house: House) -> None:

@@ -39,8 +39,12 @@ class FakeContext:
         self.out_dir = folder / "printed" / "b1"
         self._children = children
 
-    async def child(self, fn: Callable[..., Any], /, **kwargs: Any) -> Any:
-        return await self._children.run(fn, timeout_s=30, **kwargs)
+    async def child_files(
+        self, fn: Callable[..., Any], /, **kwargs: Any
+    ) -> tuple[Any, dict[str, str]]:
+        return await self._children.run_files(
+            fn, timeout_s=30, keep=self.artifacts, **kwargs
+        )
 
 
 @pytest.fixture(scope="module")

@@ -94,16 +94,30 @@ class Tape:
         return [self.station(name, **policies) for name in names]
 
 
+Branches = Mapping[str, Sequence[Stage]]
+
+
 def pipeline_of(
-    stages: Sequence[Stage], limits: Mapping[str, LimitSpec] | None = None
+    stages: Sequence[Stage],
+    limits: Mapping[str, LimitSpec] | None = None,
+    branches: Branches | None = None,
 ) -> Pipeline:
     """A pipeline without a folder."""
-    after = [*(s.name for s in stages[1:]), ""]
-    bound = {
-        s.name: BoundStage(s, Settings(), after[n], n) for n, s in enumerate(stages)
-    }
+    branches = branches or {}
+    bound: dict[str, BoundStage] = {}
+    for line in (stages, *branches.values()):
+        after = [*(s.name for s in line[1:]), ""]
+        for s, then in zip(line, after, strict=True):
+            bound[s.name] = BoundStage(s, Settings(), then, len(bound))
     folder = PipelineFolder(Path("letters"), "letters", "1")
-    return Pipeline(folder, bound, Channels(Letter), 7 * DAY_S, limits or {})
+    return Pipeline(
+        folder,
+        bound,
+        Channels(Letter),
+        7 * DAY_S,
+        limits or {},
+        {name: line[0].name for name, line in branches.items()},
+    )
 
 
 class FakeCatalogue:
@@ -149,18 +163,34 @@ class FakeChildren:
         self.took_s = took_s
         self.started = self.killed = 0
         self.timeouts: list[float] = []
+        self.asked: list[tuple[str, Any]] = []
 
     async def run(
-        self, fn: Callable[..., Any], /, *, timeout_s: float, **kwargs: Any
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        timeout_s: float,
+        pool: str = "",
+        owner: Any = None,
+        **kwargs: Any,
     ) -> Any:
         self.started += 1
         self.timeouts.append(timeout_s)
+        self.asked.append((pool, owner))
         try:
             await anyio.sleep(self.took_s)
         except anyio.get_cancelled_exc_class():
             self.killed += 1
             raise
         return fn(**kwargs)
+
+    async def run_files(
+        self, fn: Callable[..., Any], /, *, keep: Any, **kwargs: Any
+    ) -> tuple[Any, dict[str, str]]:
+        """`fn` returns what it answers, and the files it leaves: name -> bytes."""
+        answer, left = await self.run(fn, **kwargs)
+        return answer, {name: await keep.put(data) for name, data in left.items()}
 
 
 Call = Callable[[], Awaitable[Any]]
@@ -244,12 +274,13 @@ class Engine:
         self,
         stages: Sequence[Stage],
         limits: Mapping[str, LimitSpec] | None = None,
+        branches: Branches | None = None,
         **settings: Any,
     ) -> None:
         self.wire = Wire(MemoryStore())
         self.store = self.wire.store
         self.port: Any = self.wire  # what workers are given
-        self.pipeline = pipeline_of(stages, limits)
+        self.pipeline = pipeline_of(stages, limits, branches)
         self.settings = WorkerSettings(**{"lease_s": LEASE_S, **settings})
         self.catalogue: Any = FakeCatalogue()
         self.artifacts = MemoryArtifacts()

@@ -263,3 +263,56 @@ async def test_a_folder_half_laid_out_is_laid_out_again(tmp_path: Path) -> None:
     found = await Catalogue(artifacts, tmp_path / "cache", BUILTIN).get(number, store)
 
     assert found.folder.text("prompt") == "long"
+
+
+# -- branches --------------------------------------------------------------------------
+
+BRANCHED = """
+name = "letters"
+stages = ["intake"]
+[branch.part]
+stages = ["ocr", "stamp"]
+[stage.ocr]
+lang = "deu"
+"""
+
+
+def test_a_branch_is_a_line_of_its_own(tmp_path: Path) -> None:
+    """Its stages follow each other and end there; the main line does not lead in."""
+    root = folder(tmp_path, BRANCHED)
+    (root / "stamp.py").write_text(CUSTOM.format(text="x"))
+
+    found = load(root, BUILTIN)
+
+    assert list(found.stages) == ["intake", "ocr", "stamp"]
+    assert [s.next for s in found.stages.values()] == ["", "stamp", ""]
+    assert found.first == "intake"
+    assert found.branches == {"part": "ocr"}
+    assert found.stages["ocr"].settings == OcrSettings(lang="deu")
+
+
+def test_children_come_before_what_they_were_found_in(tmp_path: Path) -> None:
+    """Stages of a branch lie deeper than those of the main line: what is begun is
+    finished before the next bundle is opened."""
+    root = folder(tmp_path, BRANCHED)
+    (root / "stamp.py").write_text(CUSTOM.format(text="x"))
+
+    depths = {name: s.depth for name, s in load(root, BUILTIN).stages.items()}
+
+    assert depths["intake"] < depths["ocr"] < depths["stamp"]
+
+
+@pytest.mark.parametrize(
+    "branch",
+    ['stages = ["intake"]', 'stages = ["ocr", "ocr"]', "stages = []", 'way = "x"'],
+)
+def test_a_branch_that_cannot_be_is_refused(tmp_path: Path, branch: str) -> None:
+    """A stage stands in one line, once; a branch has stages and nothing else."""
+    root = folder(
+        tmp_path, f'name = "letters"\nstages = ["intake"]\n[branch.part]\n{branch}\n'
+    )
+
+    with pytest.raises(Usage) as refused:
+        load(root, BUILTIN)
+
+    assert "pipeline.toml" in refused.value.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -9,42 +10,58 @@ from typing import Any
 import anyio
 import pytest
 
-from pipeline.errors import Transient
+from pipeline.errors import Permanent, Transient, Unacceptable
+from pipeline.model import Item
 from pipeline.stage import Advance, Hold, Reject
-from stages.document import Document, Page, PageText
+from stages.document import Document, PageStatus, PageText
 from stages.ocr import OcrSettings, ocr
-from stages.page_text import parsed, status
+
+CROP = base64.b64encode(b"a cutting").decode()
 
 
 class FakeArtifacts:
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+
     def path(self, name: str) -> Path:
         return Path("/artifacts") / name
 
+    async def put(self, data: bytes) -> str:
+        self.kept.append(data)
+        return f"artifact-{len(self.kept)}"
+
 
 class FakeContext:
-    """Answers child calls from `pages` by artifact name; remembers what ran."""
+    """Answers child calls by page number; remembers what ran."""
 
     def __init__(
         self,
-        pages: dict[str, dict[str, Any] | Exception],
+        pages: dict[int, dict[str, Any] | Exception],
         *,
+        again: dict[int, dict[str, Any] | Exception] | None = None,
         recorded: dict[str, PageText] | None = None,
-        takes_s: dict[str, float] | None = None,
+        takes_s: dict[int, float] | None = None,
         left_s: float = 1000.0,
         **settings: Any,
     ) -> None:
-        self.settings = OcrSettings(**settings)
+        second = "rapidocr" if again else "off"
+        self.settings = OcrSettings(**{"second": second, **settings})
+        self.item = Item(1, "t", "b", 1, "letter.pdf", {})
         self.artifacts = FakeArtifacts()
         self.ran: list[str] = []
-        self.timeouts: list[float] = []
+        self.asked: list[dict[str, Any]] = []
         self.at_once = self.at_once_max = 0
         self.recorded = recorded or {}
         self._pages = pages
+        self._again = again or {}
         self._takes_s = takes_s or {}
         self._left_s = left_s
 
     def left_s(self) -> float:
         return self._left_s
+
+    def secrets(self, name: str) -> list[str]:
+        return [f"{name} of this tenant"]
 
     async def step(
         self, name: str, fn: Callable[..., Awaitable[Any]], *args: Any
@@ -54,42 +71,60 @@ class FakeContext:
             self.recorded[name] = await fn(*args)
         return self.recorded[name]
 
-    async def child(self, fn: Callable[..., Any], /, **kwargs: Any) -> Any:
-        assert fn.__name__ == "read_page"
-        self.timeouts.append(kwargs["page_timeout_s"])
-        name = Path(kwargs["path"]).name
+    async def child(
+        self, fn: Callable[..., Any], /, *, pool: str = "", **kwargs: Any
+    ) -> Any:
+        assert (fn.__name__, pool) in (("read_page", ""), ("read_again", "second"))
+        self.asked.append(kwargs)
+        number = kwargs["index"] + 1
         self.at_once += 1
         self.at_once_max = max(self.at_once, self.at_once_max)
-        await anyio.sleep(self._takes_s.get(name, 1.0))
+        await anyio.sleep(self._takes_s.get(number, 1.0))
         self.at_once -= 1
-        answer = self._pages[name]
+        answer = (self._again if pool else self._pages)[number]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def read(text: str, status: str = "ok", confidence: float = 90.0) -> dict[str, Any]:
+def read(
+    text: str,
+    status: str = "OK",
+    confidence: float = 90.0,
+    *,
+    doubtful: bool = False,
+    **more: Any,
+) -> dict[str, Any]:
     words = len(text.split())
-    return {"status": status, "text": text, "words": words, "confidence": confidence}
+    return {
+        "status": status,
+        "text": text,
+        "words": words,
+        "confidence": confidence,
+        "source": "ocr",
+        "engine": "pytesseract",
+        "doubtful": doubtful or status == "UNREADABLE",
+        "crops": [],
+        **more,
+    }
 
 
-def letter(*artifacts: str) -> Document:
-    pages = [
-        Page(number=number, artifact=artifact, width=1, height=1, dpi=300)
-        for number, artifact in enumerate(artifacts, 1)
-    ]
-    return Document(source="s", pages=pages)
+def letter(count: int, **state: Any) -> Document:
+    return Document(source="s", page_count=count, **state)
 
 
-EMPTY = read("", "empty", 0.0)
+EMPTY = read("", "EMPTY", 0.0)
+SLOW = Transient("too slow", code="CHILD_TIMEOUT")
+GREEDY = Permanent("too much", code="MEMORY_LIMIT")
+BROKEN = Unacceptable("cannot be decoded", code="CORRUPT")
 
 
 async def test_ocr_resumes_after_the_last_recorded_page() -> None:
     """A crash repeats at most one page: recorded pages are never read again."""
-    one = PageText(number=1, status="ok", text="one", words=1, confidence=80)
-    ctx = FakeContext({"b": read("two words")}, recorded={"page-1": one})
+    one = PageText(number=1, status=PageStatus.OK, text="one", words=1, confidence=80)
+    ctx = FakeContext({2: read("two words")}, recorded={"page-1": one})
 
-    outcome = await ocr(letter("a", "b"), ctx)
+    outcome = await ocr(letter(2), ctx)
 
     assert isinstance(outcome, Advance)
     assert outcome.updates["text"] == "one\ftwo words"
@@ -100,12 +135,12 @@ async def test_ocr_resumes_after_the_last_recorded_page() -> None:
 async def test_pages_stay_in_order() -> None:
     """Pages that finish in another order still make the text in page order."""
     ctx = FakeContext(
-        {name: read(name) for name in "abcd"},
-        takes_s={"a": 9.0, "b": 1.0, "c": 5.0},
+        {n: read(name) for n, name in enumerate("abcd", 1)},
+        takes_s={1: 9.0, 2: 1.0, 3: 5.0},
         parallel_pages=3,
     )
 
-    outcome = await ocr(letter(*"abcd"), ctx)
+    outcome = await ocr(letter(4), ctx)
 
     assert isinstance(outcome, Advance)
     assert outcome.updates["text"] == "a\fb\fc\fd"
@@ -114,18 +149,29 @@ async def test_pages_stay_in_order() -> None:
 
 async def test_few_pages_of_a_document_are_read_at_once() -> None:
     """A document of 40 pages holds no more than `parallel_pages` children."""
-    ctx = FakeContext({"a": read("word")}, parallel_pages=2)
+    ctx = FakeContext({n: read("word") for n in range(1, 41)}, parallel_pages=2)
 
-    await ocr(letter(*["a"] * 40), ctx)
+    await ocr(letter(40), ctx)
 
     assert ctx.at_once_max == 2
 
 
+async def test_a_part_of_a_larger_pdf_reads_its_own_pages() -> None:
+    """Pages 11 and 12 of the source are pages 1 and 2 of the part."""
+    ctx = FakeContext({11: read("eleven"), 12: read("twelve")})
+
+    outcome = await ocr(letter(2, first_page=11, last_page=12), ctx)
+
+    assert isinstance(outcome, Advance)
+    assert outcome.updates["text"] == "eleven\ftwelve"
+    assert sorted(ctx.ran) == ["page-1", "page-2"]
+
+
 async def test_a_blank_document_is_rejected() -> None:
     """Without ink on any page the document ends as BLANK."""
-    ctx = FakeContext({"a": EMPTY})
+    ctx = FakeContext({1: EMPTY, 2: EMPTY})
 
-    outcome = await ocr(letter("a", "a"), ctx)
+    outcome = await ocr(letter(2), ctx)
 
     assert isinstance(outcome, Reject)
     assert outcome.code == "BLANK"
@@ -133,116 +179,200 @@ async def test_a_blank_document_is_rejected() -> None:
 
 async def test_a_blank_back_page_is_no_obstacle() -> None:
     """An empty page between others is an empty page of the text."""
-    ctx = FakeContext({"a": read("front"), "b": EMPTY, "c": read("end")})
+    ctx = FakeContext({1: read("front"), 2: EMPTY, 3: read("end")})
 
-    outcome = await ocr(letter("a", "b", "c"), ctx)
+    outcome = await ocr(letter(3), ctx)
 
     assert isinstance(outcome, Advance)
     assert outcome.updates["text"] == "front\f\fend"
     assert outcome.updates["confidence"] == 90.0
 
 
-async def test_an_unreadable_page_is_held_and_never_guessed() -> None:
-    """One unreadable page holds the document; its guess is not in the text."""
-    ctx = FakeContext({"a": read("sure"), "b": read("x~ q", "unreadable", 31.0)})
+async def test_an_unreadable_letter_is_held_and_never_guessed() -> None:
+    """The guess is neither in the text nor among what the reviewer approves."""
+    ctx = FakeContext({1: read("x~ q", "UNREADABLE", 31.0)})
 
-    outcome = await ocr(letter("a", "b"), ctx)
+    outcome = await ocr(letter(1), ctx)
 
     assert isinstance(outcome, Hold)
-    assert outcome.code == "OCR_UNREADABLE"
-    assert outcome.needs == ("text",)
-    assert outcome.updates["text"] == "sure\f"
-    assert "page 2 of 2" in outcome.why
-    [_, second] = outcome.evidence["pages"]
-    assert (second["status"], second["confidence"]) == ("unreadable", 31.0)
+    assert (outcome.code, outcome.needs) == ("OCR_UNREADABLE", ("text",))
+    assert outcome.updates["text"] == ""
     assert "x~ q" not in str(outcome.evidence)
 
 
-async def test_a_failed_page_repeats_alone() -> None:
-    """Its error is raised as it is; what was read meanwhile is kept."""
-    pages: dict[str, dict[str, Any] | Exception] = {
-        "a": read("one"),
-        "b": Transient("too slow", code="OCR_TIMEOUT"),
-        "c": read("three"),
+async def test_of_a_long_document_a_person_types_the_missing_page_only() -> None:
+    """It asks for that page, and puts what was typed between the others."""
+    ctx = FakeContext({1: read("one"), 2: read("q~", "UNREADABLE"), 3: read("three")})
+
+    held = await ocr(letter(3), ctx)
+    outcome = await ocr(letter(3, typed={"2": "two, by hand"}), ctx)
+
+    assert isinstance(held, Hold)
+    assert held.ask == ("typed",)
+    assert "page 2 of 3" in held.why
+    assert isinstance(outcome, Advance)
+    assert outcome.updates["text"] == "one\ftwo, by hand\fthree"
+    assert outcome.updates["read"][1].source == "person"
+
+
+# -- pages that break their reader ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (SLOW, "TIMEOUT", "CHILD_TIMEOUT"),
+        (GREEDY, "KILLED_MEMORY", "MEMORY_LIMIT"),
+        (Permanent("died", code="CHILD_CRASHED"), "ERROR", "CHILD_CRASHED"),
+        (BROKEN, "ERROR", "CORRUPT"),
+    ],
+)
+async def test_a_poison_page_ends_alone(
+    error: Exception, status: str, code: str
+) -> None:
+    """The rest of the document is read; the page has its status, and is held."""
+    ctx = FakeContext({1: read("one"), 2: error, 3: read("three")})
+
+    outcome = await ocr(letter(3), ctx)
+
+    assert isinstance(outcome, Hold)
+    [page] = outcome.evidence["pages"]
+    assert (page["number"], page["status"], page["code"]) == (2, status, code)
+    assert sorted(ctx.recorded) == ["page-1", "page-3"]  # 2 has another chance
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (BROKEN, Unacceptable, "CORRUPT"),
+        (GREEDY, Permanent, "MEMORY_LIMIT"),
+        (SLOW, Permanent, "PAGE_TIMEOUT"),
+    ],
+)
+async def test_a_document_without_one_readable_page_fails_by_name(
+    error: Exception, kind: type[Exception], code: str
+) -> None:
+    """What is the file's fault rejects it; the rest is a dead letter, not a loop."""
+    ctx = FakeContext({1: error, 2: EMPTY})
+
+    with pytest.raises(kind) as caught:
+        await ocr(letter(2), ctx)
+
+    assert caught.value.code == code
+
+
+async def test_a_document_of_poison_is_given_up() -> None:
+    """After five failed pages the rest is skipped, and every page has an end."""
+    ctx = FakeContext(
+        {1: read("one"), **dict.fromkeys(range(2, 41), SLOW)}, parallel_pages=1
+    )
+
+    outcome = await ocr(letter(40), ctx)
+
+    assert isinstance(outcome, Hold)
+    ends = [page["status"] for page in outcome.evidence["pages"]]
+    assert ends == ["TIMEOUT"] * 5 + ["SKIPPED_LIMIT"] * 34
+    assert len(ctx.asked) == 6
+
+
+async def test_trouble_of_ours_is_no_pages_fault() -> None:
+    """A missing engine is raised as it is; pages read meanwhile are kept."""
+    pages: dict[int, dict[str, Any] | Exception] = {
+        1: read("one"),
+        2: Transient("no child came up", code="CHILD_START"),
+        3: read("three"),
     }
-    ctx = FakeContext(pages, takes_s={"a": 5.0, "b": 1.0})
+    ctx = FakeContext(pages, takes_s={1: 5.0, 2: 1.0})
 
     with pytest.raises(Transient) as caught:
-        await ocr(letter("a", "b", "c"), ctx)
+        await ocr(letter(3), ctx)
 
-    assert caught.value.code == "OCR_TIMEOUT"
+    assert caught.value.code == "CHILD_START"
     assert list(ctx.recorded) == ["page-1"]
-    assert "page-3" not in ctx.ran
-    pages["b"] = read("two")
+    pages[2] = read("two")
     ctx.ran.clear()
-    outcome = await ocr(letter("a", "b", "c"), ctx)
+    outcome = await ocr(letter(3), ctx)
     assert isinstance(outcome, Advance)
     assert outcome.updates["text"] == "one\ftwo\fthree"
     assert ctx.ran == ["page-2", "page-3"]
 
 
+async def test_a_page_cut_short_by_the_stages_end_is_not_to_blame() -> None:
+    """With no time left a timeout is the stage's, and the page is read again."""
+    ctx = FakeContext({1: SLOW}, left_s=0.5)
+
+    with pytest.raises(Transient) as caught:
+        await ocr(letter(1), ctx)
+
+    assert caught.value.code == "CHILD_TIMEOUT"
+
+
 async def test_a_page_gets_no_more_time_than_is_left() -> None:
-    """tesseract is told to end before the stage's own time does."""
-    ctx = FakeContext({"a": read("word")}, left_s=30.0, page_timeout_s=120.0)
+    """The engine is told to end before the stage's own time does."""
+    ctx = FakeContext({1: read("word")}, left_s=30.0, page_timeout_s=120.0)
 
-    await ocr(letter("a"), ctx)
+    await ocr(letter(1), ctx)
 
-    assert ctx.timeouts == [30.0]
-
-
-HEADER = "level\tpage\tblock\tpar\tline\tword\tleft\ttop\twidth\theight\tconf\ttext"
+    assert [asked["page_timeout_s"] for asked in ctx.asked] == [30.0]
 
 
-def table(*words: tuple[int, int, int, float, str]) -> str:
-    """tesseract's TSV of words: block, paragraph, line, confidence, text."""
-    rows = [HEADER, "1\t1\t0\t0\t0\t0\t0\t0\t1000\t1000\t-1\t"]
-    for block, par, line, confidence, text in words:
-        place = f"5\t1\t{block}\t{par}\t{line}\t1\t10\t10\t100\t20"
-        rows.append(f"{place}\t{confidence}\t{text}")
-    return "\n".join(rows)
+# -- the second reader ----------------------------------------------------------------
 
-
-def test_text_keeps_lines_and_paragraphs() -> None:
-    """Lines end in a newline, paragraphs and blocks in a blank line."""
-    found = parsed(
-        table(
-            (1, 1, 1, 90, "Dear"),
-            (1, 1, 1, 90, "friend,"),
-            (1, 1, 2, 90, "thank"),
-            (1, 2, 1, 90, "you."),
-            (2, 1, 1, 90, "Bye"),
-            (2, 1, 1, -1, "ruled-line"),
-            (2, 1, 1, 95, "  "),
-        )
-    )
-
-    assert found.text == "Dear friend,\nthank\n\nyou.\n\nBye"
-    assert found.words == 5
-
-
-def test_confidence_is_weighted_by_length() -> None:
-    """A long word counts for more than a short one; a doubted one covers nothing."""
-    found = parsed(table((1, 1, 1, 100, "x"), (1, 1, 1, 20, "xxx")))
-
-    assert found.confidence == 40.0
-    assert found.boxes == [(10, 10, 110, 30)]
-
-
-@pytest.mark.parametrize(
-    ("words", "ink", "covered", "expected"),
-    [
-        ((), 0.0001, 0.0, "empty"),
-        ((), 0.01, 0.0, "unreadable"),  # a picture, a scrawl
-        ((95.0,), 0.0001, 0.0, "ok"),  # a page number
-        ((95.0,), 0.05, 0.1, "unreadable"),  # a letterhead above handwriting
-        ((95.0,), 0.05, 0.8, "ok"),
-        ((40.0,), 0.05, 0.8, "unreadable"),
-    ],
+DOUBTED = read(
+    "Dear Santa I want a red sledge", confidence=71.0, doubtful=True, lines=[]
 )
-def test_blank_is_known_by_ink_and_reading_by_what_it_covers(
-    words: tuple[float, ...], ink: float, covered: float, expected: str
-) -> None:
-    """No text is blank only without ink; confident words must cover the ink."""
-    found = parsed(table(*((1, 1, 1, confidence, "word") for confidence in words)))
 
-    assert status(found, ink, covered, hold_below=60.0) == expected
+
+async def test_a_doubtful_page_that_two_readers_agree_on_is_read() -> None:
+    """The second reading, the better one on such pages, becomes the text."""
+    again = read("Dear Santa, I want a red sledge!", confidence=88, engine="rapidocr")
+    ctx = FakeContext({1: DOUBTED}, again={1: again})
+
+    outcome = await ocr(letter(1), ctx)
+
+    assert isinstance(outcome, Advance)
+    assert outcome.updates["text"] == "Dear Santa, I want a red sledge!"
+    assert outcome.updates["read"][0].engine == "rapidocr"
+
+
+async def test_two_readers_that_disagree_hold_the_page() -> None:
+    """Neither is believed, however sure of itself."""
+    again = read("Deal Safely with and next shed", confidence=96, engine="rapidocr")
+    ctx = FakeContext({1: {**DOUBTED, "picture": CROP}}, again={1: again})
+
+    outcome = await ocr(letter(1), ctx)
+
+    assert isinstance(outcome, Hold)
+    [page] = outcome.evidence["pages"]
+    assert page["status"] == "UNREADABLE"
+    assert page["picture"] == "artifact-1"
+    assert ctx.artifacts.kept[0] == b"a cutting"
+    assert outcome.updates["text"] == ""
+
+
+async def test_a_page_that_is_sure_is_read_once() -> None:
+    """The second reader costs five times the first: only doubt calls it."""
+    ctx = FakeContext({1: read("sure")}, again={1: EMPTY})
+
+    await ocr(letter(1), ctx)
+
+    assert len(ctx.asked) == 1
+
+
+async def test_hidden_text_is_counted_and_stays_out() -> None:
+    """The item says how many characters a reader of the page does not see."""
+    ctx = FakeContext({1: read("visible", source="layer", hidden=40)})
+
+    outcome = await ocr(letter(1), ctx)
+
+    assert isinstance(outcome, Advance)
+    assert outcome.updates["facts"] == {"hidden_characters": 40}
+
+
+async def test_passwords_of_the_tenant_open_its_pages() -> None:
+    """The reader gets the tenant's PDF passwords, and no other's."""
+    ctx = FakeContext({1: read("word")})
+
+    await ocr(letter(1), ctx)
+
+    assert ctx.asked[0]["passwords"] == ["pdf-passwords of this tenant"]

@@ -1,0 +1,153 @@
+"""
+What becomes of documents that arrive: items, receipts, duplicates, quarantine.
+
+Two ways lead here, in the caller's transaction: files at the door (`desk.py`), and
+the parts that a stage found in one (`moves.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from pipeline.model import Disposal, ItemId, Receipt, Spawn, Submission
+from pipeline.store.database import Connection
+
+NEW_ITEMS = """
+with pinned as (select name, stages[1] as first from pipelines where id = $2),
+made as (
+  insert into items (tenant_id, batch_id, pipeline_id, pipeline, name, key,
+                     deadline_at, input, parent_id)
+  select b.tenant_id, b.id, $2, p.name, t.name, t.key, b.deadline_at, t.input, $6
+    from batches b, pinned p,
+         unnest($3::text[], $4::text[], $5::jsonb[]) t(name, key, input)
+   where b.id = $1
+  on conflict (tenant_id, pipeline, key) do nothing
+  returning id, deadline_at, tenant_id, key),
+line as (
+  insert into ready (item_id, stage, tenant_id, deadline_at, seq)
+  select m.id, coalesce($7, p.first), m.tenant_id, m.deadline_at, 0
+    from made m, pinned p),
+kin as (
+  insert into open_children (child_id, parent_id)
+  select id, $6 from made where $6::bigint is not null),
+noted as (
+  insert into audit (item_id, event, stage, actor)
+  select m.id, 'received', coalesce($7, p.first),
+         coalesce('item ' || $6::bigint, 'admission')
+    from made m, pinned p)
+select key, id from made
+"""
+
+# A key can be an item of this batch only once; every other receipt of it is a
+# duplicate, in this call or a later one.
+RECEIPTS = """
+insert into receipts (batch_id, token, name, key, size_bytes, disposal, item_id,
+                      code, why, kept_at)
+select $1, t.* from unnest($2::text[], $3::text[], $4::text[], $5::bigint[],
+                           $6::text[], $7::bigint[], $8::text[], $9::text[],
+                           $10::text[]) t
+on conflict (token) do nothing
+"""
+
+KNOWN = """
+select i.key, i.id from items i
+  join pipelines p on p.name = i.pipeline
+ where p.id = $1 and i.key = any($2::text[])
+   and i.tenant_id = (select tenant_id from batches where id = $3)
+"""
+
+
+async def receive(
+    con: Connection,
+    batch_id: int,
+    pipeline_id: int,
+    submissions: Sequence[Submission],
+    *,
+    parent: ItemId | None = None,
+    stage: str | None = None,
+) -> list[Receipt]:
+    """
+    A receipt for each, and an item for each that is new.
+
+    A token that was seen before gets its first receipt.  Items begin at `stage`,
+    or at the pipeline's first one.
+    """
+    tokens = [s.token for s in submissions]
+    seen = await _receipts(con, tokens)
+    new = list({s.token: s for s in submissions if s.token not in seen}.values())
+    if new:
+        wanted = [s for s in new if not s.refused_code]
+        first = {s.key: s for s in reversed(wanted)}
+        # Sorted keys: two that receive the same files lock them in one order.  Parts
+        # keep theirs, so that a child's number says where it stood; two bundles with
+        # the same parts turned round are a deadlock, found and tried again.
+        keys = sorted(first) if parent is None else list({s.key: None for s in wanted})
+        made = await con.fetch(
+            NEW_ITEMS,
+            batch_id,
+            pipeline_id,
+            [first[k].name for k in keys],
+            keys,
+            [json.dumps(dict(first[k].input)) for k in keys],
+            parent,
+            stage,
+        )
+        fresh = {r["key"] for r in made}
+        known = await con.fetch(KNOWN, pipeline_id, [s.key for s in new], batch_id)
+        rows = _rows(new, fresh, {r["key"]: r["id"] for r in known})
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        await con.execute(RECEIPTS, batch_id, *columns)
+        seen = await _receipts(con, tokens)
+    return [seen[token] for token in tokens]
+
+
+async def _receipts(con: Connection, tokens: Sequence[str]) -> dict[str, Receipt]:
+    rows = await con.fetch(
+        "select token, name, disposal, item_id from receipts"
+        " where token = any($1::text[])",
+        list(tokens),
+    )
+    return {
+        r["token"]: Receipt(r["name"], Disposal(r["disposal"]), r["item_id"])
+        for r in rows
+    }
+
+
+def _rows(
+    new: Sequence[Submission], fresh: set[str], known: dict[str, ItemId]
+) -> list[tuple[object, ...]]:
+    """Receipts; the first of a fresh key is its item's, others are duplicates."""
+    written: list[tuple[object, ...]] = []
+    for s in new:
+        item: ItemId | None = None
+        if s.refused_code:
+            disposal = Disposal.QUARANTINED
+        else:
+            item = known[s.key]
+            disposal = Disposal.ITEM if s.key in fresh else Disposal.DUPLICATE
+            fresh.discard(s.key)
+        why = (s.refused_code, s.refused_why, s.kept_at)
+        written.append(
+            (s.token, s.name, s.key, s.size_bytes, disposal.value, item, *why)
+        )
+    return written
+
+
+def as_submissions(spawn: Spawn) -> list[Submission]:
+    """A spawn's parts as the door takes them."""
+    found = []
+    for place, part in enumerate(spawn.parts):
+        token = spawn.token_of(place)
+        found.append(
+            Submission(
+                part.name,
+                part.key or token,
+                token,
+                part.size_bytes,
+                part.input,
+                part.refused_code,
+                part.refused_why,
+            )
+        )
+    return found

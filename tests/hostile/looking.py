@@ -1,0 +1,23 @@
+"""What the hostile tests run in a child: one page looked at, as a stage would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.pictures import open_page
+
+
+def look(path: str, media_type: str, index: int) -> dict[str, Any]:
+    """A page's text or picture and its layer, as numbers and words."""
+    with open_page(path, media_type, index) as page:
+        text = page.text()
+        if text is not None:
+            return {"text": len(text), "hidden": page.hidden}
+        picture, dpi = page.picture()
+        layer = page.layer()
+        return {
+            "mode": picture.mode,
+            "pixels": picture.width * picture.height,
+            "dpi": dpi,
+            "why": "" if layer is None else layer.why,
+        }
