@@ -16,7 +16,8 @@ demo: setup     ## forty letters, from the inbox to printed replies
 	@$(VENV)/waybill demo || [ $$? -eq 5 ]
 
 test: setup     ## every test: unit, store, hostile, system
-	@$(VENV)/python -m pytest
+	@# Two at a time, a file's tests in one process: they share what they set up.
+	@$(VENV)/python -m pytest -n 2 --dist loadfile
 
 check: setup    ## formatting, lint, types, direction of imports
 	@$(VENV)/ruff format --check .
@@ -29,7 +30,7 @@ format: setup   ## format and mend what lint can mend
 	@$(VENV)/ruff check --fix .
 
 bench: setup    ## ratios against a baseline of the same run
-	@for name in steps waiting backlog ocr; do \
+	@for name in steps waiting backlog ocr ocr-quality; do \
 	  echo "bench $$name"; $(VENV)/python -m loadtest bench $$name --json || exit 1; \
 	done
 
@@ -38,6 +39,8 @@ proof: setup    ## longer failure runs: kill -9, stopped workers, hostile files
 	@$(VENV)/python -m loadtest run zombie --rounds 40 --json
 	@$(VENV)/python -m loadtest run hostile --json
 	@$(VENV)/python -m loadtest run long --pages 120 --kill-at 61 --json
+	@$(VENV)/python -m loadtest run honesty --json
+	@$(VENV)/python -m loadtest run bundle --json
 
 lock: setup     ## write requirements.lock anew (needs uv)
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
