@@ -34,7 +34,7 @@ from pipeline.stage import (
 from stages import bundle, reader
 from stages.document import Document
 from stages.enclosed import shortened
-from stages.kinds import PDF
+from stages.kinds import PASSWORDS, PDF
 from stages.separators import groups
 
 # Of a part: 3 is a letter in an archive in a mail in an archive.
@@ -69,7 +69,7 @@ async def intake(letter: Document, ctx: Context) -> Outcome:
         # would each load its 500 pages.
         return Advance(page_count=letter.last_page - letter.first_page + 1)
     settings: IntakeSettings = ctx.settings
-    passwords = ctx.secrets("pdf-passwords")
+    passwords = ctx.secrets(PASSWORDS)
     # Not a step: it takes milliseconds, and most documents are spared a checkpoint.
     found = await ctx.child(
         reader.probe,

@@ -25,6 +25,7 @@ ZIP = "application/zip"
 
 IMAGES = (PNG, JPEG, TIFF, WEBP, BMP, GIF, HEIC)
 TEXTS = (TXT, DOCX, EML)
+PASSWORDS = "pdf-passwords"  # the tenant's secrets that open its PDFs
 BUNDLES = (ZIP,)  # always; a message is one too when it has attachments
 
 SUFFIXES = {

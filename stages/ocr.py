@@ -37,6 +37,7 @@ from pipeline.stage import (
 )
 from stages import engines, page_text, vision
 from stages.document import Crop, Document, PageStatus, PageText
+from stages.kinds import PASSWORDS
 from stages.readings import agreement
 
 log = structlog.get_logger()
@@ -253,7 +254,7 @@ class Reading:
             page_timeout_s=limit_s,
             doubt_below=settings.doubt_below,
             hold_below=settings.hold_below,
-            passwords=ctx.secrets("pdf-passwords"),
+            passwords=ctx.secrets(PASSWORDS),
             **more,
         )
         return found

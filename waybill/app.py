@@ -35,6 +35,7 @@ from stages import reader
 from stages.document import Document
 from stages.generation import generation
 from stages.intake import intake
+from stages.kinds import PASSWORDS
 from stages.moderation import moderation
 from stages.ocr import ocr
 from stages.output import output
@@ -45,7 +46,6 @@ BUILTIN = Builtin(
 )
 # A second reader keeps its models in memory: one is enough for doubtful pages.
 SECOND_MEMORY_BYTES = 4 << 30
-PDF_PASSWORDS = "pdf-passwords"  # <home>/secrets/<tenant>/pdf-passwords.txt
 PROBE_S = 120.0  # a hundred-page scan is probed in a few seconds
 
 
@@ -100,7 +100,7 @@ class App:
                 path=str(path),
                 name=name,
                 max_bytes=settings.max_file_bytes,
-                passwords=secret_lines(self.services.secrets, tenant, PDF_PASSWORDS),
+                passwords=secret_lines(self.services.secrets, tenant, PASSWORDS),
             )
             return found
 

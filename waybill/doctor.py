@@ -18,6 +18,7 @@ from pipeline.children import Children
 from pipeline.errors import StoreUnavailable, WaybillError
 from pipeline.folder import MANIFEST, load
 from pipeline.jailbreak import GROUPS, self_test
+from stages import engines
 from waybill import terminal
 from waybill.app import BUILTIN, App, database, open_app
 from waybill.command import Json, app, run_async
@@ -44,7 +45,7 @@ class Check(NamedTuple):
 def doctor(json: Json = False) -> None:
     """Check the database, the tools, the jail, the folders and the pipelines."""
     settings = read_settings()
-    checks = [_tesseract(), *_pipelines(settings), *_folders(settings)]
+    checks = [_tesseract(), _readers(), *_pipelines(settings), *_folders(settings)]
     checks.append(_jail(settings))
     checks += _database(settings)
     if json:
@@ -71,6 +72,14 @@ def _tesseract() -> Check:
     languages = ran.stdout.split()[-1:] and sorted(ran.stdout.split("\n")[1:])
     listed = " ".join(x for x in languages if x)
     return Check("tesseract", "eng" in listed.split(), f"{path}: {listed}", hint)
+
+
+def _readers() -> Check:
+    """Which engines `[stage.ocr]` may name here, and who reads doubtful pages."""
+    first = [n for n in ("pytesseract", "tesserocr") if engines.available(n)]
+    second = "rapidocr" if engines.available("rapidocr") else "none"
+    hint = "" if second != "none" else "pip install 'waybill[rapidocr]' reads more"
+    return Check("readers", True, f"{', '.join(first)}; second: {second}", hint)
 
 
 def _pipelines(settings: Settings) -> list[Check]:
