@@ -186,7 +186,7 @@ def bench_backlog(
 
 @bench.command("ocr")
 def bench_ocr(
-    pages: Annotated[int, typer.Option(min=2, max=10_000)] = 40,
+    pages: Annotated[int, typer.Option(min=2, max=10_000)] = 100,
     engine: Engine = "pytesseract",
     seed: Seed = 1,
     json: Json = False,

@@ -133,19 +133,43 @@ def missed_of(soft: Softened, boxes: Sequence[Box]) -> float:
     return float(1.0 - inside[y, x].mean())
 
 
-def ink_of(picture: Image, boxes: Sequence[Box]) -> tuple[float, float]:
+class Ink:
     """
-    The share of the page that is ink, and the share of that ink inside `boxes`.
+    Where a page has ink: what is clearly darker than the paper around it.
 
-    Ink is clearly darker than the paper around it.  It is measured on a small
-    copy, where grain and dust average out, against a local estimate of the
-    paper, so that a shadow is not ink.  The outer 3 % are left out: scanners
-    leave black edges there.
+    Measured on a small copy, where grain and dust average out, against a local
+    estimate of the paper, so that a shadow is not ink.  The outer 3 % are left
+    out: scanners leave black edges there.
+
+    Attributes:
+        share: Of the page, 0-1.
     """
+
+    def __init__(self, picture: Image) -> None:
+        self._scale = min(1.0, SMALL / max(picture.size))
+        self._dark = dark_of(picture, self._scale)
+        self._count = self._dark.histogram()[255]
+        self.share = self._count / (self._dark.width * self._dark.height)
+
+    def covered(self, boxes: Sequence[Box]) -> float:
+        """The share of the ink, 0-1, that is inside `boxes`."""
+        from PIL import ImageDraw
+
+        if not self._count:
+            return 0.0
+        rest = self._dark.copy()
+        eraser = ImageDraw.Draw(rest)
+        for box in boxes:
+            left, top, right, bottom = (round(place * self._scale) for place in box)
+            eraser.rectangle((left - 1, top - 1, right + 1, bottom + 1), fill=0)
+        return 1.0 - rest.histogram()[255] / self._count
+
+
+def dark_of(picture: Image, scale: float) -> Image:
+    """A small copy of the page: white where it has ink, black elsewhere."""
     from PIL import Image as images
     from PIL import ImageChops, ImageDraw, ImageFilter
 
-    scale = min(1.0, SMALL / max(picture.size))
     size = tuple(max(1, round(side * scale)) for side in picture.size)
     page = picture.resize((size[0], size[1]), images.Resampling.BOX, reducing_gap=2.0)
     # The paper: the brightest of each neighbourhood, smoothed.
@@ -166,11 +190,4 @@ def ink_of(picture: Image, boxes: Sequence[Box]) -> tuple[float, float]:
     dark = darker.point([0] * INK_LEVELS + [255] * (256 - INK_LEVELS))
     # A dot without two dark neighbours is a speck, not part of a stroke.
     crowd = dark.filter(ImageFilter.BoxBlur(1)).point(lambda v: 255 * (v >= 80))
-    dark = ImageChops.darker(dark, crowd)
-    ink = dark.histogram()[255]
-    eraser = ImageDraw.Draw(dark)
-    for box in boxes:
-        left, top, right, bottom = (round(place * scale) for place in box)
-        eraser.rectangle((left - 1, top - 1, right + 1, bottom + 1), fill=0)
-    outside = dark.histogram()[255]
-    return ink / (width * height), 1 - outside / ink if ink else 0.0
+    return ImageChops.darker(dark, crowd)

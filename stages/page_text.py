@@ -27,8 +27,8 @@ from stages.judging import (
     MISSED_ENOUGH,
     NO_INK,
     SURE,
+    Ink,
     believed,
-    ink_of,
     judge,
     missed_of,
     weight,
@@ -214,40 +214,46 @@ class Reader:
         return text_of(words)
 
     def _read(self, picture: Image, dpi: int) -> Read:
-        ink, _ = ink_of(picture, ())
-        if ink < NO_INK:
-            return Read(picture, [], self._engine.name, ink, 0.0)
-        if ink < INK_MIN:
+        ink = Ink(picture)
+        if ink.share < NO_INK:
+            return Read(picture, [], self._engine.name, ink.share, 0.0)
+        if ink.share < INK_MIN:
             # Almost nothing is there.  Evening the light would make letters of
             # the paper's grain; only a word that is sure counts, a page number.
             words = [w for w in self._words(picture, dpi) if w.confidence >= SURE]
         elif self._soft:
-            return self._softened(picture, dpi)
+            return self._softened(picture, dpi, ink)
         else:
             words = self._words(picture, dpi)
         boxes = [word.box for word in words if believed(word, picture)]
-        return Read(picture, words, self._engine.name, *ink_of(picture, boxes))
+        covered = ink.covered(boxes)
+        return Read(picture, words, self._engine.name, ink.share, covered)
 
-    def _softened(self, picture: Image, dpi: int) -> Read:
+    def _softened(self, picture: Image, dpi: int, ink: Ink) -> Read:
         """Read the page's soft copy; as one block too, where it was read in pieces."""
         soft = soften(picture, dpi)
-        read = self._found(picture, soft, self._psm)
+        read = self._found(picture, soft, ink, self._psm)
         pieces = torn(read.words) >= TORN_MIN or read.missed > MISSED_ENOUGH
         if self._psm == ONE_BLOCK or not pieces or read.confidence < SENSELESS:
             return read
-        whole = self._found(picture, soft, ONE_BLOCK)
+        whole = self._found(picture, soft, ink, ONE_BLOCK)
         # What tears a page is no text in columns only when the rows read as well.
         return whole if weight(sure(whole)) >= weight(sure(read)) else read
 
-    def _found(self, picture: Image, soft: Softened, psm: int) -> Read:
+    def _found(self, picture: Image, soft: Softened, ink: Ink, psm: int) -> Read:
         words = [
             word._replace(box=soft.back(word.box))
             for word in self._words(soft.image, soft.dpi, psm)
         ]
         boxes = [word.box for word in words if believed(word, picture)]
-        ink, covered = ink_of(picture, boxes)
-        missed = missed_of(soft, boxes)
-        return Read(picture, words, self._engine.name, ink, covered, missed)
+        return Read(
+            picture,
+            words,
+            self._engine.name,
+            ink.share,
+            ink.covered(boxes),
+            missed_of(soft, boxes),
+        )
 
     def _words(self, picture: Image, dpi: int, psm: int = 0) -> list[Word]:
         return self._engine.read(
