@@ -110,7 +110,10 @@ async def ocr(document: Document, ctx: Context) -> Outcome:
     if reading.first_failure and all(
         page.status in (*FAILED, PageStatus.EMPTY) for page in read
     ):
-        raise reading.first_failure
+        failure = reading.first_failure
+        if isinstance(failure, Unacceptable):
+            return Reject(failure.code, failure.message, read=told(read))
+        raise failure
 
     # Text of an unreadable page is a guess: it is shown to the reviewer with the
     # page, and never becomes part of the document's text.

@@ -244,7 +244,6 @@ async def test_a_poison_page_ends_alone(
 @pytest.mark.parametrize(
     ("error", "kind", "code"),
     [
-        (BROKEN, Unacceptable, "CORRUPT"),
         (GREEDY, Permanent, "MEMORY_LIMIT"),
         (SLOW, Permanent, "PAGE_TIMEOUT"),
     ],
@@ -252,13 +251,24 @@ async def test_a_poison_page_ends_alone(
 async def test_a_document_without_one_readable_page_fails_by_name(
     error: Exception, kind: type[Exception], code: str
 ) -> None:
-    """What is the file's fault rejects it; the rest is a dead letter, not a loop."""
+    """A dead letter that a person may retry, and no loop of attempts."""
     ctx = FakeContext({1: error, 2: EMPTY})
 
     with pytest.raises(kind) as caught:
         await ocr(letter(2), ctx)
 
     assert caught.value.code == code
+
+
+async def test_a_document_that_cannot_be_decoded_is_rejected_page_by_page() -> None:
+    """It is the file's fault; how each page ended is kept."""
+    ctx = FakeContext({1: BROKEN, 2: EMPTY})
+
+    outcome = await ocr(letter(2), ctx)
+
+    assert isinstance(outcome, Reject)
+    assert outcome.code == "CORRUPT"
+    assert [page.status for page in outcome.updates["read"]] == ["ERROR", "EMPTY"]
 
 
 async def test_a_document_of_poison_is_given_up() -> None:
