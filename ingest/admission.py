@@ -55,8 +55,6 @@ FACTS = ("pages", "note", "attachments")  # what an item keeps of its probe
 POISON = (  # the child began, and this file ended it
     "CHILD_TIMEOUT",
     "CHILD_CRASHED",
-    "CHILD_DIED",
-    "CHILD_MEMORY",
     "CHILD_OUTPUT",
     "CHILD_ANSWER",
     "MEMORY_LIMIT",

@@ -71,7 +71,6 @@ NAMELESS = {
     "NEEDS_REVIEW",
     "REFUSED",
     "CHILD_ERROR",
-    "CHILD_DIED",
     "CHILD_START",
     "CHILD_CLOSED",
     "STAGE_RAISED",

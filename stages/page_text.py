@@ -238,7 +238,7 @@ class Reader:
             return read
         whole = self._found(picture, soft, ink, ONE_BLOCK)
         # What tears a page is no text in columns only when the rows read as well.
-        return whole if weight(sure(whole)) >= weight(sure(read)) else read
+        return whole if weight(undoubted(whole)) >= weight(undoubted(read)) else read
 
     def _found(self, picture: Image, soft: Softened, ink: Ink, psm: int) -> Read:
         words = [
@@ -278,7 +278,7 @@ class Reader:
         return turn
 
 
-def sure(read: Read) -> list[Word]:
+def undoubted(read: Read) -> list[Word]:
     """The words that are no scratches read as words."""
     return [word for word in read.words if word.confidence >= DOUBTED]
 
