@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.folders import (
+from ingest.watch.folders import (
     DOCUMENT,
     MARKER,
     SPOOL_PREFIX,

@@ -26,7 +26,7 @@ from ingest.candidates import (
     fingerprint,
     folder_of,
 )
-from ingest.folders import MARKER, display_name, fit, safe_file_name
+from ingest.watch.folders import MARKER, display_name, fit, safe_file_name
 from pipeline.errors import Transient
 
 REASON = ".reason.json"

@@ -24,9 +24,12 @@ import anyio
 import structlog
 import typer
 
-from loadtest import bench as benches
-from loadtest import bundles, chaos, honesty, hostile, long, ocr_bench, ocr_quality
-from loadtest.trial import SAMPLES
+from loadtest.bench import engine as benches
+from loadtest.bench import ocr as ocr_bench
+from loadtest.bench import ocr_quality
+from loadtest.scenarios import bundle as bundles
+from loadtest.scenarios import chaos, honesty, hostile, long
+from loadtest.scenarios.trial import SAMPLES
 from loadtest.vendors import run as serve_vendors
 from pipeline.errors import Usage, WaybillError
 

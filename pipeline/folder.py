@@ -24,12 +24,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.artifacts import write_atomically
+from pipeline.artifacts.files import write_atomically
 from pipeline.errors import Usage
-from pipeline.limits import LimitSpec
 from pipeline.stage import Artifacts, Retry, Settings, Stage
 from pipeline.state import Channels
 from pipeline.store.port import Desk, PipelineRow, WorkStore
+from pipeline.vendors.limits import LimitSpec
 
 FILES_MAX = 500  # arbitrary; a pipeline is configuration, not a corpus
 FILE_BYTES_MAX = 20 << 20  # a font may lie beside a template

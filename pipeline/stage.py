@@ -177,7 +177,7 @@ class Folder(Protocol):
 
 
 class VendorDoor(Protocol):
-    """The one door to outside services (`pipeline/vendor.py`)."""
+    """The one door to outside services (`pipeline/vendors/door.py`)."""
 
     async def post_json(
         self, url: str, body: Any, *, key: str = "", timeout_s: float

@@ -43,7 +43,7 @@ class PageText(BaseModel):
     code: str = ""  # of TIMEOUT, KILLED_MEMORY, SKIPPED_LIMIT and ERROR
     text: str = ""
     words: int = 0
-    confidence: float = 0.0  # 0-100, calibrated: see stages/judging.py
+    confidence: float = 0.0  # 0-100, calibrated: see stages/reading/judging.py
     ink: float = 0.0  # share of dark pixels, 0-1: blank is known by ink, not text
     covered: float = 0.0  # share of the ink inside words, 0-1
     source: Literal["", "ocr", "layer", "text", "person"] = ""

@@ -34,7 +34,7 @@ from pydantic_core import PydanticCustomError
 from pipeline.errors import Permanent, Transient, Usage
 from pipeline.stage import Advance, Context, Hold, Outcome, Retry, Settings, stage
 from stages.document import Document, Reply
-from stages.letter_facts import LETTER_CHARS_MAX, facts_in
+from stages.writing.facts import LETTER_CHARS_MAX, facts_in
 
 OFFLINE_WRITER = "offline-template"
 

@@ -31,11 +31,12 @@ from pipeline.stage import (
     Settings,
     stage,
 )
-from stages import bundle, reader
 from stages.document import Document
-from stages.enclosed import shortened
-from stages.kinds import PASSWORDS, PDF
-from stages.separators import groups
+from stages.formats import bundle
+from stages.formats import probe as reader
+from stages.formats.enclosed import shortened
+from stages.formats.kinds import PASSWORDS, PDF
+from stages.formats.separators import groups
 
 # Of a part: 3 is a letter in an archive in a mail in an archive.
 DEPTH_MAX = 3

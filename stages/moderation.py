@@ -19,9 +19,9 @@ from pydantic import Field
 
 from pipeline.stage import Advance, Context, Hold, Outcome, Reject, Settings, stage
 from stages.document import Document, Span, Verdict
-from stages.normaliser import normalise
-from stages.personal import find_personal
-from stages.rulebook import Rulebook, rulebook
+from stages.rules.normaliser import normalise
+from stages.rules.personal import find_personal
+from stages.rules.rulebook import Rulebook, rulebook
 
 PERSONAL = "personal_data"  # the category that held personal data belongs to
 HOLD_PERSONAL = ("card", "iban")  # nobody needs these in a letter; an address they do
@@ -38,7 +38,7 @@ class ModerationSettings(Settings):
     """The `[stage.moderation]` keys."""
 
     rules: str = "rules/*.toml"  # a glob in the pipeline folder
-    hold_personal: tuple[str, ...] = HOLD_PERSONAL  # kinds of stages/personal.py
+    hold_personal: tuple[str, ...] = HOLD_PERSONAL  # kinds of stages/rules/personal.py
     # Half a million characters is a 200-page book; what is longer was not written
     # to us, and a person decides.
     max_chars: int = Field(default=500_000, ge=1)

@@ -35,10 +35,11 @@ from pipeline.stage import (
     Settings,
     stage,
 )
-from stages import engines, page_text, vision
 from stages.document import Crop, Document, PageStatus, PageText
-from stages.kinds import PASSWORDS
-from stages.readings import agreement
+from stages.formats.kinds import PASSWORDS
+from stages.reading import engines, vision
+from stages.reading import page as page_text
+from stages.reading.compare import agreement
 
 log = structlog.get_logger()
 
@@ -82,7 +83,7 @@ class OcrSettings(Settings):
     max_pixels: int = Field(default=40_000_000, ge=1_000_000)
     # Of an image as it came; 200 million are 800 MB while it is decoded.
     max_decoded_pixels: int = Field(default=200_000_000, ge=1_000_000)
-    # Calibrated confidence of a page (stages/judging.py): below the first it is
+    # Calibrated confidence of a page (stages/reading/judging.py): below the first it is
     # read again by the second reader, below the other nobody could read it.
     doubt_below: float = Field(default=92.0, ge=0, le=100)
     hold_below: float = Field(default=75.0, ge=0, le=100)

@@ -24,8 +24,8 @@ from pydantic import Field
 
 from pipeline.errors import Permanent, Transient
 from pipeline.stage import Advance, Context, Hold, Outcome, Retry, Settings, stage
-from stages import typesetter
 from stages.document import Document, Printed
+from stages.printing import typesetter
 
 SLUG_BYTES_MAX = 80  # file names end at 255 bytes; print software gives up earlier
 STALE_PART_S = 3600.0  # a part this old belongs to no living attempt

@@ -17,8 +17,8 @@ FUNCTION_LINES_MAX = 70
 # Where tasks may begin.  Everywhere else work is sequential, so that what is
 # cancelled is cancelled as a whole.
 TASKS_BEGIN = (
-    "pipeline/session.py",  # one lease: its loops and its items
-    "pipeline/supervisor.py",  # one keeper a process
+    "pipeline/run/session.py",  # one lease: its loops and its items
+    "pipeline/run/supervisor.py",  # one keeper a process
     "stages/ocr.py",  # pages of one letter, bounded by the pool of children
     "ingest/admission.py",  # a few lanes of files
     "waybill/",  # commands that watch and work at the same time
@@ -27,8 +27,8 @@ TASKS_BEGIN = (
 # Foreign code is run in these places alone, and whatever it raises ends in an error
 # of ours: a disposition, an answer to the parent, a usage error.
 ANYTHING_MAY_BE_RAISED = {
-    "pipeline/session.py": 2,  # a stage; and the edge of the worker, around an item
-    "pipeline/child_main.py": 1,  # what a child was asked to run
+    "pipeline/run/session.py": 2,  # a stage; and the edge of the worker, around an item
+    "pipeline/jail/program.py": 1,  # what a child was asked to run
     "pipeline/folder.py": 1,  # the top level of a custom stage
     "pipeline/store/embedded.py": 1,  # the database's wheel raises bare exceptions
 }
@@ -126,7 +126,7 @@ def test_tasks_begin_in_few_places() -> None:
         p for p, tree in modules().items() if list(calls(tree, "create_task_group"))
     ]
 
-    assert "pipeline/session.py" in groups
+    assert "pipeline/run/session.py" in groups
     assert [p for p in groups if not p.startswith(TASKS_BEGIN)] == []
 
 

@@ -15,16 +15,16 @@ from typer.exceptions import TyperException
 from pipeline.errors import Usage, WaybillError
 
 # Commands register themselves on import.
-from waybill import (  # noqa: F401
+from waybill.commands import (  # noqa: F401
     demo,
     doctor,
     items,
     review,
     separator,
-    serve,
-    terminal,
+    service,
 )
-from waybill.command import app
+from waybill.commands.command import app
+from waybill.desk import terminal
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.pictures import open_page
+from stages.reading.picture import open_page
 
 
 def look(path: str, media_type: str, index: int) -> dict[str, Any]:

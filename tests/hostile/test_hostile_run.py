@@ -14,10 +14,13 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from loadtest import hostile, hostile_files, hostile_pictures, listener, pdf_writer
-from loadtest.hostile_files import HONEST, Hostile
-from loadtest.processes import Child, Sizes
-from loadtest.trial import Ended
+from loadtest.hostile import files as hostile_files
+from loadtest.hostile import listener, pdf_writer
+from loadtest.hostile import pictures as hostile_pictures
+from loadtest.hostile.files import HONEST, Hostile
+from loadtest.scenarios import hostile
+from loadtest.scenarios.processes import Child, Sizes
+from loadtest.scenarios.trial import Ended
 
 URL = "http://127.0.0.1:9"
 

@@ -10,11 +10,13 @@ import anyio
 import pytest
 from PIL import Image, ImageDraw, ImageStat
 
-from pipeline.children import ALLOW, Children
 from pipeline.errors import Unacceptable, WaybillError
-from stages import kinds, page_text, reader
-from stages.kinds import JPEG, PNG
-from stages.pictures import open_page
+from pipeline.jail.pool import ALLOW, Children
+from stages.formats import kinds
+from stages.formats import probe as reader
+from stages.formats.kinds import JPEG, PNG
+from stages.reading import page as page_text
+from stages.reading.picture import open_page
 from tests.hostile.looking import look
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from pipeline.model import JOIN, Entry, Finish, ItemId, State, ToWaiting
-from pipeline.store.reads import WorkRow
+from pipeline.store.postgres.reports import WorkRow
 from tests.store.test_conformance_kin import family
 from tests.store.world import World, done, finished, parked, sent, step, waiting
 

@@ -17,11 +17,14 @@ import asyncpg
 import pytest
 
 from pipeline.errors import Usage
-from pipeline.store import desk, door, moves, work
 from pipeline.store.database import Database
 from pipeline.store.migrate import migrate
 from pipeline.store.postgres import PostgresStore
-from pipeline.store.work import PostgresWork
+from pipeline.store.postgres import admission as door
+from pipeline.store.postgres import claims as work
+from pipeline.store.postgres import commits as moves
+from pipeline.store.postgres import holds as desk
+from pipeline.store.postgres.claims import PostgresWork
 from tests.store.conftest import Server, Urls, run
 
 HOT = {

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from pipeline.holds import digest_of
+from pipeline.holds.parking import digest_of
 from pipeline.model import (
     Batch,
     Checkpoint,

@@ -15,7 +15,8 @@ import os
 import socket
 import sys
 
-from waybill import cli, demo, doctor, items, review, serve  # noqa: F401
+from waybill import cli
+from waybill.commands import demo, doctor, items, review, service  # noqa: F401
 
 
 def main() -> None:

@@ -14,17 +14,17 @@ from typing import Annotated, Any
 import anyio
 from pydantic import BaseModel, Field
 
-from pipeline.context import Services
 from pipeline.errors import NotFound, StoreUnavailable
 from pipeline.folder import BoundStage, Pipeline, PipelineFolder
-from pipeline.limits import LimitSpec
 from pipeline.model import FINAL, Advance, Checkpoint, Entry, ItemId, Submission
-from pipeline.session import Session, WorkerSettings
+from pipeline.run.context import Services
+from pipeline.run.session import Session, WorkerSettings
+from pipeline.run.worker import Worker
 from pipeline.stage import Settings, Stage, add, append, merge, stage
 from pipeline.state import Channels
 from pipeline.store.memory import MemoryStore
 from pipeline.store.port import Origin
-from pipeline.worker import Worker
+from pipeline.vendors.limits import LimitSpec
 
 DAY_S = 86400.0
 # A machine that is not ours: only its lease can tell that a session is over.

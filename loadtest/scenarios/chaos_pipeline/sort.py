@@ -1,0 +1,14 @@
+"""One stage of the chaos pipeline."""
+
+from __future__ import annotations
+
+from loadtest.scenarios.journeys import visit
+from pipeline.model import Advance, Outcome
+from pipeline.stage import Context, stage
+
+
+@stage(timeout_s=30, window=12)
+async def sort(trip: object, ctx: Context) -> Outcome:
+    """Two steps, each written down when it begins."""
+    await visit(ctx, "sort")
+    return Advance(been=["sort"])

@@ -1,0 +1,373 @@
+"""
+What the worker hands to a stage: the `Context` of pipeline/stage.py for real.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import anyio
+from pydantic import TypeAdapter
+
+from pipeline.errors import Permanent, StoreUnavailable, Usage
+from pipeline.folder import BoundStage, Pipeline
+from pipeline.model import PARTS_MAX, Checkpoint, Claim, Item, Kin, Part, Spawn, State
+from pipeline.stage import Artifacts, Folder, VendorDoor
+from pipeline.state import clean_text, encode, result_adapter
+from pipeline.store.port import KinRow, WorkStore
+
+T = TypeVar("T")
+
+NAME_CHARS_MAX = 1000  # of a part, as of a file at the door
+KIN_AT_ONCE = 50  # arbitrary: histories read by one query
+SECRETS_BYTES_MAX = 64 << 10  # a list of passwords, not a dictionary
+
+
+class Parked(BaseException):
+    """
+    The item waits for its children: its stage ends here and runs again later.
+
+    No error, so that nobody who catches errors catches it.
+    """
+
+
+class ChildRunner(Protocol):
+    """What runs functions in child processes (`pipeline/jail/pool.py`)."""
+
+    async def run(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        timeout_s: float,
+        pool: str = "",
+        owner: Hashable = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run `fn(**kwargs)` in a jailed child; slots are fair between owners."""
+        ...
+
+    async def run_files(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        timeout_s: float,
+        keep: Artifacts,
+        pool: str = "",
+        owner: Hashable = None,
+        **kwargs: Any,
+    ) -> tuple[Any, dict[str, str]]:
+        """Like `run`; the files it left are kept: name -> artifact."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """
+    What stages may reach, given once by the composition root.
+
+    Attributes:
+        secrets: Folder of `<tenant>/<name>.txt`; None: there are none.
+    """
+
+    artifacts: Artifacts
+    children: ChildRunner
+    vendor: VendorDoor
+    out: Path
+    secrets: Path | None = None
+
+
+@dataclass(slots=True)
+class Run:
+    """One item in this worker."""
+
+    claim: Claim
+    pipeline: Pipeline
+    stage: str
+    seq: int
+    attempt: int
+    state: Any
+    deadline: float  # on anyio's clock
+    memo: dict[tuple[str, str], str] = field(default_factory=dict)
+    scope: anyio.CancelScope | None = None
+    cancelled: bool = False
+
+    @property
+    def item(self) -> Item:
+        return self.claim.item
+
+
+class StepRecorder(Protocol):
+    """What makes a step's result durable: the session."""
+
+    services: Services
+    store: WorkStore
+
+    def check_lease(self) -> None:
+        """Raise `LeaseLost` when this worker may have been replaced."""
+        ...
+
+    async def record_step(
+        self, run: Run, key: tuple[str, str], text: str, began: float
+    ) -> None:
+        """Return when the result is durable."""
+        ...
+
+    async def record_spawn(
+        self, run: Run, key: tuple[str, str], spawn: Spawn, began: float
+    ) -> str:
+        """Return, when children are durable, their ids as JSON text."""
+        ...
+
+
+def secret_lines(folder: Path | None, tenant: str, name: str) -> list[str]:
+    """
+    The lines of `<folder>/<tenant>/<name>.txt`; none where it is missing.
+
+    Raises:
+        Usage: a name that could lead elsewhere.
+    """
+    for part in (tenant, name):
+        if not part or part.startswith(".") or "/" in part or "\\" in part:
+            raise Usage(
+                f"{part!r} names no secrets",
+                code="BAD_NAME",
+                hint="use letters, digits and dashes",
+            )
+    if folder is None:
+        return []
+    try:
+        with (folder / tenant / f"{name}.txt").open("rb") as file:
+            text = file.read(SECRETS_BYTES_MAX).decode("utf-8", "replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [line for line in text.splitlines() if line]
+
+
+class StageContext:
+    """The `Context` of one stage of one item; see pipeline/stage.py."""
+
+    __slots__ = (
+        "_deadline",
+        "_joins",
+        "_run",
+        "_session",
+        "_stage",
+        "item",
+        "settings",
+    )
+
+    def __init__(
+        self, session: StepRecorder, run: Run, stage: BoundStage, deadline: float
+    ) -> None:
+        self._session = session
+        self._run = run
+        self._stage = stage
+        self._deadline = deadline
+        self._joins = 0
+        self.item = run.item
+        self.settings = stage.settings
+
+    @property
+    def artifacts(self) -> Artifacts:
+        return self._session.services.artifacts
+
+    @property
+    def vendor(self) -> VendorDoor:
+        return self._session.services.vendor
+
+    @property
+    def folder(self) -> Folder:
+        return self._run.pipeline.folder
+
+    @property
+    def out_dir(self) -> Path:
+        return self._session.services.out / self.item.tenant / self.item.batch
+
+    def left_s(self) -> float:
+        return self._deadline - anyio.current_time()
+
+    async def step(
+        self, name: str, fn: Callable[..., Awaitable[T]], /, *args: Any
+    ) -> T:
+        key = (self._stage.name, name)
+        adapter = result_adapter(fn)
+        kept = self._run.memo.get(key)
+        if kept is not None:
+            return adapter.validate_json(kept)  # type: ignore[no-any-return]
+        self._session.check_lease()
+        began = anyio.current_time()
+        result = await fn(*args)
+        text = encode(adapter.dump_python(result, mode="json"))
+        await self._session.record_step(self._run, key, text, began)
+        return result
+
+    async def child(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        pool: str = "",
+        timeout_s: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        return await self._session.services.children.run(
+            fn,
+            pool=pool,
+            timeout_s=self._bounded(timeout_s),
+            owner=self.item.id,
+            **kwargs,
+        )
+
+    async def child_files(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *,
+        pool: str = "",
+        timeout_s: float | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, dict[str, str]]:
+        return await self._session.services.children.run_files(
+            fn,
+            pool=pool,
+            timeout_s=self._bounded(timeout_s),
+            owner=self.item.id,
+            keep=self.artifacts,
+            **kwargs,
+        )
+
+    def _bounded(self, timeout_s: float | None) -> float:
+        left_s = max(self.left_s(), 0.001)
+        return left_s if timeout_s is None else min(timeout_s, left_s)
+
+    def secrets(self, name: str) -> list[str]:
+        return secret_lines(self._session.services.secrets, self.item.tenant, name)
+
+    async def spawn(
+        self, parts: Sequence[Part], *, name: str = "parts", at: str = ""
+    ) -> list[int | None]:
+        key = (self._stage.name, f"spawn:{name}")
+        kept = self._run.memo.get(key)
+        if kept is None:
+            self._session.check_lease()
+            spawn = Spawn(
+                self._branch(at),
+                f"{self.item.id}/{self._stage.name}/{name}",
+                tuple(_clean(part) for part in self._counted(parts)),
+            )
+            began = anyio.current_time()
+            kept = await self._session.record_spawn(self._run, key, spawn, began)
+        return _IDS.validate_json(kept)
+
+    def _branch(self, at: str) -> str:
+        """The stage where children begin."""
+        pipeline = self._run.pipeline
+        if not at:
+            return pipeline.first
+        if at not in pipeline.branches:
+            raise Permanent(
+                f"the pipeline {pipeline.name} has no branch {at!r}",
+                code="SPAWN_BRANCH",
+                hint=f"add [branch.{at}] with its `stages` to pipeline.toml",
+            )
+        return pipeline.branches[at]
+
+    def _counted(self, parts: Sequence[Part]) -> Sequence[Part]:
+        if len(parts) > PARTS_MAX:
+            raise Permanent(
+                f"{len(parts)} parts in one spawn, {PARTS_MAX} are the most",
+                code="SPAWN_SIZE",
+                hint="spawn them in slices, each under a name of its own",
+            )
+        return parts
+
+    async def join(self) -> list[Kin]:
+        # Joined twice, a stage has spawned more in between.
+        self._joins += 1
+        name = "join" if self._joins == 1 else f"join-{self._joins}"
+        seen = await self.step(name, self._seen)
+        found: list[Kin] = []
+        for at in range(0, len(seen), KIN_AT_ONCE):
+            found += await self._kin(seen[at : at + KIN_AT_ONCE])
+        return found
+
+    async def _seen(self) -> list[_Ended]:
+        """How each child ended, as this stage will see it for ever."""
+        store, item = self._session.store, self.item.id
+        if await patient(store.open_children, item):
+            _park()
+        rows = await patient(store.kin, item)
+        if any(row.state is None for row in rows):  # one is being retried
+            _park()
+        return [(r.id, State(r.state or ""), r.stage, r.code) for r in rows]
+
+    async def _kin(self, seen: Sequence[_Ended]) -> list[Kin]:
+        """These children with the values of their state."""
+        store = self._session.store
+        ids = [item for item, *_ in seen]
+        facts = {row.id: row for row in await patient(store.kin, self.item.id, ids)}
+        history = await patient(store.history, ids)
+        return [
+            Kin(
+                item,
+                facts[item].name,
+                state,
+                stage,
+                code,
+                await self._values(facts[item], history[item]),
+            )
+            for item, state, stage, code in seen
+        ]
+
+    async def _values(
+        self, row: KinRow, history: Sequence[Checkpoint]
+    ) -> dict[str, Any]:
+        updates = []
+        for c in history:
+            if c.step is None:
+                text = c.update
+                if text is None and c.ref is not None:
+                    text = (await self.artifacts.get(c.ref)).decode()
+                updates.append(text or "{}")
+        try:
+            state = self._run.pipeline.channels.fold(row.input, updates)
+        except Permanent:
+            return {}  # its input never fitted: it failed with that, and says so
+        return state.model_dump(mode="json")
+
+
+_Ended = tuple[int, State, str, str]  # a child's id, state, stage and code
+_IDS = TypeAdapter(list[int | None])
+
+
+def _park() -> NoReturn:
+    raise Parked
+
+
+async def patient(ask: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """An answer of the store; one that is away is not this stage's failure."""
+    while True:
+        try:
+            return await ask(*args)
+        except StoreUnavailable:
+            # Without end: the stage's own timeout, or the lease, ends it.
+            await anyio.sleep(random.uniform(0.05, 1.0))
+
+
+def _clean(part: Part) -> Part:
+    """A part as the database can store it: names come out of foreign bundles."""
+    return Part(
+        clean_text(part.name)[:NAME_CHARS_MAX],
+        json.loads(encode(part.input)),
+        clean_text(part.key),
+        part.size_bytes,
+        part.refused_code,
+        clean_text(part.refused_why),
+    )

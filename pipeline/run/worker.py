@@ -1,0 +1,102 @@
+"""
+The worker: one process's sessions, one after the other.
+
+A session is one row in the database and one random id.  When its lease is lost
+(the database was away too long, the machine slept) the worker opens a new one.
+"""
+
+from __future__ import annotations
+
+import random
+
+import anyio
+import structlog
+
+from pipeline.errors import StoreUnavailable
+from pipeline.folder import Catalogue
+from pipeline.model import WorkerId
+from pipeline.run.context import Services
+from pipeline.run.origin import origin
+from pipeline.run.session import Session, WorkerSettings
+from pipeline.store.port import WorkStore
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """
+    Sessions, one after the other, until drained.
+
+    `run` returns when `drain` or `stop` was called and what was in hand is
+    finished or back in line.
+    """
+
+    def __init__(
+        self,
+        store: WorkStore,
+        catalogue: Catalogue,
+        services: Services,
+        settings: WorkerSettings | None = None,
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._services = services
+        self._settings = settings or WorkerSettings()
+        self._draining = False
+        self.session: Session | None = None
+        self.finished = anyio.Event()
+
+    async def run(self) -> None:
+        """Join, work, and join again after a lost lease."""
+        try:
+            await self._sessions()
+        finally:
+            self.finished.set()
+
+    async def _sessions(self) -> None:
+        pause_s = 0.1
+        while not self._draining:
+            try:
+                with anyio.CancelScope(shield=True):
+                    worker = await self._store.join(
+                        origin(), lease_s=self._settings.lease_s
+                    )
+            except StoreUnavailable as error:
+                log.warning("join_waits", code=error.code, why=str(error))
+                await anyio.sleep(random.uniform(0, pause_s))
+                pause_s = min(pause_s * 2, 5.0)
+                continue
+            pause_s = 0.1
+            log.info("worker_joined", worker=str(worker))
+            self.session = Session(
+                self._store, worker, self._catalogue, self._services, self._settings
+            )
+            try:
+                if not self._draining:  # told while it joined
+                    await self.session.run()
+            finally:
+                await self._leave(worker)
+
+    def drain(self) -> None:
+        """Finish what is begun, then stop."""
+        self._draining = True
+        if self.session is not None:
+            self.session.drain()
+
+    def stop(self) -> None:
+        """Stop now; put back what is in hand."""
+        self._draining = True
+        if self.session is not None:
+            self.session.stop()
+
+    async def _leave(self, worker: WorkerId) -> None:
+        # Whatever this process still owns goes back in line at once, uncharged.
+        # When the database is away that long, the lease is over anyway.
+        with anyio.move_on_after(self._settings.lease_s, shield=True):
+            while True:
+                try:
+                    items = await self._store.leave(worker)
+                    log.info("worker_left", worker=str(worker), put_back=items)
+                    return
+                except StoreUnavailable:
+                    await anyio.sleep(random.uniform(0.05, 0.5))

@@ -1,0 +1,483 @@
+"""
+What workers ask of PostgreSQL: sessions, claims, commits, the reaper.
+
+Every statement is a literal; every write for a worker first locks that worker's
+row against the reaper (`for key share`), so that a replaced worker's commit and
+its replacement can never both win.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from uuid import uuid4
+
+from pipeline.errors import LeaseLost, NotFound
+from pipeline.model import (
+    Checkpoint,
+    Claim,
+    Entry,
+    Item,
+    ItemId,
+    WorkerId,
+)
+from pipeline.store.database import Connection, Database
+from pipeline.store.port import KinRow, Origin, PipelineRow, Session, Share
+from pipeline.store.postgres.commits import (
+    end_cancelled,
+    write_attempts,
+    write_checkpoints,
+    write_moves,
+    write_spawns,
+)
+
+ALIVE = """
+select 1 from workers where id = $1 and lease_until > clock() for key share
+"""
+
+# Tenants by loose index scan (cost: their number, not the backlog's), each one's
+# most urgent by lateral top-k (twice its fair part: others may have less than
+# theirs), then a FIXED set locked: `limit` with `skip locked` past a head, or
+# `in (select … limit)`, may take more than it was asked.
+# A tenant this process has not met takes its first turn level with the least
+# served one ($7).
+CLAIM = """
+with recursive alive as materialized (
+  select 1 from workers where id = $3 and lease_until > clock() for key share),
+line as (
+  (select tenant_id from ready where stage = $1 and strikes < 2
+    order by tenant_id limit 1)
+  union all
+  select (select r.tenant_id from ready r
+           where r.stage = $1 and r.strikes < 2 and r.tenant_id > l.tenant_id
+           order by r.tenant_id limit 1)
+    from line l where l.tenant_id is not null),
+share as (
+  select t.id as tenant_id, s.served, s.weight
+    from unnest($4::text[], $5::float8[], $6::float8[]) s(name, served, weight)
+    join tenants t on t.name = s.name),
+standing as (
+  select l.tenant_id, coalesce(s.served, $7) as served,
+         coalesce(s.weight, 1) as weight,
+         sum(coalesce(s.weight, 1)) over () as weights
+    from line l left join share s on s.tenant_id = l.tenant_id
+   where l.tenant_id is not null and exists (select from alive)),
+head as (
+  select h.item_id, h.deadline_at, t.served + h.n / t.weight as turn
+    from standing t
+   cross join lateral (
+     select r.item_id, r.deadline_at,
+            row_number() over (order by r.deadline_at, r.item_id) as n
+       from (select item_id, deadline_at from ready
+              where stage = $1 and tenant_id = t.tenant_id and strikes < 2
+              order by deadline_at, item_id
+              limit greatest(8, ceil(2 * $2 * t.weight / t.weights)::bigint)
+            ) r) h),
+pick as materialized (
+  select item_id from head order by turn, deadline_at limit $2),
+locked as materialized (
+  select r.item_id from ready r where r.item_id in (select item_id from pick)
+     for update skip locked),
+gone as (
+  delete from ready r using locked k where r.item_id = k.item_id returning r.*),
+taken as (
+  insert into running (item_id, stage, tenant_id, deadline_at, seq, attempt,
+                       strikes, solo, worker_id)
+  select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes, false, $3
+    from gone)
+select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
+       t.name as tenant, b.name as batch,
+       extract(epoch from g.deadline_at - clock())::float8 as left_s
+  from gone g
+  join items i on i.id = g.item_id
+  join tenants t on t.id = g.tenant_id
+  join batches b on b.id = i.batch_id
+"""
+
+CLAIM_SOLO = """
+with alive as materialized (
+  select 1 from workers where id = $2 and lease_until > clock() for key share),
+locked as materialized (
+  select item_id from ready
+   where stage = $1 and strikes >= 2 and exists (select from alive)
+   order by since limit 1 for update skip locked),
+gone as (
+  delete from ready r using locked k where r.item_id = k.item_id returning r.*),
+taken as (
+  insert into running (item_id, stage, tenant_id, deadline_at, seq, attempt,
+                       strikes, solo, worker_id)
+  select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes, true, $2
+    from gone)
+select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
+       t.name as tenant, b.name as batch,
+       extract(epoch from g.deadline_at - clock())::float8 as left_s
+  from gone g
+  join items i on i.id = g.item_id
+  join tenants t on t.id = g.tenant_id
+  join batches b on b.id = i.batch_id
+"""
+
+# The new snapshot of this second statement is the point: claims and commits that
+# held their worker's row while the first waited for it are visible here.
+PUT_BACK = """
+with gone as (
+  delete from running
+   where worker_id = any($1::uuid[]) and not item_id = any($3::bigint[])
+  returning *),
+found as (
+  select g.item_id, g.tenant_id, g.deadline_at, g.solo, g.worker_id,
+         coalesce(s.next_stage, g.stage) as stage,
+         coalesce(c.seq + 1, 0) as seq,
+         case when s.seq is null then g.attempt else 0 end as attempt,
+         case when not $2::boolean then g.strikes
+              when coalesce(c.seq + 1, 0) > g.seq then 1
+              when g.solo then g.strikes + 1
+              else least(g.strikes + 1, 2) end as strikes,
+         x.author as cancelled_by
+    from gone g
+    left join cancels x on x.item_id = g.item_id
+    left join lateral (select seq from checkpoints where item_id = g.item_id
+                        order by seq desc limit 1) c on true
+    left join lateral (select seq, next_stage from checkpoints
+                        where item_id = g.item_id and seq >= g.seq
+                          and next_stage <> ''
+                        order by seq desc limit 1) s on true),
+back as (
+  insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt, strikes)
+  select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes
+    from found where cancelled_by is null and strikes < 3),
+ended as (
+  insert into outcomes (item_id, state, stage, code, why)
+  select item_id,
+         case when cancelled_by is null then 'failed' else 'cancelled' end, stage,
+         case when cancelled_by is null then 'WORKER_KILLED' else 'CANCELLED' end,
+         case when cancelled_by is null
+              then 'three workers died while they had this item, the last with '
+                   || 'nothing else in hand'
+              else 'cancelled by ' || cancelled_by end
+    from found where cancelled_by is not null or strikes >= 3
+  returning item_id, state, stage, code),
+noted as (
+  insert into audit (item_id, event, stage, actor, code)
+  select item_id, state, stage, 'reaper', code from ended
+  union all
+  select item_id, case when $2 then 'worker_died' else 'put_back' end, stage,
+         'reaper', worker_id::text from found),
+let_go as (
+  delete from cancels where item_id in (select item_id from gone))
+select count(*) from gone
+"""
+
+
+class PostgresWork:
+    """The `WorkStore` half of the PostgreSQL store."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def join(self, origin: Origin, *, lease_s: float) -> WorkerId:
+        """Open a session under a fresh random id."""
+        worker = uuid4()
+        await self._db.fetch(
+            """
+            insert into workers (id, host, pid, born, lease_until)
+            values ($1, $2, $3, $4, clock() + make_interval(secs => $5))
+            """,
+            worker,
+            *origin,
+            lease_s,
+        )
+        return worker
+
+    async def renew(self, worker: WorkerId, *, lease_s: float) -> list[ItemId]:
+        """Extend the lease; learn which of its items people cancelled."""
+        # An expired lease is lost even if nobody has reaped it yet: giving up
+        # early is safe, carrying on is not.
+        rows = await self._db.fetch(
+            """
+            with kept as (
+              update workers set lease_until = clock() + make_interval(secs => $2)
+               where id = $1 and lease_until > clock() returning id)
+            select k.id, array(select r.item_id from cancels c
+                                 join running r on r.item_id = c.item_id
+                                where r.worker_id = $1) as cancelled
+              from kept k
+            """,
+            worker,
+            lease_s,
+        )
+        if not rows:
+            raise LeaseLost("this worker's lease ran out")
+        return list(rows[0]["cancelled"])
+
+    async def leave(self, worker: WorkerId) -> int:
+        """Close the session; its items go back in line, uncharged."""
+
+        async def work(con: Connection) -> int:
+            await con.execute("delete from workers where id = $1", worker)
+            return int(await con.fetchval(PUT_BACK, [worker], False, []))
+
+        return await self._db.tx(work)
+
+    async def sessions(self) -> list[Session]:
+        """Every worker row, with the seconds its lease has left."""
+        rows = await self._db.fetch(
+            """
+            select id, host, pid, born,
+                   extract(epoch from lease_until - clock())::float8 as left_s
+              from workers order by started_at
+            """
+        )
+        return [
+            Session(r["id"], Origin(r["host"], r["pid"], r["born"]), r["left_s"])
+            for r in rows
+        ]
+
+    async def reap(self, workers: Sequence[WorkerId], *, died: bool) -> int:
+        """Remove sessions and put their items back, in one transaction."""
+
+        async def work(con: Connection) -> int:
+            gone = await con.fetch(
+                """
+                delete from workers
+                 where id = any($1::uuid[]) and ($2 or lease_until <= clock())
+                returning id
+                """,
+                list(workers),
+                died,
+            )
+            if not gone:
+                return 0
+            moved = await con.fetchval(PUT_BACK, [r["id"] for r in gone], died, [])
+            return int(moved)
+
+        return await self._db.tx(work)
+
+    async def lines(self) -> list[str]:
+        """The stages at which something is ready, by loose index scan."""
+        rows = await self._db.fetch(
+            """
+            with recursive line as (
+              (select stage from ready where strikes < 2 order by stage limit 1)
+              union all
+              select (select r.stage from ready r
+                       where r.strikes < 2 and r.stage > l.stage
+                       order by r.stage limit 1)
+                from line l where l.stage is not null)
+            select stage from line where stage is not null
+            """
+        )
+        return [r["stage"] for r in rows]
+
+    async def claim(
+        self,
+        worker: WorkerId,
+        stage: str,
+        limit: int,
+        shares: Mapping[str, Share],
+        *,
+        solo: bool = False,
+    ) -> list[Claim]:
+        """Take items; see the port."""
+        if solo:
+            rows = await self._db.fetch(CLAIM_SOLO, stage, worker)
+        else:
+            rows = await self._db.fetch(
+                CLAIM,
+                stage,
+                limit,
+                worker,
+                list(shares),
+                [s.served for s in shares.values()],
+                [s.weight for s in shares.values()],
+                min((s.served for s in shares.values()), default=0.0),
+            )
+        if not rows and await self._db.fetchval(ALIVE, worker) is None:
+            raise LeaseLost("this worker's lease ran out")
+        return [
+            Claim(
+                Item(
+                    r["item_id"],
+                    r["tenant"],
+                    r["batch"],
+                    r["pipeline_id"],
+                    r["name"],
+                    json.loads(r["input"]),
+                ),
+                r["stage"],
+                r["seq"],
+                r["attempt"],
+                r["left_s"],
+                solo,
+            )
+            for r in rows
+        ]
+
+    async def disown(self, worker: WorkerId, keep: Sequence[ItemId]) -> int:
+        """Put back what this worker owns but does not know of."""
+
+        async def work(con: Connection) -> int:
+            if await con.fetchval(ALIVE, worker) is None:
+                raise LeaseLost("this worker's lease ran out")
+            return int(await con.fetchval(PUT_BACK, [worker], False, list(keep)))
+
+        return await self._db.tx(work)
+
+    async def suspects(self) -> list[tuple[str, float]]:
+        """Ready items that must run alone, longest waiting first."""
+        rows = await self._db.fetch(
+            """
+            select stage, extract(epoch from clock() - min(since))::float8 as age_s
+              from ready where strikes >= 2 group by stage order by 2 desc
+            """
+        )
+        return [(r["stage"], r["age_s"]) for r in rows]
+
+    async def history(self, items: Sequence[ItemId]) -> dict[ItemId, list[Checkpoint]]:
+        """Checkpoints of these items, in order."""
+        rows = await self._db.fetch(
+            """
+            select item_id, seq, stage, step, update, ref, next_stage, took_s
+              from checkpoints where item_id = any($1::bigint[])
+             order by item_id, seq
+            """,
+            list(items),
+        )
+        found: dict[ItemId, list[Checkpoint]] = {item: [] for item in items}
+        for row in rows:
+            found[row["item_id"]].append(Checkpoint(*list(row.values())[1:]))
+        return found
+
+    async def commit(self, worker: WorkerId, entries: Sequence[Entry]) -> list[bool]:
+        """Checkpoints, attempts and moves of all entries in one transaction."""
+
+        async def work(con: Connection) -> set[ItemId]:
+            if await con.fetchval(ALIVE, worker) is None:
+                raise LeaseLost("this worker's lease ran out")
+            written = await write_spawns(con, worker, entries)
+            await write_checkpoints(con, worker, written)
+            await write_attempts(con, worker, written)
+            stood = await write_moves(con, worker, written)
+            await end_cancelled(con, written, stood)
+            return stood
+
+        stood = await self._db.tx(work)
+        return [e.move is None or e.item_id in stood for e in entries]
+
+    async def result_of(self, item: ItemId, seq: int) -> str:
+        """The update of a checkpoint."""
+        found = await self._db.fetchval(
+            "select update from checkpoints where item_id = $1 and seq = $2", item, seq
+        )
+        if found is None:
+            raise NotFound(f"item {item} has no checkpoint {seq} with an update")
+        return str(found)
+
+    async def open_children(self, parent: ItemId) -> int:
+        """How many children of this item are not final."""
+        return int(
+            await self._db.fetchval(
+                "select count(*) from open_children where parent_id = $1", parent
+            )
+        )
+
+    async def kin(
+        self, parent: ItemId, only: Sequence[ItemId] | None = None
+    ) -> list[KinRow]:
+        """The children of this item, by id."""
+        rows = await self._db.fetch(
+            """
+            select i.id, i.name, i.input, o.state, coalesce(o.stage, '') as stage,
+                   coalesce(o.code, '') as code
+              from items i left join outcomes o on o.item_id = i.id
+             where i.parent_id = $1 and ($2::bigint[] is null or i.id = any($2))
+             order by i.id
+            """,
+            parent,
+            only,
+        )
+        return [
+            KinRow(
+                r["id"],
+                r["name"],
+                json.loads(r["input"]),
+                r["state"],
+                r["stage"],
+                r["code"],
+            )
+            for r in rows
+        ]
+
+    async def recorded(self, worker: WorkerId, item: ItemId, seq: int) -> bool:
+        """Whether this worker's checkpoint (item, seq) stands."""
+        return bool(
+            await self._db.fetchval(
+                """
+                select exists (select from checkpoints
+                  where item_id = $1 and seq = $2 and worker_id = $3)
+                """,
+                item,
+                seq,
+                worker,
+            )
+        )
+
+    async def owns(self, worker: WorkerId, item: ItemId) -> bool:
+        """Whether the item is still this worker's."""
+        return bool(
+            await self._db.fetchval(
+                "select exists (select from running"
+                " where item_id = $1 and worker_id = $2)",
+                item,
+                worker,
+            )
+        )
+
+    async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
+        """Due waiting items go back in line, and those whose children are final."""
+        rows = await self._db.fetch(
+            """
+            with due as materialized (
+              select item_id from waiting where until <= clock()
+               order by until limit $1 for update skip locked),
+            joined as materialized (
+              select w.item_id from waiting w
+               where w.why = 'JOIN'
+                 and not exists (select from open_children k
+                                  where k.parent_id = w.item_id)
+               limit $1 for update of w skip locked),
+            gone as (
+              delete from waiting w
+               using (select * from due union all select * from joined) d
+               where w.item_id = d.item_id
+              returning w.*),
+            back as (
+              insert into ready (item_id, stage, tenant_id, deadline_at, seq,
+                                 attempt, strikes)
+              select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes
+                from gone returning 1)
+            select (select count(*) from back) as moved,
+                   (select extract(epoch from min(until) - clock())::float8
+                      from waiting where until > clock()) as next_s
+            """,
+            limit,
+        )
+        return rows[0]["moved"], rows[0]["next_s"]
+
+    async def pipeline(self, pipeline_id: int) -> PipelineRow:
+        """A pinned pipeline version."""
+        rows = await self._db.fetch(
+            "select id, name, version, stages, files from pipelines where id = $1",
+            pipeline_id,
+        )
+        if not rows:
+            raise NotFound(f"no pipeline {pipeline_id}")
+        r = rows[0]
+        return PipelineRow(
+            r["id"], r["name"], r["version"], list(r["stages"]), json.loads(r["files"])
+        )
+
+    async def weights(self) -> dict[str, float]:
+        """Every tenant's weight."""
+        rows = await self._db.fetch("select name, weight from tenants")
+        return {r["name"]: r["weight"] for r in rows}

@@ -1,0 +1,258 @@
+"""
+What a commit writes: checkpoints, attempts and moves of many items at once, and
+the children of some.
+
+Each kind of row is one `unnest` insert, each kind of move one delete + insert that
+names its owner: where the item is no longer this worker's, the move is void and the
+others stand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from pipeline.errors import Refused
+from pipeline.model import (
+    Attempt,
+    Entry,
+    Finish,
+    ItemId,
+    Move,
+    ToHeld,
+    ToReady,
+    ToWaiting,
+    WorkerId,
+)
+from pipeline.store.database import Connection
+from pipeline.store.postgres.admission import as_submissions, receive
+from pipeline.store.postgres.holds import CANCEL_PARKED
+
+M = TypeVar("M", bound=Move)
+
+CHECKPOINTS = """
+insert into checkpoints (item_id, seq, stage, step, update, ref, next_stage,
+                         took_s, worker_id)
+select t.*, $9
+  from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::jsonb[],
+              $6::text[], $7::text[], $8::real[]) t
+"""
+
+ATTEMPTS = """
+insert into attempts (item_id, stage, attempt, code, message, charged, worker_id)
+select t.*, $7
+  from unnest($1::bigint[], $2::text[], $3::smallint[], $4::text[], $5::text[],
+              $6::boolean[]) t
+"""
+
+TO_READY = """
+with gone as (
+  delete from running where item_id = any($1::bigint[]) and worker_id = $5
+  returning item_id, tenant_id, deadline_at)
+insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt)
+select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt
+  from gone g
+  join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[])
+       t(item_id, stage, seq, attempt) using (item_id)
+returning item_id
+"""
+
+TO_WAITING = """
+with gone as (
+  delete from running where item_id = any($1::bigint[]) and worker_id = $7
+  returning item_id, tenant_id, deadline_at)
+insert into waiting (item_id, stage, tenant_id, deadline_at, seq, attempt, until, why)
+select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt,
+       least(clock() + make_interval(secs => t.for_s), g.deadline_at), t.why
+  from gone g
+  join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[], $5::float8[],
+              $6::text[]) t(item_id, stage, seq, attempt, for_s, why) using (item_id)
+returning item_id
+"""
+
+TO_HELD = """
+with gone as (
+  delete from running where item_id = any($1::bigint[]) and worker_id = $12
+  returning item_id, tenant_id, deadline_at),
+held as (
+  insert into holds (item_id, stage, tenant_id, deadline_at, seq, code, why, shown,
+                     proposal, digest, needs, again, next_stage)
+  select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.code, t.why,
+         t.shown, t.proposal, t.digest,
+         array_remove(string_to_array(t.needs, ','), ''), t.again, t.next_stage
+    from gone g
+    join unnest($1::bigint[], $2::text[], $3::int[], $4::text[], $5::text[],
+                $6::jsonb[], $7::jsonb[], $8::text[], $9::text[], $10::boolean[],
+                $11::text[])
+         t(item_id, stage, seq, code, why, shown, proposal, digest, needs, again,
+           next_stage) using (item_id)
+  returning item_id, stage, code),
+noted as (
+  insert into audit (item_id, event, stage, actor, code)
+  select item_id, 'held', stage, $12::uuid::text, code from held)
+select item_id from held
+"""
+
+FINISH = """
+with gone as (
+  delete from running where item_id = any($1::bigint[]) and worker_id = $6
+  returning item_id),
+ended as (
+  insert into outcomes (item_id, state, stage, code, why)
+  select g.item_id, t.state, t.stage, t.code, t.why
+    from gone g
+    join unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[])
+         t(item_id, state, stage, code, why) using (item_id)
+  returning item_id, state, stage, code),
+noted as (
+  insert into audit (item_id, event, stage, actor, code)
+  select item_id, state, stage, $6::uuid::text, code from ended),
+let_go as (
+  delete from cancels where item_id in (select item_id from gone))
+select item_id from ended
+"""
+
+# Locked: a parent that is being cancelled is let go before its children are born,
+# or finds them.
+PARENT = """
+select i.batch_id, i.pipeline_id
+  from running u join items i on i.id = u.item_id
+ where u.item_id = $1 and u.worker_id = $2
+   for key share of u
+"""
+
+
+async def write_spawns(
+    con: Connection, worker: WorkerId, entries: Sequence[Entry]
+) -> Sequence[Entry]:
+    """
+    Make the children of the entries; returns the entries with the ids in their
+    checkpoints.
+
+    Raises:
+        Refused: a parent is not this worker's.
+    """
+    spawning = [e for e in entries if e.spawn is not None]
+    if not spawning:
+        return entries
+    born = {}
+    for e in spawning:
+        assert e.spawn is not None
+        assert e.checkpoint is not None
+        parent = await con.fetchrow(PARENT, e.item_id, worker)
+        if parent is None:
+            raise Refused(f"item {e.item_id} is not this worker's: it has no children")
+        receipts = await receive(
+            con,
+            parent["batch_id"],
+            parent["pipeline_id"],
+            as_submissions(e.spawn),
+            parent=e.item_id,
+            stage=e.spawn.stage,
+        )
+        ids = json.dumps([r.item_id for r in receipts])
+        born[e.item_id, e.checkpoint.seq] = e.checkpoint._replace(update=ids)
+    return [
+        e
+        if e.checkpoint is None or e.spawn is None
+        else replace(e, checkpoint=born[e.item_id, e.checkpoint.seq], spawn=None)
+        for e in entries
+    ]
+
+
+async def write_checkpoints(
+    con: Connection, worker: WorkerId, entries: Sequence[Entry]
+) -> None:
+    rows = [(e.item_id, *e.checkpoint) for e in entries if e.checkpoint is not None]
+    if rows:
+        await con.execute(CHECKPOINTS, *map(list, zip(*rows, strict=True)), worker)
+
+
+async def write_attempts(
+    con: Connection, worker: WorkerId, entries: Sequence[Entry]
+) -> None:
+    tried: list[tuple[ItemId, Attempt]] = [
+        (e.item_id, e.attempt) for e in entries if e.attempt is not None
+    ]
+    if tried:
+        await con.execute(
+            ATTEMPTS,
+            [i for i, _ in tried],
+            [a.stage for _, a in tried],
+            [a.attempt for _, a in tried],
+            [a.code for _, a in tried],
+            [a.message for _, a in tried],
+            [a.charged for _, a in tried],
+            worker,
+        )
+
+
+def _of(entries: Sequence[Entry], kind: type[M]) -> list[tuple[ItemId, M]]:
+    return [(e.item_id, e.move) for e in entries if isinstance(e.move, kind)]
+
+
+async def write_moves(
+    con: Connection, worker: WorkerId, entries: Sequence[Entry]
+) -> set[ItemId]:
+    """Every move of the entries; the ids of those that stood."""
+    stood: list[ItemId] = []
+    if ready := _of(entries, ToReady):
+        columns = [(i, m.stage, m.seq, m.attempt) for i, m in ready]
+        stood += await _run(con, TO_READY, columns, worker)
+    if waiting := _of(entries, ToWaiting):
+        rows = [(i, m.stage, m.seq, m.attempt, m.for_s, m.why) for i, m in waiting]
+        stood += await _run(con, TO_WAITING, rows, worker)
+    if held := _of(entries, ToHeld):
+        parked = [
+            (
+                i,
+                m.stage,
+                m.seq,
+                m.code,
+                m.why,
+                m.shown,
+                m.proposal,
+                m.digest,
+                ",".join(m.needs),
+                m.again,
+                m.next_stage,
+            )
+            for i, m in held
+        ]
+        stood += await _run(con, TO_HELD, parked, worker)
+    if finished := _of(entries, Finish):
+        ends = [(i, m.state.value, m.stage, m.code, m.why) for i, m in finished]
+        stood += await _run(con, FINISH, ends, worker)
+    return set(stood)
+
+
+async def end_cancelled(
+    con: Connection, entries: Sequence[Entry], stood: set[ItemId]
+) -> None:
+    """
+    Cancel what was parked before its worker heard of the cancellation.
+
+    A statement of its own: a `cancel` that held the item's row while the move
+    waited for it is visible only now.
+    """
+    parked = [
+        e.item_id
+        for e in entries
+        if isinstance(e.move, ToReady | ToWaiting | ToHeld) and e.item_id in stood
+    ]
+    if parked:
+        sql = (
+            "delete from cancels where item_id = any($1::bigint[])"
+            " returning item_id, author"
+        )
+        for row in await con.fetch(sql, parked):
+            await con.execute(CANCEL_PARKED, [row["item_id"]], row["author"])
+
+
+async def _run(
+    con: Connection, sql: str, rows: Sequence[tuple[object, ...]], worker: WorkerId
+) -> list[ItemId]:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return [r["item_id"] for r in await con.fetch(sql, *columns, worker)]

@@ -1,0 +1,255 @@
+"""
+Looking at a document: what it is, how many pages it has, whether it can be taken.
+
+`probe` is a plain function that runs in a child process: a path and numbers go in,
+plain data comes out; what is wrong with a document is raised as `Unacceptable`.
+Pages are made by `stages.reading.picture`, one at a time, when they are read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import Unacceptable, WaybillError
+from stages.formats import mail
+from stages.formats import text as textual
+from stages.formats.images import BROKEN, broken_image, frames, opened
+from stages.formats.kinds import (
+    BUNDLES,
+    EML,
+    IMAGES,
+    PDF,
+    SUFFIXES,
+    WORDS,
+    type_of,
+)
+from stages.formats.pdf import load_page, opened_pdf, pdf_corrupt
+
+ATTACHMENTS_MAX = 50  # names that are listed
+NAME_CHARS = 120  # of each
+PARTS_MAX = 10_000  # of a message; intake has a bound of its own
+PART_BYTES = 1 << 40  # how large each is does not matter here
+
+
+def probe(
+    path: str,
+    name: str = "",
+    max_bytes: int = 256 << 20,
+    max_pages: int = 500,
+    max_pixels: int = 200_000_000,
+    decode: bool = True,
+    passwords: Sequence[str] = (),
+) -> dict[str, Any]:
+    """
+    Look at a file as a stage would, without keeping anything.
+
+    The type is told by content; a name that says otherwise is only noted.
+    Images are decoded to the end, every page of a PDF is loaded.
+
+    Args:
+        path: The bytes, under any name.
+        name: The name the file came with.
+        max_pixels: Of one image, checked before it is decoded.
+        decode: False trusts images whose header is sound: for bytes that were
+            probed when they came in.
+        passwords: Tried in turn on a PDF that asks for one.
+
+    Returns:
+        `media_type`; `pages`, 0 for a bundle; `note`, a sentence, mostly "";
+        `attachments`, names of files inside a PDF or a message, not opened;
+        `bundle`, whether it is other documents put together.
+
+    Raises:
+        Unacceptable: EMPTY_FILE, TOO_LARGE, UNSUPPORTED_TYPE, TRUNCATED, CORRUPT,
+            PIXEL_LIMIT, PDF_ENCRYPTED, PDF_CORRUPT, NO_PAGES, TOO_MANY_PAGES,
+            DOCX_BOMB, DOCX_ENCRYPTED, BUNDLE_TOO_MANY.
+    """
+    size = regular_size(path)
+    if size == 0:
+        raise Unacceptable(
+            "the file is empty", code="EMPTY_FILE", hint="send the file again"
+        )
+    if size > max_bytes:
+        raise Unacceptable(
+            f"the file has {size:,} bytes, {max_bytes:,} are allowed",
+            code="TOO_LARGE",
+            hint="split it, scan it at 300 dpi, or raise max_bytes",
+        )
+    media_type = type_of(path)
+    pages, notes = 0, [lie(name, media_type)]
+    attachments: list[str] = []
+    if media_type == PDF:
+        pages, note, attachments = probe_pdf(path, max_pages, passwords)
+        notes.append(note)
+    elif media_type in IMAGES:
+        pages, note = probe_image(path, media_type, max_pages, max_pixels, decode)
+        notes.append(note)
+    elif media_type == EML:
+        attachments = attached(path)
+    if not pages and not attachments and media_type not in BUNDLES:
+        pages = count_text(path, media_type, max_pages)
+    return {
+        "media_type": media_type,
+        "pages": pages,
+        "note": "; ".join(note for note in notes if note),
+        "attachments": attachments[:ATTACHMENTS_MAX],
+        "bundle": pages == 0,
+    }
+
+
+def regular_size(path: str) -> int:
+    """Size in bytes; refuses pipes, devices and folders, which could block us."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise Unacceptable(
+            "this is not a regular file",
+            code="UNSUPPORTED_TYPE",
+            hint="send the file itself, not a link to a device or a folder",
+        )
+    return found.st_size
+
+
+def lie(name: str, media_type: str) -> str:
+    """A note on a name that says another kind than the content; mostly ""."""
+    suffix = Path(name).suffix.lower()
+    said = SUFFIXES.get(suffix)
+    if said is None or said == media_type:
+        return ""
+    return f"the name says {suffix}, the content is {WORDS[media_type]}"
+
+
+def probe_image(
+    path: str, media_type: str, max_pages: int, max_pixels: int, decode: bool
+) -> tuple[int, str]:
+    """Decode every frame; the number of pages, and a note on frames not taken."""
+    pages, note = 0, ""
+    with opened(path, media_type, max_pixels) as image:
+        for pages, frame in enumerate(frames(image, media_type, max_pixels), 1):
+            if pages > max_pages:
+                raise too_many(max_pages)
+            if decode:
+                try:
+                    # Of a JPEG this reads everything, and makes 1/64 of the pixels.
+                    frame.draft(None, (1, 1))
+                    frame.load()
+                except BROKEN as error:
+                    raise broken_image(error) from None
+        if pages == 1 and getattr(image, "is_animated", False):
+            note = "it holds more pictures than one: the first is the page"
+    return pages, note
+
+
+def count_text(path: str, media_type: str, max_pages: int) -> int:
+    """The number of pages of a document that is text."""
+    found = textual.pages(path, media_type)
+    pages = sum(1 for _ in islice(found, max_pages + 1))
+    if pages > max_pages:
+        raise too_many(max_pages)
+    return pages
+
+
+def attached(path: str) -> list[str]:
+    """Names of what is attached to a message."""
+    with mail.opened(path, PARTS_MAX, PART_BYTES) as contents:
+        return [part.name for part in contents.parts if not part.pages]
+
+
+def too_many(max_pages: int) -> Unacceptable:
+    """The error for a document with more than `max_pages` pages."""
+    return Unacceptable(
+        f"the document has more than {max_pages} pages",
+        code="TOO_MANY_PAGES",
+        hint="split it, or raise max_pages of the intake stage",
+    )
+
+
+# -- PDF ------------------------------------------------------------------------------
+
+
+def probe_pdf(
+    path: str, max_pages: int, passwords: Sequence[str]
+) -> tuple[int, str, list[str]]:
+    """Load every page; how many there are, what was damaged, what is attached."""
+    with opened_pdf(path, passwords) as document:
+        pages = len(document)
+        if pages == 0:
+            raise Unacceptable(
+                "the PDF has no pages", code="NO_PAGES", hint="export it again"
+            )
+        if pages > max_pages:
+            raise too_many(max_pages)
+        broken = [index + 1 for index in range(pages) if not loads(document, index)]
+        if len(broken) == pages:
+            raise pdf_corrupt(
+                "the page of the PDF cannot be read"
+                if pages == 1
+                else f"none of the {pages} pages of the PDF can be read"
+            )
+        attachments = attached_to_pdf(document)
+    note = compare_structure(path, pages, passwords)
+    if broken:
+        numbers = ", ".join(map(str, broken[:10]))
+        more = f" and {len(broken) - 10} more" if len(broken) > 10 else ""
+        note = f"page {numbers}{more} of {pages} cannot be read" + (
+            f"; {note}" if note else ""
+        )
+    return pages, note, attachments
+
+
+def loads(document: Any, index: int) -> bool:
+    """Whether a page can be loaded."""
+    try:
+        load_page(document, index).close()
+    except WaybillError:
+        return False
+    return True
+
+
+def attached_to_pdf(document: Any) -> list[str]:
+    """Names of the files embedded in a PDF; none of them is opened."""
+    import pypdfium2
+
+    names: list[str] = []
+    for index in range(min(ATTACHMENTS_MAX, document.count_attachments())):
+        try:
+            names.append(document.get_attachment(index).get_name()[:NAME_CHARS])
+        except (pypdfium2.PdfiumError, ValueError):
+            names.append("")
+    return names
+
+
+def compare_structure(path: str, pages: int, passwords: Sequence[str]) -> str:
+    """
+    Ask a second reader, qpdf, for the structure; a note on what it repaired.
+
+    PDFium mends broken files silently and may lose pages by it.
+
+    Raises:
+        Unacceptable: PDF_CORRUPT when the two disagree on the number of pages.
+    """
+    import pikepdf
+
+    for password in ("", *passwords):
+        try:
+            with pikepdf.open(path, password=password, suppress_warnings=True) as pdf:
+                counted = len(pdf.pages)
+                repaired = bool(pdf.get_warnings())
+            break
+        except pikepdf.PasswordError:
+            continue
+        except (pikepdf.PdfError, *BROKEN):
+            return "the PDF's structure is damaged, its pages could be read"
+    else:
+        return ""  # PDFium knows a way of locking that qpdf does not
+    if counted != pages:
+        raise Unacceptable(
+            f"the PDF is damaged: one reader finds {pages} pages, another {counted}",
+            code="PDF_CORRUPT",
+            hint="export or scan it again: pages may be missing",
+        )
+    return "the PDF was damaged and is repaired" if repaired else ""

@@ -1,0 +1,193 @@
+"""
+Judging a reading: how much of a page was read, and how far it is to be believed.
+
+An engine's confidence speaks only for the text that it found.  So ink and letters
+that are in no word count as well, and whether a page is blank is told by its ink
+alone.  Every number here was measured; the tables are in docs/adr/0012-reading.md.
+
+Runs in a child process.  Libraries of pictures are imported inside functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stages.reading.engines import Box, Word
+from stages.reading.soft import Softened
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Numbers measured on synthetic blanks and on scans of 1905-2019; see each.
+SMALL = 800  # long side, in pixels, of the copy on which ink is measured
+# Levels of 256 by which ink is darker than its paper.  Grain with a standard
+# deviation of 25 stays under it, pencil at 190 on paper of 235 is over it.
+INK_LEVELS = 24
+# A page below this has no ink.  One short line in faint pencil made 0.0004-0.0009,
+# and so did a punched hole or 60 large specks of dust: doubt goes to a person,
+# because a blank page held costs a minute and a line overlooked is lost.
+INK_MIN = 0.0003
+NO_INK = 0.00002  # a dozen dots of the small copy: not even a full stop
+# Of the ink, the share inside words.  Handwriting that tesseract cannot read:
+# 0.07-0.17, also where it reads the printed letterhead above it with confidence.
+# Printed pages with pictures and tables: 0.38 and more, plain ones 0.8 and more.
+COVERED_MIN = 0.25
+# Words below this are scratches as often as words, and cover nothing.
+BELIEVED = 30.0
+# A letter of a word that is at most this sure counts as doubted.
+DOUBTED = 60.0
+WORDS_MIN = 3  # fewer say nothing about a page
+SURE = 85.0  # a word that stands for itself
+# Well-read pages have 0.83 and more of their ink in words.
+COVERED_ENOUGH = 0.85
+UNCOVERED_COSTS = 30.0  # points for all the ink of a page
+# The share of letters in no word, above which columns may have been left out: the
+# page is read again as one block.  Prices of a receipt: 0.03-0.12.
+MISSED_ENOUGH = 0.025
+MISSED_COSTS = 40.0  # points for all the letters of a page
+# Mean confidence of an engine -> 100 - CER, measured on receipts, typed letters,
+# handwriting and generated pages; the table is in docs/adr/0012-reading.md.
+_TESSERACT = (
+    (0, 0),
+    (30, 30),
+    (55, 68),
+    (75, 88),
+    (80, 93),
+    (85, 95),
+    (92, 97),
+    (96, 99),
+)
+CALIBRATION: dict[str, Sequence[tuple[float, float]]] = {
+    "pytesseract": _TESSERACT,
+    "tesserocr": _TESSERACT,
+    "rapidocr": ((50, 15), (61, 45), (75, 58), (84, 82), (92, 92), (98, 96), (100, 98)),
+}
+
+
+def weight(words: Sequence[Word]) -> float:
+    """How much was read, and how surely: letters by their confidence."""
+    return sum(word.confidence * len(word.text) for word in words)
+
+
+def believed(word: Word, picture: Image) -> bool:
+    """Whether the word counts as read; no word is a fifth of a page high."""
+    return (
+        word.confidence >= BELIEVED and word.box[3] - word.box[1] <= picture.height // 5
+    )
+
+
+def judge(
+    engine: str, words: Sequence[Word], covered: float, missed: float = 0.0
+) -> float:
+    """
+    How much of a page was read rightly, 0-100: an estimate of 100 - CER.
+
+    The engine's mean confidence, weighted by letters, is put on that scale by what
+    was measured (`CALIBRATION`).  It speaks only for the text that was found, so
+    ink and letters that are in no believed word take from it, and too few words
+    say nothing.
+    """
+    letters = sum(len(word.text) for word in words)
+    if len(words) < WORDS_MIN:
+        # One sure word, such as a page number, may be all that is there.
+        sure = [word for word in words if word.confidence >= SURE]
+        if not sure or len(sure) < len(words) or covered < COVERED_ENOUGH:
+            return 0.0
+    mean = weight(words) / letters
+    cost = UNCOVERED_COSTS * max(0.0, COVERED_ENOUGH - covered)
+    cost += MISSED_COSTS * max(0.0, missed - MISSED_ENOUGH)
+    return max(0.0, on_scale(CALIBRATION[engine], mean) - cost)
+
+
+def on_scale(knots: Sequence[tuple[float, float]], value: float) -> float:
+    """Linear between the knots, flat beyond them."""
+    below = knots[0]
+    for knot in knots:
+        if value <= knot[0]:
+            wide = knot[0] - below[0]
+            share = (value - below[0]) / wide if wide else 1.0
+            return below[1] + share * (knot[1] - below[1])
+        below = knot
+    return below[1]
+
+
+def missed_of(soft: Softened, boxes: Sequence[Box]) -> float:
+    """The share of a page's letters, 0-1, whose middle is in none of `boxes`."""
+    import numpy
+
+    letters = soft.letters[
+        (soft.letters[:, 3] > soft.tall * 0.5) & (soft.letters[:, 3] < soft.tall * 2.5)
+    ]
+    if not soft.tall or not len(letters):
+        return 0.0
+    # On a map of 4 x 4 pixels a box is a rectangle with a margin.
+    inside = numpy.zeros((soft.height // 4 + 2, soft.width // 4 + 2), bool)
+    for left, top, right, bottom in boxes:
+        inside[
+            max(0, top // 4 - 1) : bottom // 4 + 2,
+            max(0, left // 4 - 1) : right // 4 + 2,
+        ] = True
+    x = (letters[:, 0] + letters[:, 2] // 2) // 4
+    y = (letters[:, 1] + letters[:, 3] // 2) // 4
+    return float(1.0 - inside[y, x].mean())
+
+
+class Ink:
+    """
+    Where a page has ink: what is clearly darker than the paper around it.
+
+    Measured on a small copy, where grain and dust average out, against a local
+    estimate of the paper, so that a shadow is not ink.  The outer 3 % are left
+    out: scanners leave black edges there.
+
+    Attributes:
+        share: Of the page, 0-1.
+    """
+
+    def __init__(self, picture: Image) -> None:
+        self._scale = min(1.0, SMALL / max(picture.size))
+        self._dark = dark_of(picture, self._scale)
+        self._count = self._dark.histogram()[255]
+        self.share = self._count / (self._dark.width * self._dark.height)
+
+    def covered(self, boxes: Sequence[Box]) -> float:
+        """The share of the ink, 0-1, that is inside `boxes`."""
+        from PIL import ImageDraw
+
+        if not self._count:
+            return 0.0
+        rest = self._dark.copy()
+        eraser = ImageDraw.Draw(rest)
+        for box in boxes:
+            left, top, right, bottom = (round(place * self._scale) for place in box)
+            eraser.rectangle((left - 1, top - 1, right + 1, bottom + 1), fill=0)
+        return 1.0 - rest.histogram()[255] / self._count
+
+
+def dark_of(picture: Image, scale: float) -> Image:
+    """A small copy of the page: white where it has ink, black elsewhere."""
+    from PIL import Image as images
+    from PIL import ImageChops, ImageDraw, ImageFilter
+
+    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    page = picture.resize((size[0], size[1]), images.Resampling.BOX, reducing_gap=2.0)
+    # The paper: the brightest of each neighbourhood, smoothed.
+    coarse = page.reduce(8).filter(ImageFilter.MaxFilter(5))
+    coarse = coarse.filter(ImageFilter.GaussianBlur(3))
+    paper = coarse.resize(page.size, images.Resampling.BILINEAR)
+    darker = ImageChops.subtract(paper, page)
+    edge = ImageDraw.Draw(darker)
+    width, height = page.size
+    x, y = round(width * 0.03), round(height * 0.03)
+    for strip in (
+        (0, 0, width, y),
+        (0, height - y, width, height),
+        (0, 0, x, height),
+        (width - x, 0, width, height),
+    ):
+        edge.rectangle(strip, fill=0)
+    dark = darker.point([0] * INK_LEVELS + [255] * (256 - INK_LEVELS))
+    # A dot without two dark neighbours is a speck, not part of a stroke.
+    crowd = dark.filter(ImageFilter.BoxBlur(1)).point(lambda v: 255 * (v >= 80))
+    return ImageChops.darker(dark, crowd)

@@ -1,0 +1,100 @@
+"""What the documents say can be done, can be done; and nothing is left unsaid."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer
+
+from loadtest.corpora.letters import demo_files
+from tests.system.command import ROOT, Home
+from waybill.cli import app
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CALL = re.compile(r"\bwaybill((?: [a-z]+){1,2})((?: [^`\n|;&#]*)?)")
+# Said of the command in general or of a command that a pattern must not match.
+NO_CALLS = {"is", "says", "has", "and", "does", "can", "never"}
+
+
+class Told(NamedTuple):
+    """What a command says of itself."""
+
+    help: str
+    options: set[str]
+
+
+def commands() -> dict[str, Told]:
+    """Every command a person sees."""
+
+    def walk(name: str, command: Any) -> Iterator[tuple[str, Told]]:
+        found = getattr(command, "commands", None)
+        if found is None:
+            options = {o for p in command.params for o in p.opts if o[:2] == "--"}
+            yield name, Told((command.help or "").split("\n")[0], options)
+            return
+        for word, below in found.items():
+            if not below.hidden:
+                yield from walk(f"{name} {word}".strip(), below)
+
+    return dict(walk("", typer.main.get_command(app)))
+
+
+def calls(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Calls of the command in code, with their options."""
+    code = re.findall(r"```[a-z]*\n(.*?)```", text, re.DOTALL)
+    code += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    for words, rest in CALL.findall("\n".join(code)):
+        yield words.strip(), re.findall(r"--[a-z][a-z-]*", rest)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_in_a_document_exists(path: Path):
+    """Commands and options in code exist in the command line as it is."""
+    known = commands()
+
+    for words, options in calls(path.read_text(encoding="utf-8")):
+        first, _, _ = words.partition(" ")
+        if first in NO_CALLS:
+            continue
+        command = words if words in known else first
+        group = any(name.startswith(f"{words} ") for name in known)
+        assert command in known or group, f"waybill {words}"
+        has = known[command].options if command in known else set()
+        assert set(options) <= has | {"--help"}, words
+
+
+def test_every_command_is_in_the_table():
+    """docs/commands.md has each command, in the words of its own help."""
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+
+    table = dict(re.findall(r"^\| `waybill ([a-z ]+)` \| (.*) \|$", text, re.MULTILINE))
+
+    assert table == {name: told.help for name, told in commands().items()}
+
+
+def test_the_stage_of_the_readme_runs(home: Home, tmp_path: Path):
+    """Copied as it stands there: one file, one line, and the letter is loud."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    [line] = re.findall(r"```toml\n(stages = .*?)\n```", text)
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "examples" / "letters", copy)
+    (copy / "shout.py").write_text(code, encoding="utf-8")
+    manifest = (copy / "pipeline.toml").read_text(encoding="utf-8")
+    loud = re.sub(r"^stages = .*$", line, manifest, flags=re.MULTILINE)
+    (copy / "pipeline.toml").write_text(loud, encoding="utf-8")
+    letter = demo_files(tmp_path / "made", count=12)[0].path
+
+    ran = home.run("ingest", letter, "--pipeline", copy, "--wait", "--json")
+
+    item = ran.json()["files"][0]["item"]
+    assert loud != manifest
+    assert ran.code in (0, 5), ran  # moderation may look twice at capitals
+    said = home.ok("items", "show", str(item), "--at", "shout")["state"]["text"]
+    assert said
+    assert said == said.upper()

@@ -1,0 +1,185 @@
+"""The service as a service manager sees it: signals, deaths, and what is left over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from loadtest.corpora.letters import pages
+from tests.system.command import (
+    Home,
+    alive,
+    children_of,
+    eventually,
+    pictures,
+    with_pid,
+)
+
+QUICK = {"SETTLE_S": "0.2"}
+DOZE = """
+open(os.environ["WAYBILL_HOME"] + "/begun", "a").write("x")
+await anyio.sleep({sleep_s})
+return Advance(text=ctx.item.name)
+"""
+
+
+def workers(home: Home) -> set[int]:
+    """Process ids of the workers that hold a lease."""
+    return {row["pid"] for row in home.sql("select pid from workers")}
+
+
+def ready_to_run(home: Home, count: int, sleep_s: float, window: int = 100) -> None:
+    """`count` items in line whose one stage takes `sleep_s` seconds."""
+    folder = home.pipeline("doze", doze=DOZE.format(sleep_s=sleep_s))
+    with (folder / "pipeline.toml").open("a", encoding="utf-8") as file:
+        file.write(f"[stage.doze]\nwindow = {window}\n")
+    made = home.folder / "made" / "d"
+    pictures(made, [f"d-{n}.png" for n in range(count)])
+    home.ok("ingest", made, "--pipeline", str(folder))
+
+
+def begun(home: Home) -> int:
+    """How many stages have begun."""
+    path = home.folder / "begun"
+    return path.stat().st_size if path.exists() else 0
+
+
+def test_files_in_the_inbox_are_done_and_sigterm_drains(home: Home):
+    """Two workers share the inbox; SIGTERM ends it all with exit 0 and no rest."""
+    home.pipeline("doze", doze=DOZE.format(sleep_s=0.5))
+    settings = {"PIPELINES": str(home.pipelines), "PIPELINE": "doze", **QUICK}
+
+    with home.started("up", "--processes", "2", **settings) as service:
+        assert eventually(lambda: len(workers(home)) == 2, within_s=30)
+        made = pictures(home.folder / "made" / "i", [f"i-{n}.png" for n in range(6)])
+        for path in made:
+            path.rename(home.inbox / path.name)
+        done = eventually(lambda: home.ends() == {"done": 6}, within_s=30)
+        leased, status = workers(home), home.ok("status")
+        service.send_signal(signal.SIGTERM)
+        code = service.wait(20)
+
+    assert done, home.ends()
+    assert {worker["pid"] for worker in status["workers"]} == leased
+    assert len(leased) == 2
+    assert code == 0
+    assert list(home.inbox.rglob("*.png")) == []
+    assert len(list((home.folder / "archive").rglob("*.png"))) == 6
+    assert workers(home) == set()
+    assert home.processes() == {}
+
+
+def test_sigterm_lets_stages_finish_and_leaves_the_rest_in_line(home: Home):
+    """What is begun is finished and recorded; what is not begun is not touched."""
+    ready_to_run(home, 30, sleep_s=3, window=2)
+
+    with home.started("worker") as service:
+        assert eventually(lambda: begun(home) >= 2, within_s=30)
+        service.send_signal(signal.SIGTERM)
+        code = service.wait(20)
+
+    assert code == 0
+    assert 2 <= begun(home) < 30
+    assert home.ends() == {"done": begun(home)}
+    assert home.one("select count(*) from ready") == 30 - begun(home)
+    assert home.sql("select * from attempts") == []
+    assert workers(home) == set()
+    assert home.processes() == {}
+
+
+def test_a_second_sigterm_puts_everything_back_at_once(home: Home):
+    """No stage is waited for; its items go back in line, uncharged, no suspects."""
+    ready_to_run(home, 3, sleep_s=55)
+
+    with home.started("worker") as service:
+        assert eventually(lambda: begun(home) == 3, within_s=30)
+        service.send_signal(signal.SIGTERM)
+        assert eventually(lambda: home.logged("stopping") == 1, within_s=10)
+        service.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        code = service.wait(20)
+        took_s = time.monotonic() - began
+
+    assert code == 0
+    assert took_s < 10
+    back = home.sql("select attempt, strikes, seq from ready")
+    assert [tuple(row) for row in back] == [(0, 0, 0)] * 3
+    assert workers(home) == set()
+    assert home.processes() == {}
+
+
+def test_a_killed_worker_is_replaced_and_leaves_no_tesseract(
+    home: Home, tmp_path: Path
+):
+    """kill -9 while pages are read: its children die with it, the items are done."""
+    made = pages(tmp_path, count=4, seed=7, kinds=("scan",))
+    home.ok("ingest", *made)
+
+    with home.started("up", "--processes", "1", **QUICK) as service:
+        # Stopped, they would outlive anything but being killed with their group.
+        stopped = eventually(lambda: stop_tesseract(service.pid), within_s=40)
+        [worker] = workers(home)
+        family = [worker, *children_of(worker)]
+        os.kill(worker, signal.SIGKILL)
+        left = eventually(lambda: not alive(family), within_s=5)
+        done = eventually(lambda: sum(home.ends().values()) == 4, within_s=60)
+        [second] = workers(home)
+        service.send_signal(signal.SIGTERM)
+        code = service.wait(30)
+
+    assert set(stopped) <= set(family)
+    assert stopped
+    assert left, alive(family)
+    assert done, home.ends()
+    assert second != worker
+    assert home.ends() == {"done": 4}
+    assert home.one("select count(*) from attempts where charged") == 0
+    assert code == 0
+    assert home.processes() == {}
+
+
+@pytest.mark.parametrize("what", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_do_not_outlive_their_supervisor(home: Home, what: signal.Signals):
+    """However it ends: the stages in hand are finished, then everybody is gone."""
+    ready_to_run(home, 4, sleep_s=3)
+
+    with home.started("worker", "--processes", "2") as service:
+        assert eventually(lambda: begun(home) == 4, within_s=30)
+        family = list(children_of(service.pid))
+        with_pid(service.pid, what)
+        service.wait(20)
+        ended = eventually(lambda: not home.processes(), within_s=20)
+
+    assert len(family) >= 2
+    assert ended, home.processes()
+    assert home.ends() == {"done": 4}
+    assert begun(home) == 4
+    assert workers(home) == set()
+
+
+def test_a_running_item_is_cancelled_in_seconds(home: Home):
+    """A person's word reaches the stage in hand; the neighbours go on."""
+    ready_to_run(home, 3, sleep_s=8)
+
+    with home.started("worker", LEASE_S="5"):
+        assert eventually(lambda: begun(home) == 3, within_s=30)
+        asked = home.ok("items", "cancel", "1", REVIEWER="alma")
+        cancelled = eventually(lambda: home.ends() == {"cancelled": 1}, within_s=5)
+        done = eventually(lambda: sum(home.ends().values()) == 3, within_s=20)
+
+    assert asked == {"1": "cancelling"}
+    assert cancelled, home.ends()
+    assert done
+    assert home.ends() == {"cancelled": 1, "done": 2}
+
+
+def stop_tesseract(pid: int) -> list[int]:
+    """Stop every tesseract below this process; those that did not end meanwhile."""
+    found = [p for p, line in children_of(pid).items() if "tesseract" in line]
+    for reader in found:
+        with_pid(reader, signal.SIGSTOP)
+    return alive(found)

@@ -1,0 +1,615 @@
+"""Children are killable, bounded, and cannot hurt the worker: real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import uvloop
+from anyio.abc import TaskStatus
+
+from pipeline.errors import Permanent, Throttled, Transient, Unacceptable, Usage
+from pipeline.jail.pool import Children, Pools
+
+HERE = "tests.system.jail.test_pool"
+
+
+# -- what runs in the children --------------------------------------------------------
+
+
+def echo(value: Any) -> Any:
+    return value
+
+
+def whoami() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "leads": os.getpgid(0) == os.getsid(0) == os.getpid(),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "environment": sorted(os.environ),
+        "omp": os.environ["OMP_THREAD_LIMIT"],
+        "scratch": os.environ["TMPDIR"],
+        "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
+        "descriptors": len(os.listdir("/proc/self/fd")) - 1,
+    }
+
+
+def babble(value: str) -> str:
+    print("a stray print", flush=True)
+    os.write(1, b"\0\0\0\0 bytes of a C library")
+    subprocess.run(["echo", "a grandchild"], check=True)
+    assert sys.stdin.read() == ""  # nor can requests be eaten
+    return value
+
+
+def linger() -> None:
+    """Start a grandchild, and never end."""
+    subprocess.Popen(["sleep", "600"])
+    time.sleep(600)
+
+
+def grind() -> None:
+    """The same, inside a C library that looks at no signal."""
+    subprocess.Popen(["sleep", "600"])
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+
+def crash(times: int) -> str:
+    """Die by a signal in the first `times` children of a pool."""
+    if number() <= times:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return "alive"
+
+
+def number() -> int:
+    """How many children its pool had started when it started this one."""
+    return int(os.environ["TMPDIR"].rpartition("-")[2])
+
+
+def devour() -> int:
+    return len(bytearray(8 << 30))
+
+
+def burn() -> None:
+    """Keep the processor busy in C code, where no Python handler would run."""
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+
+
+def starve(megabytes: int) -> None:
+    """Have a program that we start grow, and die."""
+    grow = f"x = bytearray(b'x' * ({megabytes} << 20)); import os; os.abort()"
+    ended = subprocess.run([sys.executable, "-I", "-S", "-c", grow], check=False)
+    assert ended.returncode == -signal.SIGABRT
+    raise Transient("it died", code="OCR_CRASHED")
+
+
+def fill_disk(size: int) -> None:
+    with open("large", "wb") as file:
+        file.truncate(size)
+
+
+def leave_litter() -> list[str]:
+    found = os.listdir(os.environ["TMPDIR"])
+    Path("litter").write_text("left behind")
+    return found
+
+
+def chatter(size: int) -> str:
+    return "x" * size
+
+
+def refuse() -> None:
+    raise Unacceptable("no", code="PDF_ENCRYPTED", hint="remove the password")
+
+
+def slow_down() -> None:
+    raise Throttled("wait", retry_after_s=7.0)
+
+
+def doubt() -> None:
+    raise Unacceptable("broken", code="CORRUPT")
+
+
+def unpack(size: int) -> list[str]:
+    """Leave files, and what is none: the names of all."""
+    Path("a.txt").write_text("first")
+    Path("b \N{LATIN SMALL LETTER U WITH DIAERESIS}.bin").write_bytes(b"x" * size)
+    Path("folder").mkdir()
+    Path("folder", "within").write_text("not taken")
+    Path("link").symlink_to("/etc/passwd")
+    return sorted(os.listdir("."))
+
+
+def scatter(count: int) -> None:
+    for each in range(count):
+        Path(str(each)).touch()
+
+
+def litter_and_fail() -> None:
+    Path("a.txt").write_text("first")
+    raise Unacceptable("broken", code="CORRUPT")
+
+
+def blunder() -> None:
+    raise ZeroDivisionError("a line of the document")
+
+
+# -- fixtures -----------------------------------------------------------------------
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    factory = uvloop.new_event_loop if request.param == "uvloop" else None
+    return "asyncio", {"loop_factory": factory}
+
+
+@pytest.fixture
+async def children(tmp_path: Path) -> AsyncIterator[Children]:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    async with Children(2, allow=[HERE], scratch=scratch) as pool:
+        yield pool
+    assert not list(scratch.iterdir())
+
+
+class Shelf:
+    """Keeps files by a name of its own."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    async def put_file(self, path: Path) -> str:
+        await anyio.lowlevel.checkpoint()
+        name = f"artifact-{len(self.kept)}"
+        self.kept[name] = path.read_bytes()
+        return name
+
+
+def family(scratch: Path) -> list[int]:
+    """The pids of children whose folder is beneath `scratch`, and of theirs."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"TMPDIR={scratch}/".encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+async def lingering(scratch: Path) -> list[int]:
+    """The pids of a child and its grandchild, as soon as `linger` started it."""
+    with anyio.fail_after(10):
+        # Another process starts it: there is no event to wait for.
+        while len(pids := family(scratch)) < 2:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+    return pids
+
+
+def running(pid: int) -> bool:
+    """Whether a process exists and is no zombie of another parent."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+async def gone(pids: list[int]) -> bool:
+    """Whether all of them end within two seconds."""
+    with anyio.move_on_after(2):
+        while any(running(pid) for pid in pids):  # noqa: ASYNC110  not our children
+            await anyio.sleep(0.01)
+        return True
+    return False
+
+
+# -- what is promised -----------------------------------------------------------------
+
+
+async def test_a_child_is_jailed(children: Children) -> None:
+    """Own session, nice, no secrets, one OpenMP thread, private scratch, no cores."""
+    me = await children.run(whoami, timeout_s=30)
+
+    assert me["leads"]
+    assert me["nice"] == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+    assert set(me["environment"]) <= {
+        *("PATH", "LANG", "LC_CTYPE", "HOME", "TMPDIR"),
+        *("TESSDATA_PREFIX", "OMP_THREAD_LIMIT", "FONTS_HOME"),
+    }
+    assert me["omp"] == "1"
+    assert "scratch" in me["scratch"]
+    assert me["core"] == 0
+    assert me["descriptors"] <= 6  # 0, 1, 2, the pipes, and the listing itself
+
+
+async def test_a_child_is_used_again_and_recycled(tmp_path: Path) -> None:
+    """Calls share a child until `recycle_after`; then a fresh one takes over."""
+    async with Children(1, allow=[HERE], recycle_after=2, scratch=tmp_path) as children:
+        pids = [(await children.run(whoami, timeout_s=30))["pid"] for _ in range(3)]
+        seen = children.statistics()
+
+    assert pids[0] == pids[1] != pids[2]
+    assert (seen.started, seen.calls, seen.recycled) == (2, 3, 1)
+    assert repr(children) == "<Children 0 busy + 0 idle of 1 closed>"
+
+
+async def test_stray_output_cannot_corrupt_an_answer(children: Children) -> None:
+    """Prints of the function, of C code and of grandchildren go nowhere."""
+    answers = [
+        await children.run(babble, timeout_s=30, value=word) for word in ("a", "ü")
+    ]
+
+    assert answers == ["a", "ü"]
+    assert children.statistics().started == 1
+
+
+async def test_a_timeout_kills_the_whole_group(
+    children: Children, tmp_path: Path
+) -> None:
+    """After CHILD_TIMEOUT neither the child nor what it started is left."""
+    pids: list[int] = []
+    await children.run(echo, timeout_s=30, value=1)  # it is up
+
+    async def watch() -> None:
+        pids.extend(await lingering(tmp_path / "scratch"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        with pytest.raises(Transient) as caught:
+            await children.run(linger, timeout_s=3)
+
+    assert caught.value.code == "CHILD_TIMEOUT"
+    assert await gone(pids)
+    assert await children.run(echo, timeout_s=30, value=1) == 1
+
+
+async def test_a_cancelled_call_leaves_no_process(
+    children: Children, tmp_path: Path
+) -> None:
+    """Cancelling `run` kills the group at once, and the pool stays usable."""
+    async with anyio.create_task_group() as group:
+
+        async def work() -> None:
+            await children.run(linger, timeout_s=600)
+
+        group.start_soon(work)
+        pids = await lingering(tmp_path / "scratch")
+        group.cancel_scope.cancel()
+
+    assert await gone(pids)
+    assert children.statistics().busy == 0
+    assert await children.run(echo, timeout_s=30, value=1) == 1
+
+
+async def test_cancelling_at_any_moment_leaves_no_process(
+    children: Children, tmp_path: Path
+) -> None:
+    """Whatever a call was doing when it was cancelled, nothing of it stays."""
+    for number in range(20):
+        with anyio.move_on_after(number * 0.012):
+            await children.run(linger, timeout_s=600)
+
+    idle = children.statistics().idle
+    assert children.statistics().busy == 0
+    with anyio.fail_after(2):
+        while len(family(tmp_path / "scratch")) > idle:  # noqa: ASYNC110  not ours
+            await anyio.sleep(0.01)
+
+
+async def test_a_crash_is_confirmed_in_a_fresh_child(children: Children) -> None:
+    """Twice dead is CHILD_CRASHED with the signal's name; both were other pids."""
+    await children.run(echo, timeout_s=30, value=1)
+
+    with pytest.raises(Permanent, match="SIGSEGV") as caught:
+        await children.run(crash, timeout_s=30, times=9)
+
+    assert caught.value.code == "CHILD_CRASHED"
+    assert (children.statistics().started, children.statistics().ended) == (2, 2)
+    assert await children.run(echo, timeout_s=30, value=1) == 1
+
+
+async def test_a_crash_of_one_child_alone_is_forgiven(children: Children) -> None:
+    """A call whose child dies by accident succeeds in the next one."""
+    answer = await children.run(crash, timeout_s=30, times=1)
+
+    assert answer == "alive"
+    assert children.statistics().ended == 1
+
+
+async def test_memory_is_limited(children: Children) -> None:
+    """A call that wants 8 GiB ends in MEMORY_LIMIT, confirmed in a fresh child."""
+    with pytest.raises(Permanent) as caught:
+        await children.run(devour, timeout_s=30)
+
+    assert caught.value.code == "MEMORY_LIMIT"
+    assert (children.statistics().started, children.statistics().ended) == (2, 2)
+
+
+async def test_memory_of_what_a_child_starts_is_told_apart(tmp_path: Path) -> None:
+    """A program that died large died for want of memory; a small one did not."""
+    async with Children(
+        1, allow=[HERE], memory_bytes=256 << 20, scratch=tmp_path
+    ) as children:
+        with pytest.raises(Permanent) as large:
+            await children.run(starve, timeout_s=30, megabytes=100)
+        with pytest.raises(Transient) as small:
+            await children.run(starve, timeout_s=30, megabytes=1)
+        seen = children.statistics()
+
+    assert large.value.code == "MEMORY_LIMIT"
+    assert small.value.code == "OCR_CRASHED"
+    assert seen.peak_bytes_max > 128 << 20
+
+
+async def test_processor_time_is_limited(tmp_path: Path) -> None:
+    """A call that burns more than its time allows ends like one that took too long."""
+    async with Children(1, allow=[HERE], cpu_per_s=0.01, scratch=tmp_path) as children:
+        await children.run(echo, timeout_s=30, value=1)
+        with pytest.raises(Transient, match="processor") as caught:
+            await children.run(burn, timeout_s=30)
+        seen = children.statistics()
+
+    assert caught.value.code == "CHILD_TIMEOUT"
+    assert (seen.ended, seen.killed) == (1, 0), "the kernel ended it, not the clock"
+
+
+async def test_files_are_limited(tmp_path: Path) -> None:
+    """A file larger than `file_bytes` is an error of the call, not its end."""
+    async with Children(
+        1, allow=[HERE], file_bytes=1 << 20, scratch=tmp_path
+    ) as children:
+        with pytest.raises(Permanent, match="OSError") as caught:
+            await children.run(fill_disk, timeout_s=30, size=2 << 20)
+
+    assert caught.value.code == "CHILD_ERROR"
+    assert children.statistics().ended == 0
+
+
+async def test_scratch_is_empty_for_every_call(children: Children) -> None:
+    """What one call leaves in its scratch folder the next one does not meet."""
+    found = [await children.run(leave_litter, timeout_s=30) for _ in range(2)]
+
+    assert found == [[], []]
+
+
+async def test_files_of_a_call_are_kept(children: Children) -> None:
+    """Plain files become artifacts by name; links, folders and what is in them not."""
+    shelf = Shelf()
+
+    for size in (10, 1 << 20):  # in the same child
+        names, kept = await children.run_files(
+            unpack, timeout_s=30, keep=shelf, size=size
+        )
+
+        assert names == ["a.txt", "b ü.bin", "folder", "link"]
+        assert list(kept) == ["a.txt", "b ü.bin"]
+        assert shelf.kept[kept["a.txt"]] == b"first"
+        assert shelf.kept[kept["b ü.bin"]] == b"x" * size
+    assert children.statistics().started == 1
+    assert await children.run(leave_litter, timeout_s=30) == []
+
+
+async def test_of_a_failed_call_nothing_is_kept(children: Children) -> None:
+    """A call that raised has left nothing, also for the next one."""
+    shelf = Shelf()
+
+    with pytest.raises(Unacceptable):
+        await children.run_files(litter_and_fail, timeout_s=30, keep=shelf)
+    _, kept = await children.run_files(echo, timeout_s=30, keep=shelf, value=1)
+
+    assert kept == shelf.kept == {}
+
+
+async def test_no_more_files_are_taken_than_allowed(children: Children) -> None:
+    """A thousand and one files are CHILD_OUTPUT, and none of them is kept."""
+    shelf = Shelf()
+
+    with pytest.raises(Permanent) as caught:
+        await children.run_files(scatter, timeout_s=30, keep=shelf, count=1001)
+
+    assert caught.value.code == "CHILD_OUTPUT"
+    assert shelf.kept == {}
+    assert children.statistics().busy == 0
+
+
+async def test_a_huge_answer_is_refused(tmp_path: Path) -> None:
+    """An answer over `output_bytes` is CHILD_OUTPUT; the child serves on."""
+    async with Children(
+        1, allow=[HERE], output_bytes=10_000, scratch=tmp_path
+    ) as children:
+        with pytest.raises(Permanent) as caught:
+            await children.run(chatter, timeout_s=30, size=20_000)
+        answer = await children.run(chatter, timeout_s=30, size=9_000)
+
+    assert caught.value.code == "CHILD_OUTPUT"
+    assert len(answer) == 9_000
+
+
+async def test_errors_keep_class_code_and_hint(children: Children) -> None:
+    """A WaybillError arrives as it was raised."""
+    with pytest.raises(Unacceptable, match="no") as refused:
+        await children.run(refuse, timeout_s=30)
+    with pytest.raises(Throttled) as throttled:
+        await children.run(slow_down, timeout_s=30)
+
+    assert refused.value.code == "PDF_ENCRYPTED"
+    assert refused.value.hint == "remove the password"
+    assert throttled.value.retry_after_s == 7.0
+
+
+async def test_other_errors_say_their_type_alone(children: Children) -> None:
+    """The message of a foreign error, which may quote the document, stays inside."""
+    with pytest.raises(Permanent) as caught:
+        await children.run(blunder, timeout_s=30)
+
+    assert caught.value.code == "CHILD_ERROR"
+    assert "ZeroDivisionError" in str(caught.value)
+    assert "document" not in str(caught.value)
+
+
+async def test_a_verdict_of_a_used_child_is_confirmed(children: Children) -> None:
+    """CORRUPT is believed from a fresh child only; from that one at once."""
+    with pytest.raises(Unacceptable):
+        await children.run(doubt, timeout_s=30)
+    assert children.statistics().started == 1
+
+    with pytest.raises(Unacceptable):
+        await children.run(doubt, timeout_s=30)
+
+    assert children.statistics().started == 2
+
+
+async def test_doubts_do_not_make_the_pool_grow(children: Children) -> None:
+    """However many verdicts are confirmed, there are at most `size` children."""
+    async with anyio.create_task_group() as group:
+
+        async def ask() -> None:
+            with pytest.raises(Unacceptable):
+                await children.run(doubt, timeout_s=30)
+
+        for _ in range(6):
+            group.start_soon(ask)
+
+    seen = children.statistics()
+    assert seen.idle + seen.busy <= seen.size
+    assert seen.started - seen.recycled == seen.idle
+
+
+async def test_only_allowed_functions_run(children: Children) -> None:
+    """Neither another module's function nor a closure reaches a child."""
+    for fn in (os.system, lambda: None, Path.unlink):
+        with pytest.raises(Usage) as caught:
+            await children.run(fn, timeout_s=30)
+        assert caught.value.code == "CHILD_NOT_ALLOWED"
+
+    assert children.statistics().started == 0
+
+
+async def test_callers_beyond_the_size_wait_in_turn(children: Children) -> None:
+    """Ten calls at once use two children, and the loop is never held up."""
+    worst = 0.0
+    answers: list[int] = []
+
+    async def call(number: int) -> None:
+        answers.append(await children.run(echo, timeout_s=30, value=number))
+
+    async with anyio.create_task_group() as group:
+        for number in range(10):
+            group.start_soon(call, number)
+        while len(answers) < 10:
+            before = time.perf_counter()
+            await anyio.sleep(0.001)
+            worst = max(worst, time.perf_counter() - before - 0.001)
+
+    assert sorted(answers) == list(range(10))
+    assert children.statistics().started == 2
+    assert worst < 0.2, f"the event loop stood still for {worst:.3f} s"
+
+
+async def test_an_idle_child_that_died_is_replaced(children: Children) -> None:
+    """The kernel may kill an idle child; the next call does not notice."""
+    pid = (await children.run(whoami, timeout_s=30))["pid"]
+    os.kill(pid, signal.SIGKILL)
+
+    assert await children.run(echo, timeout_s=30, value=1) == 1
+    assert children.statistics().ended == 1
+
+
+async def test_a_closed_pool_starts_nothing(tmp_path: Path) -> None:
+    """After `aclose` a call is refused, and can be retried elsewhere."""
+    children = Children(1, allow=[HERE], scratch=tmp_path)
+    await children.aclose()
+
+    with pytest.raises(Transient) as caught:
+        await children.run(echo, timeout_s=30, value=1)
+
+    assert caught.value.code == "CHILD_CLOSED"
+
+
+async def test_pools_are_named(tmp_path: Path) -> None:
+    """A call goes to the pool it names; an unused pool starts nothing."""
+    shelf = Shelf()
+    pools = Pools(
+        {
+            "": Children(1, allow=[HERE], scratch=tmp_path),
+            "second": Children(1, allow=[HERE], scratch=tmp_path),
+        }
+    )
+    async with pools:
+        assert await pools.run(echo, timeout_s=30, value=1) == 1
+        assert pools["second"].statistics().started == 0
+        answer = await pools.run_files(
+            echo, pool="second", owner=7, timeout_s=30, keep=shelf, value=2
+        )
+        with pytest.raises(Usage) as caught:
+            await pools.run(echo, pool="third", timeout_s=30, value=3)
+
+    assert answer == (2, {})
+    assert [pool.statistics().calls for pool in pools.values()] == [1, 1]
+    assert caught.value.code == "NO_SUCH_POOL"
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_book_does_not_hold_up_a_postcard(children: Children) -> None:
+    """A free child goes to the owner with the fewest calls, not to who came first."""
+    order: list[str] = []
+
+    async def call(owner: str, *, task_status: TaskStatus[None]) -> None:
+        task_status.started()
+        await children.run(echo, timeout_s=30, owner=owner, value=1)
+        order.append(owner)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(8):
+            await group.start(call, "book")
+        await group.start(call, "postcard")
+
+    assert order.index("postcard") <= 3
+
+
+WORKER = """
+import sys, anyio
+from pathlib import Path
+from pipeline.jail.pool import Children
+from tests.system.jail import test_pool as calls
+
+async def main():
+    fn = getattr(calls, sys.argv[2])
+    async with Children(1, allow=[calls.HERE], scratch=Path(sys.argv[1])) as children:
+        await children.run(fn, timeout_s=600)
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("call", ["linger", "grind"])
+async def test_a_killed_worker_leaves_no_process(tmp_path: Path, call: str) -> None:
+    """kill -9 of the worker ends its children and what they started in 2 s."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    root = Path(__file__).parents[3]
+    worker = await anyio.open_process(
+        [sys.executable, "-c", WORKER, str(scratch), call], cwd=root
+    )
+    pids = await lingering(scratch)
+
+    worker.kill()
+    await worker.aclose()
+
+    assert await gone(pids)
+    # The next pool sweeps away what the dead one could not.
+    assert len(list(scratch.iterdir())) == 1
+    async with Children(1, allow=[HERE], scratch=scratch) as children:
+        await children.run(echo, timeout_s=30, value=1)
+        assert len(list(scratch.iterdir())) == 1
+    assert not list(scratch.iterdir())

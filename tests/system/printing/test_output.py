@@ -1,0 +1,324 @@
+"""Output: what is printed is what was written, once, in one piece."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pikepdf
+import pypdfium2
+import pytest
+
+from pipeline.artifacts.files import FileArtifacts
+from pipeline.errors import Permanent
+from pipeline.jail.pool import Children
+from pipeline.model import Item
+from pipeline.stage import Advance, Hold
+from stages.document import Document, Printed, Reply
+from stages.output import STALE_PART_S, OutputSettings, output, slug
+from stages.printing import typesetter
+
+SAMPLES = Path(__file__).parents[3].parent / "shared" / "samples"
+SLOTH = "\U0001f9a5"  # in no face of the test machine
+
+
+class FakeContext:
+    """What output needs of a context: real children, a real artifact store."""
+
+    def __init__(self, folder: Path, children: Children, **settings: Any) -> None:
+        name = settings.pop("name", "Anna's letter.jpg")
+        self.item = Item(7, "acme", "b1", 1, name, {})
+        self.settings = OutputSettings(**settings)
+        self.artifacts = FileArtifacts(folder / "artifacts")
+        self.out_dir = folder / "printed" / "b1"
+        self._children = children
+
+    async def child_files(
+        self, fn: Callable[..., Any], /, **kwargs: Any
+    ) -> tuple[Any, dict[str, str]]:
+        return await self._children.run_files(
+            fn, timeout_s=30, keep=self.artifacts, **kwargs
+        )
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def children() -> AsyncIterator[Children]:
+    async with Children(1, allow=("stages.printing.typesetter",)) as pool:
+        yield pool
+
+
+@pytest.fixture(autouse=True)
+def fonts() -> None:
+    for family in ("Klee One", "DejaVu Sans"):
+        try:
+            typesetter.face_of(family)
+        except Permanent as missing:
+            pytest.skip(f"{missing.message}: {missing.hint}")
+
+
+def replying(*paragraphs: str, greeting: str = "Dear friend,") -> Document:
+    reply = Reply(
+        greeting=greeting,
+        paragraphs=list(paragraphs or ("Your letter came this morning.",)),
+        closing="With love,\nSanta",
+        writer="test",
+    )
+    return Document(source="f" * 64, reply=reply)
+
+
+async def printed(letter: Document, ctx: FakeContext) -> tuple[Printed, bytes]:
+    outcome = await output(letter, ctx)
+    assert isinstance(outcome, Advance), outcome
+    row = outcome.updates["printed"]
+    assert isinstance(row, Printed)
+    return row, (ctx.out_dir / row.file).read_bytes()
+
+
+def text_of(pdf: bytes) -> str:
+    document = pypdfium2.PdfDocument(pdf)
+    try:
+        pages = [page.get_textpage().get_text_bounded() for page in document]
+    finally:
+        document.close()
+    # Where lines break is the typesetter's business.
+    return " ".join(" ".join(pages).split())
+
+
+async def test_the_manifest_names_the_file_that_is_there(
+    tmp_path: Path, children: Children
+) -> None:
+    """Artifact, copy and manifest row agree, and no part is left behind."""
+    ctx = FakeContext(tmp_path, children)
+
+    row, pdf = await printed(replying(), ctx)
+
+    assert row.file == "00000007-anna-s-letter.pdf"
+    assert row.artifact == hashlib.sha256(pdf).hexdigest()
+    assert (row.pages, row.size_bytes) == (1, len(pdf))
+    assert await ctx.artifacts.get(row.artifact) == pdf
+    assert [path.name for path in ctx.out_dir.iterdir()] == [row.file]
+
+
+async def test_printing_again_gives_the_same_bytes(
+    tmp_path: Path, children: Children
+) -> None:
+    """A repeated stage replaces the file by itself, also in another process."""
+    ctx = FakeContext(tmp_path, children, bleed_mm=3)
+    first, _ = await printed(replying(), ctx)
+
+    async with Children(1, allow=("stages.printing.typesetter",)) as others:
+        second, _ = await printed(replying(), FakeContext(tmp_path, others, bleed_mm=3))
+
+    assert first == second
+
+
+HOSTILE = [
+    '#import "x": * $x^2$ *bold* _em_ \\n \\u{41} @ref <label> // no /* no */',
+    '#eval("1+1") #read("/etc/passwd") [block] {code} `raw` ~ -- --- ... \'q\'',
+    '"}]} , {"fonts": ["x"] \\" = heading - item + item / term: x',
+    "$ # % & \\ ^ _ { } ~ | < > ` ' \" @ ! ? *",
+]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+async def test_markup_in_a_reply_prints_as_it_is(
+    hostile: str, tmp_path: Path, children: Children
+) -> None:
+    """The reply is data: typst parses none of it."""
+    _, pdf = await printed(
+        replying(hostile, greeting=hostile), FakeContext(tmp_path, children)
+    )
+
+    assert text_of(pdf).count(" ".join(hostile.split())) == 2
+
+
+async def test_naughty_strings_print_or_are_held(
+    tmp_path: Path, children: Children
+) -> None:
+    """Every known nasty string ends as a page or as a hold, never as an error."""
+    path = SAMPLES / "naughty_strings" / "blns.json"
+    if not path.exists():
+        pytest.skip(f"the naughty strings are not in {path.parent}")
+    strings = [text for text in json.loads(path.read_text("utf-8")) if text.strip()]
+    ctx = FakeContext(tmp_path, children, pages_max=50)
+
+    outcomes = [
+        await output(replying(*strings[start : start + 25]), ctx)
+        for start in range(0, len(strings), 25)
+    ]
+    dropping = FakeContext(tmp_path, children, pages_max=50, missing="drop")
+    row, _ = await printed(replying(*strings), dropping)
+
+    assert all(isinstance(outcome, Advance | Hold) for outcome in outcomes)
+    assert row.pages > 5
+
+
+async def test_a_character_no_face_has_is_held_with_its_code_point(
+    tmp_path: Path, children: Children
+) -> None:
+    """No empty boxes on paper: the reviewer sees which characters to replace."""
+    ctx = FakeContext(tmp_path, children)
+
+    outcome = await output(replying(f"A sloth: {SLOTH}"), ctx)
+
+    assert isinstance(outcome, Hold)
+    assert (outcome.code, outcome.ask) == ("GLYPH_MISSING", ("reply",))
+    assert outcome.evidence["code_points"] == ["U+1F9A5"]
+    assert list(ctx.out_dir.iterdir()) == []
+
+
+async def test_missing_characters_may_be_dropped(
+    tmp_path: Path, children: Children
+) -> None:
+    """With missing="drop" the rest of the line still prints."""
+    ctx = FakeContext(tmp_path, children, missing="drop")
+
+    _, pdf = await printed(replying(f"A {SLOTH} sloth."), ctx)
+
+    assert "A sloth." in text_of(pdf)
+
+
+async def test_what_the_handwriting_lacks_another_face_draws(
+    tmp_path: Path, children: Children
+) -> None:
+    """Both faces are embedded, and the text can be read back."""
+    _, pdf = await printed(replying("Šárka ♥ Łódź, ɸ"), FakeContext(tmp_path, children))
+
+    with pikepdf.open(io.BytesIO(pdf)) as document:
+        found = " ".join(
+            str(font.BaseFont)
+            for font in document.pages[0].Resources.Font.values()
+            if font.DescendantFonts[0].FontDescriptor
+        )
+    assert "KleeOne" in found
+    assert "DejaVuSans" in found
+    assert "Šárka ♥ Łódź" in text_of(pdf)
+
+
+async def test_direction_and_control_marks_never_reach_paper(
+    tmp_path: Path, children: Children
+) -> None:
+    """Marks that turn text around are taken out, and line ends are kept."""
+    _, pdf = await printed(
+        replying("one\u202etwo\u0000\u200b three\r\nfour"),
+        FakeContext(tmp_path, children),
+    )
+
+    assert "onetwo three four" in text_of(pdf)
+
+
+async def test_a_long_reply_flows_over_pages_and_has_a_bound(
+    tmp_path: Path, children: Children
+) -> None:
+    """Pages follow each other; too many are a person's decision."""
+    long = replying(*["It snowed all day, and then it snowed again. " * 12] * 6)
+
+    row, pdf = await printed(long, FakeContext(tmp_path, children))
+    held = await output(long, FakeContext(tmp_path, children, pages_max=1))
+
+    assert row.pages >= 2
+    assert text_of(pdf).count("snowed") == 144
+    assert isinstance(held, Hold)
+    assert held.code == "LETTER_TOO_LONG"
+
+
+async def test_a_bleed_is_outside_the_trim_box(
+    tmp_path: Path, children: Children
+) -> None:
+    """Printers cut at the trim box: it is the paper, and the bleed lies around."""
+    ctx = FakeContext(tmp_path, children, bleed_mm=3, paper="a4")
+
+    _, pdf = await printed(replying(), ctx)
+
+    with pikepdf.open(io.BytesIO(pdf)) as document:
+        media, trim = document.pages[0].mediabox, document.pages[0].trimbox
+        width_mm = (float(trim[2]) - float(trim[0])) / typesetter.POINTS_PER_MM
+        edge_mm = (float(trim[0]) - float(media[0])) / typesetter.POINTS_PER_MM
+    assert width_mm == pytest.approx(210, abs=0.01)
+    assert edge_mm == pytest.approx(3, abs=0.01)
+
+
+async def test_metadata_names_nobody(tmp_path: Path, children: Children) -> None:
+    """The file's properties carry a neutral title, no date and no name."""
+    ctx = FakeContext(tmp_path, children)
+
+    _, pdf = await printed(replying("For Anna", greeting="Dear Anna,"), ctx)
+
+    with pikepdf.open(io.BytesIO(pdf)) as document:
+        properties = {str(k): str(v) for k, v in document.docinfo.items()}
+    assert properties.pop("/Title") == "Letter"
+    assert set(properties) <= {"/Creator"}
+    assert b"Anna" not in pdf
+
+
+async def test_a_font_that_is_not_installed_is_named(
+    tmp_path: Path, children: Children
+) -> None:
+    """FONT_MISSING says which face, not merely that something is missing."""
+    ctx = FakeContext(tmp_path, children, font="Nobody's Hand")
+
+    with pytest.raises(Permanent) as caught:
+        await output(replying(), ctx)
+
+    assert caught.value.code == "FONT_MISSING"
+    assert "Nobody's Hand" in caught.value.message
+
+
+async def test_a_killed_attempts_part_is_swept(
+    tmp_path: Path, children: Children
+) -> None:
+    """Old parts of this item go; a living attempt's and another item's stay."""
+    ctx = FakeContext(tmp_path, children)
+    ctx.out_dir.mkdir(parents=True)
+    names = (".00000007-dead.part", ".00000007-live.part", ".00000008-dead.part")
+    for name in names:
+        (ctx.out_dir / name).write_bytes(b"half")
+    old = time.time() - STALE_PART_S - 1
+    for name in (names[0], names[2]):
+        os.utime(ctx.out_dir / name, (old, old))
+
+    row, _ = await printed(replying(), ctx)
+
+    left = sorted(path.name for path in ctx.out_dir.iterdir())
+    assert left == sorted([names[1], names[2], row.file])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Letter 12.jpg", "letter-12"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\scans\\Ünïcode.PDF", "ünïcode"),
+        ("\u202egpj.exe", "gpj"),
+        ("a\0b\nc\td.png", "ab-c-d"),
+        ("письмо Деду.tif", "письмо-деду"),
+        ("", "letter"),
+        ("....", "letter"),
+        ("-rf ~", "rf"),
+        ("\ud800.jpg", "letter"),
+        ("😀.png", "letter"),
+    ],
+)
+def test_any_name_gives_a_safe_file_name(name: str, expected: str) -> None:
+    """Separators, controls, direction marks and dots never reach a file name."""
+    assert slug(name) == expected
+
+
+@pytest.mark.parametrize("char", ["x", "é", "字", "\u0301", "🎄", "ﷺ"])
+def test_a_file_name_is_short_enough_for_any_file_system(char: str) -> None:
+    """Cut by bytes, never inside a character."""
+    made = slug(char * 5000)
+
+    assert 1 <= len(made.encode()) <= 80
+    assert made.encode().decode() == made

@@ -1,0 +1,306 @@
+"""Pages are read, or it is said that they cannot be: the real engines."""
+
+from __future__ import annotations
+
+import random
+from base64 import b64decode
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops, ImageDraw
+
+from loadtest.bench.ocr_quality import recall
+from loadtest.corpora import degrade
+from loadtest.corpora.letters import compose
+from loadtest.corpora.noise import A5, TYPED, blank, inked
+from loadtest.scenarios import honesty
+from pipeline.errors import Permanent, Transient
+from stages.formats.kinds import JPEG, PDF, PNG
+from stages.reading import engines
+from stages.reading import page as page_text
+from stages.reading.compare import small_picture
+from stages.reading.soft import soften
+
+SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "samples"
+TESSERACTS = ["pytesseract", "tesserocr"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a child."""
+    monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
+
+
+def installed(name: str) -> str:
+    """The engine's name, or a skip that says how to get it."""
+    if not engines.available(name):
+        pytest.skip(f"{name} is not installed: pip install 'waybill[{name}]'")
+    return name
+
+
+def letter(seed: int = 1) -> tuple[Image.Image, str]:
+    """A clean typed page, gray, and what is on it."""
+    rng = random.Random(f"engines:{seed}")
+    text = compose(rng, "Ida", words=60)
+    return inked(text, TYPED[0], A5, rng).convert("L"), text
+
+
+def read(tmp_path: Path, picture: Image.Image, **how: Any) -> dict[str, Any]:
+    """A picture of a page as the product reads it."""
+    path = tmp_path / "page.png"
+    picture.save(path, dpi=(200, 200), compress_level=1)
+    return page_text.read_page(str(path), PNG, 0, **how)
+
+
+def words(name: str, picture: Image.Image, **how: Any) -> list[engines.Word]:
+    asked: dict[str, Any] = {"dpi": 200, "lang": "eng", "psm": 4, "timeout_s": 60.0}
+    return engines.engine(installed(name)).read(picture, **{**asked, **how})
+
+
+@pytest.mark.parametrize("name", [*TESSERACTS, "rapidocr"])
+def test_an_engine_gives_words_and_their_places(name: str) -> None:
+    """Nearly every word of a clean page, in order, each box around its ink."""
+    picture, truth = letter()
+
+    found = words(name, picture)
+
+    assert recall(engines.text_of(found), truth) > 0.95
+    assert found[0].text in truth.split()[0]
+    ink = ImageChops.invert(picture).point(lambda v: 255 * (v > 100))
+    whole = ink.histogram()[255]
+    draw = ImageDraw.Draw(ink)
+    for word in found:
+        draw.rectangle(word.box, fill=0)
+    # The second reader's boxes are shares of a line: a letter may stick out.
+    assert ink.histogram()[255] < (0.2 if name == "rapidocr" else 0.05) * whole
+
+
+@pytest.mark.parametrize("name", TESSERACTS)
+def test_a_language_that_is_not_installed_is_named(name: str) -> None:
+    """OCR_LANGUAGE says which package brings it."""
+    picture, _ = letter()
+
+    with pytest.raises(Permanent) as caught:
+        words(name, picture, lang="eng+tlh")
+
+    assert caught.value.code == "OCR_LANGUAGE"
+    assert "tesseract-ocr-tlh" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", TESSERACTS)
+def test_a_page_that_takes_too_long_ends(name: str) -> None:
+    """OCR_TIMEOUT, and the engine reads the next page."""
+    picture, truth = letter()
+
+    with pytest.raises(Transient) as caught:
+        words(name, picture, timeout_s=0.02)
+
+    assert caught.value.code == "OCR_TIMEOUT"
+    assert recall(engines.text_of(words(name, picture)), truth) > 0.95
+
+
+def test_an_engine_that_is_not_installed_is_named() -> None:
+    """ENGINE_MISSING says what to install."""
+    with pytest.raises(Permanent) as caught:
+        engines.engine("no_such_engine")
+
+    assert caught.value.code == "ENGINE_MISSING"
+    assert "pip install" in caught.value.hint
+
+
+# -- the soft recipe ------------------------------------------------------------------
+
+
+def test_boxes_lead_back_to_the_page_as_it_came() -> None:
+    """On a crooked page of small letters the boxes lie on the ink of the original."""
+    picture, _ = letter()
+    small = picture.resize(
+        (picture.width // 2, picture.height // 2), Image.Resampling.BOX
+    )
+    crooked = small.rotate(3, Image.Resampling.BICUBIC, expand=True, fillcolor=250)
+
+    soft = soften(crooked, 100)
+
+    assert soft.angle == pytest.approx(-3, abs=0.3)
+    assert soft.scale > 1.2
+    found = words("tesserocr", soft.image, dpi=soft.dpi)
+    ink = ImageChops.invert(crooked).point(lambda v: 255 * (v > 100))
+    whole = ink.histogram()[255]
+    draw = ImageDraw.Draw(ink)
+    for word in found:
+        draw.rectangle(soft.back(word.box), fill=0)
+    assert ink.histogram()[255] < 0.05 * whole
+
+
+def test_a_page_that_needs_nothing_is_left_alone() -> None:
+    """Level lines, even light, letters of a good size: not a pixel is changed."""
+    picture, _ = letter()
+
+    soft = soften(picture, 200)
+
+    assert (soft.scale, soft.angle) == (1.0, 0.0)
+    assert soft.image.tobytes() == picture.tobytes()
+
+
+def test_what_a_shadow_hides_is_read(tmp_path: Path) -> None:
+    """Plain tesseract loses what lies in the dark; evened light brings it back."""
+    picture, truth = letter()
+    dark, _ = degrade.shadow(picture.convert("RGB"), random.Random("shadow"))
+
+    soft = read(tmp_path, dark.convert("L"))
+    plain = read(tmp_path, dark.convert("L"), preprocess="off")
+
+    assert soft["status"] == "OK"
+    assert recall(soft["text"], truth) > 0.95 > recall(plain["text"], truth)
+
+
+# -- pages ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lang", ["eng", "auto"])
+def test_a_page_is_read_without_naming_its_language(tmp_path: Path, lang: str) -> None:
+    """`auto` begins with one language, and needs no other for this page."""
+    picture, truth = letter()
+
+    found = read(tmp_path, picture, lang=lang)
+
+    assert (found["status"], found["doubtful"]) == ("OK", False)
+    assert recall(found["text"], truth) > 0.95
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_a_page_the_wrong_way_up_is_read(tmp_path: Path, turn: int) -> None:
+    """A sheet fed upside down or sideways is turned."""
+    picture, truth = letter()
+
+    found = read(tmp_path, picture.rotate(turn, expand=True))
+
+    assert found["status"] == "OK"
+    assert recall(found["text"], truth) > 0.95
+
+
+def test_prices_stay_with_what_they_are_for(tmp_path: Path) -> None:
+    """A till receipt is read row by row, not column by column."""
+    picture, truth, _ = degrade.receipt(random.Random("degraded:1:66"))
+
+    found = read(tmp_path, picture.convert("L"))
+
+    rows = {" ".join(row.split()) for row in found["text"].splitlines()}
+    prices = [row for row in truth.splitlines() if row[0].isdigit() and row[-3] == "."]
+    assert len(prices) >= 8
+    assert sum(row in rows for row in prices) >= 0.8 * len(prices)
+
+
+def test_text_in_two_columns_is_read_column_by_column(tmp_path: Path) -> None:
+    """With psm = 3 lines of prose side by side are not run together."""
+    left, first = letter(1)
+    right, second = letter(2)
+    sheet = Image.new("L", (2 * A5.width, A5.height), 250)
+    sheet.paste(left, (0, 0))
+    sheet.paste(right, (A5.width, 0))
+
+    found = read(tmp_path, sheet, psm=3)
+
+    said = " ".join(found["text"].split())
+    for text in (first, second):
+        [longest] = sorted(text.split("\n\n"), key=len)[-1:]
+        start = " ".join(longest.split()[:25])
+        assert start in said
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_what_nobody_can_read_is_never_read(tmp_path: Path, number: int) -> None:
+    """Soaked, blurred, tiny, struck out, scribbled: unreadable, with a picture."""
+    draw = honesty.UNREADABLE[number % len(honesty.UNREADABLE)]
+    rng = random.Random(f"nobody:{number}")
+
+    found = read(tmp_path, draw(compose(rng, "Ida", words=60), rng).convert("L"))
+
+    assert found["status"] == "UNREADABLE"
+    assert found["doubtful"]
+    assert found["picture"]
+
+
+def test_a_blank_page_is_empty(tmp_path: Path) -> None:
+    """Shade and grain are no ink, and no letters are made of them."""
+    found = read(tmp_path, blank(A5, random.Random("blank")).convert("L"))
+
+    assert (found["status"], found["text"], found["doubtful"]) == ("EMPTY", "", False)
+
+
+def test_the_second_reader_shows_where_it_differs(tmp_path: Path) -> None:
+    """Its reading comes with cuttings of the lines that the first read otherwise."""
+    installed("rapidocr")
+    picture, truth = letter()
+    path = tmp_path / "page.png"
+    picture.save(path, dpi=(200, 200))
+    box = [100, 100, 1000, 150]
+    invented = [{"text": "nothing of the kind", "box": box, "confidence": 50.0}]
+
+    found = page_text.read_again(
+        str(path), PNG, 0, first=invented, doubt_below=100.0, hold_below=0.0
+    )
+
+    assert (found["engine"], found["status"]) == ("rapidocr", "OK")
+    assert recall(found["text"], truth) > 0.95
+
+
+# -- real pages -----------------------------------------------------------------------
+
+
+def sample(relative: str) -> Path:
+    """A sample, or a skip that names the folder it should be in."""
+    path = SAMPLES / relative
+    if not path.exists():
+        pytest.skip(f"the folder of samples {SAMPLES} has no {relative}")
+    return path
+
+
+@pytest.mark.parametrize("name", TESSERACTS)
+@pytest.mark.parametrize(
+    ("relative", "media_type", "index"),
+    [
+        ("letters_stanford1905/Lettre251.jpg", JPEG, 0),
+        ("letters_stanford1905/Lettre252.jpg", JPEG, 0),
+        ("letters_stanford1905/SC0033B_s4_b01_f14_i082.jpg", JPEG, 0),
+        ("scanned_multipage_pdfs/poilus_AD78_0020.pdf", PDF, 0),
+        ("scanned_multipage_pdfs/poilus_AD78_0020.pdf", PDF, 1),
+    ],
+)
+def test_old_handwriting_is_never_guessed(
+    name: str, relative: str, media_type: str, index: int
+) -> None:
+    """What tesseract makes of cursive of 1905-1918 is unreadable, and says so."""
+    path = sample(relative)
+
+    found = page_text.read_page(
+        str(path), media_type, index, engine=installed(name), lang="eng"
+    )
+
+    assert found["status"] == "UNREADABLE"
+    assert found["confidence"] < 75
+
+
+@pytest.mark.parametrize("stem", ["Lettre244", "Lettre246"])
+def test_old_typewriting_is_read(stem: str) -> None:
+    """Typed letters of 1905, one with an ink blot."""
+    path = sample(f"letters_stanford1905/{stem}.jpg")
+    truth = path.with_suffix(".gt.txt").read_text(encoding="utf-8")
+
+    found = page_text.read_page(str(path), JPEG, 0)
+
+    assert found["status"] == "OK"
+    assert recall(found["text"], truth) > 0.9
+
+
+def test_a_picture_for_a_person_is_small() -> None:
+    """Even of noise, which no JPEG packs well: a fraction of an answer's 16 MB."""
+    noise = Image.effect_noise((4000, 5000), 90)
+
+    data = b64decode(small_picture(noise))
+
+    assert len(data) < 1 << 20
+    with Image.open(BytesIO(data)) as picture:
+        assert max(picture.size) <= 1400

@@ -1,0 +1,171 @@
+"""Text from documents never acts on a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import unicodedata
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from pipeline.errors import Usage
+from pipeline.store.port import Decision
+from waybill.desk import terminal
+from waybill.desk.terminal import (
+    plain,
+    print_error,
+    print_json,
+    print_table,
+    safe,
+    visible,
+)
+
+HOSTILE = [
+    "\x1b[2J\x1b[H",  # clear the screen
+    "\x1b]52;c;cm0gLXJm\x07",  # OSC 52: write the clipboard
+    "\x1b]8;;http://evil\x1b\\click\x1b]8;;\x1b\\",  # OSC 8: a link
+    "\x9b31m",  # the one-byte CSI
+    "good\rbad",  # overwrite the line
+    "abc\x08\x08\x08xyz",  # backspace over it
+    "\x07",  # ring
+    "invoice\u202efdp.exe",  # turned around
+    "a\u2066b\u2069\u200bc\ufeff",  # isolates, zero width
+    "\U000e0041",  # tag characters
+    "line\u2028line\u2029",
+    "\ud800",
+    "\x00",
+]
+
+
+def acts(text: str, allowed: str = "") -> list[str]:
+    """The characters that could do something."""
+    kinds = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+    return [c for c in text if c not in allowed and unicodedata.category(c) in kinds]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_shown_and_does_nothing(text: str) -> None:
+    """Every byte of an attack is visible, none of it acts."""
+    shown = visible(text)
+
+    assert acts(shown) == []
+    assert shown != text
+    assert "\\" in shown
+
+
+@given(st.text(st.characters()))
+def test_no_text_at_all_acts(text: str) -> None:
+    """Whatever Unicode holds."""
+    assert acts(visible(text)) == []
+    assert acts(visible(text, lines=True), allowed="\n\t") == []
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs", "M"])))
+def test_harmless_text_is_shown_as_it_is(text: str) -> None:
+    """Accents, emoji and other scripts are not mangled."""
+    assert visible(text) == text
+
+
+def test_lines_stay_lines_and_pages_are_marked() -> None:
+    """A letter's layout survives where lines are wanted, and only there."""
+    assert visible("a\n\tb\fc", lines=True) == "a\n\tb\n— next page —\nc"
+    assert visible("a\nb") == "a\\x0ab"
+
+
+@given(st.text(st.characters()))
+def test_markup_in_a_document_is_text(text: str) -> None:
+    """`[red]` or `[link=…]` in a letter colours and links nothing."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=10_000, highlight=False)
+
+    console.print(safe(f"[red]{text}[/red][link=http://evil]x[/link]"), soft_wrap=True)
+
+    shown = out.getvalue()
+    assert "\x1b" not in shown
+    assert "[red]" in shown
+    assert "[link=http://evil]" in shown
+
+
+def test_a_table_in_a_pipe_is_one_line_a_row(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither tabs, newlines nor escapes of a file name forge a cell or a row."""
+    print_table(["name", "state"], [("a\tb\nc\x1b[2J", "done"), ("d", "held")])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t") for line in lines] == [
+        ["a\\x09b\\x0ac\\x1b[2J", "done"],
+        ["d", "held"],
+    ]
+
+
+def test_json_is_the_object_itself_in_ascii(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Read back it is what it was; on a terminal it is harmless."""
+    at = datetime(2026, 12, 1, 8, 30, tzinfo=UTC)
+    ruling = Decision("approve", "ann \x1b[2J \u202e ü", "", at)
+
+    print_json({"decision": ruling, "n": (1, 2)})
+
+    said = capsys.readouterr().out
+    assert said.isascii()
+    assert "\x1b" not in said
+    assert json.loads(said) == {
+        "decision": {
+            "verb": "approve",
+            "author": "ann \x1b[2J \u202e ü",
+            "reason": "",
+            "decided_at": "2026-12-01T08:30:00.000+00:00",
+        },
+        "n": [1, 2],
+    }
+
+
+def test_an_error_is_escaped_and_on_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A file name in a message cannot act; stdout stays clean for data."""
+    error = Usage("no file \x1b[2J[red]x", hint="look \u202e here")
+
+    print_error(error, as_json=False)
+
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert acts(said.err, allowed="\n") == []
+    assert "[red]x" in said.err
+    assert "(USAGE)" in said.err
+
+
+def test_an_error_as_json_has_one_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts read `error.code`."""
+    print_error(Usage("wrong", hint="mend it"), as_json=True)
+
+    assert json.loads(capsys.readouterr().out) == {
+        "error": {"code": "USAGE", "message": "wrong", "hint": "mend it"}
+    }
+
+
+def test_plain_data_has_no_surprises() -> None:
+    """Anything else is its text, never a crash."""
+    assert plain({1: {2}, "x": b"\x00"}) == {"1": "{2}", "x": "b'\\x00'"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (-5, "0 s"),
+        (89, "89 s"),
+        (180, "3 min"),
+        (18_000, "5 h"),
+        (200_000, "2 d"),
+    ],
+)
+def test_a_span_is_said_in_one_unit(seconds: float, said: str) -> None:
+    """Short enough for a table's column."""
+    assert terminal.span(seconds) == said

@@ -1,0 +1,178 @@
+"""
+`waybill demo`: forty files, from the inbox to printed replies, in a minute.
+
+Everything is real: the embedded PostgreSQL, the watcher, tesseract, the typesetter.
+The documents are generated.  Killed in the middle, the next call goes on with what
+the last one received and lost nothing.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ingest.watch.watcher import Pace
+from loadtest.corpora.letters import demo_files
+from pipeline.artifacts.files import write_atomically
+from pipeline.store.port import Counts
+from waybill import logs
+from waybill.commands.command import Json, app, run_async
+from waybill.compose import App, database, open_app
+from waybill.desk import terminal
+from waybill.desk.progress import Board, exit_code, summary, work_until
+from waybill.manifest import out_folder, write_manifest
+from waybill.settings import read_settings
+
+FILES = 40
+BATCH = "letters"
+LIMIT_S = 900.0  # a stuck demo says so instead of hanging
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Other documents.")] = 1,
+    json: Json = False,
+) -> None:
+    """Make 40 letters, run them through everything, show what became of them."""
+    settings = read_settings()
+    logs.configure(file=settings.home / "logs" / "waybill.log")
+    say("starting PostgreSQL")
+    urls = database(settings)
+
+    async def main() -> dict[str, Any]:
+        async with open_app(settings, urls) as opened:
+            return await run(opened, seed)
+
+    result = run_async(main)
+    code = result.pop("exit")
+    if json:
+        terminal.print_json(result)
+    else:
+        report(result)
+    raise typer.Exit(code)
+
+
+def say(text: str) -> None:
+    """One line of progress on stderr."""
+    terminal.err.print(f"[dim]{terminal.safe(text)}[/dim]")
+
+
+async def run(opened: App, seed: int) -> dict[str, Any]:
+    """The demo itself; returns what `--json` prints, and the exit code."""
+    home = opened.settings.home / "demo"
+    number, begun = _current(home)
+    tenant = f"demo-{number}"
+    folder = home / str(number)
+    folders = opened.folders(inbox=folder / "inbox", beside=folder)
+    if begun:
+        say(f"going on with {tenant}, which was interrupted")
+    else:
+        say(f"making {FILES} documents")
+        _drop(folder, folders.inbox / tenant / BATCH / BATCH, seed)
+    started = time.monotonic()
+    _, loaded = await opened.publish(BATCH)
+    batch = await opened.store.open_batch(tenant, BATCH, deadline_s=loaded.deadline_s)
+    watcher = opened.watcher(folders, Pace(rescan_s=0.5, settle_s=0.3))
+    board = Board(opened, lambda: batch.id, FILES)
+
+    async def done() -> bool:
+        counts = await board.look()
+        if time.monotonic() - started > LIMIT_S:
+            return True
+        return counts is not None and counts.received >= FILES and counts.live == 0
+
+    say(f"reading, checking, answering and printing them (tenant {tenant})")
+    with board.show():
+        await work_until(opened, done, beside=[watcher.run])
+    write_atomically(folder / "finished", b"")
+    counts = await opened.store.counts(batch.id)
+    manifest = await write_manifest(opened, batch.id)
+    return {
+        **summary(counts),
+        "batch": f"{tenant}/{BATCH}",
+        "seconds": round(time.monotonic() - started, 1),
+        "out": str(out_folder(opened, tenant, BATCH)),
+        "manifest": str(manifest),
+        "holds": await _holds(opened, tenant),
+        "quarantine": [
+            {"name": r.name, "code": r.code}
+            for r in await opened.store.quarantined(batch_id=batch.id)
+        ],
+        "exit": exit_code(counts),
+    }
+
+
+def _current(home: Path) -> tuple[int, bool]:
+    """The number of this demo, and whether it goes on with an interrupted one."""
+    home.mkdir(parents=True, exist_ok=True)
+    numbers = sorted(int(p.name) for p in home.iterdir() if p.name.isdigit())
+    if not numbers:
+        return 1, False
+    last = home / str(numbers[-1])
+    if (last / "finished").exists():
+        return numbers[-1] + 1, False
+    # Interrupted before all files were dropped: drop them again, as new ones.
+    return numbers[-1], (last / "dropped").exists()
+
+
+def _drop(folder: Path, inbox: Path, seed: int) -> None:
+    """Make the documents beside the inbox, then move them in."""
+    made = folder / "made"
+    files = demo_files(made, seed=seed, count=FILES)
+    inbox.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        file.path.replace(inbox / file.path.name)
+    write_atomically(
+        folder / "dropped",
+        jsonlib.dumps({f.path.name: f.expect for f in files}).encode(),
+    )
+
+
+async def _holds(opened: App, tenant: str) -> list[dict[str, Any]]:
+    rows = await opened.store.holds(tenant=tenant)
+    return [
+        {
+            "hold": f"h{h.id}",
+            "item": h.item_id,
+            "code": h.code,
+            "name": h.item_name,
+            "needs": h.needs,
+        }
+        for h in rows
+    ]
+
+
+def report(result: dict[str, Any]) -> None:
+    """The summary a person reads."""
+    counts = Counts(*(result[name] for name in Counts._fields))
+    terminal.out.print()
+    terms = " + ".join(
+        f"{n} {name}"
+        for name, n in zip(counts._fields[1:], counts[1:], strict=True)
+        if n
+    )
+    sign = "=" if counts.conserved else "≠"
+    terminal.out.print(f"[bold]{counts.received} received[/bold] {sign} {terms}")
+    terminal.out.print(f"in {result['seconds']} s, everything included")
+    terminal.out.print(f"\nreplies     {terminal.safe(result['out'])}")
+    terminal.out.print(f"manifest    {terminal.safe(result['manifest'])}")
+    for refused in result["quarantine"]:
+        line = f"{refused['code']}  {refused['name']}"
+        terminal.out.print(f"quarantine  {terminal.safe(line)}")
+    for hold in result["holds"]:
+        line = f"{hold['hold']}  {hold['code']}  {hold['name']}"
+        terminal.out.print(f"held        {terminal.safe(line)}")
+    if result["holds"]:
+        terminal.out.print("\nbe the reviewer:")
+        me = terminal.safe(terminal.command())
+        for hold in result["holds"]:
+            name = hold["hold"]
+            verb = "approve " + name
+            if hold["needs"]:
+                verb = f'edit {name} --set {hold["needs"][0]}="what you read"'
+            terminal.out.print(f"  {me} review show {name}")
+            terminal.out.print(f"  {me} review {verb}")

@@ -1,0 +1,216 @@
+"""`waybill doctor`: is everything here that a document will need?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer
+
+from ingest.watch.folders import network_filesystem
+from pipeline.artifacts.files import free_bytes
+from pipeline.errors import StoreUnavailable, WaybillError
+from pipeline.folder import MANIFEST, load
+from pipeline.jail.jailbreak import GROUPS, self_test
+from pipeline.jail.pool import Children
+from stages.reading import engines
+from waybill.commands.command import Json, app, run_async
+from waybill.compose import BUILTIN, App, database, open_app
+from waybill.desk import terminal
+from waybill.settings import Settings, read_settings
+
+FREE_MIN_BYTES = 1 << 30  # arbitrary: some thousand letters
+
+
+class Check(NamedTuple):
+    """
+    One line of the report; `hint` says what to do when it is not ok.
+
+    `details` are for `--json`.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    hint: str = ""
+    details: dict[str, Any] | None = None
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check the database, the tools, the jail, the folders and the pipelines."""
+    settings = read_settings()
+    checks = [_tesseract(), _readers(), *_pipelines(settings), *_folders(settings)]
+    checks.append(_jail(settings))
+    checks += _database(settings)
+    if json:
+        terminal.print_json(
+            {"ok": all(c.ok for c in checks), "checks": [c._asdict() for c in checks]}
+        )
+    else:
+        terminal.print_table(
+            ["", "check", "found", "do"],
+            (["ok" if c.ok else "!!", c.name, c.found, c.hint] for c in checks),
+        )
+    if not all(c.ok for c in checks):
+        raise typer.Exit(StoreUnavailable.exit_code)
+
+
+def _tesseract() -> Check:
+    hint = "apt-get install tesseract-ocr (macOS: brew install tesseract)"
+    path = shutil.which("tesseract")
+    if path is None:
+        return Check("tesseract", False, "not on PATH", hint)
+    ran = subprocess.run(
+        [path, "--list-langs"], capture_output=True, text=True, timeout=20, check=False
+    )
+    languages = ran.stdout.split()[-1:] and sorted(ran.stdout.split("\n")[1:])
+    listed = " ".join(x for x in languages if x)
+    return Check("tesseract", "eng" in listed.split(), f"{path}: {listed}", hint)
+
+
+def _readers() -> Check:
+    """Which engines `[stage.ocr]` may name here, and who reads doubtful pages."""
+    first = [n for n in ("pytesseract", "tesserocr") if engines.available(n)]
+    second = "rapidocr" if engines.available("rapidocr") else "none"
+    hint = "" if second != "none" else "pip install 'waybill[rapidocr]' reads more"
+    return Check("readers", True, f"{', '.join(first)}; second: {second}", hint)
+
+
+def _pipelines(settings: Settings) -> list[Check]:
+    found = []
+    for manifest in sorted(settings.pipelines.glob(f"*/{MANIFEST}")):
+        name = f"pipeline {manifest.parent.name}"
+        try:
+            pipeline = load(manifest.parent, BUILTIN)
+            stages = " → ".join(pipeline.stages)
+            found.append(Check(name, True, f"{stages} @{pipeline.folder.version}"))
+        except WaybillError as error:
+            found.append(Check(name, False, error.message, error.hint))
+    if not found:
+        where = str(settings.pipelines)
+        found.append(
+            Check("pipelines", False, where, "set WAYBILL_PIPELINES to their folder")
+        )
+    return found
+
+
+def _folders(settings: Settings) -> list[Check]:
+    home = settings.home
+    home.mkdir(parents=True, exist_ok=True)
+    free = free_bytes(home)
+    inbox = settings.inbox_dir
+    network = network_filesystem(inbox if inbox.exists() else Path.cwd())
+    how = f"polling ({network})" if network else "events and a rescan"
+    writable = os.access(home, os.W_OK)
+    return [
+        Check(
+            "home", writable, str(home.resolve()), "" if writable else "not writable"
+        ),
+        Check(
+            "free space",
+            free > FREE_MIN_BYTES,
+            f"{free >> 20} MiB",
+            "" if free > FREE_MIN_BYTES else "make room: intake needs it",
+        ),
+        Check("inbox", True, f"{inbox.resolve()}: {how}"),
+        Check(
+            "limits",
+            True,
+            f"{settings.cores} child processes, {settings.items_max} items a worker, "
+            f"files up to {settings.max_file_bytes >> 20} MiB",
+        ),
+    ]
+
+
+def _jail(settings: Settings) -> Check:
+    """What a child that reads documents is kept from, found by trying it."""
+    objects, scratch = settings.home / "objects", settings.home / "tmp"
+    for folder in (objects, scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    programs = ["tesseract"] if shutil.which("tesseract") else []
+
+    async def main() -> dict[str, Any]:
+        children = Children(1, readable=[objects.resolve()], scratch=scratch.resolve())
+        async with children:
+            return await self_test(children, programs)
+
+    try:
+        found = run_async(main)
+    except WaybillError as error:
+        return Check("jail", False, error.message, error.hint)
+    open_to = [group for group in GROUPS if found[group] != "blocked"]
+    lame = [program for program, runs in found["runs"].items() if not runs]
+    told, hint = f"tier {found['tier']}: {_stands(found)}", ""
+    if lame:
+        hint = f"{lame[0]} does not start inside: install it beneath /usr, or report it"
+    elif found["tier"] < 2:
+        told = f"tier 1: limits alone; open: {', '.join(open_to)}"
+        hint = _why_weak(found["missing"])
+    elif open_to:
+        hint = f"it stands, yet {', '.join(open_to)} is open: report this"
+    # Elsewhere than on Linux there is no better one to be had.
+    ok = not hint or (found["tier"] == 1 and sys.platform != "linux")
+    return Check("jail", ok, told, hint, found)
+
+
+def _stands(found: dict[str, Any]) -> str:
+    """The restrictions of a jail, in words."""
+    parts = ["no network"]
+    parts.append(f"files by Landlock ABI {found['landlock']}")
+    parts.append("seccomp")
+    parts += ["namespaces"] * found["namespaces"]
+    missing = ", ".join(sorted(found["missing"]))
+    return ", ".join(parts) + (f"; without: {missing}" if missing else "")
+
+
+def _why_weak(missing: dict[str, str]) -> str:
+    """What to do when the kernel, or a container, grants less than tier 2."""
+    whys = "; ".join(f"{name}: {why}" for name, why in sorted(missing.items()))
+    return f"{whys}. Give documents of strangers to Linux 5.13 or newer, with Landlock"
+
+
+def _database(settings: Settings) -> list[Check]:
+    try:
+        urls = database(settings)
+
+        async def ask(opened: App) -> dict[str, Any]:
+            return await opened.store.health()
+
+        async def main() -> dict[str, Any]:
+            async with open_app(settings, urls) as opened:
+                return await ask(opened)
+
+        found = run_async(main)
+    except WaybillError as error:
+        return [Check("database", False, error.message, error.hint)]
+    kind = "embedded" if urls.embedded else "yours"
+    safe = found["fsync"] == "on" and found["synchronous_commit"] != "off"
+    skew_s = abs(time.time() - found["now_s"])
+    return [
+        Check("database", True, f"PostgreSQL {found['server']} ({kind})"),
+        Check(
+            "durability",
+            safe,
+            f"fsync {found['fsync']}, synchronous_commit {found['synchronous_commit']}",
+            "" if safe else "turn both on: an acknowledged item must survive a crash",
+        ),
+        Check(
+            "role",
+            not found["bypasses"],
+            found["role"],
+            "connect as a role without superuser or bypassrls" * found["bypasses"],
+        ),
+        Check("workers", True, f"{found['workers']} up"),
+        Check(
+            "clocks",
+            skew_s < 60,
+            f"{skew_s:.1f} s apart",
+            "" if skew_s < 60 else "ownership uses the database's; displays differ",
+        ),
+    ]

@@ -1,0 +1,232 @@
+"""
+The composition root: the only place where everything meets.
+
+`open_app` turns settings into a store, artifacts, child processes, the vendor
+door and the catalogue of pipelines, and closes them in the opposite order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+
+from ingest.admission import Admission, Bounds
+from ingest.shelf import Shelf
+from ingest.watch.folders import Folders, Place
+from ingest.watch.watcher import Pace, Route, Watcher
+from pipeline.artifacts.files import FileArtifacts
+from pipeline.errors import StoreUnavailable, Usage
+from pipeline.folder import MANIFEST, Builtin, Catalogue, Pipeline
+from pipeline.jail.pool import Children, Pools
+from pipeline.run.context import Services, secret_lines
+from pipeline.run.session import WorkerSettings
+from pipeline.run.worker import Worker
+from pipeline.store import embedded
+from pipeline.store.migrate import available, migrate
+from pipeline.store.postgres import PostgresStore
+from pipeline.vendors.door import Vendor
+from stages.document import Document
+from stages.formats import probe as reader
+from stages.formats.kinds import PASSWORDS
+from stages.generation import generation
+from stages.intake import intake
+from stages.moderation import moderation
+from stages.ocr import ocr
+from stages.output import output
+from waybill.settings import Settings
+
+BUILTIN = Builtin(
+    {s.name: s for s in (intake, ocr, moderation, generation, output)}, Document
+)
+# A second reader keeps its models in memory: one is enough for doubtful pages.
+SECOND_MEMORY_BYTES = 4 << 30
+PROBE_S = 120.0  # a hundred-page scan is probed in a few seconds
+
+
+@dataclass(frozen=True)
+class App:
+    """Everything a command may need."""
+
+    settings: Settings
+    store: PostgresStore
+    artifacts: FileArtifacts
+    children: Pools
+    catalogue: Catalogue
+    services: Services
+
+    def worker(self) -> Worker:
+        """A worker over this app's store."""
+        bounds = WorkerSettings(
+            lease_s=self.settings.lease_s, items_max=self.settings.items_max
+        )
+        return Worker(self.store, self.catalogue, self.services, bounds)
+
+    async def publish(self, name: str) -> tuple[int, Pipeline]:
+        """
+        Pin the pipeline folder `name` as it stands now.
+
+        Raises:
+            Usage: there is no such folder, or it is not in order.
+        """
+        folder = Path(name)
+        if not (folder / MANIFEST).is_file():
+            folder = self.settings.pipelines / name
+        if not (folder / MANIFEST).is_file():
+            known = sorted(
+                p.parent.name for p in self.settings.pipelines.glob(f"*/{MANIFEST}")
+            )
+            raise Usage(
+                f"there is no pipeline {name!r} in {self.settings.pipelines}",
+                code="NO_SUCH_PIPELINE",
+                hint=f"known: {', '.join(known) or 'none'}; WAYBILL_PIPELINES names "
+                "the folder of pipelines",
+            )
+        return await self.catalogue.publish(folder, self.store)
+
+    def admission(self, folders: Folders) -> Admission:
+        """The door for files, with this app's probe behind it."""
+        settings = self.settings
+
+        async def probe(path: Path, name: str, tenant: str) -> Mapping[str, Any]:
+            found: Mapping[str, Any] = await self.children.run(
+                reader.probe,
+                timeout_s=PROBE_S,
+                path=str(path),
+                name=name,
+                max_bytes=settings.max_file_bytes,
+                passwords=secret_lines(self.services.secrets, tenant, PASSWORDS),
+            )
+            return found
+
+        return Admission(
+            self.store,
+            self.artifacts,
+            probe,
+            Shelf(folders.archive, folders.quarantine),
+            scratch=folders.scratch,
+            bounds=Bounds(
+                max_file_bytes=settings.max_file_bytes, at_once=settings.cores
+            ),
+        )
+
+    def folders(self, inbox: Path | None = None, beside: Path | None = None) -> Folders:
+        """The way in: this inbox, and what lies beside it."""
+        home = beside or self.settings.home
+        return Folders(
+            inbox=inbox or self.settings.inbox_dir,
+            archive=home / "archive",
+            quarantine=home / "quarantine",
+            store=self.settings.home / "objects",
+            scratch=home / "scratch",
+        )
+
+    def watcher(self, folders: Folders, pace: Pace | None = None) -> Watcher:
+        """A watcher of `folders.inbox`."""
+
+        async def route(place: Place) -> Route:
+            number, pipeline = await self.publish(
+                place.pipeline or self.settings.pipeline
+            )
+            return Route(number, pipeline.deadline_s)
+
+        pace = pace or Pace(settle_s=self.settings.settle_s)
+        return Watcher(folders, self.store, self.admission(folders), route, pace=pace)
+
+
+@dataclass(frozen=True)
+class Urls:
+    """Where the database is: as its owner, and as the service."""
+
+    owner: str
+    service: str
+    embedded: bool
+
+
+def database(settings: Settings) -> Urls:
+    """
+    The database's URLs; starts the embedded server when none is configured.
+
+    Blocks for about a second on first use, so call it before the event loop.
+    """
+    if settings.database_url:
+        owner = settings.owner_url or settings.database_url
+        return Urls(owner, settings.database_url, False)
+    server = embedded.start(settings.home / "postgres")
+    return Urls(server.owner_url, server.app_url, True)
+
+
+@asynccontextmanager
+async def open_store(urls: Urls) -> AsyncIterator[PostgresStore]:
+    """
+    The store, migrated (embedded) or checked (your own server).
+
+    Raises:
+        StoreUnavailable: it cannot be reached, or its schema is older than this
+            version; the hint says what to run.
+    """
+    if urls.embedded:
+        await migrate(urls.owner)
+    async with PostgresStore(urls.service) as store:
+        there = await store.schema_version()
+        wanted = available()[-1].number
+        if there < wanted:
+            raise StoreUnavailable(
+                f"the database's schema is at {there:04d}, this version needs "
+                f"{wanted:04d}",
+                hint="run `waybill db migrate`",
+            )
+        yield store
+
+
+@asynccontextmanager
+async def open_app(settings: Settings, urls: Urls) -> AsyncIterator[App]:
+    """Everything, opened; closed in the opposite order."""
+    home = settings.home.resolve()
+    settings = settings.model_copy(
+        update={
+            "home": home,
+            "inbox": settings.inbox_dir.resolve(),
+            "out": settings.out_dir.resolve(),
+        }
+    )
+    artifacts = FileArtifacts(home / "objects")
+    catalogue = Catalogue(artifacts, home / "pipelines", BUILTIN)
+    for folder in ("tmp", "pipelines"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    vendor = Vendor(allow_hosts=[*settings.vendor_hosts, *_own_hosts()])
+    async with open_store(urls) as store, vendor:
+        # What a child may read by name beside the program itself.
+        readable = [artifacts.root, home / "pipelines"]
+        children = Pools(
+            {
+                "": Children(settings.cores, readable=readable, scratch=home / "tmp"),
+                "second": Children(
+                    1,
+                    memory_bytes=SECOND_MEMORY_BYTES,
+                    readable=readable,
+                    scratch=home / "tmp",
+                ),
+            }
+        )
+        try:
+            services = Services(
+                artifacts, children, vendor, settings.out_dir, home / "secrets"
+            )
+            yield App(settings, store, artifacts, children, catalogue, services)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await children.aclose()
+
+
+def _own_hosts() -> list[str]:
+    """The hosts of the models' URLs: whoever set them meant to call them."""
+    import os
+
+    urls = (os.environ.get(f"WAYBILL_{what}_URL", "") for what in ("LLM", "VISION"))
+    return [host for url in urls if (host := urlsplit(url).hostname)]
