@@ -53,13 +53,13 @@ GROUP = 200  # files a transaction: a commit's cost is spread, a retry stays che
 MEMORY_BYTES = 4 << 20  # larger files go through the scratch folder
 FACTS = ("pages", "note", "attachments")  # what an item keeps of its probe
 POISON = (  # the child began, and this file ended it
-    "CHILD_TIMEOUT",
-    "CHILD_CRASHED",
-    "CHILD_OUTPUT",
-    "CHILD_ANSWER",
+    "JAIL_TIMEOUT",
+    "JAIL_CRASHED",
+    "JAIL_OUTPUT",
+    "JAIL_ANSWER",
     "MEMORY_LIMIT",
 )
-OURS = ("CHILD_START", "CHILD_CLOSED", "CHILD_NOT_ALLOWED")  # it never began
+OURS = ("JAIL_START", "JAIL_CLOSED", "JAIL_NOT_ALLOWED")  # it never began
 # What one odd file can make library code raise.  RuntimeError is not among them:
 # that is a loop or a program in a bad state, and must be seen.
 ODD = (ArithmeticError, LookupError, TypeError, ValueError)

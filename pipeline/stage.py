@@ -252,7 +252,7 @@ class Context(Protocol):
         """
         ...
 
-    async def child(
+    async def jailed(
         self,
         fn: Callable[..., Any],
         /,
@@ -274,12 +274,12 @@ class Context(Protocol):
             timeout_s: Default, and at most, what is left of this stage.
 
         Raises:
-            Transient: CHILD_TIMEOUT.
-            Permanent: CHILD_CRASHED, MEMORY_LIMIT, CHILD_OUTPUT or CHILD_ERROR.
+            Transient: JAIL_TIMEOUT.
+            Permanent: JAIL_CRASHED, MEMORY_LIMIT, JAIL_OUTPUT or JAIL_ERROR.
         """
         ...
 
-    async def child_files(
+    async def jailed_files(
         self,
         fn: Callable[..., Any],
         /,

@@ -72,7 +72,7 @@ async def intake(letter: Document, ctx: Context) -> Outcome:
     settings: IntakeSettings = ctx.settings
     passwords = ctx.secrets(PASSWORDS)
     # Not a step: it takes milliseconds, and most documents are spared a checkpoint.
-    found = await ctx.child(
+    found = await ctx.jailed(
         reader.probe,
         path=str(ctx.artifacts.path(letter.source)),
         name=ctx.item.name,
@@ -135,7 +135,7 @@ class Opening:
         return Done(media_type=self._media_type, facts=facts)
 
     async def _contents(self) -> dict[str, Any]:
-        found: dict[str, Any] = await self._ctx.child(
+        found: dict[str, Any] = await self._ctx.jailed(
             bundle.contents,
             **self._file,
             unpacked_bytes_max=self._bytes_max,
@@ -145,7 +145,7 @@ class Opening:
 
     async def _unpack(self, first: int, last: int) -> list[dict[str, Any]]:
         """Descriptions of these parts; `file` is now the artifact of its bytes."""
-        made, kept = await self._ctx.child_files(
+        made, kept = await self._ctx.jailed_files(
             bundle.unpack, **self._file, first=first, last=last
         )
         # A part that is neither kept nor refused must not go unnoticed.
@@ -223,7 +223,7 @@ async def separators(
     settings: IntakeSettings = ctx.settings
 
     async def look(first: int, last: int) -> list[int]:
-        found: list[int] = await ctx.child(
+        found: list[int] = await ctx.jailed(
             bundle.separators,
             path=str(ctx.artifacts.path(letter.source)),
             first=first,

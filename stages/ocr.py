@@ -46,13 +46,13 @@ log = structlog.get_logger()
 # What ends one page and not its document, by code; anything else is not the
 # page's fault (no engine, no space, no child) and is raised.
 PAGE_ENDS = {
-    "CHILD_TIMEOUT": PageStatus.TIMEOUT,
+    "JAIL_TIMEOUT": PageStatus.TIMEOUT,
     "OCR_TIMEOUT": PageStatus.TIMEOUT,
     "MEMORY_LIMIT": PageStatus.KILLED_MEMORY,
-    "CHILD_CRASHED": PageStatus.ERROR,
-    "CHILD_ERROR": PageStatus.ERROR,
-    "CHILD_OUTPUT": PageStatus.ERROR,
-    "CHILD_ANSWER": PageStatus.ERROR,
+    "JAIL_CRASHED": PageStatus.ERROR,
+    "JAIL_ERROR": PageStatus.ERROR,
+    "JAIL_OUTPUT": PageStatus.ERROR,
+    "JAIL_ANSWER": PageStatus.ERROR,
     "OCR_CRASHED": PageStatus.ERROR,
     "OCR_FAILED": PageStatus.ERROR,
 }
@@ -238,7 +238,7 @@ class Reading:
     ) -> dict[str, Any]:
         settings, ctx = self._settings, self._ctx
         limit_s = min(settings.page_timeout_s, ctx.left_s())
-        found: dict[str, Any] = await ctx.child(
+        found: dict[str, Any] = await ctx.jailed(
             fn,
             pool=pool,
             # The engine's own timeout comes first and says more; this one ends

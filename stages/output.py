@@ -62,7 +62,7 @@ async def output(letter: Document, ctx: Context) -> Outcome:
         )
     settings: OutputSettings = ctx.settings
     await anyio.to_thread.run_sync(_make_room, ctx.out_dir, ctx.item.id)
-    made, files = await ctx.child_files(
+    made, files = await ctx.jailed_files(
         typesetter.typeset,
         reply=letter.reply.model_dump(include={"greeting", "paragraphs", "closing"}),
         **settings.model_dump(mode="json"),

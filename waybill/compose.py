@@ -23,7 +23,7 @@ from ingest.watch.watcher import Pace, Route, Watcher
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import StoreUnavailable, Usage
 from pipeline.folder import MANIFEST, Builtin, Catalogue, Pipeline
-from pipeline.jail.pool import Children, Pools
+from pipeline.jail.pool import JailPool, JailPools
 from pipeline.run.context import Services, secret_lines
 from pipeline.run.session import WorkerSettings
 from pipeline.run.worker import Worker
@@ -56,7 +56,7 @@ class App:
     settings: Settings
     store: PostgresStore
     artifacts: FileArtifacts
-    children: Pools
+    jail: JailPools
     catalogue: Catalogue
     services: Services
 
@@ -94,7 +94,7 @@ class App:
         settings = self.settings
 
         async def probe(path: Path, name: str, tenant: str) -> Mapping[str, Any]:
-            found: Mapping[str, Any] = await self.children.run(
+            found: Mapping[str, Any] = await self.jail.run(
                 reader.probe,
                 timeout_s=PROBE_S,
                 path=str(path),
@@ -203,10 +203,10 @@ async def open_app(settings: Settings, urls: Urls) -> AsyncIterator[App]:
     async with open_store(urls) as store, vendor:
         # What a child may read by name beside the program itself.
         readable = [artifacts.root, home / "pipelines"]
-        children = Pools(
+        jail = JailPools(
             {
-                "": Children(settings.cores, readable=readable, scratch=home / "tmp"),
-                "second": Children(
+                "": JailPool(settings.cores, readable=readable, scratch=home / "tmp"),
+                "second": JailPool(
                     1,
                     memory_bytes=SECOND_MEMORY_BYTES,
                     readable=readable,
@@ -216,12 +216,12 @@ async def open_app(settings: Settings, urls: Urls) -> AsyncIterator[App]:
         )
         try:
             services = Services(
-                artifacts, children, vendor, settings.out_dir, home / "secrets"
+                artifacts, jail, vendor, settings.out_dir, home / "secrets"
             )
-            yield App(settings, store, artifacts, children, catalogue, services)
+            yield App(settings, store, artifacts, jail, catalogue, services)
         finally:
             with anyio.CancelScope(shield=True):
-                await children.aclose()
+                await jail.aclose()
 
 
 def _own_hosts() -> list[str]:

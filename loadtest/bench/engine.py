@@ -26,7 +26,7 @@ import asyncpg
 from loadtest.bench.noop import BUILTIN, NOOP, PAUSE, TEXT, write_pipeline
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.folder import Catalogue
-from pipeline.jail.pool import Children
+from pipeline.jail.pool import JailPool
 from pipeline.model import Submission
 from pipeline.run.context import Services
 from pipeline.run.session import WorkerSettings
@@ -55,7 +55,7 @@ class Bed:
         artifacts = FileArtifacts(self.folder / "objects")
         catalogue = Catalogue(artifacts, self.folder / "cache", BUILTIN)
         services = Services(
-            artifacts, Children(1), Vendor(allow_hosts=()), self.folder / "out"
+            artifacts, JailPool(1), Vendor(allow_hosts=()), self.folder / "out"
         )
         settings = WorkerSettings(items_max=items_max)
         return Worker(self.store, catalogue, services, settings)

@@ -29,7 +29,7 @@ import typer
 from rapidfuzz.distance import Levenshtein
 
 from loadtest.corpora import degrade
-from pipeline.jail.pool import Children
+from pipeline.jail.pool import JailPool
 from stages.formats.kinds import JPEG, PDF
 from stages.reading import page as page_text
 from stages.reading.picture import open_page
@@ -148,7 +148,7 @@ async def read_all(pages: Sequence[Page], folder: Path, engine: str) -> None:
     with typer.progressbar(
         length=len(pages), label="reading", file=typer.get_text_stream("stderr")
     ) as bar:
-        async with Children(
+        async with JailPool(
             size, paths=[ROOT], readable=readable, scratch=scratch, nice=0
         ) as children:
 

@@ -36,7 +36,7 @@ from loadtest.hostile.pdf_writer import CANARY
 from loadtest.scenarios.processes import Sizes
 from loadtest.scenarios.trial import Ended, Trial, trial
 from pipeline.jail import jailbreak
-from pipeline.jail.pool import Children
+from pipeline.jail.pool import JailPool
 from pipeline.store import embedded
 
 END_S = 900.0  # of one round; twice what it takes with everything on two cores
@@ -70,9 +70,9 @@ NAMELESS = {
     "TRANSIENT",
     "NEEDS_REVIEW",
     "REFUSED",
-    "CHILD_ERROR",
-    "CHILD_START",
-    "CHILD_CLOSED",
+    "JAIL_ERROR",
+    "JAIL_START",
+    "JAIL_CLOSED",
     "STAGE_RAISED",
     "STAGE_TIMEOUT",
 }
@@ -153,7 +153,7 @@ def of_folder(folder: Path) -> Iterable[Hostile]:
 async def _jailed_attempts(port: int) -> dict[str, Any]:
     """What a child like those that parse documents can do, trying; two lists."""
     modules = ["loadtest.hostile.listener", "pipeline.jail.jailbreak"]
-    async with Children(1, allow=modules) as pool:
+    async with JailPool(1, allow=modules) as pool:
         found: dict[str, Any] = await pool.run(attempts, timeout_s=60, port=port)
         theirs = await jailbreak.self_test(pool)
     for way in jailbreak.GROUPS["network"]:

@@ -1,5 +1,5 @@
 """
-Child processes for work that must be killable: parsing, rendering, OCR.
+JailedProcess processes for work that must be killable: parsing, rendering, OCR.
 
 A pool of at most `size` jailed Python processes (`pipeline.jail.program`).  Each
 has its own session, memory, file and output limits and a private scratch folder,
@@ -25,7 +25,7 @@ import anyio
 from anyio import to_thread
 
 from pipeline.errors import Permanent, Transient, Usage
-from pipeline.jail.process import Child, Died, how, result, spawn
+from pipeline.jail.process import Died, JailedProcess, how, result, spawn
 from pipeline.jail.program import REQUEST_BYTES_MAX
 from pipeline.jail.scratch import Scratch, take
 from pipeline.jail.turns import Turns
@@ -47,7 +47,7 @@ CONFIRM = ("CORRUPT", "PDF_CORRUPT", "PART_CORRUPT", "OCR_CRASHED")
 
 
 @dataclass(frozen=True, slots=True)
-class ChildrenStatistics:
+class PoolStatistics:
     """
     A moment of the pool.
 
@@ -81,7 +81,7 @@ class Keeper(Protocol):
         ...
 
 
-class Children:
+class JailPool:
     """
     A pool of jailed child processes; an async context manager.
 
@@ -147,8 +147,8 @@ class Children:
         self.jail: dict[str, Any] = {}  # what stands, as the last child reported it
         self._turns = Turns(size)
         self._scratch = Scratch(scratch)
-        self._idle: list[Child] = []
-        self._busy: set[Child] = set()
+        self._idle: list[JailedProcess] = []
+        self._busy: set[JailedProcess] = set()
         self._closed = False
         self._started = self._calls = self._ended = 0
         self._killed = self._recycled = self._disowned = 0
@@ -157,7 +157,7 @@ class Children:
     def __repr__(self) -> str:
         idle, busy = len(self._idle), len(self._busy)
         state = " closed" if self._closed else ""
-        return f"<Children {busy} busy + {idle} idle of {self._size}{state}>"
+        return f"<JailPool {busy} busy + {idle} idle of {self._size}{state}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,9 +170,9 @@ class Children:
     ) -> None:
         await self.aclose()
 
-    def statistics(self) -> ChildrenStatistics:
+    def statistics(self) -> PoolStatistics:
         """The pool now; counters since it was made."""
-        return ChildrenStatistics(
+        return PoolStatistics(
             size=self._size,
             idle=len(self._idle),
             busy=len(self._busy),
@@ -203,12 +203,12 @@ class Children:
 
         Raises:
             WaybillError: what `fn` raised, with its class, code and hint.
-            Transient: CHILD_TIMEOUT, too long or too much of the processor;
-                CHILD_START, no child came up; CHILD_CLOSED, the pool was closed.
-            Permanent: CHILD_ERROR (`fn` raised something else), CHILD_OUTPUT,
-                CHILD_ANSWER; MEMORY_LIMIT and CHILD_CRASHED, confirmed by a
+            Transient: JAIL_TIMEOUT, too long or too much of the processor;
+                JAIL_START, no child came up; JAIL_CLOSED, the pool was closed.
+            Permanent: JAIL_ERROR (`fn` raised something else), JAIL_OUTPUT,
+                JAIL_ANSWER; MEMORY_LIMIT and JAIL_CRASHED, confirmed by a
                 second try in a fresh child.
-            Usage: CHILD_NOT_ALLOWED.
+            Usage: JAIL_NOT_ALLOWED.
         """
         value, _ = await self._call(fn, timeout_s, owner, kwargs, None)
         return value
@@ -230,7 +230,7 @@ class Children:
         pipes are not kept; of a call that raised nothing is.
 
         Raises:
-            Permanent: also CHILD_OUTPUT, more or larger files than allowed.
+            Permanent: also JAIL_OUTPUT, more or larger files than allowed.
         """
         return await self._call(fn, timeout_s, owner, kwargs, keep)
 
@@ -283,7 +283,7 @@ class Children:
 
     async def _believed(
         self, name: str, request: bytes
-    ) -> tuple[Child, dict[str, Any]]:
+    ) -> tuple[JailedProcess, dict[str, Any]]:
         """
         One try; a second in a fresh child where the first proves nothing.
 
@@ -305,7 +305,7 @@ class Children:
             self._check_open()  # a shutdown killed it, not the document
             raise Permanent(
                 f"{name} crashed twice: {death}",
-                code="CHILD_CRASHED",
+                code="JAIL_CRASHED",
                 hint="the document breaks a parser; convert it and send it again",
             ) from None
         if "memory" in answer:
@@ -318,14 +318,14 @@ class Children:
         return child, answer
 
     async def _exchange(
-        self, child: Child, name: str, request: bytes
+        self, child: JailedProcess, name: str, request: bytes
     ) -> dict[str, Any]:
         """
         One exchange; when it fails the child is gone.
 
         Raises:
             Died: the child ended without an answer; names how.
-            Transient: CHILD_TIMEOUT, the kernel ended it for its processor time.
+            Transient: JAIL_TIMEOUT, the kernel ended it for its processor time.
         """
         try:
             answer = await child.exchange(request, self._output_bytes)
@@ -351,7 +351,7 @@ class Children:
         self._peak_bytes_max = max(self._peak_bytes_max, child.peak_bytes)
         return answer
 
-    async def _keep(self, child: Child, keep: Keeper) -> dict[str, str]:
+    async def _keep(self, child: JailedProcess, keep: Keeper) -> dict[str, str]:
         """The files that a call left, each stored durably."""
         apart = self._scratch.apart()
         try:
@@ -361,7 +361,7 @@ class Children:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(shutil.rmtree, apart, True)
 
-    async def _release(self, child: Child, answer: dict[str, Any]) -> None:
+    async def _release(self, child: JailedProcess, answer: dict[str, Any]) -> None:
         """After its answer a child is idle again, or gone."""
         if "memory" in answer:
             self._ended += 1
@@ -373,13 +373,13 @@ class Children:
             self._busy.discard(child)
             self._idle.append(child)
 
-    def _worn(self, child: Child) -> bool:
+    def _worn(self, child: JailedProcess) -> bool:
         """Whether a child has served long enough, or grown too large."""
         return (
             child.calls >= self._recycle_after or child.rss_bytes > self._recycle_bytes
         )
 
-    def _doubtful(self, child: Child, answer: dict[str, Any]) -> bool:
+    def _doubtful(self, child: JailedProcess, answer: dict[str, Any]) -> bool:
         """Whether only a fresh child is to be believed."""
         raised = answer.get("raised")
         code = raised.get("code") if isinstance(raised, dict) else None
@@ -390,14 +390,14 @@ class Children:
         if module not in self._allow or not name.isidentifier():
             raise Usage(
                 f"{module}:{name} may not run in a child",
-                code="CHILD_NOT_ALLOWED",
+                code="JAIL_NOT_ALLOWED",
                 hint="a module-level function of a module on the `allow` list may",
             )
         return f"{module}:{name}"
 
     # -- children -------------------------------------------------------------------
 
-    async def _take(self, *, fresh: bool) -> Child:
+    async def _take(self, *, fresh: bool) -> JailedProcess:
         """An idle child, or a new one."""
         self._check_open()
         while self._idle and not fresh:
@@ -409,14 +409,14 @@ class Children:
             await self._bury(child)
         return await self._start()
 
-    async def _start(self) -> Child:
+    async def _start(self) -> JailedProcess:
         """
         Start a child and wait until its jail stands.
 
         Raises:
-            Transient: CHILD_START.
+            Transient: JAIL_START.
         """
-        child = await spawn(self._scratch.child(), self._config)
+        child = await spawn(self._scratch.folder(), self._config)
         self._busy.add(child)
         self._started += 1
         try:
@@ -432,7 +432,7 @@ class Children:
             self._check_open()
             raise Transient(
                 f"a child process did not start: {how(child.process.returncode)}",
-                code="CHILD_START",
+                code="JAIL_START",
                 hint="run `waybill doctor`; look at memory and process limits",
             ) from None
         except BaseException:
@@ -441,7 +441,7 @@ class Children:
         self.jail = answer["ok"]
         return child
 
-    async def _bury(self, child: Child) -> None:
+    async def _bury(self, child: JailedProcess) -> None:
         """Kill the child's group, reap it, remove its scratch folder; bounded."""
         child.kill()
         with anyio.CancelScope(shield=True):
@@ -456,23 +456,23 @@ class Children:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Transient("the pool of children is closed", code="CHILD_CLOSED")
+            raise Transient("the pool of children is closed", code="JAIL_CLOSED")
 
 
-class Pools(Mapping[str, Children]):
+class JailPools(Mapping[str, JailPool]):
     """
     Pools of children by name; "" is the one for whatever names none.
 
     Also an async context manager that closes them all.
     """
 
-    def __init__(self, pools: Mapping[str, Children]) -> None:
+    def __init__(self, pools: Mapping[str, JailPool]) -> None:
         self._pools = dict(pools)
 
     def __repr__(self) -> str:
-        return f"<Pools {self._pools}>"
+        return f"<JailPools {self._pools}>"
 
-    def __getitem__(self, name: str) -> Children:
+    def __getitem__(self, name: str) -> JailPool:
         return self._pools[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -502,7 +502,7 @@ class Pools(Mapping[str, Children]):
         owner: Hashable = None,
         **kwargs: Any,
     ) -> Any:
-        """`Children.run` in the pool of this name."""
+        """`JailPool.run` in the pool of this name."""
         children = self._pool(pool)
         return await children.run(fn, timeout_s=timeout_s, owner=owner, **kwargs)
 
@@ -517,7 +517,7 @@ class Pools(Mapping[str, Children]):
         owner: Hashable = None,
         **kwargs: Any,
     ) -> tuple[Any, dict[str, str]]:
-        """`Children.run_files` in the pool of this name."""
+        """`JailPool.run_files` in the pool of this name."""
         return await self._pool(pool).run_files(
             fn, timeout_s=timeout_s, keep=keep, owner=owner, **kwargs
         )
@@ -527,7 +527,7 @@ class Pools(Mapping[str, Children]):
         for children in self._pools.values():
             await children.aclose()
 
-    def _pool(self, name: str) -> Children:
+    def _pool(self, name: str) -> JailPool:
         if name not in self._pools:
             raise Usage(
                 f"there is no pool of children named {name!r}",
@@ -541,6 +541,6 @@ def overrun(name: str, how_long: str) -> Transient:
     """A call that took more than its time."""
     return Transient(
         f"{name} ran {how_long}",
-        code="CHILD_TIMEOUT",
+        code="JAIL_TIMEOUT",
         hint="raise the stage's timeout_s, or lower dpi and max_pixels",
     )

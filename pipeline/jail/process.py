@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BOOT = "import sys; sys.path.insert(0, sys.argv[1]); import pipeline.jail.program as m"
 
 
-async def spawn(scratch: Path, config: dict[str, Any]) -> Child:
+async def spawn(scratch: Path, config: dict[str, Any]) -> JailedProcess:
     """A new child, whose folder is `scratch`; it has not answered yet."""
     profile = json.dumps({**config, "scratch": str(scratch), "worker": os.getpid()})
     # Shielded: a cancellation between fork and our hold on the process would
@@ -40,10 +40,10 @@ async def spawn(scratch: Path, config: dict[str, Any]) -> Child:
             env=environment(scratch),
             start_new_session=True,
         )
-    return Child(process, scratch)
+    return JailedProcess(process, scratch)
 
 
-class Child:
+class JailedProcess:
     """One process and the frames to and from it."""
 
     def __init__(self, process: Process, scratch: Path) -> None:
@@ -70,15 +70,15 @@ class Child:
         Read one answer.
 
         Raises:
-            Permanent: CHILD_OUTPUT, the child announced more than it may send;
-                CHILD_ANSWER, what it sent is no answer.
+            Permanent: JAIL_OUTPUT, the child announced more than it may send;
+                JAIL_ANSWER, what it sent is no answer.
         """
         header = await self._out.receive_exactly(HEADER.size)
         (length,) = HEADER.unpack(header)
         if length > output_bytes:
             raise Permanent(
                 f"a child announced {length} bytes, {output_bytes} are allowed",
-                code="CHILD_OUTPUT",
+                code="JAIL_OUTPUT",
             )
         data = await self._out.receive_exactly(length)
         # A child that a document took over could send anything at all.
@@ -87,7 +87,7 @@ class Child:
             self.rss_bytes = int(answer["rss"])
             self.peak_bytes = int(answer["peak"])
         except (ValueError, TypeError, LookupError, RecursionError):
-            raise Permanent("a child sent nonsense", code="CHILD_ANSWER") from None
+            raise Permanent("a child sent nonsense", code="JAIL_ANSWER") from None
         self.quiet = True
         return answer
 

@@ -144,7 +144,7 @@ def call(request: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         return {
             "raised": {
                 "kind": "Permanent",
-                "code": "CHILD_ERROR",
+                "code": "JAIL_ERROR",
                 "message": f"{request['fn']} raised {kind}",
                 "hint": "report this with the document's key; it is a bug of ours",
             }
@@ -157,7 +157,7 @@ def resolve(name: str, allow: frozenset[str]) -> Callable[..., Any]:
     if module not in allow:
         raise errors.Usage(
             f"module {module} may not run in a child",
-            code="CHILD_NOT_ALLOWED",
+            code="JAIL_NOT_ALLOWED",
             hint="add it to the `allow` list of the child pool",
         )
     fn: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
@@ -182,12 +182,12 @@ def bounded(answer: dict[str, Any], output_bytes: int) -> bytes:
     try:
         data = json.dumps(answer, allow_nan=False).encode()
     except (TypeError, ValueError):
-        return refusal("CHILD_ANSWER", "the function's result is not JSON")
+        return refusal("JAIL_ANSWER", "the function's result is not JSON")
     except MemoryError:
         return json.dumps({"memory": True, "rss": 0, "peak": 0}).encode()
     if len(data) > output_bytes:
         text = f"the answer has {len(data)} bytes, {output_bytes} are allowed"
-        return refusal("CHILD_OUTPUT", text)
+        return refusal("JAIL_OUTPUT", text)
     return data
 
 

@@ -37,7 +37,7 @@ class Scratch:
         self._lock: IO[str] | None = None
         self._count = 0
 
-    def child(self) -> Path:
+    def folder(self) -> Path:
         """A new folder for one child."""
         if self._folder is None:
             self._sweep()
@@ -47,7 +47,7 @@ class Scratch:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._folder = made.rename(made.with_name(made.name[1:]))
         self._count += 1
-        folder = self._folder / f"child-{self._count}"
+        folder = self._folder / f"jailed-{self._count}"
         folder.mkdir()
         return folder
 
@@ -83,7 +83,7 @@ def take(folder: Path, apart: Path) -> list[Path]:
     folders stay where they are, or lie in `apart` and are not returned.
 
     Raises:
-        Permanent: CHILD_OUTPUT, there are more or larger files than allowed.
+        Permanent: JAIL_OUTPUT, there are more or larger files than allowed.
     """
     with os.scandir(folder) as scan:
         entries = list(islice(scan, FILES_MAX + 1))
@@ -111,7 +111,7 @@ def excess(found: str) -> Permanent:
     """A child left more than is taken from one."""
     return Permanent(
         f"a child left {found} in its scratch folder",
-        code="CHILD_OUTPUT",
+        code="JAIL_OUTPUT",
         hint="split the document, or send fewer files in one bundle",
     )
 

@@ -36,7 +36,7 @@ class Parked(BaseException):
     """
 
 
-class ChildRunner(Protocol):
+class Jail(Protocol):
     """What runs functions in child processes (`pipeline/jail/pool.py`)."""
 
     async def run(
@@ -77,7 +77,7 @@ class Services:
     """
 
     artifacts: Artifacts
-    children: ChildRunner
+    jail: Jail
     vendor: VendorDoor
     out: Path
     secrets: Path | None = None
@@ -208,7 +208,7 @@ class StageContext:
         await self._session.record_step(self._run, key, text, began)
         return result
 
-    async def child(
+    async def jailed(
         self,
         fn: Callable[..., Any],
         /,
@@ -217,7 +217,7 @@ class StageContext:
         timeout_s: float | None = None,
         **kwargs: Any,
     ) -> Any:
-        return await self._session.services.children.run(
+        return await self._session.services.jail.run(
             fn,
             pool=pool,
             timeout_s=self._bounded(timeout_s),
@@ -225,7 +225,7 @@ class StageContext:
             **kwargs,
         )
 
-    async def child_files(
+    async def jailed_files(
         self,
         fn: Callable[..., Any],
         /,
@@ -234,7 +234,7 @@ class StageContext:
         timeout_s: float | None = None,
         **kwargs: Any,
     ) -> tuple[Any, dict[str, str]]:
-        return await self._session.services.children.run_files(
+        return await self._session.services.jail.run_files(
             fn,
             pool=pool,
             timeout_s=self._bounded(timeout_s),

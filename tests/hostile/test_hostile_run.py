@@ -113,7 +113,7 @@ def test_the_listener_hears() -> None:
         ("held", "OCR_UNREADABLE", False),
         ("rejected", "PDF_CORRUPT", False),
         ("failed", "MEMORY_LIMIT", False),
-        ("failed", "CHILD_ERROR", True),
+        ("failed", "JAIL_ERROR", True),
         ("failed", "INTERNAL", True),
         ("held", "", True),
         ("nowhere", "", True),

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageStat
 
 from pipeline.errors import Unacceptable, WaybillError
-from pipeline.jail.pool import ALLOW, Children
+from pipeline.jail.pool import ALLOW, JailPool
 from stages.formats import kinds
 from stages.formats import probe as reader
 from stages.formats.kinds import JPEG, PNG
@@ -41,7 +41,7 @@ CODES = {
     "PIXEL_LIMIT",
     "TOO_LARGE",
     "MEMORY_LIMIT",
-    "CHILD_CRASHED",
+    "JAIL_CRASHED",
 }
 EXPECTED = {
     "005-libreoffice-writer-password__libreoffice-writer-password.pdf": "PDF_ENCRYPTED",
@@ -71,10 +71,10 @@ def sample(relative: str) -> Path:
 
 
 @pytest.fixture
-async def children(tmp_path: Path) -> AsyncIterator[Children]:
+async def children(tmp_path: Path) -> AsyncIterator[JailPool]:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    async with Children(
+    async with JailPool(
         2,
         allow=(*ALLOW, look.__module__),
         paths=[ROOT],
@@ -84,7 +84,7 @@ async def children(tmp_path: Path) -> AsyncIterator[Children]:
         yield pool
 
 
-async def outcome(children: Children, path: Path) -> str:
+async def outcome(children: JailPool, path: Path) -> str:
     """Probe one file and look at its first pages; its code, "" when accepted."""
     try:
         found = await children.run(
@@ -111,7 +111,7 @@ async def outcome(children: Children, path: Path) -> str:
     return ""
 
 
-async def test_every_odd_file_ends_in_a_named_outcome(children: Children) -> None:
+async def test_every_odd_file_ends_in_a_named_outcome(children: JailPool) -> None:
     """Each sample is accepted or refused with a stable code; the pool lives on."""
     sample("odd_pdfs")
     files = [
@@ -215,7 +215,7 @@ def test_an_image_cut_short_is_refused(tmp_path: Path) -> None:
     ],
 )
 async def test_handwriting_is_held_and_type_is_read(
-    relative: str, status: str, children: Children
+    relative: str, status: str, children: JailPool
 ) -> None:
     """
     Typed pages are read; cursive is unreadable, also under a printed letterhead.
@@ -254,7 +254,7 @@ def blank(kind: str) -> Image.Image:
 
 @pytest.mark.parametrize("kind", ["shadow", "grain", "specks", "black edge"])
 async def test_blank_pages_are_known_by_ink(
-    kind: str, children: Children, tmp_path: Path
+    kind: str, children: JailPool, tmp_path: Path
 ) -> None:
     """Shade, grain, specks and a scanner's edge are not ink."""
     path = tmp_path / "blank.jpg"
@@ -268,7 +268,7 @@ async def test_blank_pages_are_known_by_ink(
 
 
 async def test_a_line_in_faint_pencil_is_not_blank(
-    children: Children, tmp_path: Path
+    children: JailPool, tmp_path: Path
 ) -> None:
     """A scrawl that no engine reads is ink: unreadable, never empty."""
     page = Image.new("L", (1654, 2339), 235)

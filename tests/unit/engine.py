@@ -156,7 +156,7 @@ class MemoryArtifacts:
         return Path("objects") / name
 
 
-class FakeChildren:
+class FakeJail:
     """Children that take `took_s`; a cancelled one counts as killed."""
 
     def __init__(self, took_s: float = 1.0) -> None:
@@ -284,9 +284,9 @@ class Engine:
         self.settings = WorkerSettings(**{"lease_s": LEASE_S, **settings})
         self.catalogue: Any = FakeCatalogue()
         self.artifacts = MemoryArtifacts()
-        self.children = FakeChildren()
+        self.jail = FakeJail()
         vendor: Any = None
-        self.services = Services(self.artifacts, self.children, vendor, Path("out"))
+        self.services = Services(self.artifacts, self.jail, vendor, Path("out"))
         self._admitted = 0
 
     async def submit(

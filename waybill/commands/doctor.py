@@ -17,7 +17,7 @@ from pipeline.artifacts.files import free_bytes
 from pipeline.errors import StoreUnavailable, WaybillError
 from pipeline.folder import MANIFEST, load
 from pipeline.jail.jailbreak import GROUPS, self_test
-from pipeline.jail.pool import Children
+from pipeline.jail.pool import JailPool
 from stages.reading import engines
 from waybill.commands.command import Json, app, run_async
 from waybill.compose import BUILTIN, App, database, open_app
@@ -136,7 +136,7 @@ def _jail(settings: Settings) -> Check:
     programs = ["tesseract"] if shutil.which("tesseract") else []
 
     async def main() -> dict[str, Any]:
-        children = Children(1, readable=[objects.resolve()], scratch=scratch.resolve())
+        children = JailPool(1, readable=[objects.resolve()], scratch=scratch.resolve())
         async with children:
             return await self_test(children, programs)
 

@@ -116,7 +116,7 @@ async def probe(path: Path, name: str, tenant: str) -> Mapping[str, Any]:
     if data.startswith(b"bad"):
         raise Unacceptable("cannot be read", code="UNSUPPORTED_TYPE", hint="a PDF")
     if data.startswith(b"poison"):
-        raise Transient("the child was killed", code="CHILD_TIMEOUT")
+        raise Transient("the child was killed", code="JAIL_TIMEOUT")
     if data.startswith(b"locked") and tenant != "acme":
         raise Unacceptable(
             "it needs a password", code="PDF_ENCRYPTED", hint="remove it"
@@ -419,7 +419,7 @@ async def test_a_poison_file_is_quarantined_after_three_children(house: House) -
 
     answers = [await admission.take([candidate], batch, 7) for _ in range(3)]
 
-    assert [one.code for [one] in answers] == ["CHILD_TIMEOUT", "CHILD_TIMEOUT", ""]
+    assert [one.code for [one] in answers] == ["JAIL_TIMEOUT", "JAIL_TIMEOUT", ""]
     assert house.desk.disposals() == ["quarantined"]
     assert not path.exists()
 

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.jail import jail, syscalls
 from pipeline.jail.jailbreak import ALLOWED, GROUPS, self_test
-from pipeline.jail.pool import Children
+from pipeline.jail.pool import JailPool
 
 HERE = "tests.system.jail.test_jail"
 MODULES = (HERE, "pipeline.jail.jailbreak", "stages.formats.probe")
@@ -112,14 +112,14 @@ def store(tmp_path: Path) -> Path:
     return folder
 
 
-def pool(tmp_path: Path, store: Path, **settings: Any) -> Children:
+def pool(tmp_path: Path, store: Path, **settings: Any) -> JailPool:
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
-    return Children(1, allow=MODULES, readable=[store], scratch=scratch, **settings)
+    return JailPool(1, allow=MODULES, readable=[store], scratch=scratch, **settings)
 
 
 @pytest.fixture
-async def children(tmp_path: Path, store: Path) -> AsyncIterator[Children]:
+async def children(tmp_path: Path, store: Path) -> AsyncIterator[JailPool]:
     """The best jail there is; a skip where the kernel grants none of tier 2."""
     async with pool(tmp_path, store) as children:
         await children.run(listed, timeout_s=30, path=".")
@@ -131,7 +131,7 @@ async def children(tmp_path: Path, store: Path) -> AsyncIterator[Children]:
 # -- what is promised -----------------------------------------------------------------
 
 
-async def test_nothing_that_is_tried_succeeds(children: Children) -> None:
+async def test_nothing_that_is_tried_succeeds(children: JailPool) -> None:
     """No way to the network, to files outside, to other processes, past a limit."""
     found = await self_test(children)
 
@@ -157,7 +157,7 @@ async def test_the_self_test_finds_an_open_jail(tmp_path: Path, store: Path) -> 
     assert not list(store.glob("jailbreak*"))
 
 
-async def test_each_tier_can_be_had_alone(children: Children, tmp_path: Path) -> None:
+async def test_each_tier_can_be_had_alone(children: JailPool, tmp_path: Path) -> None:
     """Files and network are closed by tier 2 already, without any namespace."""
     async with pool(tmp_path, tmp_path / "objects", tier=2) as second:
         found = await self_test(second)
@@ -168,7 +168,7 @@ async def test_each_tier_can_be_had_alone(children: Children, tmp_path: Path) ->
 
 
 async def test_an_artifact_is_read_by_name_alone(
-    children: Children, store: Path
+    children: JailPool, store: Path
 ) -> None:
     """Who knows a name reads the bytes; nobody learns which names there are."""
     text = await children.run(read, timeout_s=30, path=str(store / "ab" / "cdef"))
@@ -180,7 +180,7 @@ async def test_an_artifact_is_read_by_name_alone(
 
 
 async def test_the_home_of_data_is_out_of_sight(
-    children: Children, tmp_path: Path
+    children: JailPool, tmp_path: Path
 ) -> None:
     """Neither secrets, nor another child's scratch folder, nor /root can be read."""
     (tmp_path / "secrets").mkdir()
@@ -199,7 +199,7 @@ def of_whom() -> str:
     return os.environ["TMPDIR"]
 
 
-async def test_honest_work_is_not_hindered(children: Children) -> None:
+async def test_honest_work_is_not_hindered(children: JailPool) -> None:
     """Files in the scratch folder, libraries, threads and programs work as ever."""
     assert await children.run(work_here, timeout_s=30) == "some text"
     assert await children.run(libraries, timeout_s=60) == ["page.pdf", "page.png"]
@@ -208,7 +208,7 @@ async def test_honest_work_is_not_hindered(children: Children) -> None:
 
 
 async def test_what_a_child_starts_is_jailed_too(
-    children: Children, tmp_path: Path
+    children: JailPool, tmp_path: Path
 ) -> None:
     """A program started by a child reads nothing outside, and reaches nobody."""
     (tmp_path / "canary").write_text("hush")
@@ -220,7 +220,7 @@ async def test_what_a_child_starts_is_jailed_too(
     assert lines == ["read 13", "socket 1"]
 
 
-async def test_a_dropped_program_does_not_run(children: Children) -> None:
+async def test_a_dropped_program_does_not_run(children: JailPool) -> None:
     """What is written into the scratch folder cannot be executed."""
     with pytest.raises(Exception, match="PermissionError"):
         await children.run(write_and_run, timeout_s=30)

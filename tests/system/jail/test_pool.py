@@ -20,7 +20,7 @@ import uvloop
 from anyio.abc import TaskStatus
 
 from pipeline.errors import Permanent, Throttled, Transient, Unacceptable, Usage
-from pipeline.jail.pool import Children, Pools
+from pipeline.jail.pool import JailPool, JailPools
 
 HERE = "tests.system.jail.test_pool"
 
@@ -155,10 +155,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture
-async def children(tmp_path: Path) -> AsyncIterator[Children]:
+async def children(tmp_path: Path) -> AsyncIterator[JailPool]:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    async with Children(2, allow=[HERE], scratch=scratch) as pool:
+    async with JailPool(2, allow=[HERE], scratch=scratch) as pool:
         yield pool
     assert not list(scratch.iterdir())
 
@@ -216,7 +216,7 @@ async def gone(pids: list[int]) -> bool:
 # -- what is promised -----------------------------------------------------------------
 
 
-async def test_a_child_is_jailed(children: Children) -> None:
+async def test_a_child_is_jailed(children: JailPool) -> None:
     """Own session, nice, no secrets, one OpenMP thread, private scratch, no cores."""
     me = await children.run(whoami, timeout_s=30)
 
@@ -234,16 +234,16 @@ async def test_a_child_is_jailed(children: Children) -> None:
 
 async def test_a_child_is_used_again_and_recycled(tmp_path: Path) -> None:
     """Calls share a child until `recycle_after`; then a fresh one takes over."""
-    async with Children(1, allow=[HERE], recycle_after=2, scratch=tmp_path) as children:
+    async with JailPool(1, allow=[HERE], recycle_after=2, scratch=tmp_path) as children:
         pids = [(await children.run(whoami, timeout_s=30))["pid"] for _ in range(3)]
         seen = children.statistics()
 
     assert pids[0] == pids[1] != pids[2]
     assert (seen.started, seen.calls, seen.recycled) == (2, 3, 1)
-    assert repr(children) == "<Children 0 busy + 0 idle of 1 closed>"
+    assert repr(children) == "<JailPool 0 busy + 0 idle of 1 closed>"
 
 
-async def test_stray_output_cannot_corrupt_an_answer(children: Children) -> None:
+async def test_stray_output_cannot_corrupt_an_answer(children: JailPool) -> None:
     """Prints of the function, of C code and of grandchildren go nowhere."""
     answers = [
         await children.run(babble, timeout_s=30, value=word) for word in ("a", "ü")
@@ -254,9 +254,9 @@ async def test_stray_output_cannot_corrupt_an_answer(children: Children) -> None
 
 
 async def test_a_timeout_kills_the_whole_group(
-    children: Children, tmp_path: Path
+    children: JailPool, tmp_path: Path
 ) -> None:
-    """After CHILD_TIMEOUT neither the child nor what it started is left."""
+    """After JAIL_TIMEOUT neither the child nor what it started is left."""
     pids: list[int] = []
     await children.run(echo, timeout_s=30, value=1)  # it is up
 
@@ -268,13 +268,13 @@ async def test_a_timeout_kills_the_whole_group(
         with pytest.raises(Transient) as caught:
             await children.run(linger, timeout_s=3)
 
-    assert caught.value.code == "CHILD_TIMEOUT"
+    assert caught.value.code == "JAIL_TIMEOUT"
     assert await gone(pids)
     assert await children.run(echo, timeout_s=30, value=1) == 1
 
 
 async def test_a_cancelled_call_leaves_no_process(
-    children: Children, tmp_path: Path
+    children: JailPool, tmp_path: Path
 ) -> None:
     """Cancelling `run` kills the group at once, and the pool stays usable."""
     async with anyio.create_task_group() as group:
@@ -292,7 +292,7 @@ async def test_a_cancelled_call_leaves_no_process(
 
 
 async def test_cancelling_at_any_moment_leaves_no_process(
-    children: Children, tmp_path: Path
+    children: JailPool, tmp_path: Path
 ) -> None:
     """Whatever a call was doing when it was cancelled, nothing of it stays."""
     for number in range(20):
@@ -306,19 +306,19 @@ async def test_cancelling_at_any_moment_leaves_no_process(
             await anyio.sleep(0.01)
 
 
-async def test_a_crash_is_confirmed_in_a_fresh_child(children: Children) -> None:
-    """Twice dead is CHILD_CRASHED with the signal's name; both were other pids."""
+async def test_a_crash_is_confirmed_in_a_fresh_child(children: JailPool) -> None:
+    """Twice dead is JAIL_CRASHED with the signal's name; both were other pids."""
     await children.run(echo, timeout_s=30, value=1)
 
     with pytest.raises(Permanent, match="SIGSEGV") as caught:
         await children.run(crash, timeout_s=30, times=9)
 
-    assert caught.value.code == "CHILD_CRASHED"
+    assert caught.value.code == "JAIL_CRASHED"
     assert (children.statistics().started, children.statistics().ended) == (2, 2)
     assert await children.run(echo, timeout_s=30, value=1) == 1
 
 
-async def test_a_crash_of_one_child_alone_is_forgiven(children: Children) -> None:
+async def test_a_crash_of_one_child_alone_is_forgiven(children: JailPool) -> None:
     """A call whose child dies by accident succeeds in the next one."""
     answer = await children.run(crash, timeout_s=30, times=1)
 
@@ -326,7 +326,7 @@ async def test_a_crash_of_one_child_alone_is_forgiven(children: Children) -> Non
     assert children.statistics().ended == 1
 
 
-async def test_memory_is_limited(children: Children) -> None:
+async def test_memory_is_limited(children: JailPool) -> None:
     """A call that wants 8 GiB ends in MEMORY_LIMIT, confirmed in a fresh child."""
     with pytest.raises(Permanent) as caught:
         await children.run(devour, timeout_s=30)
@@ -337,7 +337,7 @@ async def test_memory_is_limited(children: Children) -> None:
 
 async def test_memory_of_what_a_child_starts_is_told_apart(tmp_path: Path) -> None:
     """A program that died large died for want of memory; a small one did not."""
-    async with Children(
+    async with JailPool(
         1, allow=[HERE], memory_bytes=256 << 20, scratch=tmp_path
     ) as children:
         with pytest.raises(Permanent) as large:
@@ -353,36 +353,36 @@ async def test_memory_of_what_a_child_starts_is_told_apart(tmp_path: Path) -> No
 
 async def test_processor_time_is_limited(tmp_path: Path) -> None:
     """A call that burns more than its time allows ends like one that took too long."""
-    async with Children(1, allow=[HERE], cpu_per_s=0.01, scratch=tmp_path) as children:
+    async with JailPool(1, allow=[HERE], cpu_per_s=0.01, scratch=tmp_path) as children:
         await children.run(echo, timeout_s=30, value=1)
         with pytest.raises(Transient, match="processor") as caught:
             await children.run(burn, timeout_s=30)
         seen = children.statistics()
 
-    assert caught.value.code == "CHILD_TIMEOUT"
+    assert caught.value.code == "JAIL_TIMEOUT"
     assert (seen.ended, seen.killed) == (1, 0), "the kernel ended it, not the clock"
 
 
 async def test_files_are_limited(tmp_path: Path) -> None:
     """A file larger than `file_bytes` is an error of the call, not its end."""
-    async with Children(
+    async with JailPool(
         1, allow=[HERE], file_bytes=1 << 20, scratch=tmp_path
     ) as children:
         with pytest.raises(Permanent, match="OSError") as caught:
             await children.run(fill_disk, timeout_s=30, size=2 << 20)
 
-    assert caught.value.code == "CHILD_ERROR"
+    assert caught.value.code == "JAIL_ERROR"
     assert children.statistics().ended == 0
 
 
-async def test_scratch_is_empty_for_every_call(children: Children) -> None:
+async def test_scratch_is_empty_for_every_call(children: JailPool) -> None:
     """What one call leaves in its scratch folder the next one does not meet."""
     found = [await children.run(leave_litter, timeout_s=30) for _ in range(2)]
 
     assert found == [[], []]
 
 
-async def test_files_of_a_call_are_kept(children: Children) -> None:
+async def test_files_of_a_call_are_kept(children: JailPool) -> None:
     """Plain files become artifacts by name; links, folders and what is in them not."""
     shelf = Shelf()
 
@@ -399,7 +399,7 @@ async def test_files_of_a_call_are_kept(children: Children) -> None:
     assert await children.run(leave_litter, timeout_s=30) == []
 
 
-async def test_of_a_failed_call_nothing_is_kept(children: Children) -> None:
+async def test_of_a_failed_call_nothing_is_kept(children: JailPool) -> None:
     """A call that raised has left nothing, also for the next one."""
     shelf = Shelf()
 
@@ -410,32 +410,32 @@ async def test_of_a_failed_call_nothing_is_kept(children: Children) -> None:
     assert kept == shelf.kept == {}
 
 
-async def test_no_more_files_are_taken_than_allowed(children: Children) -> None:
-    """A thousand and one files are CHILD_OUTPUT, and none of them is kept."""
+async def test_no_more_files_are_taken_than_allowed(children: JailPool) -> None:
+    """A thousand and one files are JAIL_OUTPUT, and none of them is kept."""
     shelf = Shelf()
 
     with pytest.raises(Permanent) as caught:
         await children.run_files(scatter, timeout_s=30, keep=shelf, count=1001)
 
-    assert caught.value.code == "CHILD_OUTPUT"
+    assert caught.value.code == "JAIL_OUTPUT"
     assert shelf.kept == {}
     assert children.statistics().busy == 0
 
 
 async def test_a_huge_answer_is_refused(tmp_path: Path) -> None:
-    """An answer over `output_bytes` is CHILD_OUTPUT; the child serves on."""
-    async with Children(
+    """An answer over `output_bytes` is JAIL_OUTPUT; the child serves on."""
+    async with JailPool(
         1, allow=[HERE], output_bytes=10_000, scratch=tmp_path
     ) as children:
         with pytest.raises(Permanent) as caught:
             await children.run(chatter, timeout_s=30, size=20_000)
         answer = await children.run(chatter, timeout_s=30, size=9_000)
 
-    assert caught.value.code == "CHILD_OUTPUT"
+    assert caught.value.code == "JAIL_OUTPUT"
     assert len(answer) == 9_000
 
 
-async def test_errors_keep_class_code_and_hint(children: Children) -> None:
+async def test_errors_keep_class_code_and_hint(children: JailPool) -> None:
     """A WaybillError arrives as it was raised."""
     with pytest.raises(Unacceptable, match="no") as refused:
         await children.run(refuse, timeout_s=30)
@@ -447,17 +447,17 @@ async def test_errors_keep_class_code_and_hint(children: Children) -> None:
     assert throttled.value.retry_after_s == 7.0
 
 
-async def test_other_errors_say_their_type_alone(children: Children) -> None:
+async def test_other_errors_say_their_type_alone(children: JailPool) -> None:
     """The message of a foreign error, which may quote the document, stays inside."""
     with pytest.raises(Permanent) as caught:
         await children.run(blunder, timeout_s=30)
 
-    assert caught.value.code == "CHILD_ERROR"
+    assert caught.value.code == "JAIL_ERROR"
     assert "ZeroDivisionError" in str(caught.value)
     assert "document" not in str(caught.value)
 
 
-async def test_a_verdict_of_a_used_child_is_confirmed(children: Children) -> None:
+async def test_a_verdict_of_a_used_child_is_confirmed(children: JailPool) -> None:
     """CORRUPT is believed from a fresh child only; from that one at once."""
     with pytest.raises(Unacceptable):
         await children.run(doubt, timeout_s=30)
@@ -469,7 +469,7 @@ async def test_a_verdict_of_a_used_child_is_confirmed(children: Children) -> Non
     assert children.statistics().started == 2
 
 
-async def test_doubts_do_not_make_the_pool_grow(children: Children) -> None:
+async def test_doubts_do_not_make_the_pool_grow(children: JailPool) -> None:
     """However many verdicts are confirmed, there are at most `size` children."""
     async with anyio.create_task_group() as group:
 
@@ -485,17 +485,17 @@ async def test_doubts_do_not_make_the_pool_grow(children: Children) -> None:
     assert seen.started - seen.recycled == seen.idle
 
 
-async def test_only_allowed_functions_run(children: Children) -> None:
+async def test_only_allowed_functions_run(children: JailPool) -> None:
     """Neither another module's function nor a closure reaches a child."""
     for fn in (os.system, lambda: None, Path.unlink):
         with pytest.raises(Usage) as caught:
             await children.run(fn, timeout_s=30)
-        assert caught.value.code == "CHILD_NOT_ALLOWED"
+        assert caught.value.code == "JAIL_NOT_ALLOWED"
 
     assert children.statistics().started == 0
 
 
-async def test_callers_beyond_the_size_wait_in_turn(children: Children) -> None:
+async def test_callers_beyond_the_size_wait_in_turn(children: JailPool) -> None:
     """Ten calls at once use two children, and the loop is never held up."""
     worst = 0.0
     answers: list[int] = []
@@ -516,7 +516,7 @@ async def test_callers_beyond_the_size_wait_in_turn(children: Children) -> None:
     assert worst < 0.2, f"the event loop stood still for {worst:.3f} s"
 
 
-async def test_an_idle_child_that_died_is_replaced(children: Children) -> None:
+async def test_an_idle_child_that_died_is_replaced(children: JailPool) -> None:
     """The kernel may kill an idle child; the next call does not notice."""
     pid = (await children.run(whoami, timeout_s=30))["pid"]
     os.kill(pid, signal.SIGKILL)
@@ -527,22 +527,22 @@ async def test_an_idle_child_that_died_is_replaced(children: Children) -> None:
 
 async def test_a_closed_pool_starts_nothing(tmp_path: Path) -> None:
     """After `aclose` a call is refused, and can be retried elsewhere."""
-    children = Children(1, allow=[HERE], scratch=tmp_path)
+    children = JailPool(1, allow=[HERE], scratch=tmp_path)
     await children.aclose()
 
     with pytest.raises(Transient) as caught:
         await children.run(echo, timeout_s=30, value=1)
 
-    assert caught.value.code == "CHILD_CLOSED"
+    assert caught.value.code == "JAIL_CLOSED"
 
 
 async def test_pools_are_named(tmp_path: Path) -> None:
     """A call goes to the pool it names; an unused pool starts nothing."""
     shelf = Shelf()
-    pools = Pools(
+    pools = JailPools(
         {
-            "": Children(1, allow=[HERE], scratch=tmp_path),
-            "second": Children(1, allow=[HERE], scratch=tmp_path),
+            "": JailPool(1, allow=[HERE], scratch=tmp_path),
+            "second": JailPool(1, allow=[HERE], scratch=tmp_path),
         }
     )
     async with pools:
@@ -560,7 +560,7 @@ async def test_pools_are_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_book_does_not_hold_up_a_postcard(children: Children) -> None:
+async def test_a_book_does_not_hold_up_a_postcard(children: JailPool) -> None:
     """A free child goes to the owner with the fewest calls, not to who came first."""
     order: list[str] = []
 
@@ -580,12 +580,12 @@ async def test_a_book_does_not_hold_up_a_postcard(children: Children) -> None:
 WORKER = """
 import sys, anyio
 from pathlib import Path
-from pipeline.jail.pool import Children
+from pipeline.jail.pool import JailPool
 from tests.system.jail import test_pool as calls
 
 async def main():
     fn = getattr(calls, sys.argv[2])
-    async with Children(1, allow=[calls.HERE], scratch=Path(sys.argv[1])) as children:
+    async with JailPool(1, allow=[calls.HERE], scratch=Path(sys.argv[1])) as children:
         await children.run(fn, timeout_s=600)
 
 anyio.run(main)
@@ -609,7 +609,7 @@ async def test_a_killed_worker_leaves_no_process(tmp_path: Path, call: str) -> N
     assert await gone(pids)
     # The next pool sweeps away what the dead one could not.
     assert len(list(scratch.iterdir())) == 1
-    async with Children(1, allow=[HERE], scratch=scratch) as children:
+    async with JailPool(1, allow=[HERE], scratch=scratch) as children:
         await children.run(echo, timeout_s=30, value=1)
         assert len(list(scratch.iterdir())) == 1
     assert not list(scratch.iterdir())

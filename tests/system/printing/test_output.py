@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import Permanent
-from pipeline.jail.pool import Children
+from pipeline.jail.pool import JailPool
 from pipeline.model import Item
 from pipeline.stage import Advance, Hold
 from stages.document import Document, Printed, Reply
@@ -31,7 +31,7 @@ SLOTH = "\U0001f9a5"  # in no face of the test machine
 class FakeContext:
     """What output needs of a context: real children, a real artifact store."""
 
-    def __init__(self, folder: Path, children: Children, **settings: Any) -> None:
+    def __init__(self, folder: Path, children: JailPool, **settings: Any) -> None:
         name = settings.pop("name", "Anna's letter.jpg")
         self.item = Item(7, "acme", "b1", 1, name, {})
         self.settings = OutputSettings(**settings)
@@ -39,7 +39,7 @@ class FakeContext:
         self.out_dir = folder / "printed" / "b1"
         self._children = children
 
-    async def child_files(
+    async def jailed_files(
         self, fn: Callable[..., Any], /, **kwargs: Any
     ) -> tuple[Any, dict[str, str]]:
         return await self._children.run_files(
@@ -53,8 +53,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-async def children() -> AsyncIterator[Children]:
-    async with Children(1, allow=("stages.printing.typesetter",)) as pool:
+async def children() -> AsyncIterator[JailPool]:
+    async with JailPool(1, allow=("stages.printing.typesetter",)) as pool:
         yield pool
 
 
@@ -96,7 +96,7 @@ def text_of(pdf: bytes) -> str:
 
 
 async def test_the_manifest_names_the_file_that_is_there(
-    tmp_path: Path, children: Children
+    tmp_path: Path, children: JailPool
 ) -> None:
     """Artifact, copy and manifest row agree, and no part is left behind."""
     ctx = FakeContext(tmp_path, children)
@@ -111,13 +111,13 @@ async def test_the_manifest_names_the_file_that_is_there(
 
 
 async def test_printing_again_gives_the_same_bytes(
-    tmp_path: Path, children: Children
+    tmp_path: Path, children: JailPool
 ) -> None:
     """A repeated stage replaces the file by itself, also in another process."""
     ctx = FakeContext(tmp_path, children, bleed_mm=3)
     first, _ = await printed(replying(), ctx)
 
-    async with Children(1, allow=("stages.printing.typesetter",)) as others:
+    async with JailPool(1, allow=("stages.printing.typesetter",)) as others:
         second, _ = await printed(replying(), FakeContext(tmp_path, others, bleed_mm=3))
 
     assert first == second
@@ -133,7 +133,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 async def test_markup_in_a_reply_prints_as_it_is(
-    hostile: str, tmp_path: Path, children: Children
+    hostile: str, tmp_path: Path, children: JailPool
 ) -> None:
     """The reply is data: typst parses none of it."""
     _, pdf = await printed(
@@ -144,7 +144,7 @@ async def test_markup_in_a_reply_prints_as_it_is(
 
 
 async def test_naughty_strings_print_or_are_held(
-    tmp_path: Path, children: Children
+    tmp_path: Path, children: JailPool
 ) -> None:
     """Every known nasty string ends as a page or as a hold, never as an error."""
     path = SAMPLES / "naughty_strings" / "blns.json"
@@ -165,7 +165,7 @@ async def test_naughty_strings_print_or_are_held(
 
 
 async def test_a_character_no_face_has_is_held_with_its_code_point(
-    tmp_path: Path, children: Children
+    tmp_path: Path, children: JailPool
 ) -> None:
     """No empty boxes on paper: the reviewer sees which characters to replace."""
     ctx = FakeContext(tmp_path, children)
@@ -179,7 +179,7 @@ async def test_a_character_no_face_has_is_held_with_its_code_point(
 
 
 async def test_missing_characters_may_be_dropped(
-    tmp_path: Path, children: Children
+    tmp_path: Path, children: JailPool
 ) -> None:
     """With missing="drop" the rest of the line still prints."""
     ctx = FakeContext(tmp_path, children, missing="drop")
@@ -190,7 +190,7 @@ async def test_missing_characters_may_be_dropped(
 
 
 async def test_what_the_handwriting_lacks_another_face_draws(
-    tmp_path: Path, children: Children
+    tmp_path: Path, children: JailPool
 ) -> None:
     """Both faces are embedded, and the text can be read back."""
     _, pdf = await printed(replying("Šárka ♥ Łódź, ɸ"), FakeContext(tmp_path, children))
@@ -207,7 +207,7 @@ async def test_what_the_handwriting_lacks_another_face_draws(
 
 
 async def test_direction_and_control_marks_never_reach_paper(
-    tmp_path: Path, children: Children
+    tmp_path: Path, children: JailPool
 ) -> None:
     """Marks that turn text around are taken out, and line ends are kept."""
     _, pdf = await printed(
@@ -219,7 +219,7 @@ async def test_direction_and_control_marks_never_reach_paper(
 
 
 async def test_a_long_reply_flows_over_pages_and_has_a_bound(
-    tmp_path: Path, children: Children
+    tmp_path: Path, children: JailPool
 ) -> None:
     """Pages follow each other; too many are a person's decision."""
     long = replying(*["It snowed all day, and then it snowed again. " * 12] * 6)
@@ -234,7 +234,7 @@ async def test_a_long_reply_flows_over_pages_and_has_a_bound(
 
 
 async def test_a_bleed_is_outside_the_trim_box(
-    tmp_path: Path, children: Children
+    tmp_path: Path, children: JailPool
 ) -> None:
     """Printers cut at the trim box: it is the paper, and the bleed lies around."""
     ctx = FakeContext(tmp_path, children, bleed_mm=3, paper="a4")
@@ -249,7 +249,7 @@ async def test_a_bleed_is_outside_the_trim_box(
     assert edge_mm == pytest.approx(3, abs=0.01)
 
 
-async def test_metadata_names_nobody(tmp_path: Path, children: Children) -> None:
+async def test_metadata_names_nobody(tmp_path: Path, children: JailPool) -> None:
     """The file's properties carry a neutral title, no date and no name."""
     ctx = FakeContext(tmp_path, children)
 
@@ -263,7 +263,7 @@ async def test_metadata_names_nobody(tmp_path: Path, children: Children) -> None
 
 
 async def test_a_font_that_is_not_installed_is_named(
-    tmp_path: Path, children: Children
+    tmp_path: Path, children: JailPool
 ) -> None:
     """FONT_MISSING says which face, not merely that something is missing."""
     ctx = FakeContext(tmp_path, children, font="Nobody's Hand")
@@ -276,7 +276,7 @@ async def test_a_font_that_is_not_installed_is_named(
 
 
 async def test_a_killed_attempts_part_is_swept(
-    tmp_path: Path, children: Children
+    tmp_path: Path, children: JailPool
 ) -> None:
     """Old parts of this item go; a living attempt's and another item's stay."""
     ctx = FakeContext(tmp_path, children)

@@ -174,7 +174,7 @@ def test_the_poisoned_letter_fails_alone(
     assert home.ends() == {"done": 5, "failed": 1}
     [failed] = [part for part in home.sql(PARTS) if part["state"] == "failed"]
     assert failed["name"].endswith("poison.pdf")
-    assert failed["code"] in ("CHILD_CRASHED", "MEMORY_LIMIT", "CHILD_TIMEOUT")
+    assert failed["code"] in ("JAIL_CRASHED", "MEMORY_LIMIT", "JAIL_TIMEOUT")
 
 
 def test_a_killed_worker_doubles_and_loses_no_part(

@@ -50,14 +50,14 @@ async def test_what_the_stage_says_at_last_stands() -> None:
     """A page that was given up has no step, but it was dealt with."""
     last = [
         {"number": 1, "status": "OK"},
-        {"number": 2, "status": "TIMEOUT", "code": "CHILD_TIMEOUT"},
+        {"number": 2, "status": "TIMEOUT", "code": "JAIL_TIMEOUT"},
     ]
 
     found = await told({"page_count": 2, "read": last}, page(1))
 
     assert found is not None
     assert (found.done, found.total, found.doubtful) == (2, 2, True)
-    assert found.read[1]["code"] == "CHILD_TIMEOUT"
+    assert found.read[1]["code"] == "JAIL_TIMEOUT"
 
 
 async def test_a_blank_page_is_no_doubt() -> None:

@@ -544,9 +544,9 @@ async def test_child_calls_name_pool_owner_and_time() -> None:
     tape = Tape()
 
     async def run(letter: Letter, ctx: Any) -> Any:
-        said = await ctx.child(shout, pool="second", timeout_s=5.0, text="a")
-        said += await ctx.child(shout, timeout_s=1e9, text="b")
-        answer, files = await ctx.child_files(leave, text="c")
+        said = await ctx.jailed(shout, pool="second", timeout_s=5.0, text="a")
+        said += await ctx.jailed(shout, timeout_s=1e9, text="b")
+        answer, files = await ctx.jailed_files(leave, text="c")
         kept = await ctx.artifacts.get(files["page-1.png"])
         return Advance(answer=said + answer + kept.decode())
 
@@ -557,9 +557,9 @@ async def test_child_calls_name_pool_owner_and_time() -> None:
         await engine.finish([item])
 
     assert (await engine.letter(item)).answer == "ABcc"
-    assert engine.children.asked == [("second", item), ("", item), ("", item)]
-    assert engine.children.timeouts[0] == 5.0
-    assert all(t <= 60 for t in engine.children.timeouts)
+    assert engine.jail.asked == [("second", item), ("", item), ("", item)]
+    assert engine.jail.timeouts[0] == 5.0
+    assert all(t <= 60 for t in engine.jail.timeouts)
 
 
 async def secrets(tmp_path: Path, name: str, *, tenant: str = "north") -> Any:

@@ -44,11 +44,11 @@ async def test_a_deadline_that_passes_in_a_stage_ends_it_there_and_then() -> Non
     tape = Tape()
 
     async def read(letter: Letter, ctx: Any) -> Advance:
-        await ctx.child(add, a=1, b=2)
+        await ctx.jailed(add, a=1, b=2)
         return Advance()
 
     engine = Engine([tape.station("read", read), tape.station("next")])
-    engine.children.took_s = 500
+    engine.jail.took_s = 500
     [item] = await engine.submit(deadline_s=100)
 
     async with engine.session():
@@ -57,7 +57,7 @@ async def test_a_deadline_that_passes_in_a_stage_ends_it_there_and_then() -> Non
 
     assert await engine.code() == "DEADLINE_PASSED"
     assert 100 <= ended_at < 101
-    assert (engine.children.started, engine.children.killed) == (1, 1)
+    assert (engine.jail.started, engine.jail.killed) == (1, 1)
     assert tape.stages() == ["read"]
 
 
@@ -101,7 +101,7 @@ async def test_a_stage_is_told_the_time_it_has() -> None:
 
     async def look(letter: Letter, ctx: Any) -> Advance:
         told.append(ctx.left_s())
-        await ctx.child(add, a=1, b=2)
+        await ctx.jailed(add, a=1, b=2)
         await anyio.sleep(20)
         return Advance()
 
@@ -112,7 +112,7 @@ async def test_a_stage_is_told_the_time_it_has() -> None:
         await engine.finish([item])
 
     assert told == [pytest.approx(100, abs=1), pytest.approx(110 - 21, abs=1)]
-    assert engine.children.timeouts == pytest.approx(told, abs=0.01)
+    assert engine.jail.timeouts == pytest.approx(told, abs=0.01)
 
 
 # -- timeouts --------------------------------------------------------------------------
@@ -177,11 +177,11 @@ async def test_a_running_item_is_cancelled_within_one_renewal() -> None:
     tape = Tape()
 
     async def read(letter: Letter, ctx: Any) -> Advance:
-        await ctx.child(add, a=1, b=2)
+        await ctx.jailed(add, a=1, b=2)
         return Advance()
 
     engine = Engine([tape.station("read", read), tape.station("next")])
-    engine.children.took_s = 200
+    engine.jail.took_s = 200
     items = await engine.submit(3)
     async with engine.session():
         await until(lambda: len(tape.ran) == 3)
@@ -194,7 +194,7 @@ async def test_a_running_item_is_cancelled_within_one_renewal() -> None:
     assert said == {items[0]: "cancelling"}
     assert took_s <= RENEWAL_S + 0.5
     assert ends == {"cancelled": 1, "done": 2}
-    assert engine.children.killed == 1
+    assert engine.jail.killed == 1
     assert tape.stages(items[0]) == ["read"]
     assert engine.store.attempts == []
 

@@ -81,7 +81,7 @@ class FakeContext:
         self.ran.append(f"spawn:{name}")
         self.spawned[name] = list(parts)
 
-    async def child(self, fn: Callable[..., Any], /, **kwargs: Any) -> Any:
+    async def jailed(self, fn: Callable[..., Any], /, **kwargs: Any) -> Any:
         self.called.append((fn.__name__, kwargs))
         assert kwargs["path"] == f"/artifacts/{SOURCE}"
         match fn.__name__:
@@ -107,7 +107,7 @@ class FakeContext:
         wanted = range(kwargs["first"], kwargs["last"] + 1)
         return [page for page in self._between if page in wanted]
 
-    async def child_files(
+    async def jailed_files(
         self, fn: Callable[..., Any], /, **kwargs: Any
     ) -> tuple[Any, dict[str, str]]:
         assert fn is bundle.unpack

@@ -71,7 +71,7 @@ class FakeContext:
             self.recorded[name] = await fn(*args)
         return self.recorded[name]
 
-    async def child(
+    async def jailed(
         self, fn: Callable[..., Any], /, *, pool: str = "", **kwargs: Any
     ) -> Any:
         assert (fn.__name__, pool) in (("read_page", ""), ("read_again", "second"))
@@ -114,7 +114,7 @@ def letter(count: int, **state: Any) -> Document:
 
 
 EMPTY = read("", "EMPTY", 0.0)
-SLOW = Transient("too slow", code="CHILD_TIMEOUT")
+SLOW = Transient("too slow", code="JAIL_TIMEOUT")
 GREEDY = Permanent("too much", code="MEMORY_LIMIT")
 BROKEN = Unacceptable("cannot be decoded", code="CORRUPT")
 
@@ -221,9 +221,9 @@ async def test_of_a_long_document_a_person_types_the_missing_page_only() -> None
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (SLOW, "TIMEOUT", "CHILD_TIMEOUT"),
+        (SLOW, "TIMEOUT", "JAIL_TIMEOUT"),
         (GREEDY, "KILLED_MEMORY", "MEMORY_LIMIT"),
-        (Permanent("died", code="CHILD_CRASHED"), "ERROR", "CHILD_CRASHED"),
+        (Permanent("died", code="JAIL_CRASHED"), "ERROR", "JAIL_CRASHED"),
         (BROKEN, "ERROR", "CORRUPT"),
     ],
 )
@@ -289,7 +289,7 @@ async def test_trouble_of_ours_is_no_pages_fault() -> None:
     """A missing engine is raised as it is; pages read meanwhile are kept."""
     pages: dict[int, dict[str, Any] | Exception] = {
         1: read("one"),
-        2: Transient("no child came up", code="CHILD_START"),
+        2: Transient("no child came up", code="JAIL_START"),
         3: read("three"),
     }
     ctx = FakeContext(pages, takes_s={1: 5.0, 2: 1.0})
@@ -297,7 +297,7 @@ async def test_trouble_of_ours_is_no_pages_fault() -> None:
     with pytest.raises(Transient) as caught:
         await ocr(letter(3), ctx)
 
-    assert caught.value.code == "CHILD_START"
+    assert caught.value.code == "JAIL_START"
     assert list(ctx.recorded) == ["page-1"]
     pages[2] = read("two")
     ctx.ran.clear()
@@ -314,7 +314,7 @@ async def test_a_page_cut_short_by_the_stages_end_is_not_to_blame() -> None:
     with pytest.raises(Transient) as caught:
         await ocr(letter(1), ctx)
 
-    assert caught.value.code == "CHILD_TIMEOUT"
+    assert caught.value.code == "JAIL_TIMEOUT"
 
 
 async def test_a_page_gets_no_more_time_than_is_left() -> None:
