@@ -5,7 +5,7 @@ The order is the promise; a crash between two lines leaves the file in the inbox
 and taking it again gives the receipt of the first time (`Submission.token`):
 
     copy    read through one descriptor into the artifact store, fsync
-    probe   in a jailed child, on the stored bytes and never on the inbox
+    probe   jailed, on the stored bytes and never on the inbox
     reason  of a refused file, written where the file will be kept
     admit   receipts and items of up to 200 files in one transaction
     move    to the archive or to quarantine, only after COMMIT
@@ -52,7 +52,7 @@ log = structlog.get_logger()
 GROUP = 200  # files a transaction: a commit's cost is spread, a retry stays cheap
 MEMORY_BYTES = 4 << 20  # larger files go through the scratch folder
 FACTS = ("pages", "note", "attachments")  # what an item keeps of its probe
-POISON = (  # the child began, and this file ended it
+POISON = (  # the process began, and this file ended it
     "JAIL_TIMEOUT",
     "JAIL_CRASHED",
     "JAIL_OUTPUT",
@@ -119,7 +119,7 @@ class Bounds:
     Attributes:
         max_file_bytes: Larger files are quarantined unread (FILE_TOO_LARGE).
         at_once: Files copied and probed at once; as many as cores is right.
-        probe_tries: A file whose probe child died or hung this often is
+        probe_tries: A file whose probe died or hung this often is
             quarantined, for it is likely the file's fault.
     """
 
@@ -145,7 +145,7 @@ class Admission:
     Args:
         desk: Where receipts are made durable.
         artifacts: Where bytes are made durable.
-        probe: `probe(path, name)` looks into stored bytes in a child and returns
+        probe: `probe(path, name)` looks into stored bytes, jailed, and returns
             `media_type`, `pages` and `note`; raises Unacceptable or Transient.
         shelf: Where files go afterwards.
         scratch: Folder for copies of large files.
@@ -167,7 +167,7 @@ class Admission:
         self._shelf = shelf
         self._scratch = scratch
         self._bounds = bounds or Bounds()
-        self._failed_probes: dict[str, int] = {}  # token -> children that died
+        self._failed_probes: dict[str, int] = {}  # token -> probes that died
 
     def __repr__(self) -> str:
         return f"<Admission to {self._shelf.archive_root}>"
@@ -388,12 +388,12 @@ class Admission:
         self, key: str, name: str, tenant: str, token: str
     ) -> Mapping[str, Any]:
         """
-        Probe stored bytes; a probe that keeps killing its child is a refusal.
+        Probe stored bytes; a probe that keeps killing its process is a refusal.
 
         Raises:
-            Unacceptable: also with the child's code, after `probe_tries`.
-            Transient: the child died; the file is tried again later.
-            Paused: no child could be started.
+            Unacceptable: also with the jail's code, after `probe_tries`.
+            Transient: the probe died; the file is tried again later.
+            Paused: no jailed process could be started.
         """
         try:
             found = await self._probe(self._artifacts.path(key), name, tenant)

@@ -5,7 +5,7 @@ Reads   `source`, the raw bytes as they came; `first_page` and `last_page` of a 
 Writes  `media_type` and `page_count`; of a bundle `facts`: parts, skipped, refused.
 Steps   `contents`, `unpack-<first>-<last>`, `separators-<first>-<last>`, and the
         spawns of a bundle's parts, so that a crash repeats at most one range.
-Limits  one child process a call; bytes, pages, pixels, parts and depth by its settings.
+Limits  one jailed process a call; bytes, pages, pixels, parts, depth by its settings.
 Ends    Advance; Done, a bundle whose parts are items of their own; Reject
         EMPTY_BUNDLE; Unacceptable (PDF_ENCRYPTED, BUNDLE_DEPTH, ...) rejects.
 

@@ -4,8 +4,8 @@ OCR: a document's pages in, text with its confidence out.
 Reads   `source`, `media_type`, `page_count`, left by intake; `typed`, by a person.
 Writes  `read` (each page), `text` (pages in order, form feed between), `confidence`.
 Steps   `page-<n>` from 1, so a crash repeats at most the pages being read.
-Limits  `parallel_pages` of one document at once; the pool of children bounds all,
-        and gives a free slot to the document that has the fewest.
+Limits  `parallel_pages` of one document at once; the jail's pool bounds all, and
+        gives a free slot to the document that has the fewest.
 Ends    Advance; Reject BLANK; Hold OCR_UNREADABLE, which needs the text, or of
         several pages the missing ones; the error of the first page when not one
         could be read.
@@ -44,7 +44,7 @@ from stages.reading.compare import agreement
 log = structlog.get_logger()
 
 # What ends one page and not its document, by code; anything else is not the
-# page's fault (no engine, no space, no child) and is raised.
+# page's fault (no engine, no space, no process) and is raised.
 PAGE_ENDS = {
     "JAIL_TIMEOUT": PageStatus.TIMEOUT,
     "OCR_TIMEOUT": PageStatus.TIMEOUT,
@@ -172,7 +172,7 @@ class Reading:
                 except WaybillError as error:
                     troubles.append(error)
 
-        # Children of this scope only: they end before the stage does.
+        # Tasks of this scope only: they end before the stage does.
         async with anyio.create_task_group() as group:
             for _ in range(min(self._settings.parallel_pages, count)):
                 group.start_soon(read_on)

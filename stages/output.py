@@ -6,7 +6,7 @@ Writes  `printed`, the manifest row; the PDF as an artifact, and a copy in the
         batch's output folder as `<item>-<name>.pdf`.
 Steps   none: typesetting again is cheaper than a checkpoint, and gives the same
         bytes and the same name.
-Limits  none; one child process at a time per item.
+Limits  none; one jailed process at a time per item.
 Ends    Advance; Hold(GLYPH_MISSING), Hold(LETTER_TOO_LONG); a missing font fails.
 """
 

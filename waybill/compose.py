@@ -1,7 +1,7 @@
 """
 The composition root: the only place where everything meets.
 
-`open_app` turns settings into a store, artifacts, child processes, the vendor
+`open_app` turns settings into a store, artifacts, jailed processes, the vendor
 door and the catalogue of pipelines, and closes them in the opposite order.
 """
 
@@ -201,7 +201,7 @@ async def open_app(settings: Settings, urls: Urls) -> AsyncIterator[App]:
         (home / folder).mkdir(parents=True, exist_ok=True)
     vendor = Vendor(allow_hosts=[*settings.vendor_hosts, *_own_hosts()])
     async with open_store(urls) as store, vendor:
-        # What a child may read by name beside the program itself.
+        # What a jailed process may read by name beside the program itself.
         readable = [artifacts.root, home / "pipelines"]
         jail = JailPools(
             {

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
         pipeline: The pipeline of files that name none.
         database_url: A PostgreSQL of your own, connected to as the service.
         owner_url: The same as its owner, for migrations.
-        cores: OCR and parsing children of this machine.
+        cores: Jailed processes for OCR and parsing, of this machine.
         items_max: Items at once in one worker process.
         lease_s: How long a worker may act without renewing, seconds.
         max_file_bytes: Larger files are quarantined.

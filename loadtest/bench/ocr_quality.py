@@ -150,11 +150,11 @@ async def read_all(pages: Sequence[Page], folder: Path, engine: str) -> None:
     ) as bar:
         async with JailPool(
             size, paths=[ROOT], readable=readable, scratch=scratch, nice=0
-        ) as children:
+        ) as pool:
 
             async def lane() -> None:
                 for page in waiting:
-                    page.ours = await children.run(
+                    page.ours = await pool.run(
                         page_text.read_page,
                         timeout_s=PAGE_MAX_S,
                         path=str(page.path),

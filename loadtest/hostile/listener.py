@@ -2,7 +2,7 @@
 A listener on loopback that nobody may ever reach, and attempts to reach it.
 
 Documents of the hostile corpus name its address in every way that documents can
-call.  `attempts` runs in a jailed child and tries by hand, so that "nobody called"
+call.  `attempts` runs jailed and tries by hand, so that "nobody called"
 is known to mean "nobody could" and not only "nobody wanted to".
 """
 
@@ -89,7 +89,7 @@ class Listener:
                     self.heard += 1
 
 
-# -- in the child ---------------------------------------------------------------------
+# -- in the jail ----------------------------------------------------------------------
 
 
 def attempts(port: int, only: str = "") -> dict[str, Any]:

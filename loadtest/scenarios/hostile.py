@@ -3,8 +3,8 @@ The hostile run: everything that ever broke something, dropped into a real servi
 
 A real `waybill up` watches an inbox of hostile files and works them off.  Whatever
 a file does, it must have a receipt and a name for what became of it, no worker may
-die of it, no child may outgrow its limit, and nobody may be called.  Run twice, the
-same files must come to the same ends.
+die of it, no jailed process may outgrow its limit, and nobody may be called.  Run
+twice, the same files must come to the same ends.
 
 What happened is read from the database by SQL of our own, from /proc and from the
 service's log.
@@ -151,7 +151,7 @@ def of_folder(folder: Path) -> Iterable[Hostile]:
 
 
 async def _jailed_attempts(port: int) -> dict[str, Any]:
-    """What a child like those that parse documents can do, trying; two lists."""
+    """What a process can do in the jail of parsers, trying; two lists."""
     modules = ["loadtest.hostile.listener", "pipeline.jail.jailbreak"]
     async with JailPool(1, allow=modules) as pool:
         found: dict[str, Any] = await pool.run(attempts, timeout_s=60, port=port)
@@ -428,10 +428,10 @@ def figures(
         for name in first.ends.keys() | last.ends.keys()
         if first.ends.get(name) != last.ends.get(name)
     )
-    children = [c for r in rounds for c in r.sizes.children.values()]
-    # The second reader's child has a larger limit, and is held to that one.
-    cap = min((c.limit for c in children if c.limit), default=0)
-    peak = max((c.peak for c in children if c.limit == cap), default=0)
+    jailed = [j for r in rounds for j in r.sizes.jailed.values()]
+    # The second reader's process has a larger limit, and is held to that one.
+    cap = min((j.limit for j in jailed if j.limit), default=0)
+    peak = max((j.peak for j in jailed if j.limit == cap), default=0)
     result: dict[str, Any] = {
         "files": len(files),
         "items": first.items,
@@ -442,9 +442,9 @@ def figures(
         "pages_amiss": sum(len(r.pages_amiss) for r in rounds),
         "hidden_read": sum(len(r.hidden_read) for r in rounds),
         "conserved": all(r.conserved for r in rounds),
-        "peak_child_rss_mb": peak >> 20,
+        "peak_jailed_rss_mb": peak >> 20,
         "rss_cap_mb": cap >> 20,
-        "peak_second_rss_mb": max((c.peak for c in children), default=0) >> 20,
+        "peak_second_rss_mb": max((j.peak for j in jailed), default=0) >> 20,
         "peak_worker_rss_mb": max(r.sizes.worker for r in rounds) >> 20,
         "network_attempts_allowed": heard + allowed,
         "network_attempts_tried": len(tried["tried"]),
@@ -458,7 +458,7 @@ def figures(
         *(word for word in (*zero, "network_attempts_allowed") if result[word]),
         *(["conserved"] if not result["conserved"] else []),
         *(["same_twice"] if differs and len(rounds) > 1 else []),
-        *(["rss"] if not cap or any(c.unbound for c in children) else []),
+        *(["rss"] if not cap or any(j.unbound for j in jailed) else []),
     ]
     return result
 

@@ -30,7 +30,7 @@ from loadtest.scenarios.processes import WORKER, Sizes, tree
 from loadtest.scenarios.trial import Trial, trial
 from pipeline.store import embedded
 
-SHORT = 12  # pages: more than are in hand at once, so that every child has read one
+SHORT = 12  # pages: more than are in hand at once, so every jailed process read one
 SIZE = (560, 794)  # pixels: A5 at 96 dpi, in large type, cheap to read
 REREAD_MAX = 2  # as many pages of a document are in hand at once
 GROWTH_MAX = 1.25  # long against short; a leak of a page's pixels would be 10 x
@@ -85,8 +85,8 @@ def run(say: Progress, *, pages: int, kill_at: int, seed: int) -> dict[str, Any]
         ends = {e.id: e for e in it.ended()}
     read = ends[long].values.get("read") or []
     worker = [s.worker >> 20 for s in (sizes_short, sizes_long)]
-    children = [s.child >> 20 for s in (sizes_short, sizes_long)]
-    grown = max(worker[1] / worker[0], children[1] / children[0])
+    jailed = [s.peak_jailed >> 20 for s in (sizes_short, sizes_long)]
+    grown = max(worker[1] / worker[0], jailed[1] / jailed[0])
     result: dict[str, Any] = {
         "pages": len({page["number"] for page in read}),
         "pages_ok": sum(page["status"] == "OK" for page in read),
@@ -96,8 +96,8 @@ def run(say: Progress, *, pages: int, kill_at: int, seed: int) -> dict[str, Any]
         "killed_at": kill_at,
         "rss_worker_mb_short": worker[0],
         "rss_worker_mb_long": worker[1],
-        "rss_children_mb_short": children[0],
-        "rss_children_mb_long": children[1],
+        "rss_jailed_mb_short": jailed[0],
+        "rss_jailed_mb_long": jailed[1],
         "flat": grown <= GROWTH_MAX,
         "seconds": round(time.monotonic() - began, 1),
     }

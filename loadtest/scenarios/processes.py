@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 import anyio
 
-CHILD = "pipeline.jail.program"  # on the command line of a jailed child
+JAILED = "pipeline.jail.program"  # on the command line of a jailed process
 WORKER = "waybill work"
 EVERY_S = 0.1
-START_LOOKS = 100  # 10 s: a child sets its limit within 0.1 s, on a calm machine
+START_LOOKS = (
+    100  # 10 s: a jailed process sets its limit within 0.1 s, on a calm machine
+)
 
 
 class Process(NamedTuple):
@@ -76,9 +78,9 @@ def _read(path: str) -> str:
 
 
 @dataclass
-class Child:
+class Jailed:
     """
-    A jailed child and what it started (a tesseract): they share a session.
+    A jailed process and what it started (a tesseract): they share a session.
 
     Attributes:
         peak: The largest they were together, bytes.
@@ -97,27 +99,27 @@ class Child:
 
 @dataclass
 class Sizes:
-    """The largest that workers were, bytes, and every child that was seen."""
+    """The largest that workers were, bytes, and every jailed process that was seen."""
 
     worker: int = 0
-    children: dict[int, Child] = field(default_factory=dict)
+    jailed: dict[int, Jailed] = field(default_factory=dict)
 
     @property
-    def child(self) -> int:
-        """The largest that any child was, bytes."""
-        return max((c.peak for c in self.children.values()), default=0)
+    def peak_jailed(self) -> int:
+        """The largest that any jailed process was, bytes."""
+        return max((j.peak for j in self.jailed.values()), default=0)
 
     def look(self, root: int) -> None:
         """Take in one moment of the processes under `root`."""
         now = tree(root)
-        leaders = {p.pid for p in now if CHILD in p.command and p.pid == p.session}
+        leaders = {p.pid for p in now if JAILED in p.command and p.pid == p.session}
         for leader in leaders:
-            child = self.children.setdefault(leader, Child())
+            jailed = self.jailed.setdefault(leader, Jailed())
             together = [p for p in now if p.session == leader]
             grown = sum(p.resident for p in together)
-            child.peak = max(child.peak, grown, *(p.peak for p in together))
-            child.limit = child.limit or address_limit(leader)
-            child.looks += 1
+            jailed.peak = max(jailed.peak, grown, *(p.peak for p in together))
+            jailed.limit = jailed.limit or address_limit(leader)
+            jailed.looks += 1
         workers = [p.peak for p in now if WORKER in p.command]
         self.worker = max(self.worker, *workers, 0)
 

@@ -16,7 +16,7 @@ each on top of the one below, and as many as the kernel grants:
 What could not be had is named, never passed over in silence.  On another system
 than Linux there is tier 1 alone.
 
-Standard library only: it is imported by every child, and its start counts.
+Standard library only: it is imported by every jailed process, and its start counts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pipeline.jail import syscalls
 
 Report = dict[str, Any]
 
-# What one child and all it starts may have running at once, threads included;
+# What one process and all it starts may have running at once, threads included;
 # OpenCV and ONNX start one a core, each.
 PROCESSES = 64 + 4 * (os.cpu_count() or 1)
 # The same where only a user's processes can be counted, all of them together: the
@@ -46,7 +46,7 @@ PROCESSES = 64 + 4 * (os.cpu_count() or 1)
 PROCESSES_MARGIN = 1024
 DESCRIPTORS = 128  # arbitrary: a page needs about ten
 
-WORKER_LOOK_S = 0.5  # how often a child looks whether its worker is still there
+WORKER_LOOK_S = 0.5  # how often a process looks whether its worker is still there
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
@@ -62,13 +62,13 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 NAMESPACES = CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
 
-# Capabilities that root's children keep, because what they must read may be
+# Capabilities that root's jailed processes keep, because what they must read may be
 # another user's; Landlock says which files that are.
 CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
 CAPABILITY_VERSION = 0x20080522
-# Users of root's children: no other process has such a number, so that the limit
-# of processes counts this child alone.
+# Users of root's jailed processes: no other process has such a number, so that the
+# limit of processes counts this one alone.
 USERS_BEGIN = 2_000_000_000
 
 
@@ -172,7 +172,7 @@ def limit_processes(had: Attempts) -> int:
     Bound what a fork bomb can do; returns the limit, 0 when there is none.
 
     The kernel counts all processes of a user, so a small number would let
-    neighbours stop each other.  Where this child is counted alone, in a user
+    neighbours stop each other.  Where this process is counted alone, in a user
     namespace or as a user of its own, the number is small; elsewhere it is what
     the user has running now, and a margin.
     """
@@ -239,7 +239,7 @@ def watch_worker(worker: int) -> None:
 
 
 def give_up_privileges() -> None:
-    """Root's children become somebody else; nobody keeps a capability to misuse."""
+    """Root's processes become somebody else; nobody keeps a capability to misuse."""
     if os.geteuid() != 0:
         drop_capabilities(kept=())
         return

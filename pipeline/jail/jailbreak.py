@@ -1,7 +1,7 @@
 """
-Jailbreak: what a child that a document took over would try, tried.
+Jailbreak: what a process that a document took over would try, tried.
 
-`self_test` runs `attempts` in a child of the real pool, under the real profile, and
+`self_test` runs `attempts` in a process of the real pool, under the real profile, and
 says what was refused.  That a restriction was asked for proves nothing; that its
 breach fails does.
 """
@@ -38,7 +38,7 @@ GROUPS = {
 
 
 class Pool(Protocol):
-    """A pool of children, as far as it is tested."""
+    """A pool of jailed processes, as far as it is tested."""
 
     jail: dict[str, Any]
     readable: tuple[Path, ...]
@@ -46,13 +46,13 @@ class Pool(Protocol):
     async def run(
         self, fn: Callable[..., Any], /, *, timeout_s: float, **kwargs: Any
     ) -> Any:
-        """Run `fn(**kwargs)` in a child."""
+        """Run `fn(**kwargs)` in the jail."""
         ...
 
 
-async def self_test(children: Pool, programs: Sequence[str] = ()) -> dict[str, Any]:
+async def self_test(pool: Pool, programs: Sequence[str] = ()) -> dict[str, Any]:
     """
-    Have a child try everything; takes a fraction of a second.
+    Have a jailed process try everything; takes a fraction of a second.
 
     Returns:
         What stands (`tier`, `landlock`, `seccomp`, `namespaces`, `processes_max`,
@@ -73,7 +73,7 @@ async def self_test(children: Pool, programs: Sequence[str] = ()) -> dict[str, A
                 (socket.AF_UNIX, socket.SOCK_STREAM),
             )
         )
-        # Ours, and listening: what a child does not reach, the jail refused.
+        # Ours, and listening: what it does not reach, the jail refused.
         for door in (tcp, udp):
             door.bind(("127.0.0.1", 0))
         local.bind(str(folder / "door"))
@@ -83,7 +83,7 @@ async def self_test(children: Pool, programs: Sequence[str] = ()) -> dict[str, A
             abstract.listen()
         tcp.listen()
         local.listen()
-        tried: dict[str, str] = await children.run(
+        tried: dict[str, str] = await pool.run(
             attempts,
             timeout_s=TIMEOUT_S,
             tcp=tcp.getsockname()[1],
@@ -91,11 +91,11 @@ async def self_test(children: Pool, programs: Sequence[str] = ()) -> dict[str, A
             door=str(folder / "door"),
             abstract=name,
             outside=str(folder),
-            store=str(children.readable[0]) if children.readable else "",
+            store=str(pool.readable[0]) if pool.readable else "",
             worker=os.getpid(),
         )
         runs = {
-            program: await children.run(runs_here, timeout_s=TIMEOUT_S, program=program)
+            program: await pool.run(runs_here, timeout_s=TIMEOUT_S, program=program)
             for program in programs
         }
     allowed = {name for name, met in tried.items() if met == ALLOWED}
@@ -104,7 +104,7 @@ async def self_test(children: Pool, programs: Sequence[str] = ()) -> dict[str, A
         for group, names in GROUPS.items()
     }
     return {
-        **children.jail,
+        **pool.jail,
         **verdicts,
         "network_attempts": len(GROUPS["network"]),
         "network_attempts_allowed": len(allowed & set(GROUPS["network"])),
@@ -113,7 +113,7 @@ async def self_test(children: Pool, programs: Sequence[str] = ()) -> dict[str, A
     }
 
 
-# -- in the child ---------------------------------------------------------------------
+# -- in the jail ----------------------------------------------------------------------
 
 
 def attempts(

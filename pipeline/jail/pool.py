@@ -1,5 +1,5 @@
 """
-JailedProcess processes for work that must be killable: parsing, rendering, OCR.
+Jailed processes for work that must be killable: parsing, rendering, OCR.
 
 A pool of at most `size` jailed Python processes (`pipeline.jail.program`).  Each
 has its own session, memory, file and output limits and a private scratch folder,
@@ -25,7 +25,13 @@ import anyio
 from anyio import to_thread
 
 from pipeline.errors import Permanent, Transient, Usage
-from pipeline.jail.process import Died, JailedProcess, how, result, spawn
+from pipeline.jail.process import (
+    JailedProcess,
+    ProcessDied,
+    how_it_ended,
+    start,
+    value_of,
+)
 from pipeline.jail.program import REQUEST_BYTES_MAX
 from pipeline.jail.scratch import Scratch, take
 from pipeline.jail.turns import Turns
@@ -33,7 +39,7 @@ from pipeline.jail.turns import Turns
 START_S = 30.0  # a start takes 0.1 s; a machine that swaps may need far longer
 REAP_S = 5.0  # after SIGKILL; longer means uninterruptible sleep in the kernel
 
-# A module may run functions in a child only when it is named here.
+# A module may run functions in the jail only when it is named here.
 ALLOW = (
     "pipeline.jail.jailbreak",
     "stages.formats.bundle",
@@ -41,7 +47,7 @@ ALLOW = (
     "stages.formats.probe",
     "stages.printing.typesetter",
 )
-# Verdicts that a used child may give by mistake (a C library that a former
+# Verdicts that a used process may give by mistake (a C library that a former
 # document damaged): believed only from a fresh one.
 CONFIRM = ("CORRUPT", "PDF_CORRUPT", "PART_CORRUPT", "OCR_CRASHED")
 
@@ -52,12 +58,12 @@ class PoolStatistics:
     A moment of the pool.
 
     Attributes:
-        ended: Children that died by themselves: crash, signal, memory.
-        killed: Children killed on timeout or cancellation.
-        recycled: Children retired after `recycle_after` calls or for their size.
-        disowned: Killed children that could not be reaped within 5 s.
-        rss_bytes_max: Largest resident size that a child reported.
-        peak_bytes_max: Largest peak of a process that a child started.
+        ended: Processes that died by themselves: crash, signal, memory.
+        killed: Processes killed on timeout or cancellation.
+        recycled: Processes retired after `recycle_after` calls or for their size.
+        disowned: Killed processes that could not be reaped within 5 s.
+        rss_bytes_max: Largest resident size that a jailed process reported.
+        peak_bytes_max: Largest peak of a process that one of them started.
     """
 
     size: int
@@ -74,7 +80,7 @@ class PoolStatistics:
 
 
 class Keeper(Protocol):
-    """Where the files of a child are kept: an artifact store."""
+    """Where the files of a call are kept: an artifact store."""
 
     async def put_file(self, path: Path) -> str:
         """Store a file's bytes; return their name."""
@@ -83,26 +89,26 @@ class Keeper(Protocol):
 
 class JailPool:
     """
-    A pool of jailed child processes; an async context manager.
+    A pool of jailed processes; an async context manager.
 
-    A free child goes to the owner that has the fewest at work (`pipeline.jail.turns`).
-    Children start when they are needed, so a pool that nobody calls costs nothing,
-    and stay until `recycle_after` calls, or until they hold more than half of
-    `memory_bytes`.
+    A free process goes to the owner that has the fewest at work
+    (`pipeline.jail.turns`).  Processes start when they are needed, so a pool that
+    nobody calls costs nothing, and stay until `recycle_after` calls, or until they
+    hold more than half of `memory_bytes`.
 
     Args:
-        size: Children at once; as many as cores is right for OCR.
-        memory_bytes: Address space of a child, and of each process it starts.
+        size: Processes at once; as many as cores is right for OCR.
+        memory_bytes: Address space of each, and of each program it starts.
         output_bytes: Largest answer, as JSON.
-        file_bytes: Largest file a child may write.
-        nice: How far children step back behind the event loop.
-        recycle_after: Calls before a child is replaced (C libraries leak).
-        allow: Modules whose functions may run in a child.
-        paths: Folders added to the import path of a child.
-        readable: Folders whose files a child may read when it knows their name.
-        scratch: Where the private folders of children lie; on disk, because
+        file_bytes: Largest file that one may write.
+        nice: How far they step back behind the event loop.
+        recycle_after: Calls before one is replaced (C libraries leak).
+        allow: Modules whose functions may run jailed.
+        paths: Folders added to the import path in the jail.
+        readable: Folders whose files may be read by who knows their name.
+        scratch: Where their private folders lie; on disk, because
             pages of one large document fill a memory file system.
-        confirm: Error codes that are believed only from a fresh child.
+        confirm: Error codes that are believed only from a fresh process.
         cpu_per_s: Processor seconds that a call may burn a second of its time: more
             than one thread of it may run, and none may run on after it.
         tier: The highest tier of the jail to try for (`pipeline.jail.jail`).
@@ -144,7 +150,7 @@ class JailPool:
             "tier": tier,
         }
         self.readable = tuple(readable)
-        self.jail: dict[str, Any] = {}  # what stands, as the last child reported it
+        self.jail: dict[str, Any] = {}  # what stands, as the last process reported it
         self._turns = Turns(size)
         self._scratch = Scratch(scratch)
         self._idle: list[JailedProcess] = []
@@ -196,18 +202,18 @@ class JailPool:
         **kwargs: Any,
     ) -> Any:
         """
-        Run the module-level function `fn(**kwargs)` in a child.
+        Run the module-level function `fn(**kwargs)` in a jailed process.
 
-        Arguments and result are JSON.  `timeout_s` begins when a child is free
-        and covers a second try in a fresh child.
+        Arguments and result are JSON.  `timeout_s` begins when a process is
+        free and covers a second try in a fresh one.
 
         Raises:
             WaybillError: what `fn` raised, with its class, code and hint.
             Transient: JAIL_TIMEOUT, too long or too much of the processor;
-                JAIL_START, no child came up; JAIL_CLOSED, the pool was closed.
+                JAIL_START, no process came up; JAIL_CLOSED, the pool was closed.
             Permanent: JAIL_ERROR (`fn` raised something else), JAIL_OUTPUT,
                 JAIL_ANSWER; MEMORY_LIMIT and JAIL_CRASHED, confirmed by a
-                second try in a fresh child.
+                second try in a fresh process.
             Usage: JAIL_NOT_ALLOWED.
         """
         value, _ = await self._call(fn, timeout_s, owner, kwargs, None)
@@ -235,10 +241,10 @@ class JailPool:
         return await self._call(fn, timeout_s, owner, kwargs, keep)
 
     async def aclose(self) -> None:
-        """Kill every child and remove the scratch folders.  Idempotent."""
+        """Kill every process and remove the scratch folders.  Idempotent."""
         self._closed = True
-        for child in [*self._idle, *self._busy]:
-            child.kill()  # a busy one's caller reaps it
+        for jailed in [*self._idle, *self._busy]:
+            jailed.kill()  # a busy one's caller reaps it
         while self._idle:
             await self._bury(self._idle.pop())
         if not self._busy:
@@ -255,7 +261,7 @@ class JailPool:
         kwargs: dict[str, Any],
         keep: Keeper | None,
     ) -> tuple[Any, dict[str, str]]:
-        """The answer of a child, believed, and the files kept of it."""
+        """The answer of a jailed process, believed, and the files kept of it."""
         name = self._name(fn)
         request = json.dumps(
             {
@@ -271,37 +277,37 @@ class JailPool:
         async with self._turns.turn(owner):
             self._calls += 1
             with anyio.move_on_after(timeout_s) as scope:
-                child, answer = await self._believed(name, request)
+                jailed, answer = await self._believed(name, request)
             if scope.cancelled_caught:
                 raise overrun(name, f"longer than {timeout_s:.0f} s")
             try:
                 if keep is not None and "ok" in answer:
-                    kept = await self._keep(child, keep)
+                    kept = await self._keep(jailed, keep)
             finally:
-                await self._release(child, answer)
-        return result(answer), kept
+                await self._release(jailed, answer)
+        return value_of(answer), kept
 
     async def _believed(
         self, name: str, request: bytes
     ) -> tuple[JailedProcess, dict[str, Any]]:
         """
-        One try; a second in a fresh child where the first proves nothing.
+        One try; a second in a fresh process where the first proves nothing.
 
-        The child is still the caller's: what it left lies in its scratch folder.
+        The process is still the caller's: what it left lies in its scratch folder.
         """
-        child = await self._take(fresh=False)
+        jailed = await self._take(fresh=False)
         try:
-            answer = await self._exchange(child, name, request)
-            if not self._doubtful(child, answer):
-                return child, answer
-            await self._release(child, answer)
-        except Died:
+            answer = await self._exchange(jailed, name, request)
+            if not self._doubtful(jailed, answer):
+                return jailed, answer
+            await self._release(jailed, answer)
+        except ProcessDied:
             self._check_open()
 
-        child = await self._take(fresh=True)
+        jailed = await self._take(fresh=True)
         try:
-            answer = await self._exchange(child, name, request)
-        except Died as death:
+            answer = await self._exchange(jailed, name, request)
+        except ProcessDied as death:
             self._check_open()  # a shutdown killed it, not the document
             raise Permanent(
                 f"{name} crashed twice: {death}",
@@ -309,26 +315,26 @@ class JailPool:
                 hint="the document breaks a parser; convert it and send it again",
             ) from None
         if "memory" in answer:
-            await self._release(child, answer)
+            await self._release(jailed, answer)
             raise Permanent(
-                f"{name} needs more memory than a child may have",
+                f"{name} needs more memory than a jailed process may have",
                 code="MEMORY_LIMIT",
-                hint="raise the memory limit of children, or lower dpi",
+                hint="raise the memory limit of the jail, or lower dpi",
             )
-        return child, answer
+        return jailed, answer
 
     async def _exchange(
-        self, child: JailedProcess, name: str, request: bytes
+        self, jailed: JailedProcess, name: str, request: bytes
     ) -> dict[str, Any]:
         """
-        One exchange; when it fails the child is gone.
+        One exchange; when it fails the process is gone.
 
         Raises:
-            Died: the child ended without an answer; names how.
+            ProcessDied: the process ended without an answer; names how.
             Transient: JAIL_TIMEOUT, the kernel ended it for its processor time.
         """
         try:
-            answer = await child.exchange(request, self._output_bytes)
+            answer = await jailed.exchange(request, self._output_bytes)
         except (
             anyio.BrokenResourceError,
             anyio.ClosedResourceError,
@@ -336,132 +342,136 @@ class JailPool:
             anyio.IncompleteRead,
         ):
             self._ended += 1
-            await self._bury(child)
-            if child.process.returncode == -signal.SIGXCPU:
+            await self._bury(jailed)
+            if jailed.process.returncode == -signal.SIGXCPU:
                 raise overrun(
                     name, "with more of the processor than its time allows"
                 ) from None
-            raise Died(how(child.process.returncode)) from None
+            raise ProcessDied(how_it_ended(jailed.process.returncode)) from None
         except BaseException:
             # Cancelled, timed out, or babbling: the call is still running there.
             self._killed += 1
-            await self._bury(child)
+            await self._bury(jailed)
             raise
-        self._rss_bytes_max = max(self._rss_bytes_max, child.rss_bytes)
-        self._peak_bytes_max = max(self._peak_bytes_max, child.peak_bytes)
+        self._rss_bytes_max = max(self._rss_bytes_max, jailed.rss_bytes)
+        self._peak_bytes_max = max(self._peak_bytes_max, jailed.peak_bytes)
         return answer
 
-    async def _keep(self, child: JailedProcess, keep: Keeper) -> dict[str, str]:
+    async def _keep(self, jailed: JailedProcess, keep: Keeper) -> dict[str, str]:
         """The files that a call left, each stored durably."""
         apart = self._scratch.apart()
         try:
-            files = await to_thread.run_sync(take, child.scratch, apart)
+            files = await to_thread.run_sync(take, jailed.scratch, apart)
             return {file.name: await keep.put_file(file) for file in files}
         finally:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(shutil.rmtree, apart, True)
 
-    async def _release(self, child: JailedProcess, answer: dict[str, Any]) -> None:
-        """After its answer a child is idle again, or gone."""
+    async def _release(self, jailed: JailedProcess, answer: dict[str, Any]) -> None:
+        """After its answer a process is idle again, or gone."""
         if "memory" in answer:
             self._ended += 1
-            await self._bury(child)
-        elif self._closed or self._worn(child) or self._doubtful(child, answer):
+            await self._bury(jailed)
+        elif self._closed or self._worn(jailed) or self._doubtful(jailed, answer):
             self._recycled += 1
-            await self._bury(child)
+            await self._bury(jailed)
         else:
-            self._busy.discard(child)
-            self._idle.append(child)
+            self._busy.discard(jailed)
+            self._idle.append(jailed)
 
-    def _worn(self, child: JailedProcess) -> bool:
-        """Whether a child has served long enough, or grown too large."""
+    def _worn(self, jailed: JailedProcess) -> bool:
+        """Whether one has served long enough, or grown too large."""
         return (
-            child.calls >= self._recycle_after or child.rss_bytes > self._recycle_bytes
+            jailed.calls >= self._recycle_after
+            or jailed.rss_bytes > self._recycle_bytes
         )
 
-    def _doubtful(self, child: JailedProcess, answer: dict[str, Any]) -> bool:
-        """Whether only a fresh child is to be believed."""
+    def _doubtful(self, jailed: JailedProcess, answer: dict[str, Any]) -> bool:
+        """Whether only a fresh process is to be believed."""
         raised = answer.get("raised")
         code = raised.get("code") if isinstance(raised, dict) else None
-        return "memory" in answer or (child.calls > 1 and code in self._confirm)
+        return "memory" in answer or (jailed.calls > 1 and code in self._confirm)
 
     def _name(self, fn: Callable[..., Any]) -> str:
         module, name = fn.__module__, fn.__qualname__
         if module not in self._allow or not name.isidentifier():
             raise Usage(
-                f"{module}:{name} may not run in a child",
+                f"{module}:{name} may not run in the jail",
                 code="JAIL_NOT_ALLOWED",
                 hint="a module-level function of a module on the `allow` list may",
             )
         return f"{module}:{name}"
 
-    # -- children -------------------------------------------------------------------
+    # -- processes ------------------------------------------------------------------
 
     async def _take(self, *, fresh: bool) -> JailedProcess:
-        """An idle child, or a new one."""
+        """An idle process, or a new one."""
         self._check_open()
         while self._idle and not fresh:
-            child = self._idle.pop()
-            self._busy.add(child)
-            if child.process.returncode is None:
-                return child
+            jailed = self._idle.pop()
+            self._busy.add(jailed)
+            if jailed.process.returncode is None:
+                return jailed
             self._ended += 1  # it died while idle
-            await self._bury(child)
+            await self._bury(jailed)
         return await self._start()
 
     async def _start(self) -> JailedProcess:
         """
-        Start a child and wait until its jail stands.
+        Start a process and wait until its jail stands.
 
         Raises:
             Transient: JAIL_START.
         """
-        child = await spawn(self._scratch.folder(), self._config)
-        self._busy.add(child)
+        jailed = await start(self._scratch.folder(), self._config)
+        self._busy.add(jailed)
         self._started += 1
         try:
             with anyio.fail_after(START_S):
-                answer = await child.receive(self._output_bytes)
+                answer = await jailed.receive(self._output_bytes)
         except (
             TimeoutError,
             anyio.BrokenResourceError,
             anyio.EndOfStream,
             anyio.IncompleteRead,
         ):
-            await self._bury(child)
+            await self._bury(jailed)
             self._check_open()
+            how = how_it_ended(jailed.process.returncode)
             raise Transient(
-                f"a child process did not start: {how(child.process.returncode)}",
+                f"a jailed process did not start: {how}",
                 code="JAIL_START",
                 hint="run `waybill doctor`; look at memory and process limits",
             ) from None
         except BaseException:
-            await self._bury(child)
+            await self._bury(jailed)
             raise
         self.jail = answer["ok"]
-        return child
+        return jailed
 
-    async def _bury(self, child: JailedProcess) -> None:
-        """Kill the child's group, reap it, remove its scratch folder; bounded."""
-        child.kill()
+    async def _bury(self, jailed: JailedProcess) -> None:
+        """Kill the process's group, reap it, remove its scratch folder; bounded."""
+        jailed.kill()
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(REAP_S) as scope:
                 # Closes the pipes, then waits.  A process in uninterruptible
                 # sleep cannot be reaped; it holds no lock of ours.
-                await child.process.aclose()
+                await jailed.process.aclose()
             if scope.cancelled_caught:
                 self._disowned += 1
-            await to_thread.run_sync(shutil.rmtree, child.scratch, True)
-        self._busy.discard(child)
+            await to_thread.run_sync(shutil.rmtree, jailed.scratch, True)
+        self._busy.discard(jailed)
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Transient("the pool of children is closed", code="JAIL_CLOSED")
+            raise Transient(
+                "the pool of jailed processes is closed", code="JAIL_CLOSED"
+            )
 
 
 class JailPools(Mapping[str, JailPool]):
     """
-    Pools of children by name; "" is the one for whatever names none.
+    Pools by name; "" is the one for whatever names none.
 
     Also an async context manager that closes them all.
     """
@@ -503,8 +513,9 @@ class JailPools(Mapping[str, JailPool]):
         **kwargs: Any,
     ) -> Any:
         """`JailPool.run` in the pool of this name."""
-        children = self._pool(pool)
-        return await children.run(fn, timeout_s=timeout_s, owner=owner, **kwargs)
+        return await self._pool(pool).run(
+            fn, timeout_s=timeout_s, owner=owner, **kwargs
+        )
 
     async def run_files(
         self,
@@ -524,13 +535,13 @@ class JailPools(Mapping[str, JailPool]):
 
     async def aclose(self) -> None:
         """Close every pool.  Idempotent."""
-        for children in self._pools.values():
-            await children.aclose()
+        for pool in self._pools.values():
+            await pool.aclose()
 
     def _pool(self, name: str) -> JailPool:
         if name not in self._pools:
             raise Usage(
-                f"there is no pool of children named {name!r}",
+                f"there is no pool of jailed processes named {name!r}",
                 code="NO_SUCH_POOL",
                 hint=f"there are: {', '.join(map(repr, self._pools))}",
             )

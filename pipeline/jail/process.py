@@ -1,5 +1,5 @@
 """
-One child process, as the worker sees it: its program, its frames, its end.
+One jailed process, as the worker sees it: its program, its frames, its end.
 
 `pipeline.jail.pool` decides when one starts, what it is asked and when it must go.
 """
@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BOOT = "import sys; sys.path.insert(0, sys.argv[1]); import pipeline.jail.program as m"
 
 
-async def spawn(scratch: Path, config: dict[str, Any]) -> JailedProcess:
-    """A new child, whose folder is `scratch`; it has not answered yet."""
+async def start(scratch: Path, config: dict[str, Any]) -> JailedProcess:
+    """A new process, whose folder is `scratch`; it has not answered yet."""
     profile = json.dumps({**config, "scratch": str(scratch), "worker": os.getpid()})
     # Shielded: a cancellation between fork and our hold on the process would
     # leave one that nobody knows.  It takes milliseconds.
@@ -70,30 +70,32 @@ class JailedProcess:
         Read one answer.
 
         Raises:
-            Permanent: JAIL_OUTPUT, the child announced more than it may send;
+            Permanent: JAIL_OUTPUT, the process announced more than it may send;
                 JAIL_ANSWER, what it sent is no answer.
         """
         header = await self._out.receive_exactly(HEADER.size)
         (length,) = HEADER.unpack(header)
         if length > output_bytes:
             raise Permanent(
-                f"a child announced {length} bytes, {output_bytes} are allowed",
+                f"{length} bytes of answer were announced, {output_bytes} allowed",
                 code="JAIL_OUTPUT",
             )
         data = await self._out.receive_exactly(length)
-        # A child that a document took over could send anything at all.
+        # A process that a document took over could send anything at all.
         try:
             answer: dict[str, Any] = json.loads(data)
             self.rss_bytes = int(answer["rss"])
             self.peak_bytes = int(answer["peak"])
         except (ValueError, TypeError, LookupError, RecursionError):
-            raise Permanent("a child sent nonsense", code="JAIL_ANSWER") from None
+            raise Permanent(
+                "a jailed process sent nonsense", code="JAIL_ANSWER"
+            ) from None
         self.quiet = True
         return answer
 
     def kill(self) -> None:
-        """SIGKILL the child and everything it started."""
-        # The child leads its session, so its group has its pid.  One that died
+        """SIGKILL the process and everything it started."""
+        # It leads its session, so its group has its pid.  One that died
         # in a call may have left processes behind: the group is killed all the
         # same, at once, before the number can be reused.  One that died between
         # calls left nothing, and its number may long be another's.
@@ -105,12 +107,12 @@ class JailedProcess:
             return  # nobody is left (macOS: only a zombie is)
 
 
-class Died(Exception):
-    """The child ended without an answer.  Never leaves the pool."""
+class ProcessDied(Exception):
+    """The process ended without an answer.  Never leaves the pool."""
 
 
 def environment(scratch: Path) -> dict[str, str]:
-    """All that a child sees of our environment."""
+    """All that a jailed process sees of our environment."""
     kept = {
         name: os.environ[name]
         for name in ("PATH", "TESSDATA_PREFIX")
@@ -126,7 +128,7 @@ def environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def how(returncode: int | None) -> str:
+def how_it_ended(returncode: int | None) -> str:
     """How a process ended, in words."""
     if returncode is None:
         return "no answer"
@@ -135,12 +137,12 @@ def how(returncode: int | None) -> str:
     return f"exit status {returncode}"
 
 
-def result(answer: dict[str, Any]) -> Any:
+def value_of(answer: dict[str, Any]) -> Any:
     """
     The value of an answer; raises the error that it carries.
 
     Raises:
-        WaybillError: as raised in the child; of an unknown class, Permanent.
+        WaybillError: as raised in the jail; of an unknown class, Permanent.
     """
     raised = answer.get("raised")
     if not isinstance(raised, dict):

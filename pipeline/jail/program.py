@@ -1,5 +1,5 @@
 """
-The program of a child process: jail itself, then answer calls until stdin ends.
+The program of a jailed process: jail itself, then answer calls until stdin ends.
 
 Started by `pipeline.jail.pool`, never by hand.  A frame is four bytes, big endian,
 with the length of the JSON that follows.  The first frame out says that the jail
@@ -54,7 +54,7 @@ CRASHED = ("OCR_CRASHED",)
 
 
 def main() -> None:
-    """Run the child; `argv[2]` is the JSON of its limits and its allow-list."""
+    """Run the process; `argv[2]` is the JSON of its limits and its allow-list."""
     config = json.loads(sys.argv[2])
     sys.path[1:1] = config["paths"]
     requests, answers = take_pipes()
@@ -74,9 +74,9 @@ def take_pipes() -> tuple[BinaryIO, BinaryIO]:
     """
     Move the protocol away from file descriptors 0 and 1.
 
-    A stray `print`, a C library's warning or a grandchild that reads its stdin
+    A stray `print`, a C library's warning or a program that reads its stdin
     then meets /dev/null and cannot corrupt a frame.  Duplicates are not
-    inheritable, so no grandchild keeps the pipes open either.
+    inheritable, so no program keeps the pipes open either.
     """
     requests, answers = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
@@ -138,7 +138,7 @@ def call(request: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     except MemoryError:
         return {"memory": True}
     except Exception as error:
-        # The edge of the child.  Only the type leaves it: a parser's message
+        # The edge of the jail.  Only the type leaves it: a parser's message
         # may quote the document.
         kind = type(error).__name__
         return {
@@ -156,9 +156,9 @@ def resolve(name: str, allow: frozenset[str]) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
     if module not in allow:
         raise errors.Usage(
-            f"module {module} may not run in a child",
+            f"module {module} may not run in the jail",
             code="JAIL_NOT_ALLOWED",
-            hint="add it to the `allow` list of the child pool",
+            hint="add it to the `allow` list of the pool",
         )
     fn: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     return fn

@@ -1,5 +1,5 @@
 """
-Scratch: the private folders of children, and what they leave there.
+Scratch: the private folders of jailed processes, and what they leave there.
 
 A file becomes ours by being moved away first and looked at afterwards: where it
 lies then, whoever wrote it can no longer put something else in its place.
@@ -18,13 +18,13 @@ from typing import IO
 
 from pipeline.errors import Permanent
 
-FILES_MAX = 1000  # twice what one call of `spawn` takes
+FILES_MAX = 1000  # twice what one call of `ctx.spawn` takes
 FILES_BYTES_MAX = 4 << 30  # arbitrary: what a bundle may unpack to, and more
 
 
 class Scratch:
     """
-    Private folders of children, in one folder of this process.
+    Private folders of jailed processes, in one folder of this process.
 
     The folder is locked while the process lives.  What a killed process left
     behind is not locked, and is removed when the next one begins.
@@ -38,7 +38,7 @@ class Scratch:
         self._count = 0
 
     def folder(self) -> Path:
-        """A new folder for one child."""
+        """A new folder for one process."""
         if self._folder is None:
             self._sweep()
             # Locked under a name that no sweep looks for, then renamed.
@@ -52,12 +52,12 @@ class Scratch:
         return folder
 
     def apart(self) -> Path:
-        """A new folder that no child may reach."""
-        assert self._folder is not None, "files are taken from a child"
+        """A new folder that no jailed process may reach."""
+        assert self._folder is not None, "files are taken from a jailed process"
         return Path(tempfile.mkdtemp(prefix="taken-", dir=self._folder))
 
     def remove(self) -> None:
-        """Remove everything; later children would begin anew."""
+        """Remove everything; later processes would begin anew."""
         folder, self._folder = self._folder, None
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -108,9 +108,9 @@ def take(folder: Path, apart: Path) -> list[Path]:
 
 
 def excess(found: str) -> Permanent:
-    """A child left more than is taken from one."""
+    """A jailed process left more than is taken from one."""
     return Permanent(
-        f"a child left {found} in its scratch folder",
+        f"a jailed process left {found} in its scratch folder",
         code="JAIL_OUTPUT",
         hint="split the document, or send fewer files in one bundle",
     )

@@ -37,7 +37,7 @@ class Parked(BaseException):
 
 
 class Jail(Protocol):
-    """What runs functions in child processes (`pipeline/jail/pool.py`)."""
+    """What runs functions jailed (`pipeline/jail/pool.py`)."""
 
     async def run(
         self,
@@ -49,7 +49,7 @@ class Jail(Protocol):
         owner: Hashable = None,
         **kwargs: Any,
     ) -> Any:
-        """Run `fn(**kwargs)` in a jailed child; slots are fair between owners."""
+        """Run `fn(**kwargs)` in a jailed process; slots are fair between owners."""
         ...
 
     async def run_files(

@@ -1,5 +1,5 @@
 """
-Bundles, child side: what is in one, and its parts as files.
+Bundles, as read in the jail: what is in one, and its parts as files.
 
 `contents` looks, `unpack` writes a range of parts into the scratch folder, where the
 worker takes them; `separators` finds the sheets in a stack of pages.  All three are

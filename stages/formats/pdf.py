@@ -1,8 +1,8 @@
 """
 PDFs: opened, with a password where one is known, and drawn page by page.
 
-PDFium is imported inside functions: a child should load it only when it meets a
-PDF, and the worker never.  It is not safe in threads.
+PDFium is imported inside functions: a jailed process should load it only when it
+meets a PDF, and the worker never.  It is not safe in threads.
 """
 
 from __future__ import annotations

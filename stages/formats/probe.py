@@ -1,7 +1,7 @@
 """
 Looking at a document: what it is, how many pages it has, whether it can be taken.
 
-`probe` is a plain function that runs in a child process: a path and numbers go in,
+`probe` is a plain function that runs jailed: a path and numbers go in,
 plain data comes out; what is wrong with a document is raised as `Unacceptable`.
 Pages are made by `stages.reading.picture`, one at a time, when they are read.
 """

@@ -1,7 +1,7 @@
 """
-The child side of `output`: a reply in, a print-ready PDF file out.
+The jailed side of `output`: a reply in, a print-ready PDF file out.
 
-Everything here runs in a child process.  The reply travels to typst as JSON
+Everything here runs jailed.  The reply travels to typst as JSON
 data, never as markup, so whatever a letter makes somebody write prints as it
 is.  Each character is looked up in the fonts' character maps beforehand: what
 no face can draw is reported, not printed as an empty box.  The same arguments
@@ -236,7 +236,7 @@ def face_of(family: str) -> tuple[str, int]:
     """
     The file of a family's regular face, and its place in it (collections).
 
-    Cached for the life of the child: fonts are not installed under a run.
+    Cached for the life of the process: fonts are not installed under a run.
 
     Raises:
         Permanent: FONT_MISSING; the hint names the package where we know it.
@@ -275,7 +275,7 @@ def characters(path: str, index: int) -> frozenset[int]:
 
 @lru_cache(maxsize=1)
 def _font_files() -> tuple[str, ...]:
-    # The user's own fonts count, but a child's HOME is a scratch folder.
+    # The user's own fonts count, but a jailed process's HOME is a scratch folder.
     home = os.environ.get("FONTS_HOME") or os.path.expanduser("~")
     found: list[str] = []
     for place in FONT_DIRS:
@@ -361,7 +361,7 @@ def _loaded(paths: tuple[str, ...]) -> Any:
 
 @lru_cache(maxsize=8)
 def _compiler(paths: tuple[str, ...]) -> Any:
-    # Shared by all letters of this child: 3 ms a letter instead of 40.
+    # Shared by all letters of this process: 3 ms a letter instead of 40.
     import typst
 
     return typst.Compiler(PAGE, font_paths=_loaded(paths))

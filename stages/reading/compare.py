@@ -4,7 +4,7 @@ Two readings of a page: how far they agree, where they differ, what to show of i
 A person who must decide is shown the lines in dispute, cut out of the page, with
 what each reader made of them.
 
-`agreement` also runs in the worker; the rest runs in a child process, with the page.
+`agreement` also runs in the worker; the rest runs jailed, with the page.
 """
 
 from __future__ import annotations

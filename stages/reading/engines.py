@@ -6,7 +6,7 @@ Engines: what reads a picture of a page, behind one small protocol.
     rapidocr      neural nets, models in the wheel: slow, and right where the others
                   are not; the second reader
 
-Engines run in a child process and are imported inside functions, when they are
+Engines run jailed and are imported inside functions, when they are
 used: rapidocr alone weighs 0.8 GB.
 """
 

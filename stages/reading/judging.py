@@ -5,7 +5,7 @@ An engine's confidence speaks only for the text that it found.  So ink and lette
 that are in no word count as well, and whether a page is blank is told by its ink
 alone.  Every number here was measured; the tables are in docs/adr/0012-reading.md.
 
-Runs in a child process.  Libraries of pictures are imported inside functions.
+Runs jailed.  Libraries of pictures are imported inside functions.
 """
 
 from __future__ import annotations

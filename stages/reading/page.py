@@ -1,5 +1,5 @@
 """
-Reading one page: plain functions that run in a child process.
+Reading one page: plain functions that run jailed.
 
 `read_page` takes the text where a page has it, and a picture's otherwise;
 `read_again` is the second reader, for pages where the first is in doubt.  Whether

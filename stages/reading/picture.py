@@ -1,7 +1,7 @@
 """
 Pictures of pages: one page of a document at a time, upright and gray.
 
-Runs in a child process.  A page is decoded or rendered when it is asked for, at
+Runs jailed.  A page is decoded or rendered when it is asked for, at
 most once, and nothing of its document's other pages is in memory then.  What is
 wrong with a file is raised as `Unacceptable`; what is wrong with one page is
 raised for that page alone.

@@ -5,7 +5,7 @@ Evens the light, brings letters to about 20 pixels, sets the lines level.  Nothi
 is made black and white: hard thresholds win on drawn pages and ruin faint type on
 real ones.  Measured in docs/adr/0012-reading.md.
 
-Runs in a child process.  OpenCV and NumPy are imported inside functions: the worker
+Runs jailed.  OpenCV and NumPy are imported inside functions: the worker
 imports this module for its names and must stay small.
 """
 
@@ -86,7 +86,7 @@ def soften(gray: Image, dpi: int = 0) -> Softened:
     import numpy
     from PIL import Image as images
 
-    cv2.setNumThreads(1)  # as many children as cores run beside us
+    cv2.setNumThreads(1)  # as many jailed processes as cores run beside us
     page = flattened(numpy.asarray(gray))
     letters = letters_of(page)
     tall = float(numpy.median(letters[:, 3])) if len(letters) >= LETTERS_MIN else 0.0

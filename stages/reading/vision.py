@@ -3,7 +3,7 @@ A model that looks at pages: the last reader, for what the engines cannot read.
 
 Any OpenAI-compatible service that takes pictures, at WAYBILL_VISION_URL with
 WAYBILL_VISION_MODEL and WAYBILL_VISION_KEY.  The call goes through the vendor's
-door, from the worker: a child that reads documents has no network.
+door, from the worker: what reads documents is jailed and has no network.
 
 A model writes fluent text whether it can read or not.  So what it says counts as
 read only where it is grounded in what an engine made out (stages/ocr.py), and an

@@ -1,4 +1,4 @@
-"""What the hostile tests run in a child: one page looked at, as a stage would."""
+"""What the hostile tests run jailed: one page looked at, as a stage would."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from loadtest.hostile import listener, pdf_writer
 from loadtest.hostile import pictures as hostile_pictures
 from loadtest.hostile.files import HONEST, Hostile
 from loadtest.scenarios import hostile
-from loadtest.scenarios.processes import Child, Sizes
+from loadtest.scenarios.processes import Jailed, Sizes
 from loadtest.scenarios.trial import Ended
 
 URL = "http://127.0.0.1:9"
@@ -130,8 +130,8 @@ def test_an_end_without_a_name_is_found_out(state: str, code: str, bad: bool) ->
 
 def figures(**amiss: Any) -> dict[str, Any]:
     """The figures of a good round, but for what is amiss."""
-    child = amiss.pop("child", Child(peak=1 << 20, limit=1 << 30, looks=9))
-    sizes = Sizes(children={1: child} if child else {})
+    jailed = amiss.pop("jailed", Jailed(peak=1 << 20, limit=1 << 30, looks=9))
+    sizes = Sizes(jailed={1: jailed} if jailed else {})
     good = hostile.Round(ends={"a.pdf": "done"}, conserved=True, sizes=sizes)
     bad = hostile.Round(ends={"a.pdf": "done"}, conserved=True, sizes=sizes)
     network = {"tried": ["tcp"], "allowed": amiss.pop("allowed", [])}
@@ -158,9 +158,9 @@ def test_a_good_run_is_good() -> None:
         ({"ends": {"a.pdf": "TIMEOUT"}}, "same_twice"),
         ({"ends": {}}, "same_twice"),
         ({"allowed": ["tcp"]}, "network_attempts_allowed"),
-        ({"child": Child(peak=2 << 30, limit=1 << 30)}, "rss"),
-        ({"child": Child(peak=1 << 20, looks=1000)}, "rss"),
-        ({"child": None}, "rss"),
+        ({"jailed": Jailed(peak=2 << 30, limit=1 << 30)}, "rss"),
+        ({"jailed": Jailed(peak=1 << 20, looks=1000)}, "rss"),
+        ({"jailed": None}, "rss"),
     ],
 )
 def test_whatever_is_amiss_in_one_round_is_said(

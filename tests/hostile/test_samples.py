@@ -71,7 +71,7 @@ def sample(relative: str) -> Path:
 
 
 @pytest.fixture
-async def children(tmp_path: Path) -> AsyncIterator[JailPool]:
+async def pool(tmp_path: Path) -> AsyncIterator[JailPool]:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     async with JailPool(
@@ -84,10 +84,10 @@ async def children(tmp_path: Path) -> AsyncIterator[JailPool]:
         yield pool
 
 
-async def outcome(children: JailPool, path: Path) -> str:
+async def outcome(pool: JailPool, path: Path) -> str:
     """Probe one file and look at its first pages; its code, "" when accepted."""
     try:
-        found = await children.run(
+        found = await pool.run(
             reader.probe, timeout_s=60, path=str(path), name=path.name
         )
     except WaybillError as error:
@@ -95,7 +95,7 @@ async def outcome(children: JailPool, path: Path) -> str:
     assert found["bundle"] == (found["pages"] == 0)
     for index in range(min(2, found["pages"])):
         try:
-            page = await children.run(
+            page = await pool.run(
                 look,
                 timeout_s=60,
                 path=str(path),
@@ -111,7 +111,7 @@ async def outcome(children: JailPool, path: Path) -> str:
     return ""
 
 
-async def test_every_odd_file_ends_in_a_named_outcome(children: JailPool) -> None:
+async def test_every_odd_file_ends_in_a_named_outcome(pool: JailPool) -> None:
     """Each sample is accepted or refused with a stable code; the pool lives on."""
     sample("odd_pdfs")
     files = [
@@ -123,7 +123,7 @@ async def test_every_odd_file_ends_in_a_named_outcome(children: JailPool) -> Non
     outcomes: dict[str, str] = {}
 
     async def take(number: int, file: Path) -> None:
-        outcomes[f"{number} {file.name}"] = await outcome(children, file)
+        outcomes[f"{number} {file.name}"] = await outcome(pool, file)
 
     async with anyio.create_task_group() as group:
         for number, file in enumerate(files):
@@ -133,10 +133,10 @@ async def test_every_odd_file_ends_in_a_named_outcome(children: JailPool) -> Non
     assert set(outcomes.values()) <= {"", *CODES}
     named = {key.split(" ", 1)[1]: code for key, code in outcomes.items()}
     assert {name: named[name] for name in EXPECTED} == EXPECTED
-    seen = children.statistics()
+    seen = pool.statistics()
     assert (seen.busy, seen.disowned) == (0, 0)
     assert seen.idle <= seen.size
-    good = await outcome(children, sample("tesseract_test/phototest.tif"))
+    good = await outcome(pool, sample("tesseract_test/phototest.tif"))
     assert good == ""
 
 
@@ -215,14 +215,14 @@ def test_an_image_cut_short_is_refused(tmp_path: Path) -> None:
     ],
 )
 async def test_handwriting_is_held_and_type_is_read(
-    relative: str, status: str, children: JailPool
+    relative: str, status: str, pool: JailPool
 ) -> None:
     """
     Typed pages are read; cursive is unreadable, also under a printed letterhead.
     """
     path = str(sample(relative))
 
-    read = await children.run(
+    read = await pool.run(
         page_text.read_page,
         timeout_s=60,
         path=path,
@@ -254,13 +254,13 @@ def blank(kind: str) -> Image.Image:
 
 @pytest.mark.parametrize("kind", ["shadow", "grain", "specks", "black edge"])
 async def test_blank_pages_are_known_by_ink(
-    kind: str, children: JailPool, tmp_path: Path
+    kind: str, pool: JailPool, tmp_path: Path
 ) -> None:
     """Shade, grain, specks and a scanner's edge are not ink."""
     path = tmp_path / "blank.jpg"
     blank(kind).save(path, quality=80)
 
-    read = await children.run(
+    read = await pool.run(
         page_text.read_page, timeout_s=60, path=str(path), media_type=JPEG, index=0
     )
 
@@ -268,7 +268,7 @@ async def test_blank_pages_are_known_by_ink(
 
 
 async def test_a_line_in_faint_pencil_is_not_blank(
-    children: JailPool, tmp_path: Path
+    pool: JailPool, tmp_path: Path
 ) -> None:
     """A scrawl that no engine reads is ink: unreadable, never empty."""
     page = Image.new("L", (1654, 2339), 235)
@@ -279,7 +279,7 @@ async def test_a_line_in_faint_pencil_is_not_blank(
     path = tmp_path / "faint.png"
     page.save(path)
 
-    read = await children.run(
+    read = await pool.run(
         page_text.read_page, timeout_s=60, path=str(path), media_type=PNG, index=0
     )
 

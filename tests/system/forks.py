@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def answer(connection: socket.socket) -> None:
-    """Run one call in a child of our own and say how it ended."""
+    """Run one call in a process of our own and say how it ended."""
     connection.settimeout(None)
     call = json.loads(connection.makefile().readline())
     pid = os.fork()

@@ -157,7 +157,7 @@ class MemoryArtifacts:
 
 
 class FakeJail:
-    """Children that take `took_s`; a cancelled one counts as killed."""
+    """Jailed processes that take `took_s`; a cancelled one counts as killed."""
 
     def __init__(self, took_s: float = 1.0) -> None:
         self.took_s = took_s

@@ -122,23 +122,23 @@ def _folders(settings: Settings) -> list[Check]:
         Check(
             "limits",
             True,
-            f"{settings.cores} child processes, {settings.items_max} items a worker, "
+            f"{settings.cores} jailed processes, {settings.items_max} items a worker, "
             f"files up to {settings.max_file_bytes >> 20} MiB",
         ),
     ]
 
 
 def _jail(settings: Settings) -> Check:
-    """What a child that reads documents is kept from, found by trying it."""
+    """What a jailed process is kept from, found by trying it."""
     objects, scratch = settings.home / "objects", settings.home / "tmp"
     for folder in (objects, scratch):
         folder.mkdir(parents=True, exist_ok=True)
     programs = ["tesseract"] if shutil.which("tesseract") else []
 
     async def main() -> dict[str, Any]:
-        children = JailPool(1, readable=[objects.resolve()], scratch=scratch.resolve())
-        async with children:
-            return await self_test(children, programs)
+        pool = JailPool(1, readable=[objects.resolve()], scratch=scratch.resolve())
+        async with pool:
+            return await self_test(pool, programs)
 
     try:
         found = run_async(main)

@@ -116,7 +116,7 @@ async def probe(path: Path, name: str, tenant: str) -> Mapping[str, Any]:
     if data.startswith(b"bad"):
         raise Unacceptable("cannot be read", code="UNSUPPORTED_TYPE", hint="a PDF")
     if data.startswith(b"poison"):
-        raise Transient("the child was killed", code="JAIL_TIMEOUT")
+        raise Transient("the probe was killed", code="JAIL_TIMEOUT")
     if data.startswith(b"locked") and tenant != "acme":
         raise Unacceptable(
             "it needs a password", code="PDF_ENCRYPTED", hint="remove it"
@@ -410,7 +410,7 @@ async def test_a_large_file_passes_through_scratch(house: House) -> None:
     assert files(house.folders.scratch) == []
 
 
-async def test_a_poison_file_is_quarantined_after_three_children(house: House) -> None:
+async def test_a_poison_file_is_quarantined_after_three_probes(house: House) -> None:
     """A file that kills its probe is tried three times, then refused."""
     path = house.drop("a.pdf", b"poison")
     candidate = Candidate(house.folders.inbox, "a.pdf", "a.pdf")

@@ -1,4 +1,4 @@
-"""The jail holds: a child of the real pool tries everything, tier by tier."""
+"""The jail holds: a process of the real pool tries everything, tier by tier."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODULES = (HERE, "pipeline.jail.jailbreak", "stages.formats.probe")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the jail is Linux's")
 
 
-# -- what runs in the children --------------------------------------------------------
+# -- what runs in the jail --------------------------------------------------------
 
 
 def read(path: str) -> str:
@@ -53,7 +53,7 @@ def write_and_run() -> str:
     return ran.stdout
 
 
-def of_a_grandchild(path: str) -> list[str]:
+def of_what_it_starts(path: str) -> list[str]:
     """What a program that we start may do: read a file, and open a socket."""
     code = f"""
 import socket
@@ -112,28 +112,28 @@ def store(tmp_path: Path) -> Path:
     return folder
 
 
-def pool(tmp_path: Path, store: Path, **settings: Any) -> JailPool:
+def open_pool(tmp_path: Path, store: Path, **settings: Any) -> JailPool:
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
     return JailPool(1, allow=MODULES, readable=[store], scratch=scratch, **settings)
 
 
 @pytest.fixture
-async def children(tmp_path: Path, store: Path) -> AsyncIterator[JailPool]:
+async def pool(tmp_path: Path, store: Path) -> AsyncIterator[JailPool]:
     """The best jail there is; a skip where the kernel grants none of tier 2."""
-    async with pool(tmp_path, store) as children:
-        await children.run(listed, timeout_s=30, path=".")
-        if children.jail["tier"] < 2:
-            pytest.skip(f"this kernel gives no jail: {children.jail['missing']}")
-        yield children
+    async with open_pool(tmp_path, store) as pool:
+        await pool.run(listed, timeout_s=30, path=".")
+        if pool.jail["tier"] < 2:
+            pytest.skip(f"this kernel gives no jail: {pool.jail['missing']}")
+        yield pool
 
 
 # -- what is promised -----------------------------------------------------------------
 
 
-async def test_nothing_that_is_tried_succeeds(children: JailPool) -> None:
+async def test_nothing_that_is_tried_succeeds(pool: JailPool) -> None:
     """No way to the network, to files outside, to other processes, past a limit."""
-    found = await self_test(children)
+    found = await self_test(pool)
 
     assert [name for name, met in found["attempts"].items() if met == ALLOWED] == []
     assert [found[group] for group in GROUPS] == ["blocked"] * len(GROUPS)
@@ -146,8 +146,8 @@ async def test_nothing_that_is_tried_succeeds(children: JailPool) -> None:
 @linux
 async def test_the_self_test_finds_an_open_jail(tmp_path: Path, store: Path) -> None:
     """At tier 1 network and files are open, and the self-test says so."""
-    async with pool(tmp_path, store, tier=1) as children:
-        found = await self_test(children)
+    async with open_pool(tmp_path, store, tier=1) as pool:
+        found = await self_test(pool)
 
     assert found["tier"] == 1
     assert (found["network"], found["files"]) == ("open", "open")
@@ -157,9 +157,9 @@ async def test_the_self_test_finds_an_open_jail(tmp_path: Path, store: Path) -> 
     assert not list(store.glob("jailbreak*"))
 
 
-async def test_each_tier_can_be_had_alone(children: JailPool, tmp_path: Path) -> None:
+async def test_each_tier_can_be_had_alone(pool: JailPool, tmp_path: Path) -> None:
     """Files and network are closed by tier 2 already, without any namespace."""
-    async with pool(tmp_path, tmp_path / "objects", tier=2) as second:
+    async with open_pool(tmp_path, tmp_path / "objects", tier=2) as second:
         found = await self_test(second)
 
     assert found["tier"] == 2
@@ -167,67 +167,63 @@ async def test_each_tier_can_be_had_alone(children: JailPool, tmp_path: Path) ->
     assert (found["network"], found["files"]) == ("blocked", "blocked")
 
 
-async def test_an_artifact_is_read_by_name_alone(
-    children: JailPool, store: Path
-) -> None:
+async def test_an_artifact_is_read_by_name_alone(pool: JailPool, store: Path) -> None:
     """Who knows a name reads the bytes; nobody learns which names there are."""
-    text = await children.run(read, timeout_s=30, path=str(store / "ab" / "cdef"))
+    text = await pool.run(read, timeout_s=30, path=str(store / "ab" / "cdef"))
 
     assert text == "a document"
     for folder in (store, store / "ab"):
         with pytest.raises(Exception, match="PermissionError"):
-            await children.run(listed, timeout_s=30, path=str(folder))
+            await pool.run(listed, timeout_s=30, path=str(folder))
 
 
-async def test_the_home_of_data_is_out_of_sight(
-    children: JailPool, tmp_path: Path
-) -> None:
-    """Neither secrets, nor another child's scratch folder, nor /root can be read."""
+async def test_the_home_of_data_is_out_of_sight(pool: JailPool, tmp_path: Path) -> None:
+    """Neither secrets, nor another process's scratch folder, nor /root can be read."""
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "pdf-passwords.txt").write_text("hush")
-    mine = await children.run(of_whom, timeout_s=30)
+    mine = await pool.run(of_whom, timeout_s=30)
 
     for path in ("/etc/shadow", str(tmp_path / "secrets" / "pdf-passwords.txt")):
         with pytest.raises(Exception, match="PermissionError"):
-            await children.run(read, timeout_s=30, path=path)
+            await pool.run(read, timeout_s=30, path=path)
     for path in (str(Path(mine).parent), os.path.expanduser("~"), "/tmp"):
         with pytest.raises(Exception, match="PermissionError"):
-            await children.run(listed, timeout_s=30, path=path)
+            await pool.run(listed, timeout_s=30, path=path)
 
 
 def of_whom() -> str:
     return os.environ["TMPDIR"]
 
 
-async def test_honest_work_is_not_hindered(children: JailPool) -> None:
+async def test_honest_work_is_not_hindered(pool: JailPool) -> None:
     """Files in the scratch folder, libraries, threads and programs work as ever."""
-    assert await children.run(work_here, timeout_s=30) == "some text"
-    assert await children.run(libraries, timeout_s=60) == ["page.pdf", "page.png"]
-    runs = (await self_test(children, ["echo", "tesseract"]))["runs"]
+    assert await pool.run(work_here, timeout_s=30) == "some text"
+    assert await pool.run(libraries, timeout_s=60) == ["page.pdf", "page.png"]
+    runs = (await self_test(pool, ["echo", "tesseract"]))["runs"]
     assert runs == {"echo": True, "tesseract": shutil.which("tesseract") is not None}
 
 
-async def test_what_a_child_starts_is_jailed_too(
-    children: JailPool, tmp_path: Path
+async def test_what_a_jailed_process_starts_is_jailed_too(
+    pool: JailPool, tmp_path: Path
 ) -> None:
-    """A program started by a child reads nothing outside, and reaches nobody."""
+    """A program started in the jail reads nothing outside, and reaches nobody."""
     (tmp_path / "canary").write_text("hush")
 
-    lines = await children.run(
-        of_a_grandchild, timeout_s=30, path=str(tmp_path / "canary")
+    lines = await pool.run(
+        of_what_it_starts, timeout_s=30, path=str(tmp_path / "canary")
     )
 
     assert lines == ["read 13", "socket 1"]
 
 
-async def test_a_dropped_program_does_not_run(children: JailPool) -> None:
+async def test_a_dropped_program_does_not_run(pool: JailPool) -> None:
     """What is written into the scratch folder cannot be executed."""
     with pytest.raises(Exception, match="PermissionError"):
-        await children.run(write_and_run, timeout_s=30)
+        await pool.run(write_and_run, timeout_s=30)
 
 
-async def test_a_child_that_lost_its_worker_ends(tmp_path: Path) -> None:
-    """A child whose parent is not the worker it was started by does not stay."""
+async def test_a_jailed_process_that_lost_its_worker_ends(tmp_path: Path) -> None:
+    """A process whose parent is not the worker it was started by does not stay."""
     code = (
         "import json, os, sys; sys.path.insert(0, sys.argv[1]);"
         "from pipeline.jail import jail; os.environ['OMP_THREAD_LIMIT'] = '1';"

@@ -1,4 +1,4 @@
-"""Children are killable, bounded, and cannot hurt the worker: real processes."""
+"""Jailed processes are killable, bounded, cannot hurt the worker: real processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.jail.pool import JailPool, JailPools
 HERE = "tests.system.jail.test_pool"
 
 
-# -- what runs in the children --------------------------------------------------------
+# -- what runs in the jail ------------------------------------------------------------
 
 
 def echo(value: Any) -> Any:
@@ -48,13 +48,13 @@ def whoami() -> dict[str, Any]:
 def babble(value: str) -> str:
     print("a stray print", flush=True)
     os.write(1, b"\0\0\0\0 bytes of a C library")
-    subprocess.run(["echo", "a grandchild"], check=True)
+    subprocess.run(["echo", "started from here"], check=True)
     assert sys.stdin.read() == ""  # nor can requests be eaten
     return value
 
 
 def linger() -> None:
-    """Start a grandchild, and never end."""
+    """Start another process, and never end."""
     subprocess.Popen(["sleep", "600"])
     time.sleep(600)
 
@@ -66,14 +66,14 @@ def grind() -> None:
 
 
 def crash(times: int) -> str:
-    """Die by a signal in the first `times` children of a pool."""
+    """Die by a signal in the first `times` processes of a pool."""
     if number() <= times:
         os.kill(os.getpid(), signal.SIGSEGV)
     return "alive"
 
 
 def number() -> int:
-    """How many children its pool had started when it started this one."""
+    """How many processes its pool had started when it started this one."""
     return int(os.environ["TMPDIR"].rpartition("-")[2])
 
 
@@ -155,7 +155,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture
-async def children(tmp_path: Path) -> AsyncIterator[JailPool]:
+async def pool(tmp_path: Path) -> AsyncIterator[JailPool]:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     async with JailPool(2, allow=[HERE], scratch=scratch) as pool:
@@ -177,7 +177,7 @@ class Shelf:
 
 
 def family(scratch: Path) -> list[int]:
-    """The pids of children whose folder is beneath `scratch`, and of theirs."""
+    """The pids of processes whose folder is beneath `scratch`, and of theirs."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -187,7 +187,7 @@ def family(scratch: Path) -> list[int]:
 
 
 async def lingering(scratch: Path) -> list[int]:
-    """The pids of a child and its grandchild, as soon as `linger` started it."""
+    """The pids of a jailed process and of the one it started, once `linger` runs."""
     with anyio.fail_after(10):
         # Another process starts it: there is no event to wait for.
         while len(pids := family(scratch)) < 2:  # noqa: ASYNC110
@@ -207,7 +207,7 @@ def running(pid: int) -> bool:
 async def gone(pids: list[int]) -> bool:
     """Whether all of them end within two seconds."""
     with anyio.move_on_after(2):
-        while any(running(pid) for pid in pids):  # noqa: ASYNC110  not our children
+        while any(running(pid) for pid in pids):  # noqa: ASYNC110  not ours to wait for
             await anyio.sleep(0.01)
         return True
     return False
@@ -216,9 +216,9 @@ async def gone(pids: list[int]) -> bool:
 # -- what is promised -----------------------------------------------------------------
 
 
-async def test_a_child_is_jailed(children: JailPool) -> None:
+async def test_a_process_is_jailed(pool: JailPool) -> None:
     """Own session, nice, no secrets, one OpenMP thread, private scratch, no cores."""
-    me = await children.run(whoami, timeout_s=30)
+    me = await pool.run(whoami, timeout_s=30)
 
     assert me["leads"]
     assert me["nice"] == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
@@ -232,33 +232,29 @@ async def test_a_child_is_jailed(children: JailPool) -> None:
     assert me["descriptors"] <= 6  # 0, 1, 2, the pipes, and the listing itself
 
 
-async def test_a_child_is_used_again_and_recycled(tmp_path: Path) -> None:
-    """Calls share a child until `recycle_after`; then a fresh one takes over."""
-    async with JailPool(1, allow=[HERE], recycle_after=2, scratch=tmp_path) as children:
-        pids = [(await children.run(whoami, timeout_s=30))["pid"] for _ in range(3)]
-        seen = children.statistics()
+async def test_a_process_is_used_again_and_recycled(tmp_path: Path) -> None:
+    """Calls share a process until `recycle_after`; then a fresh one takes over."""
+    async with JailPool(1, allow=[HERE], recycle_after=2, scratch=tmp_path) as pool:
+        pids = [(await pool.run(whoami, timeout_s=30))["pid"] for _ in range(3)]
+        seen = pool.statistics()
 
     assert pids[0] == pids[1] != pids[2]
     assert (seen.started, seen.calls, seen.recycled) == (2, 3, 1)
-    assert repr(children) == "<JailPool 0 busy + 0 idle of 1 closed>"
+    assert repr(pool) == "<JailPool 0 busy + 0 idle of 1 closed>"
 
 
-async def test_stray_output_cannot_corrupt_an_answer(children: JailPool) -> None:
-    """Prints of the function, of C code and of grandchildren go nowhere."""
-    answers = [
-        await children.run(babble, timeout_s=30, value=word) for word in ("a", "ü")
-    ]
+async def test_stray_output_cannot_corrupt_an_answer(pool: JailPool) -> None:
+    """Prints of the function, of C code and of what it starts go nowhere."""
+    answers = [await pool.run(babble, timeout_s=30, value=word) for word in ("a", "ü")]
 
     assert answers == ["a", "ü"]
-    assert children.statistics().started == 1
+    assert pool.statistics().started == 1
 
 
-async def test_a_timeout_kills_the_whole_group(
-    children: JailPool, tmp_path: Path
-) -> None:
-    """After JAIL_TIMEOUT neither the child nor what it started is left."""
+async def test_a_timeout_kills_the_whole_group(pool: JailPool, tmp_path: Path) -> None:
+    """After JAIL_TIMEOUT neither the process nor what it started is left."""
     pids: list[int] = []
-    await children.run(echo, timeout_s=30, value=1)  # it is up
+    await pool.run(echo, timeout_s=30, value=1)  # it is up
 
     async def watch() -> None:
         pids.extend(await lingering(tmp_path / "scratch"))
@@ -266,85 +262,87 @@ async def test_a_timeout_kills_the_whole_group(
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
         with pytest.raises(Transient) as caught:
-            await children.run(linger, timeout_s=3)
+            await pool.run(linger, timeout_s=3)
 
     assert caught.value.code == "JAIL_TIMEOUT"
     assert await gone(pids)
-    assert await children.run(echo, timeout_s=30, value=1) == 1
+    assert await pool.run(echo, timeout_s=30, value=1) == 1
 
 
 async def test_a_cancelled_call_leaves_no_process(
-    children: JailPool, tmp_path: Path
+    pool: JailPool, tmp_path: Path
 ) -> None:
     """Cancelling `run` kills the group at once, and the pool stays usable."""
     async with anyio.create_task_group() as group:
 
         async def work() -> None:
-            await children.run(linger, timeout_s=600)
+            await pool.run(linger, timeout_s=600)
 
         group.start_soon(work)
         pids = await lingering(tmp_path / "scratch")
         group.cancel_scope.cancel()
 
     assert await gone(pids)
-    assert children.statistics().busy == 0
-    assert await children.run(echo, timeout_s=30, value=1) == 1
+    assert pool.statistics().busy == 0
+    assert await pool.run(echo, timeout_s=30, value=1) == 1
 
 
 async def test_cancelling_at_any_moment_leaves_no_process(
-    children: JailPool, tmp_path: Path
+    pool: JailPool, tmp_path: Path
 ) -> None:
     """Whatever a call was doing when it was cancelled, nothing of it stays."""
     for number in range(20):
         with anyio.move_on_after(number * 0.012):
-            await children.run(linger, timeout_s=600)
+            await pool.run(linger, timeout_s=600)
 
-    idle = children.statistics().idle
-    assert children.statistics().busy == 0
+    idle = pool.statistics().idle
+    assert pool.statistics().busy == 0
     with anyio.fail_after(2):
         while len(family(tmp_path / "scratch")) > idle:  # noqa: ASYNC110  not ours
             await anyio.sleep(0.01)
 
 
-async def test_a_crash_is_confirmed_in_a_fresh_child(children: JailPool) -> None:
+async def test_a_crash_is_confirmed_in_a_fresh_process(pool: JailPool) -> None:
     """Twice dead is JAIL_CRASHED with the signal's name; both were other pids."""
-    await children.run(echo, timeout_s=30, value=1)
+    await pool.run(echo, timeout_s=30, value=1)
 
     with pytest.raises(Permanent, match="SIGSEGV") as caught:
-        await children.run(crash, timeout_s=30, times=9)
+        await pool.run(crash, timeout_s=30, times=9)
 
     assert caught.value.code == "JAIL_CRASHED"
-    assert (children.statistics().started, children.statistics().ended) == (2, 2)
-    assert await children.run(echo, timeout_s=30, value=1) == 1
+    assert (pool.statistics().started, pool.statistics().ended) == (2, 2)
+    assert await pool.run(echo, timeout_s=30, value=1) == 1
 
 
-async def test_a_crash_of_one_child_alone_is_forgiven(children: JailPool) -> None:
-    """A call whose child dies by accident succeeds in the next one."""
-    answer = await children.run(crash, timeout_s=30, times=1)
+async def test_a_crash_of_one_process_alone_is_forgiven(pool: JailPool) -> None:
+    """A call whose process dies by accident succeeds in the next one."""
+    answer = await pool.run(crash, timeout_s=30, times=1)
 
     assert answer == "alive"
-    assert children.statistics().ended == 1
+    assert pool.statistics().ended == 1
 
 
-async def test_memory_is_limited(children: JailPool) -> None:
-    """A call that wants 8 GiB ends in MEMORY_LIMIT, confirmed in a fresh child."""
+async def test_memory_is_limited(pool: JailPool) -> None:
+    """A call that wants 8 GiB ends in MEMORY_LIMIT, confirmed in a fresh process."""
     with pytest.raises(Permanent) as caught:
-        await children.run(devour, timeout_s=30)
+        await pool.run(devour, timeout_s=30)
 
     assert caught.value.code == "MEMORY_LIMIT"
-    assert (children.statistics().started, children.statistics().ended) == (2, 2)
+    assert (pool.statistics().started, pool.statistics().ended) == (2, 2)
 
 
-async def test_memory_of_what_a_child_starts_is_told_apart(tmp_path: Path) -> None:
+async def test_memory_of_what_a_jailed_process_starts_is_told_apart(
+    tmp_path: Path,
+) -> None:
     """A program that died large died for want of memory; a small one did not."""
     async with JailPool(
         1, allow=[HERE], memory_bytes=256 << 20, scratch=tmp_path
-    ) as children:
+    ) as pool:
         with pytest.raises(Permanent) as large:
-            await children.run(starve, timeout_s=30, megabytes=100)
+            await pool.run(starve, timeout_s=30, megabytes=100)
         with pytest.raises(Transient) as small:
-            await children.run(starve, timeout_s=30, megabytes=1)
-        seen = children.statistics()
+            await pool.run(starve, timeout_s=30, megabytes=1)
+        seen = pool.statistics()
 
     assert large.value.code == "MEMORY_LIMIT"
     assert small.value.code == "OCR_CRASHED"
@@ -353,11 +351,11 @@ async def test_memory_of_what_a_child_starts_is_told_apart(tmp_path: Path) -> No
 
 async def test_processor_time_is_limited(tmp_path: Path) -> None:
     """A call that burns more than its time allows ends like one that took too long."""
-    async with JailPool(1, allow=[HERE], cpu_per_s=0.01, scratch=tmp_path) as children:
-        await children.run(echo, timeout_s=30, value=1)
+    async with JailPool(1, allow=[HERE], cpu_per_s=0.01, scratch=tmp_path) as pool:
+        await pool.run(echo, timeout_s=30, value=1)
         with pytest.raises(Transient, match="processor") as caught:
-            await children.run(burn, timeout_s=30)
-        seen = children.statistics()
+            await pool.run(burn, timeout_s=30)
+        seen = pool.statistics()
 
     assert caught.value.code == "JAIL_TIMEOUT"
     assert (seen.ended, seen.killed) == (1, 0), "the kernel ended it, not the clock"
@@ -365,143 +363,137 @@ async def test_processor_time_is_limited(tmp_path: Path) -> None:
 
 async def test_files_are_limited(tmp_path: Path) -> None:
     """A file larger than `file_bytes` is an error of the call, not its end."""
-    async with JailPool(
-        1, allow=[HERE], file_bytes=1 << 20, scratch=tmp_path
-    ) as children:
+    async with JailPool(1, allow=[HERE], file_bytes=1 << 20, scratch=tmp_path) as pool:
         with pytest.raises(Permanent, match="OSError") as caught:
-            await children.run(fill_disk, timeout_s=30, size=2 << 20)
+            await pool.run(fill_disk, timeout_s=30, size=2 << 20)
 
     assert caught.value.code == "JAIL_ERROR"
-    assert children.statistics().ended == 0
+    assert pool.statistics().ended == 0
 
 
-async def test_scratch_is_empty_for_every_call(children: JailPool) -> None:
+async def test_scratch_is_empty_for_every_call(pool: JailPool) -> None:
     """What one call leaves in its scratch folder the next one does not meet."""
-    found = [await children.run(leave_litter, timeout_s=30) for _ in range(2)]
+    found = [await pool.run(leave_litter, timeout_s=30) for _ in range(2)]
 
     assert found == [[], []]
 
 
-async def test_files_of_a_call_are_kept(children: JailPool) -> None:
+async def test_files_of_a_call_are_kept(pool: JailPool) -> None:
     """Plain files become artifacts by name; links, folders and what is in them not."""
     shelf = Shelf()
 
-    for size in (10, 1 << 20):  # in the same child
-        names, kept = await children.run_files(
-            unpack, timeout_s=30, keep=shelf, size=size
-        )
+    for size in (10, 1 << 20):  # in the same process
+        names, kept = await pool.run_files(unpack, timeout_s=30, keep=shelf, size=size)
 
         assert names == ["a.txt", "b ü.bin", "folder", "link"]
         assert list(kept) == ["a.txt", "b ü.bin"]
         assert shelf.kept[kept["a.txt"]] == b"first"
         assert shelf.kept[kept["b ü.bin"]] == b"x" * size
-    assert children.statistics().started == 1
-    assert await children.run(leave_litter, timeout_s=30) == []
+    assert pool.statistics().started == 1
+    assert await pool.run(leave_litter, timeout_s=30) == []
 
 
-async def test_of_a_failed_call_nothing_is_kept(children: JailPool) -> None:
+async def test_of_a_failed_call_nothing_is_kept(pool: JailPool) -> None:
     """A call that raised has left nothing, also for the next one."""
     shelf = Shelf()
 
     with pytest.raises(Unacceptable):
-        await children.run_files(litter_and_fail, timeout_s=30, keep=shelf)
-    _, kept = await children.run_files(echo, timeout_s=30, keep=shelf, value=1)
+        await pool.run_files(litter_and_fail, timeout_s=30, keep=shelf)
+    _, kept = await pool.run_files(echo, timeout_s=30, keep=shelf, value=1)
 
     assert kept == shelf.kept == {}
 
 
-async def test_no_more_files_are_taken_than_allowed(children: JailPool) -> None:
+async def test_no_more_files_are_taken_than_allowed(pool: JailPool) -> None:
     """A thousand and one files are JAIL_OUTPUT, and none of them is kept."""
     shelf = Shelf()
 
     with pytest.raises(Permanent) as caught:
-        await children.run_files(scatter, timeout_s=30, keep=shelf, count=1001)
+        await pool.run_files(scatter, timeout_s=30, keep=shelf, count=1001)
 
     assert caught.value.code == "JAIL_OUTPUT"
     assert shelf.kept == {}
-    assert children.statistics().busy == 0
+    assert pool.statistics().busy == 0
 
 
 async def test_a_huge_answer_is_refused(tmp_path: Path) -> None:
-    """An answer over `output_bytes` is JAIL_OUTPUT; the child serves on."""
-    async with JailPool(
-        1, allow=[HERE], output_bytes=10_000, scratch=tmp_path
-    ) as children:
+    """An answer over `output_bytes` is JAIL_OUTPUT; the process serves on."""
+    async with JailPool(1, allow=[HERE], output_bytes=10_000, scratch=tmp_path) as pool:
         with pytest.raises(Permanent) as caught:
-            await children.run(chatter, timeout_s=30, size=20_000)
-        answer = await children.run(chatter, timeout_s=30, size=9_000)
+            await pool.run(chatter, timeout_s=30, size=20_000)
+        answer = await pool.run(chatter, timeout_s=30, size=9_000)
 
     assert caught.value.code == "JAIL_OUTPUT"
     assert len(answer) == 9_000
 
 
-async def test_errors_keep_class_code_and_hint(children: JailPool) -> None:
+async def test_errors_keep_class_code_and_hint(pool: JailPool) -> None:
     """A WaybillError arrives as it was raised."""
     with pytest.raises(Unacceptable, match="no") as refused:
-        await children.run(refuse, timeout_s=30)
+        await pool.run(refuse, timeout_s=30)
     with pytest.raises(Throttled) as throttled:
-        await children.run(slow_down, timeout_s=30)
+        await pool.run(slow_down, timeout_s=30)
 
     assert refused.value.code == "PDF_ENCRYPTED"
     assert refused.value.hint == "remove the password"
     assert throttled.value.retry_after_s == 7.0
 
 
-async def test_other_errors_say_their_type_alone(children: JailPool) -> None:
+async def test_other_errors_say_their_type_alone(pool: JailPool) -> None:
     """The message of a foreign error, which may quote the document, stays inside."""
     with pytest.raises(Permanent) as caught:
-        await children.run(blunder, timeout_s=30)
+        await pool.run(blunder, timeout_s=30)
 
     assert caught.value.code == "JAIL_ERROR"
     assert "ZeroDivisionError" in str(caught.value)
     assert "document" not in str(caught.value)
 
 
-async def test_a_verdict_of_a_used_child_is_confirmed(children: JailPool) -> None:
-    """CORRUPT is believed from a fresh child only; from that one at once."""
+async def test_a_verdict_of_a_used_process_is_confirmed(pool: JailPool) -> None:
+    """CORRUPT is believed from a fresh process only; from that one at once."""
     with pytest.raises(Unacceptable):
-        await children.run(doubt, timeout_s=30)
-    assert children.statistics().started == 1
+        await pool.run(doubt, timeout_s=30)
+    assert pool.statistics().started == 1
 
     with pytest.raises(Unacceptable):
-        await children.run(doubt, timeout_s=30)
+        await pool.run(doubt, timeout_s=30)
 
-    assert children.statistics().started == 2
+    assert pool.statistics().started == 2
 
 
-async def test_doubts_do_not_make_the_pool_grow(children: JailPool) -> None:
-    """However many verdicts are confirmed, there are at most `size` children."""
+async def test_doubts_do_not_make_the_pool_grow(pool: JailPool) -> None:
+    """However many verdicts are confirmed, there are at most `size` processes."""
     async with anyio.create_task_group() as group:
 
         async def ask() -> None:
             with pytest.raises(Unacceptable):
-                await children.run(doubt, timeout_s=30)
+                await pool.run(doubt, timeout_s=30)
 
         for _ in range(6):
             group.start_soon(ask)
 
-    seen = children.statistics()
+    seen = pool.statistics()
     assert seen.idle + seen.busy <= seen.size
     assert seen.started - seen.recycled == seen.idle
 
 
-async def test_only_allowed_functions_run(children: JailPool) -> None:
-    """Neither another module's function nor a closure reaches a child."""
+async def test_only_allowed_functions_run(pool: JailPool) -> None:
+    """Neither another module's function nor a closure reaches a process."""
     for fn in (os.system, lambda: None, Path.unlink):
         with pytest.raises(Usage) as caught:
-            await children.run(fn, timeout_s=30)
+            await pool.run(fn, timeout_s=30)
         assert caught.value.code == "JAIL_NOT_ALLOWED"
 
-    assert children.statistics().started == 0
+    assert pool.statistics().started == 0
 
 
-async def test_callers_beyond_the_size_wait_in_turn(children: JailPool) -> None:
-    """Ten calls at once use two children, and the loop is never held up."""
+async def test_callers_beyond_the_size_wait_in_turn(pool: JailPool) -> None:
+    """Ten calls at once use two processes, and the loop is never held up."""
     worst = 0.0
     answers: list[int] = []
 
     async def call(number: int) -> None:
-        answers.append(await children.run(echo, timeout_s=30, value=number))
+        answers.append(await pool.run(echo, timeout_s=30, value=number))
 
     async with anyio.create_task_group() as group:
         for number in range(10):
@@ -512,26 +504,26 @@ async def test_callers_beyond_the_size_wait_in_turn(children: JailPool) -> None:
             worst = max(worst, time.perf_counter() - before - 0.001)
 
     assert sorted(answers) == list(range(10))
-    assert children.statistics().started == 2
+    assert pool.statistics().started == 2
     assert worst < 0.2, f"the event loop stood still for {worst:.3f} s"
 
 
-async def test_an_idle_child_that_died_is_replaced(children: JailPool) -> None:
-    """The kernel may kill an idle child; the next call does not notice."""
-    pid = (await children.run(whoami, timeout_s=30))["pid"]
+async def test_an_idle_process_that_died_is_replaced(pool: JailPool) -> None:
+    """The kernel may kill an idle process; the next call does not notice."""
+    pid = (await pool.run(whoami, timeout_s=30))["pid"]
     os.kill(pid, signal.SIGKILL)
 
-    assert await children.run(echo, timeout_s=30, value=1) == 1
-    assert children.statistics().ended == 1
+    assert await pool.run(echo, timeout_s=30, value=1) == 1
+    assert pool.statistics().ended == 1
 
 
 async def test_a_closed_pool_starts_nothing(tmp_path: Path) -> None:
     """After `aclose` a call is refused, and can be retried elsewhere."""
-    children = JailPool(1, allow=[HERE], scratch=tmp_path)
-    await children.aclose()
+    pool = JailPool(1, allow=[HERE], scratch=tmp_path)
+    await pool.aclose()
 
     with pytest.raises(Transient) as caught:
-        await children.run(echo, timeout_s=30, value=1)
+        await pool.run(echo, timeout_s=30, value=1)
 
     assert caught.value.code == "JAIL_CLOSED"
 
@@ -560,13 +552,13 @@ async def test_pools_are_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_book_does_not_hold_up_a_postcard(children: JailPool) -> None:
-    """A free child goes to the owner with the fewest calls, not to who came first."""
+async def test_a_book_does_not_hold_up_a_postcard(pool: JailPool) -> None:
+    """A free process goes to the owner with the fewest calls, not to who came first."""
     order: list[str] = []
 
     async def call(owner: str, *, task_status: TaskStatus[None]) -> None:
         task_status.started()
-        await children.run(echo, timeout_s=30, owner=owner, value=1)
+        await pool.run(echo, timeout_s=30, owner=owner, value=1)
         order.append(owner)
 
     async with anyio.create_task_group() as group:
@@ -585,8 +577,8 @@ from tests.system.jail import test_pool as calls
 
 async def main():
     fn = getattr(calls, sys.argv[2])
-    async with JailPool(1, allow=[calls.HERE], scratch=Path(sys.argv[1])) as children:
-        await children.run(fn, timeout_s=600)
+    async with JailPool(1, allow=[calls.HERE], scratch=Path(sys.argv[1])) as pool:
+        await pool.run(fn, timeout_s=600)
 
 anyio.run(main)
 """
@@ -594,7 +586,7 @@ anyio.run(main)
 
 @pytest.mark.parametrize("call", ["linger", "grind"])
 async def test_a_killed_worker_leaves_no_process(tmp_path: Path, call: str) -> None:
-    """kill -9 of the worker ends its children and what they started in 2 s."""
+    """kill -9 of the worker ends what it jailed and what they started in 2 s."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     root = Path(__file__).parents[3]
@@ -609,7 +601,7 @@ async def test_a_killed_worker_leaves_no_process(tmp_path: Path, call: str) -> N
     assert await gone(pids)
     # The next pool sweeps away what the dead one could not.
     assert len(list(scratch.iterdir())) == 1
-    async with JailPool(1, allow=[HERE], scratch=scratch) as children:
-        await children.run(echo, timeout_s=30, value=1)
+    async with JailPool(1, allow=[HERE], scratch=scratch) as pool:
+        await pool.run(echo, timeout_s=30, value=1)
         assert len(list(scratch.iterdir())) == 1
     assert not list(scratch.iterdir())

@@ -29,20 +29,20 @@ SLOTH = "\U0001f9a5"  # in no face of the test machine
 
 
 class FakeContext:
-    """What output needs of a context: real children, a real artifact store."""
+    """What output needs of a context: a real pool, a real artifact store."""
 
-    def __init__(self, folder: Path, children: JailPool, **settings: Any) -> None:
+    def __init__(self, folder: Path, pool: JailPool, **settings: Any) -> None:
         name = settings.pop("name", "Anna's letter.jpg")
         self.item = Item(7, "acme", "b1", 1, name, {})
         self.settings = OutputSettings(**settings)
         self.artifacts = FileArtifacts(folder / "artifacts")
         self.out_dir = folder / "printed" / "b1"
-        self._children = children
+        self._pool = pool
 
     async def jailed_files(
         self, fn: Callable[..., Any], /, **kwargs: Any
     ) -> tuple[Any, dict[str, str]]:
-        return await self._children.run_files(
+        return await self._pool.run_files(
             fn, timeout_s=30, keep=self.artifacts, **kwargs
         )
 
@@ -53,7 +53,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-async def children() -> AsyncIterator[JailPool]:
+async def pool() -> AsyncIterator[JailPool]:
     async with JailPool(1, allow=("stages.printing.typesetter",)) as pool:
         yield pool
 
@@ -96,10 +96,10 @@ def text_of(pdf: bytes) -> str:
 
 
 async def test_the_manifest_names_the_file_that_is_there(
-    tmp_path: Path, children: JailPool
+    tmp_path: Path, pool: JailPool
 ) -> None:
     """Artifact, copy and manifest row agree, and no part is left behind."""
-    ctx = FakeContext(tmp_path, children)
+    ctx = FakeContext(tmp_path, pool)
 
     row, pdf = await printed(replying(), ctx)
 
@@ -111,10 +111,10 @@ async def test_the_manifest_names_the_file_that_is_there(
 
 
 async def test_printing_again_gives_the_same_bytes(
-    tmp_path: Path, children: JailPool
+    tmp_path: Path, pool: JailPool
 ) -> None:
     """A repeated stage replaces the file by itself, also in another process."""
-    ctx = FakeContext(tmp_path, children, bleed_mm=3)
+    ctx = FakeContext(tmp_path, pool, bleed_mm=3)
     first, _ = await printed(replying(), ctx)
 
     async with JailPool(1, allow=("stages.printing.typesetter",)) as others:
@@ -133,31 +133,31 @@ HOSTILE = [
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 async def test_markup_in_a_reply_prints_as_it_is(
-    hostile: str, tmp_path: Path, children: JailPool
+    hostile: str, tmp_path: Path, pool: JailPool
 ) -> None:
     """The reply is data: typst parses none of it."""
     _, pdf = await printed(
-        replying(hostile, greeting=hostile), FakeContext(tmp_path, children)
+        replying(hostile, greeting=hostile), FakeContext(tmp_path, pool)
     )
 
     assert text_of(pdf).count(" ".join(hostile.split())) == 2
 
 
 async def test_naughty_strings_print_or_are_held(
-    tmp_path: Path, children: JailPool
+    tmp_path: Path, pool: JailPool
 ) -> None:
     """Every known nasty string ends as a page or as a hold, never as an error."""
     path = SAMPLES / "naughty_strings" / "blns.json"
     if not path.exists():
         pytest.skip(f"the naughty strings are not in {path.parent}")
     strings = [text for text in json.loads(path.read_text("utf-8")) if text.strip()]
-    ctx = FakeContext(tmp_path, children, pages_max=50)
+    ctx = FakeContext(tmp_path, pool, pages_max=50)
 
     outcomes = [
         await output(replying(*strings[start : start + 25]), ctx)
         for start in range(0, len(strings), 25)
     ]
-    dropping = FakeContext(tmp_path, children, pages_max=50, missing="drop")
+    dropping = FakeContext(tmp_path, pool, pages_max=50, missing="drop")
     row, _ = await printed(replying(*strings), dropping)
 
     assert all(isinstance(outcome, Advance | Hold) for outcome in outcomes)
@@ -165,10 +165,10 @@ async def test_naughty_strings_print_or_are_held(
 
 
 async def test_a_character_no_face_has_is_held_with_its_code_point(
-    tmp_path: Path, children: JailPool
+    tmp_path: Path, pool: JailPool
 ) -> None:
     """No empty boxes on paper: the reviewer sees which characters to replace."""
-    ctx = FakeContext(tmp_path, children)
+    ctx = FakeContext(tmp_path, pool)
 
     outcome = await output(replying(f"A sloth: {SLOTH}"), ctx)
 
@@ -179,10 +179,10 @@ async def test_a_character_no_face_has_is_held_with_its_code_point(
 
 
 async def test_missing_characters_may_be_dropped(
-    tmp_path: Path, children: JailPool
+    tmp_path: Path, pool: JailPool
 ) -> None:
     """With missing="drop" the rest of the line still prints."""
-    ctx = FakeContext(tmp_path, children, missing="drop")
+    ctx = FakeContext(tmp_path, pool, missing="drop")
 
     _, pdf = await printed(replying(f"A {SLOTH} sloth."), ctx)
 
@@ -190,10 +190,10 @@ async def test_missing_characters_may_be_dropped(
 
 
 async def test_what_the_handwriting_lacks_another_face_draws(
-    tmp_path: Path, children: JailPool
+    tmp_path: Path, pool: JailPool
 ) -> None:
     """Both faces are embedded, and the text can be read back."""
-    _, pdf = await printed(replying("Šárka ♥ Łódź, ɸ"), FakeContext(tmp_path, children))
+    _, pdf = await printed(replying("Šárka ♥ Łódź, ɸ"), FakeContext(tmp_path, pool))
 
     with pikepdf.open(io.BytesIO(pdf)) as document:
         found = " ".join(
@@ -207,25 +207,25 @@ async def test_what_the_handwriting_lacks_another_face_draws(
 
 
 async def test_direction_and_control_marks_never_reach_paper(
-    tmp_path: Path, children: JailPool
+    tmp_path: Path, pool: JailPool
 ) -> None:
     """Marks that turn text around are taken out, and line ends are kept."""
     _, pdf = await printed(
         replying("one\u202etwo\u0000\u200b three\r\nfour"),
-        FakeContext(tmp_path, children),
+        FakeContext(tmp_path, pool),
     )
 
     assert "onetwo three four" in text_of(pdf)
 
 
 async def test_a_long_reply_flows_over_pages_and_has_a_bound(
-    tmp_path: Path, children: JailPool
+    tmp_path: Path, pool: JailPool
 ) -> None:
     """Pages follow each other; too many are a person's decision."""
     long = replying(*["It snowed all day, and then it snowed again. " * 12] * 6)
 
-    row, pdf = await printed(long, FakeContext(tmp_path, children))
-    held = await output(long, FakeContext(tmp_path, children, pages_max=1))
+    row, pdf = await printed(long, FakeContext(tmp_path, pool))
+    held = await output(long, FakeContext(tmp_path, pool, pages_max=1))
 
     assert row.pages >= 2
     assert text_of(pdf).count("snowed") == 144
@@ -233,11 +233,9 @@ async def test_a_long_reply_flows_over_pages_and_has_a_bound(
     assert held.code == "LETTER_TOO_LONG"
 
 
-async def test_a_bleed_is_outside_the_trim_box(
-    tmp_path: Path, children: JailPool
-) -> None:
+async def test_a_bleed_is_outside_the_trim_box(tmp_path: Path, pool: JailPool) -> None:
     """Printers cut at the trim box: it is the paper, and the bleed lies around."""
-    ctx = FakeContext(tmp_path, children, bleed_mm=3, paper="a4")
+    ctx = FakeContext(tmp_path, pool, bleed_mm=3, paper="a4")
 
     _, pdf = await printed(replying(), ctx)
 
@@ -249,9 +247,9 @@ async def test_a_bleed_is_outside_the_trim_box(
     assert edge_mm == pytest.approx(3, abs=0.01)
 
 
-async def test_metadata_names_nobody(tmp_path: Path, children: JailPool) -> None:
+async def test_metadata_names_nobody(tmp_path: Path, pool: JailPool) -> None:
     """The file's properties carry a neutral title, no date and no name."""
-    ctx = FakeContext(tmp_path, children)
+    ctx = FakeContext(tmp_path, pool)
 
     _, pdf = await printed(replying("For Anna", greeting="Dear Anna,"), ctx)
 
@@ -263,10 +261,10 @@ async def test_metadata_names_nobody(tmp_path: Path, children: JailPool) -> None
 
 
 async def test_a_font_that_is_not_installed_is_named(
-    tmp_path: Path, children: JailPool
+    tmp_path: Path, pool: JailPool
 ) -> None:
     """FONT_MISSING says which face, not merely that something is missing."""
-    ctx = FakeContext(tmp_path, children, font="Nobody's Hand")
+    ctx = FakeContext(tmp_path, pool, font="Nobody's Hand")
 
     with pytest.raises(Permanent) as caught:
         await output(replying(), ctx)
@@ -275,11 +273,9 @@ async def test_a_font_that_is_not_installed_is_named(
     assert "Nobody's Hand" in caught.value.message
 
 
-async def test_a_killed_attempts_part_is_swept(
-    tmp_path: Path, children: JailPool
-) -> None:
+async def test_a_killed_attempts_part_is_swept(tmp_path: Path, pool: JailPool) -> None:
     """Old parts of this item go; a living attempt's and another item's stay."""
-    ctx = FakeContext(tmp_path, children)
+    ctx = FakeContext(tmp_path, pool)
     ctx.out_dir.mkdir(parents=True)
     names = (".00000007-dead.part", ".00000007-live.part", ".00000008-dead.part")
     for name in names:

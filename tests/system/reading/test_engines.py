@@ -29,7 +29,7 @@ TESSERACTS = ["pytesseract", "tesserocr"]
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a child."""
+    """As in the jail."""
     monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
 
 

@@ -26,7 +26,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which a child leaves its files."""
+    """The folder in which a jailed process leaves its files."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))

@@ -526,20 +526,20 @@ async def test_done_with_a_bad_update_is_a_bug_with_a_name() -> None:
     assert (await failing(run))[0] == "BAD_UPDATE"
 
 
-# -- children of the other kind, and secrets -------------------------------------------
+# -- jailed processes, and secrets -----------------------------------------------------
 
 
 def shout(text: str) -> str:
-    """What a child process would do."""
+    """What a jailed process would do."""
     return text.upper()
 
 
 def leave(text: str) -> tuple[str, dict[str, bytes]]:
-    """An answer, and the files that a child leaves."""
+    """An answer, and the files that a jailed call leaves."""
     return text, {"page-1.png": text.encode()}
 
 
-async def test_child_calls_name_pool_owner_and_time() -> None:
+async def test_jailed_calls_name_pool_owner_and_time() -> None:
     """Slots are shared by owner; nobody gets longer than is left."""
     tape = Tape()
 

@@ -40,7 +40,7 @@ async def test_nothing_starts_when_the_deadline_passed_in_line() -> None:
 
 
 async def test_a_deadline_that_passes_in_a_stage_ends_it_there_and_then() -> None:
-    """The stage is cancelled, its child killed, and nothing starts afterwards."""
+    """The stage is cancelled, what it jailed killed, nothing starts afterwards."""
     tape = Tape()
 
     async def read(letter: Letter, ctx: Any) -> Advance:
@@ -173,7 +173,7 @@ async def test_a_deadline_ends_the_wait_for_a_permit() -> None:
 
 
 async def test_a_running_item_is_cancelled_within_one_renewal() -> None:
-    """Its stage is cut, its child killed; neighbours do not notice."""
+    """Its stage is cut, its jailed process killed; neighbours do not notice."""
     tape = Tape()
 
     async def read(letter: Letter, ctx: Any) -> Advance:

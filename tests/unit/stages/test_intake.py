@@ -27,13 +27,13 @@ class FakeArtifacts:
 
 class FakeContext:
     """
-    A document as the child processes would describe it, and what was spawned.
+    A document as the jailed processes would describe it, and what was spawned.
 
     Args:
         parts: Of a bundle, as `bundle.unpack` tells them.
         between: The pages that are separators.
         recorded: Results of steps before a crash.
-        lose: A file that does not arrive from the child.
+        lose: A file that does not arrive from the jail.
     """
 
     def __init__(
@@ -231,7 +231,7 @@ async def test_a_bad_part_is_refused_alone() -> None:
 
 
 async def test_a_part_that_vanishes_is_noticed() -> None:
-    """Bytes that do not arrive from the child cannot become a lost letter."""
+    """Bytes that do not arrive from the jail cannot become a lost letter."""
     ctx = FakeContext(ZIP, parts=[part(1), part(2)], lose="00002.bin")
 
     with pytest.raises(Transient) as caught:

@@ -32,7 +32,7 @@ class FakeArtifacts:
 
 
 class FakeContext:
-    """Answers child calls by page number; remembers what ran."""
+    """Answers jailed calls by page number; remembers what ran."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ async def test_pages_stay_in_order() -> None:
 
 
 async def test_few_pages_of_a_document_are_read_at_once() -> None:
-    """A document of 40 pages holds no more than `parallel_pages` children."""
+    """A document of 40 pages holds no more than `parallel_pages` jailed processes."""
     ctx = FakeContext({n: read("word") for n in range(1, 41)}, parallel_pages=2)
 
     await ocr(letter(40), ctx)
@@ -289,7 +289,7 @@ async def test_trouble_of_ours_is_no_pages_fault() -> None:
     """A missing engine is raised as it is; pages read meanwhile are kept."""
     pages: dict[int, dict[str, Any] | Exception] = {
         1: read("one"),
-        2: Transient("no child came up", code="JAIL_START"),
+        2: Transient("no jailed process came up", code="JAIL_START"),
         3: read("three"),
     }
     ctx = FakeContext(pages, takes_s={1: 5.0, 2: 1.0})
