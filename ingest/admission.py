@@ -44,6 +44,7 @@ from pipeline.errors import (
     Unacceptable,
     WaybillError,
 )
+from pipeline.jail.codes import Cause, Codes, End
 from pipeline.model import Batch, Disposal, Receipt, Submission
 from pipeline.stage import Artifacts
 
@@ -52,14 +53,6 @@ log = structlog.get_logger()
 GROUP = 200  # files a transaction: a commit's cost is spread, a retry stays cheap
 MEMORY_BYTES = 4 << 20  # larger files go through the scratch folder
 FACTS = ("pages", "note", "attachments")  # what an item keeps of its probe
-POISON = (  # the process began, and this file ended it
-    "JAIL_TIMEOUT",
-    "JAIL_CRASHED",
-    "JAIL_OUTPUT",
-    "JAIL_ANSWER",
-    "MEMORY_LIMIT",
-)
-OURS = ("JAIL_START", "JAIL_CLOSED", "JAIL_NOT_ALLOWED")  # it never began
 # What one odd file can make library code raise.  RuntimeError is not among them:
 # that is a loop or a program in a bad state, and must be seen.
 ODD = (ArithmeticError, LookupError, TypeError, ValueError)
@@ -149,6 +142,7 @@ class Admission:
             `media_type`, `pages` and `note`; raises Unacceptable or Transient.
         shelf: Where files go afterwards.
         scratch: Folder for copies of large files.
+        codes: What is known of the codes that `probe` raises.
     """
 
     def __init__(
@@ -159,6 +153,7 @@ class Admission:
         shelf: Shelf,
         *,
         scratch: Path,
+        codes: Codes,
         bounds: Bounds | None = None,
     ) -> None:
         self._desk = desk
@@ -166,6 +161,7 @@ class Admission:
         self._probe = probe
         self._shelf = shelf
         self._scratch = scratch
+        self._codes = codes
         self._bounds = bounds or Bounds()
         self._failed_probes: dict[str, int] = {}  # token -> probes that died
 
@@ -402,10 +398,14 @@ class Admission:
         except Unacceptable:
             raise
         except WaybillError as error:
-            if error.code in OURS:
-                raise Paused(error.message, code=error.code, hint=error.hint) from error
-            if error.code not in POISON:
+            known = self._codes.get(error.code)
+            if known is None:
                 raise
+            if known.end is End.UNBEGUN:
+                raise Paused(error.message, code=error.code, hint=error.hint) from error
+            if known.cause is not Cause.DOCUMENT:
+                raise
+            # The probe began, and this file ended it.
             tries = self._failed_probes.pop(token, 0) + 1
             if tries >= self._bounds.probe_tries:
                 raise Unacceptable(

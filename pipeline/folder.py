@@ -10,10 +10,8 @@ with, on every machine, whatever happens to the folder afterwards.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.artifacts.files import write_atomically
 from pipeline.errors import Usage
+from pipeline.jail.custom import import_file, module_name
 from pipeline.stage import Artifacts, Retry, Settings, Stage
 from pipeline.state import Channels
 from pipeline.store.port import Desk, PipelineRow, WorkStore
@@ -54,6 +53,7 @@ class _Manifest(BaseModel):
     stages: list[str] = Field(min_length=1, max_length=50)
     deadline: str = "7d"
     state: str = ""
+    jailed: list[str] = Field(default_factory=list, max_length=50)
     branch: dict[str, _Branch] = Field(default_factory=dict)
     stage: dict[str, dict[str, Any]] = Field(default_factory=dict)
     limit: dict[str, LimitSpec] = Field(default_factory=dict)
@@ -111,6 +111,7 @@ class Pipeline:
     Attributes:
         stages: Of the main line, in order; then those of the branches.
         branches: Name of a branch -> its first stage.
+        jailed: Name of a module -> its file, whose functions may run in the jail.
     """
 
     folder: PipelineFolder
@@ -119,6 +120,7 @@ class Pipeline:
     deadline_s: float
     limits: Mapping[str, LimitSpec]
     branches: Mapping[str, str] = field(default_factory=dict)
+    jailed: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -161,6 +163,7 @@ def load(root: Path, builtin: Builtin) -> Pipeline:
         deadline_s=seconds(manifest.deadline),
         limits=manifest.limit,
         branches={name: b.stages[0] for name, b in manifest.branch.items()},
+        jailed=_find_jailed(root, manifest.jailed),
     )
 
 
@@ -318,23 +321,26 @@ def _find_state(root: Path, name: str, builtin: Builtin) -> type[BaseModel]:
     return found
 
 
+def _find_jailed(root: Path, names: Sequence[str]) -> dict[str, Path]:
+    files = [root / f"{name}.py" for name in names]
+    for name, path in zip(names, files, strict=True):
+        if not name.isidentifier() or not path.is_file():
+            raise Usage(
+                f"{root / MANIFEST}: jailed: there is no file {path.name!r}",
+                hint="it names .py files beside pipeline.toml, without the suffix",
+            )
+    return {module_name(path): path for path in files}
+
+
 def _import(path: Path) -> ModuleType:
-    # A name of its own a version: two versions of a stage live side by side.
-    unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_{unique}", path)
-    if spec is None or spec.loader is None:
-        raise Usage(f"{path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where annotations given as text look for names
     try:
-        spec.loader.exec_module(module)
+        return import_file(path)
     except FileNotFoundError:
         raise Usage(f"{path} is missing") from None
     except Exception as error:
         # Its top level is foreign code: whatever it raises, the file is to blame.
         why = f"{type(error).__name__}: {error}"
         raise Usage(f"{path} cannot be imported: {why}") from None
-    return module
 
 
 POLICIES: Sequence[str] = (

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import anyio
 import structlog
 from pydantic import Field
 
 from pipeline.errors import Permanent, Transient, Unacceptable, WaybillError
+from pipeline.jail.codes import End
 from pipeline.stage import (
     Advance,
     Context,
@@ -39,23 +40,11 @@ from stages.document import Crop, Document, PageStatus, PageText
 from stages.formats.kinds import PASSWORDS
 from stages.reading import engines, vision
 from stages.reading import page as page_text
+from stages.reading.codes import CODES
 from stages.reading.compare import agreement
 
 log = structlog.get_logger()
 
-# What ends one page and not its document, by code; anything else is not the
-# page's fault (no engine, no space, no process) and is raised.
-PAGE_ENDS = {
-    "JAIL_TIMEOUT": PageStatus.TIMEOUT,
-    "OCR_TIMEOUT": PageStatus.TIMEOUT,
-    "MEMORY_LIMIT": PageStatus.KILLED_MEMORY,
-    "JAIL_CRASHED": PageStatus.ERROR,
-    "JAIL_ERROR": PageStatus.ERROR,
-    "JAIL_OUTPUT": PageStatus.ERROR,
-    "JAIL_ANSWER": PageStatus.ERROR,
-    "OCR_CRASHED": PageStatus.ERROR,
-    "OCR_FAILED": PageStatus.ERROR,
-}
 FAILED = (
     PageStatus.TIMEOUT,
     PageStatus.KILLED_MEMORY,
@@ -306,7 +295,20 @@ def page_end(error: WaybillError) -> PageStatus | None:
     """How a page ended that raised this; None when the page is not to blame."""
     if isinstance(error, Unacceptable):
         return PageStatus.ERROR
-    return PAGE_ENDS.get(error.code)
+    known = CODES.get(error.code)
+    if known is None:
+        return None
+    match known.end:
+        case End.OVERRAN:
+            return PageStatus.TIMEOUT
+        case End.STARVED:
+            return PageStatus.KILLED_MEMORY
+        case End.BROKE:
+            return PageStatus.ERROR
+        case End.UNBEGUN | End.REFUSED:
+            return None  # no engine, no space, no process
+        case _:
+            assert_never(known.end)
 
 
 def final(error: WaybillError, status: PageStatus) -> WaybillError:

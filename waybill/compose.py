@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +24,9 @@ from ingest.watch.watcher import Pace, Route, Watcher
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import StoreUnavailable, Usage
 from pipeline.folder import MANIFEST, Builtin, Catalogue, Pipeline
-from pipeline.jail.pool import JailPool, JailPools
+from pipeline.jail import jailbreak
+from pipeline.jail.pool import JailPool
+from pipeline.jail.pools import JailPools
 from pipeline.run.context import Services, secret_lines
 from pipeline.run.session import WorkerSettings
 from pipeline.run.worker import Worker
@@ -32,6 +35,7 @@ from pipeline.store.migrate import available, migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.vendors.door import Vendor
 from stages.document import Document
+from stages.formats import bundle
 from stages.formats import probe as reader
 from stages.formats.kinds import PASSWORDS
 from stages.generation import generation
@@ -39,11 +43,16 @@ from stages.intake import intake
 from stages.moderation import moderation
 from stages.ocr import ocr
 from stages.output import output
+from stages.printing import typesetter
+from stages.reading import page
+from stages.reading.codes import CODES
 from waybill.settings import Settings
 
 BUILTIN = Builtin(
     {s.name: s for s in (intake, ocr, moderation, generation, output)}, Document
 )
+# Whose functions may run in the jail; a pipeline folder says which of its own may.
+JAILED = (bundle, page, reader, typesetter, jailbreak)
 # A second reader keeps its models in memory: one is enough for doubtful pages.
 SECOND_MEMORY_BYTES = 4 << 30
 PROBE_S = 120.0  # a hundred-page scan is probed in a few seconds
@@ -110,6 +119,7 @@ class App:
             probe,
             Shelf(folders.archive, folders.quarantine),
             scratch=folders.scratch,
+            codes=CODES,
             bounds=Bounds(
                 max_file_bytes=settings.max_file_bytes, at_once=settings.cores
             ),
@@ -201,17 +211,19 @@ async def open_app(settings: Settings, urls: Urls) -> AsyncIterator[App]:
         (home / folder).mkdir(parents=True, exist_ok=True)
     vendor = Vendor(allow_hosts=[*settings.vendor_hosts, *_own_hosts()])
     async with open_store(urls) as store, vendor:
-        # What a jailed process may read by name beside the program itself.
-        readable = [artifacts.root, home / "pipelines"]
+        pool = partial(
+            JailPool,
+            allow=JAILED,
+            codes=CODES,
+            pipelines=home / "pipelines",
+            # By name, beside the program itself and the files of pipelines.
+            readable=[artifacts.root],
+            scratch=home / "tmp",
+        )
         jail = JailPools(
             {
-                "": JailPool(settings.cores, readable=readable, scratch=home / "tmp"),
-                "second": JailPool(
-                    1,
-                    memory_bytes=SECOND_MEMORY_BYTES,
-                    readable=readable,
-                    scratch=home / "tmp",
-                ),
+                "": pool(settings.cores),
+                "second": pool(1, memory_bytes=SECOND_MEMORY_BYTES),
             }
         )
         try:

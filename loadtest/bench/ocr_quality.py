@@ -32,6 +32,7 @@ from loadtest.corpora import degrade
 from pipeline.jail.pool import JailPool
 from stages.formats.kinds import JPEG, PDF
 from stages.reading import page as page_text
+from stages.reading.codes import CODES
 from stages.reading.picture import open_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,7 +150,13 @@ async def read_all(pages: Sequence[Page], folder: Path, engine: str) -> None:
         length=len(pages), label="reading", file=typer.get_text_stream("stderr")
     ) as bar:
         async with JailPool(
-            size, paths=[ROOT], readable=readable, scratch=scratch, nice=0
+            size,
+            allow=[page_text],
+            codes=CODES,
+            paths=[ROOT],
+            readable=readable,
+            scratch=scratch,
+            nice=0,
         ) as pool:
 
             async def lane() -> None:

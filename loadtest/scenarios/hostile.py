@@ -30,14 +30,17 @@ import anyio
 import asyncpg
 
 from ingest.watch.folders import display_name
+from loadtest.hostile import listener as listening
 from loadtest.hostile.files import Hostile, chosen, hostile_files, plant
 from loadtest.hostile.listener import Listener, attempts
 from loadtest.hostile.pdf_writer import CANARY
 from loadtest.scenarios.processes import Sizes
 from loadtest.scenarios.trial import Ended, Trial, trial
 from pipeline.jail import jailbreak
+from pipeline.jail.codes import Cause, End
 from pipeline.jail.pool import JailPool
 from pipeline.store import embedded
+from stages.reading.codes import CODES
 
 END_S = 900.0  # of one round; twice what it takes with everything on two cores
 CALM = 3  # looks in a row that must find nothing to do
@@ -70,11 +73,13 @@ NAMELESS = {
     "TRANSIENT",
     "NEEDS_REVIEW",
     "REFUSED",
-    "JAIL_ERROR",
-    "JAIL_START",
-    "JAIL_CLOSED",
     "STAGE_RAISED",
     "STAGE_TIMEOUT",
+    *(
+        code.name
+        for code in CODES.values()
+        if code.cause is not Cause.DOCUMENT and code.end is not End.REFUSED
+    ),
 }
 DEATHS = ("worker_died", "workers_killed", "lease_lost")
 
@@ -152,8 +157,7 @@ def of_folder(folder: Path) -> Iterable[Hostile]:
 
 async def _jailed_attempts(port: int) -> dict[str, Any]:
     """What a process can do in the jail of parsers, trying; two lists."""
-    modules = ["loadtest.hostile.listener", "pipeline.jail.jailbreak"]
-    async with JailPool(1, allow=modules) as pool:
+    async with JailPool(1, allow=[listening, jailbreak]) as pool:
         found: dict[str, Any] = await pool.run(attempts, timeout_s=60, port=port)
         theirs = await jailbreak.self_test(pool)
     for way in jailbreak.GROUPS["network"]:

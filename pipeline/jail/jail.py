@@ -30,11 +30,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.jail import syscalls
+from pipeline.jail import landlock, syscalls
 
 Report = dict[str, Any]
 
@@ -108,7 +109,8 @@ def enter(profile: dict[str, Any]) -> Report:
     report["processes_max"] = limit_processes(had) if linux else 0
     die_with(profile["worker"])
     if tier >= 2:
-        had.attempt("files", lambda: report.update(landlock=files(profile, had)))
+        shut = partial(landlock.restrict, profile, had.note)
+        had.attempt("files", lambda: report.update(landlock=shut()))
         report["seccomp"] = had.attempt("system calls", syscalls.restrict)
     if report["landlock"] and report["seccomp"]:
         report["tier"] = 3 if report["namespaces"] else 2
@@ -273,94 +275,6 @@ def drop_capabilities(kept: Iterable[int], *, ambient: bool = False) -> None:
         if ambient and mask >> number & 1:
             # Programs that we start must read the same files.
             prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, check=False)
-
-
-# -- tier 2: files --------------------------------------------------------------------
-
-EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
-REMOVE_DIR, REMOVE_FILE, MAKE_DIR, MAKE_REG, MAKE_SYM = 16, 32, 128, 256, 1 << 12
-REFER, TRUNCATE = 1 << 13, 1 << 14  # move between folders; cut a file short
-RUN = EXECUTE | READ_FILE | READ_DIR
-LOOK = READ_FILE | READ_DIR
-OWN = LOOK | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SYM
-OWN |= REFER | TRUNCATE
-# What each version of Landlock learned to refuse: first ABI, number of rights.
-RIGHTS = ((1, 13), (2, 14), (3, 15), (5, 16))
-ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE  # the others are of folders
-NET_TCP = 3  # bind and connect; no rule allows either
-SCOPES = 3  # abstract unix sockets, and signals to processes outside
-
-PROGRAMS = (
-    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"),
-    *("/nix/store", "/gnu/store", "/home/linuxbrew/.linuxbrew"),
-)
-# Of /etc and the like what programs need to start, and nothing that is secret.
-LOOKED_AT = (
-    *("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime"),
-    *("/etc/passwd", "/etc/nsswitch.conf", "/proc/self", "/proc/cpuinfo"),
-    *("/proc/meminfo", "/proc/stat", "/proc/sys/vm/overcommit_memory"),
-    *("/sys/devices/system/cpu", "/dev/urandom", "/dev/random", "/dev/zero"),
-)
-
-
-def files(profile: dict[str, Any], had: Attempts) -> int:
-    """Have Landlock refuse all files but those of `rules`; returns its ABI."""
-    abi = syscalls.call("landlock_create_ruleset", None, 0, 1)
-    rights = max(count for first, count in RIGHTS if abi >= first)
-    handled = (1 << rights) - 1
-    attributes = (ctypes.c_uint64 * 3)(
-        handled, NET_TCP if abi >= 4 else 0, SCOPES if abi >= 6 else 0
-    )
-    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    ruleset = syscalls.call("landlock_create_ruleset", attributes, size, 0)
-    try:
-        for path, allowed in rules(profile):
-            allow(ruleset, path, allowed & handled)
-        syscalls.call("landlock_restrict_self", ruleset, 0)
-    finally:
-        os.close(ruleset)
-    if abi < 3:
-        had.note("truncating files", f"Landlock has ABI {abi}, it needs 3")
-    if abi < 6:
-        had.note("signals", f"Landlock has ABI {abi}, they need 6")
-    return abi
-
-
-def rules(profile: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """What may be done beneath each path."""
-    environment = os.environ
-    for path in (*PROGRAMS, sys.prefix, sys.base_prefix, sys.exec_prefix):
-        yield path, RUN
-    for path in environment.get("PATH", "").split(os.pathsep):
-        yield path, RUN
-    for path in (*LOOKED_AT, *profile["packages"], *profile["paths"]):
-        yield path, LOOK
-    yield environment.get("TESSDATA_PREFIX", ""), LOOK
-    for folder in (".fonts", ".local/share/fonts"):
-        yield os.path.join(environment.get("FONTS_HOME", ""), folder), LOOK
-    for path in profile["readable"]:
-        yield path, READ_FILE
-    yield os.devnull, READ_FILE | WRITE_FILE
-    yield profile["scratch"], OWN
-
-
-def allow(ruleset: int, path: str, allowed: int) -> None:
-    """Add one rule; a path that is not there needs none."""
-    if not os.path.isabs(path) or os.path.realpath(path) == "/":
-        return  # "" and "." in PATH; all there is
-    try:
-        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        if not os.path.isdir(path):
-            allowed &= ON_FILES
-        # The kernel's struct is packed: 8 bytes of rights, 4 of the descriptor.
-        attributes = allowed.to_bytes(8, sys.byteorder)
-        attributes += descriptor.to_bytes(4, sys.byteorder)
-        syscalls.call("landlock_add_rule", ruleset, 1, attributes, 0)
-    finally:
-        os.close(descriptor)
 
 
 # -- tier 3 ---------------------------------------------------------------------------

@@ -40,8 +40,12 @@ GROUPS = {
 class Pool(Protocol):
     """A pool of jailed processes, as far as it is tested."""
 
-    jail: dict[str, Any]
     readable: tuple[Path, ...]
+
+    @property
+    def jail(self) -> dict[str, Any]:
+        """What stands of the jail."""
+        ...
 
     async def run(
         self, fn: Callable[..., Any], /, *, timeout_s: float, **kwargs: Any

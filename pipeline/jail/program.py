@@ -3,7 +3,8 @@ The program of a jailed process: jail itself, then answer calls until stdin ends
 
 Started by `pipeline.jail.pool`, never by hand.  A frame is four bytes, big endian,
 with the length of the JSON that follows.  The first frame out says that the jail
-stands; after it each request `{"fn", "kwargs"}` gets one answer, of one kind:
+stands; after it each request `{"fn", "file", "kwargs"}` gets one answer, of one
+kind:
 
     {"ok": value}            what the function returned
     {"raised": {...}}        class, code, message and hint of a `WaybillError`
@@ -24,10 +25,12 @@ import shutil
 import struct
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline import errors
 from pipeline.jail import jail
+from pipeline.jail.custom import import_file, lies_within, module_name
 
 HEADER = struct.Struct(">I")
 REQUEST_BYTES_MAX = 1 << 20  # arguments are paths and numbers
@@ -49,12 +52,9 @@ RAISABLE: dict[str, type[errors.WaybillError]] = {
     )
 }
 
-# Codes of a program we started that died; it may have been for want of memory.
-CRASHED = ("OCR_CRASHED",)
-
 
 def main() -> None:
-    """Run the process; `argv[2]` is the JSON of its limits and its allow-list."""
+    """Run the process; `argv[2]` is the JSON of its limits and of what it may run."""
     config = json.loads(sys.argv[2])
     sys.path[1:1] = config["paths"]
     requests, answers = take_pipes()
@@ -125,14 +125,14 @@ def call(request: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """Run one function; whatever it raises becomes an answer."""
     before = sizes()["peak"]
     try:
-        value = resolve(request["fn"], frozenset(config["allow"]))(**request["kwargs"])
-        return {"ok": value}
+        fn = resolve(request["fn"], request["file"], config)
+        return {"ok": fn(**request["kwargs"])}
     except errors.WaybillError as error:
         # A process that we started cannot tell us that memory was all; that it
         # died, and had grown large in this call, says it well enough.
         after = sizes()["peak"]
         large = after > before and after > config["memory_bytes"] // 2
-        if error.code in CRASHED and large:
+        if error.code in config["want_of_memory"] and large:
             return {"memory": True}
         return {"raised": describe(error)}
     except MemoryError:
@@ -151,16 +151,26 @@ def call(request: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         }
 
 
-def resolve(name: str, allow: frozenset[str]) -> Callable[..., Any]:
-    """The function `module:name`; only of modules on the allow-list."""
+def resolve(name: str, file: str, config: dict[str, Any]) -> Callable[..., Any]:
+    """
+    The function `module:name`; only of an allowed module, or of a pinned `file`.
+
+    Raises:
+        Usage: JAIL_NOT_ALLOWED.
+    """
     module, _, attribute = name.partition(":")
-    if module not in allow:
+    if file and lies_within(Path(file), config["pipelines"]):
+        # A pinned file never changes, so it is run once.
+        found = sys.modules.get(module_name(Path(file))) or import_file(Path(file))
+    elif not file and module in config["allow"]:
+        found = importlib.import_module(module)
+    else:
         raise errors.Usage(
-            f"module {module} may not run in the jail",
+            f"{module} may not run in the jail",
             code="JAIL_NOT_ALLOWED",
-            hint="add it to the `allow` list of the pool",
+            hint="the jail runs what its pool was made for, and files of pipelines",
         )
-    fn: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    fn: Callable[..., Any] = getattr(found, attribute)
     return fn
 
 

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import Permanent, StoreUnavailable, Usage
 from pipeline.folder import BoundStage, Pipeline
+from pipeline.jail.custom import FileFunction
 from pipeline.model import PARTS_MAX, Checkpoint, Claim, Item, Kin, Part, Spawn, State
 from pipeline.stage import Artifacts, Folder, VendorDoor
 from pipeline.state import clean_text, encode, result_adapter
@@ -37,11 +38,11 @@ class Parked(BaseException):
 
 
 class Jail(Protocol):
-    """What runs functions jailed (`pipeline/jail/pool.py`)."""
+    """What runs functions jailed (`pipeline/jail/pools.py`)."""
 
     async def run(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., Any] | FileFunction,
         /,
         *,
         timeout_s: float,
@@ -54,7 +55,7 @@ class Jail(Protocol):
 
     async def run_files(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., Any] | FileFunction,
         /,
         *,
         timeout_s: float,
@@ -218,7 +219,7 @@ class StageContext:
         **kwargs: Any,
     ) -> Any:
         return await self._session.services.jail.run(
-            fn,
+            self._jailable(fn),
             pool=pool,
             timeout_s=self._bounded(timeout_s),
             owner=self.item.id,
@@ -235,13 +236,18 @@ class StageContext:
         **kwargs: Any,
     ) -> tuple[Any, dict[str, str]]:
         return await self._session.services.jail.run_files(
-            fn,
+            self._jailable(fn),
             pool=pool,
             timeout_s=self._bounded(timeout_s),
             owner=self.item.id,
             keep=self.artifacts,
             **kwargs,
         )
+
+    def _jailable(self, fn: Callable[..., Any]) -> Callable[..., Any] | FileFunction:
+        """A function of the pipeline's own as the jail finds it: by its file."""
+        file = self._run.pipeline.jailed.get(fn.__module__)
+        return fn if file is None else FileFunction(file, fn.__qualname__)
 
     def _bounded(self, timeout_s: float | None) -> float:
         left_s = max(self.left_s(), 0.001)

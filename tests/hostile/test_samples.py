@@ -11,13 +11,14 @@ import pytest
 from PIL import Image, ImageDraw, ImageStat
 
 from pipeline.errors import Unacceptable, WaybillError
-from pipeline.jail.pool import ALLOW, JailPool
+from pipeline.jail.pool import JailPool
 from stages.formats import kinds
 from stages.formats import probe as reader
 from stages.formats.kinds import JPEG, PNG
+from stages.reading import codes
 from stages.reading import page as page_text
 from stages.reading.picture import open_page
-from tests.hostile.looking import look
+from tests.hostile import looking
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT.parent / "shared" / "samples"
@@ -76,7 +77,8 @@ async def pool(tmp_path: Path) -> AsyncIterator[JailPool]:
     scratch.mkdir()
     async with JailPool(
         2,
-        allow=(*ALLOW, look.__module__),
+        allow=[reader, page_text, looking],
+        codes=codes.CODES,
         paths=[ROOT],
         readable=[SAMPLES, tmp_path],
         scratch=scratch,
@@ -96,7 +98,7 @@ async def outcome(pool: JailPool, path: Path) -> str:
     for index in range(min(2, found["pages"])):
         try:
             page = await pool.run(
-                look,
+                looking.look,
                 timeout_s=60,
                 path=str(path),
                 media_type=found["media_type"],

@@ -20,7 +20,7 @@ from pipeline.jail.jailbreak import GROUPS, self_test
 from pipeline.jail.pool import JailPool
 from stages.reading import engines
 from waybill.commands.command import Json, app, run_async
-from waybill.compose import BUILTIN, App, database, open_app
+from waybill.compose import BUILTIN, JAILED, App, database, open_app
 from waybill.desk import terminal
 from waybill.settings import Settings, read_settings
 
@@ -136,7 +136,9 @@ def _jail(settings: Settings) -> Check:
     programs = ["tesseract"] if shutil.which("tesseract") else []
 
     async def main() -> dict[str, Any]:
-        pool = JailPool(1, readable=[objects.resolve()], scratch=scratch.resolve())
+        pool = JailPool(
+            1, allow=JAILED, readable=[objects.resolve()], scratch=scratch.resolve()
+        )
         async with pool:
             return await self_test(pool, programs)
 

@@ -33,6 +33,7 @@ from pipeline.errors import (
     Unacceptable,
     Usage,
 )
+from pipeline.jail.codes import JAIL
 from pipeline.model import Batch, Disposal, Receipt, Submission
 
 BOUND_S = 10.0  # for anything that is waited for; all of it takes well under 1 s
@@ -148,6 +149,7 @@ class House:
             probe,
             self.shelf,
             scratch=self.folders.scratch,
+            codes=JAIL,
             bounds=Bounds(**bounds),
         )
 

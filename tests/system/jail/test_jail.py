@@ -14,12 +14,12 @@ from typing import Any
 import anyio
 import pytest
 
-from pipeline.jail import jail, syscalls
+from pipeline.jail import jail, jailbreak, syscalls
 from pipeline.jail.jailbreak import ALLOWED, GROUPS, self_test
 from pipeline.jail.pool import JailPool
+from stages.formats import probe
 
-HERE = "tests.system.jail.test_jail"
-MODULES = (HERE, "pipeline.jail.jailbreak", "stages.formats.probe")
+MODULES = (sys.modules[__name__], jailbreak, probe)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the jail is Linux's")
 
 

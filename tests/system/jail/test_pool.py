@@ -20,9 +20,16 @@ import uvloop
 from anyio.abc import TaskStatus
 
 from pipeline.errors import Permanent, Throttled, Transient, Unacceptable, Usage
-from pipeline.jail.pool import JailPool, JailPools
+from pipeline.jail.codes import JAIL, Cause, Code, End, table
+from pipeline.jail.pool import JailPool
+from pipeline.jail.pools import JailPools
 
-HERE = "tests.system.jail.test_pool"
+HERE = sys.modules[__name__]
+CODES = table(
+    *JAIL.values(),
+    Code("CORRUPT", Cause.DOCUMENT, End.REFUSED, fresh=True),
+    Code("OCR_CRASHED", Cause.DOCUMENT, End.BROKE, memory=True),
+)
 
 
 # -- what runs in the jail ------------------------------------------------------------
@@ -158,7 +165,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 async def pool(tmp_path: Path) -> AsyncIterator[JailPool]:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    async with JailPool(2, allow=[HERE], scratch=scratch) as pool:
+    async with JailPool(2, allow=[HERE], codes=CODES, scratch=scratch) as pool:
         yield pool
     assert not list(scratch.iterdir())
 
@@ -336,7 +343,7 @@ async def test_memory_of_what_a_jailed_process_starts_is_told_apart(
 ) -> None:
     """A program that died large died for want of memory; a small one did not."""
     async with JailPool(
-        1, allow=[HERE], memory_bytes=256 << 20, scratch=tmp_path
+        1, allow=[HERE], codes=CODES, memory_bytes=256 << 20, scratch=tmp_path
     ) as pool:
         with pytest.raises(Permanent) as large:
             await pool.run(starve, timeout_s=30, megabytes=100)

@@ -54,7 +54,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def pool() -> AsyncIterator[JailPool]:
-    async with JailPool(1, allow=("stages.printing.typesetter",)) as pool:
+    async with JailPool(1, allow=[typesetter]) as pool:
         yield pool
 
 
@@ -117,7 +117,7 @@ async def test_printing_again_gives_the_same_bytes(
     ctx = FakeContext(tmp_path, pool, bleed_mm=3)
     first, _ = await printed(replying(), ctx)
 
-    async with JailPool(1, allow=("stages.printing.typesetter",)) as others:
+    async with JailPool(1, allow=[typesetter]) as others:
         second, _ = await printed(replying(), FakeContext(tmp_path, others, bleed_mm=3))
 
     assert first == second

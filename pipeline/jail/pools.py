@@ -1,0 +1,92 @@
+"""
+Several pools of jailed processes, each with its own size and limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from pipeline.errors import Usage
+from pipeline.jail.custom import FileFunction
+from pipeline.jail.pool import JailPool, Keeper
+
+
+class JailPools(Mapping[str, JailPool]):
+    """
+    Pools of jailed processes by name; "" is the one for whatever names none.
+
+    Also an async context manager that closes them all.
+    """
+
+    def __init__(self, pools: Mapping[str, JailPool]) -> None:
+        self._pools = dict(pools)
+
+    def __repr__(self) -> str:
+        return f"<JailPools {self._pools}>"
+
+    def __getitem__(self, name: str) -> JailPool:
+        return self._pools[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pools)
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def run(
+        self,
+        fn: Callable[..., Any] | FileFunction,
+        /,
+        *,
+        timeout_s: float,
+        pool: str = "",
+        owner: Hashable = None,
+        **kwargs: Any,
+    ) -> Any:
+        """`JailPool.run` in the pool of this name."""
+        return await self._pool(pool).run(
+            fn, timeout_s=timeout_s, owner=owner, **kwargs
+        )
+
+    async def run_files(
+        self,
+        fn: Callable[..., Any] | FileFunction,
+        /,
+        *,
+        timeout_s: float,
+        keep: Keeper,
+        pool: str = "",
+        owner: Hashable = None,
+        **kwargs: Any,
+    ) -> tuple[Any, dict[str, str]]:
+        """`JailPool.run_files` in the pool of this name."""
+        return await self._pool(pool).run_files(
+            fn, timeout_s=timeout_s, keep=keep, owner=owner, **kwargs
+        )
+
+    async def aclose(self) -> None:
+        """Close every pool.  Idempotent."""
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    def _pool(self, name: str) -> JailPool:
+        if name not in self._pools:
+            raise Usage(
+                f"there is no pool of jailed processes named {name!r}",
+                code="NO_SUCH_POOL",
+                hint=f"there are: {', '.join(map(repr, self._pools))}",
+            )
+        return self._pools[name]
