@@ -326,7 +326,7 @@ def _find_jailed(root: Path, names: Sequence[str]) -> dict[str, Path]:
     for name, path in zip(names, files, strict=True):
         if not name.isidentifier() or not path.is_file():
             raise Usage(
-                f"{root / MANIFEST}: jailed: there is no file {path.name!r}",
+                f"{root / MANIFEST}: jailed: there is no file '{name}.py'",
                 hint="it names .py files beside pipeline.toml, without the suffix",
             )
     return {module_name(path): path for path in files}

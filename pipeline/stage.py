@@ -262,20 +262,27 @@ class Context(Protocol):
         **kwargs: Any,
     ) -> Any:
         """
-        Run the importable plain function `fn(**kwargs)` in a child process.
+        Run the plain module-level function `fn(**kwargs)` in a jailed process.
 
-        The child has its own session and memory, time and file limits and is
+        `fn` is of a file of this item's pipeline folder that `jailed` in
+        `pipeline.toml` names (the stage's own: `jailed = ["shout"]` for shout.py),
+        and the jail imports that file by itself; or of a module that the
+        composition root lets run there.
+
+        The process has its own session and memory, time and file limits and is
         killed, group and all, when this scope is cancelled.  Arguments and the
         result are JSON.  A `WaybillError` raised inside arrives here as the
         same class with the same code.
 
         Args:
-            pool: Which children: "" or "second", for a second reader.
+            pool: Which processes: "" or "second", for a second reader.
             timeout_s: Default, and at most, what is left of this stage.
 
         Raises:
-            Transient: JAIL_TIMEOUT.
-            Permanent: JAIL_CRASHED, MEMORY_LIMIT, JAIL_OUTPUT or JAIL_ERROR.
+            Transient: JAIL_TIMEOUT, JAIL_START, JAIL_CLOSED.
+            Permanent: JAIL_CRASHED, MEMORY_LIMIT, JAIL_OUTPUT, JAIL_ANSWER or
+                JAIL_ERROR.
+            Usage: JAIL_NOT_ALLOWED, NO_SUCH_POOL.
         """
         ...
 
@@ -289,7 +296,7 @@ class Context(Protocol):
         **kwargs: Any,
     ) -> tuple[Any, dict[str, str]]:
         """
-        Like `child`, and keep the files that `fn` left in its scratch folder.
+        Like `jailed`, and keep the files that `fn` left in its scratch folder.
 
         `fn` writes plain files into the folder named by TMPDIR; each becomes an
         artifact.  Returns the result, and file name -> artifact.

@@ -2,8 +2,7 @@
 Custom code: the Python files of a pipeline folder, in the worker and in the jail.
 
 Both import a file from the pinned folder that it lies in, under a name of its own:
-what a worker's stage asks for is what the jail runs.  Standard library only, like all
-that a jailed process imports.
+what a worker's stage asks for is what the jail runs.
 """
 
 from __future__ import annotations

@@ -30,7 +30,6 @@ from typing import Any, BinaryIO
 
 from pipeline import errors
 from pipeline.jail import jail
-from pipeline.jail.custom import import_file, lies_within, module_name
 
 HEADER = struct.Struct(">I")
 REQUEST_BYTES_MAX = 1 << 20  # arguments are paths and numbers
@@ -159,12 +158,19 @@ def resolve(name: str, file: str, config: dict[str, Any]) -> Callable[..., Any]:
         Usage: JAIL_NOT_ALLOWED.
     """
     module, _, attribute = name.partition(":")
-    if file and lies_within(Path(file), config["pipelines"]):
-        # A pinned file never changes, so it is run once.
-        found = sys.modules.get(module_name(Path(file))) or import_file(Path(file))
-    elif not file and module in config["allow"]:
+    found = None
+    if file:
+        # Here, because a start counts and most processes never need it.
+        from pipeline.jail import custom
+
+        path = Path(file)
+        if custom.lies_within(path, config["pipelines"]):
+            # A pinned file never changes, so it is run once.
+            known = sys.modules.get(custom.module_name(path))
+            found = known or custom.import_file(path)
+    elif module in config["allow"]:
         found = importlib.import_module(module)
-    else:
+    if found is None:
         raise errors.Usage(
             f"{module} may not run in the jail",
             code="JAIL_NOT_ALLOWED",

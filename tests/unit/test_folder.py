@@ -107,6 +107,9 @@ def test_a_folder_says_stages_policies_and_settings(tmp_path: Path) -> None:
         ("name = 'x'\nstages = ['ocr']\ndeadline = 'soon'", "soon"),
         ("name = 'x'\nstages = ['ocr']\nstate = 'Letter'", "state.py"),
         ("name = 'x'\nstages = ['ocr'", "cannot be read"),
+        ("name = 'x'\nstages = ['ocr']\njailed = ['stamp']", "jailed: there is no"),
+        ("name = 'x'\nstages = ['ocr']\njailed = ['stamp']", "stamp.py"),
+        ("name = 'x'\nstages = ['ocr']\njailed = ['../x']", "../x.py"),
     ],
 )
 def test_a_mistake_in_a_manifest_is_named(
@@ -150,6 +153,17 @@ def test_a_stage_file_that_cannot_be_used_is_a_usage_error(
         load(root, BUILTIN)
 
     assert "stamp.py" in refused.value.message
+
+
+def test_a_folder_says_which_of_its_files_may_run_jailed(tmp_path: Path) -> None:
+    """By the module's name, under which a stage's function knows itself."""
+    manifest = "name = 'x'\nstages = ['stamp']\njailed = ['stamp']"
+    root = folder(tmp_path, manifest, **{"stamp.py": CUSTOM.format(text="a")})
+
+    found = load(root, BUILTIN)
+
+    module = found.stages["stamp"].stage.run.__module__
+    assert found.jailed == {module: root / "stamp.py"}
 
 
 def test_a_state_model_of_the_folder_is_used(tmp_path: Path) -> None:
