@@ -231,7 +231,7 @@ def write_poison(path: Path) -> None:
     """
     A PDF that never ends: a drawing of drawings, 16 in each, 13 deep.
 
-    A reader that follows it needs 10^15 objects; its child runs out of memory
+    A reader that follows it needs 10^15 objects; its jailed process runs out of memory
     or time first.
     """
     with pikepdf.new() as pdf:
