@@ -24,7 +24,7 @@ class State(StrEnum):
 
     READY = "ready"  # a worker may take it
     RUNNING = "running"  # a worker has it
-    WAITING = "waiting"  # for an instant: a retry, a throttle, `Wait(until)`
+    WAITING = "waiting"  # for an instant (a retry, `Wait(for_s)`), or its children
     HELD = "held"  # for a person
     DONE = "done"
     REJECTED = "rejected"  # a person or a rule said no
@@ -141,7 +141,6 @@ Outcome = Advance | Done | Hold | Reject | Wait
 # -- children: one document becomes several -------------------------------------------
 
 PARTS_MAX = 500  # of one spawn: a journal's batch is no larger
-JOIN = "JOIN"  # why an item waits that waits for its children
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +263,15 @@ class ToWaiting:
 
 
 @dataclass(frozen=True, slots=True)
+class ToJoining:
+    """Out of the line until no child of it is open, never past its deadline."""
+
+    stage: str
+    seq: int
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ToHeld:
     """
     Parked for a person.  `proposal` is the JSON text the state receives on
@@ -293,7 +301,7 @@ class Finish:
     why: str = ""
 
 
-Move = ToReady | ToWaiting | ToHeld | Finish
+Move = ToReady | ToWaiting | ToJoining | ToHeld | Finish
 
 
 @dataclass(frozen=True, slots=True)

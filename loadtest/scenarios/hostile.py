@@ -252,7 +252,7 @@ async def _live(url: str) -> tuple[int, int]:
 # A bundle that waits for children who wait for a person does not move either.
 LIVE = """
 select (select count(*) from waybill.ready) + (select count(*) from waybill.running)
-     + (select count(*) from waybill.waiting where why <> 'JOIN') as live,
+     + (select count(*) from waybill.waiting) as live,
        (select count(*) from waybill.receipts) as received
 """
 
@@ -297,7 +297,7 @@ def nameless(item: Ended) -> bool:
     """Whether nobody could say from its record what became of an item."""
     if item.state == "done":
         return False
-    if item.state == "waiting" and item.code in ("", "JOIN"):
+    if item.state == "waiting" and not item.code:
         return False  # a bundle, and its children are listed by themselves
     return item.state not in ("held", "rejected", "failed") or item.code in NAMELESS
 
@@ -402,6 +402,7 @@ CONSERVED = """
 with places as (
   select item_id from waybill.ready union all select item_id from waybill.running
   union all select item_id from waybill.waiting
+  union all select item_id from waybill.joining
   union all select item_id from waybill.holds where open
   union all select item_id from waybill.outcomes)
 select not exists (

@@ -153,9 +153,10 @@ ENDED = """
 select i.id, i.name, i.parent_id, i.input::text as input,
        coalesce(o.state, case when h.item_id is not null then 'held'
                               when w.item_id is not null then 'waiting'
+                              when j.item_id is not null then 'waiting'
                               when r.item_id is not null then 'ready'
                               when u.item_id is not null then 'running' end) as state,
-       coalesce(o.stage, h.stage, w.stage, r.stage, u.stage) as stage,
+       coalesce(o.stage, h.stage, w.stage, j.stage, r.stage, u.stage) as stage,
        coalesce(o.code, h.code, '') as code,
        coalesce((select json_agg(json_build_array(c.update, c.ref) order by c.seq)
                    from waybill.checkpoints c
@@ -165,6 +166,7 @@ select i.id, i.name, i.parent_id, i.input::text as input,
   left join waybill.outcomes o on o.item_id = i.id
   left join waybill.holds h on h.item_id = i.id and h.open
   left join waybill.waiting w on w.item_id = i.id
+  left join waybill.joining j on j.item_id = i.id
   left join waybill.ready r on r.item_id = i.id
   left join waybill.running u on u.item_id = i.id
  order by i.id

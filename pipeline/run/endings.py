@@ -13,7 +13,6 @@ from pipeline.errors import Disposition, LeaseLost, Permanent, Transient, Waybil
 from pipeline.folder import BoundStage
 from pipeline.holds.parking import park
 from pipeline.model import (
-    JOIN,
     Advance,
     Attempt,
     Done,
@@ -38,12 +37,8 @@ def checked(outcome: Any) -> Outcome:
     if not isinstance(outcome, (Advance, Done, Hold, Reject, Wait)):
         said = f"the stage returned {type(outcome).__name__}, which is no outcome"
         raise Permanent(said, code="BAD_OUTCOME")
-    if isinstance(outcome, Wait):
-        if not isinstance(outcome.for_s, (int, float)):
-            raise Permanent("the stage waits for what is no time", code="BAD_OUTCOME")
-        if outcome.why == JOIN:
-            said = f"the stage waits because of {JOIN}, which means its children"
-            raise Permanent(said, code="BAD_OUTCOME", hint="call ctx.join()")
+    if isinstance(outcome, Wait) and not isinstance(outcome.for_s, (int, float)):
+        raise Permanent("the stage waits for what is no time", code="BAD_OUTCOME")
     return outcome
 
 

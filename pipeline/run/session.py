@@ -33,7 +33,6 @@ from pipeline.errors import (
 from pipeline.folder import BoundStage, Catalogue
 from pipeline.holds.parking import park
 from pipeline.model import (
-    JOIN,
     Advance,
     Attempt,
     Checkpoint,
@@ -48,6 +47,7 @@ from pipeline.model import (
     Reject,
     Spawn,
     State,
+    ToJoining,
     ToReady,
     Wait,
     WorkerId,
@@ -55,7 +55,6 @@ from pipeline.model import (
 from pipeline.run.context import Parked, Run, Services, StageContext, patient
 from pipeline.run.dispatcher import Dispatcher, Windows
 from pipeline.run.endings import (
-    WAIT_MAX_S,
     after_error,
     checked,
     first,
@@ -363,7 +362,7 @@ class Session:
             outcome = await self._attempt(run, bound, began)
             valid: dict[str, Any] = {}
             state = run.state
-            if not isinstance(outcome, Wait):
+            if not isinstance(outcome, Wait | ToJoining):
                 valid = run.pipeline.channels.validate(outcome.updates)
                 # Before it is stored: what is stored always folds again.
                 state = run.pipeline.channels.apply(run.state, valid)
@@ -392,11 +391,15 @@ class Session:
             case Wait():
                 why = sentence(outcome.why)
                 await self._move(run, wait(run, run.attempt, outcome.for_s, why))
+            case ToJoining():
+                await self._move(run, outcome)
         return False
 
-    async def _attempt(self, run: Run, bound: BoundStage, began: float) -> Outcome:
+    async def _attempt(
+        self, run: Run, bound: BoundStage, began: float
+    ) -> Outcome | ToJoining:
         """
-        One try within its scope.
+        One try within its scope; `ToJoining` when it waits for children.
 
         Raises:
             DeadlinePassed, StageTimeout: the scope's two ways to end.
@@ -435,7 +438,7 @@ class Session:
                 ) from error
         run.scope = None
         if parked:
-            return Wait(WAIT_MAX_S, JOIN)
+            return ToJoining(run.stage, run.seq, run.attempt)
         if returned:
             return checked(outcome)
         if run.cancelled:

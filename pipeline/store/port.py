@@ -113,6 +113,7 @@ class ItemRow(NamedTuple):
     since: datetime  # of the state
     until: datetime | None  # waiting: when it goes on
     parent_id: ItemId | None = None  # the item it was found in
+    joining: bool = False  # waiting: for its children
 
 
 class KinRow(NamedTuple):
@@ -260,8 +261,9 @@ class WorkStore(Protocol):
 
     async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
         """
-        Put waiting items back in line: those whose time has come, and those that
-        wait for children of which none is open any more.
+        Put waiting items back in line: those whose time has come, those that join
+        children of which none is open any more, and those that join past their
+        deadline.
 
         Returns how many, and the seconds until the next one whose time will come
         (None: none waits).

@@ -27,8 +27,16 @@ from pipeline.store.postgres import PostgresStore
 from tests.store.world import Lawful, ServerClock, StillMemory, World, clock_sql
 
 TABLES = (
-    *("decisions", "holds", "receipts", "ready", "running", "waiting", "outcomes"),
-    *("open_children", "checkpoints", "attempts", "cancels", "audit", "workers"),
+    *("decisions", "holds", "receipts", "ready", "running", "waiting", "joining"),
+    *(
+        "outcomes",
+        "open_children",
+        "checkpoints",
+        "attempts",
+        "cancels",
+        "audit",
+        "workers",
+    ),
     *("items", "batches", "pipelines", "tenants"),  # last: others refer to them
 )
 

@@ -11,7 +11,6 @@ import pytest
 
 from pipeline.errors import LeaseLost, NotFound, Refused
 from pipeline.model import (
-    JOIN,
     Checkpoint,
     Entry,
     Finish,
@@ -19,8 +18,8 @@ from pipeline.model import (
     Part,
     Spawn,
     State,
+    ToJoining,
     ToReady,
-    ToWaiting,
     WorkerId,
 )
 from tests.store.world import World, done, finished, parked, sent, step, waiting
@@ -47,7 +46,7 @@ async def family(world: World, *names: str) -> tuple[WorkerId, ItemId, list[Item
 
 async def joining(world: World, worker: WorkerId, item: ItemId) -> None:
     """The parent parks until its children are final."""
-    assert await world.move(worker, item, ToWaiting("read", 1, 0, 2 * HOUR_S, JOIN))
+    assert await world.move(worker, item, ToJoining("read", 1))
 
 
 async def end(world: World, child: ItemId, move: Finish) -> None:
@@ -322,12 +321,64 @@ async def test_waiting_for_children_ends_at_the_deadline(world: World):
     assert await world.state(item) is State.READY
 
 
-async def test_other_waits_are_not_children(world: World):
-    """A childless item that waits for a vendor waits on."""
+async def test_what_joins_is_a_waiting_item(world: World):
+    """It says what for, and goes on at its deadline at the latest."""
+    worker, item, _ = await family(world, "a")
+    await joining(world, worker, item)
+
+    row = await world.store.item(item)
+    counts = await world.store.counts()
+    moved, next_s = await world.store.wake()
+
+    assert (row.state, row.stage, row.attempt) == (State.WAITING, "read", 0)
+    assert (row.joining, row.why, row.until) == (True, "its children", row.deadline_at)
+    assert (counts.live, counts.conserved) == (2, True)
+    assert moved == 0
+    assert HOUR_S - 60 < (next_s or 0) <= HOUR_S
+
+
+async def test_the_next_timer_is_the_sooner_of_both_places(world: World):
+    """A wait before the deadline of what joins is told, and the other way round."""
+    worker, item, _ = await family(world, "a")
+    [other] = await world.admit("b")
+    await world.claim(worker)
+    await joining(world, worker, item)
+    _, alone_s = await world.store.wake()
+    await world.move(worker, other, waiting(60))
+
+    _, beside_s = await world.store.wake()
+
+    assert (alone_s or 0) > 60 >= (beside_s or 0)
+
+
+async def test_a_move_of_somebody_elses_item_to_join_is_void(world: World):
+    """A worker that no longer has the item parks nothing."""
+    _, item, _ = await family(world, "a")
+    other = await world.join()
+
+    assert not await world.move(other, item, ToJoining("read", 1))
+
+    assert await world.state(item) is State.RUNNING
+
+
+async def test_what_was_cancelled_while_it_ran_does_not_join(world: World):
+    """The cancellation that its worker had not heard of ends it, and its child."""
+    worker, item, [child] = await family(world, "a")
+    await world.store.cancel([item], "ann")
+
+    await joining(world, worker, item)
+
+    assert await world.states([item, child]) == [State.CANCELLED, State.CANCELLED]
+
+
+@pytest.mark.parametrize("why", ["THROTTLED", "JOIN", "its children"])
+async def test_other_waits_are_not_children(world: World, why: str):
+    """A childless item that waits for a vendor waits on, whatever its reason says."""
     worker, [item] = await world.take("a")
-    await world.move(worker, item, waiting(60))
+    await world.move(worker, item, waiting(60, why=why))
 
     assert (await world.store.wake())[0] == 0
+    assert not (await world.store.item(item)).joining
 
 
 async def test_kin_tells_how_each_child_ended(world: World):

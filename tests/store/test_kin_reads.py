@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pipeline.model import JOIN, Entry, Finish, ItemId, State, ToWaiting
+from pipeline.model import Entry, Finish, ItemId, State, ToJoining
 from pipeline.store.postgres.reports import WorkRow
 from tests.store.test_conformance_kin import family
 from tests.store.world import World, done, finished, parked, sent, step, waiting
@@ -104,7 +104,7 @@ async def test_who_joins_open_children_is_counted(postgres: World):
     """By batch; one whose children are final goes on by itself and is not."""
     worker, item, [child] = await family(postgres, "a")
     batch, other = await postgres.batch(), await postgres.batch("june")
-    await postgres.move(worker, item, ToWaiting("read", 1, 0, 3000, JOIN))
+    await postgres.move(worker, item, ToJoining("read", 1))
     waits = await postgres.store.joining(batch.id)
     elsewhere = await postgres.store.joining(other.id)
 

@@ -144,6 +144,41 @@ async def test_an_older_database_keeps_its_items(
         assert await store.retry([1], "ann") == {1: "ready"}
 
 
+async def test_who_joined_before_goes_on_joining(
+    empty_database: Urls, monkeypatch: pytest.MonkeyPatch
+):
+    """Rows of `waiting` that meant children are in their own place; others stay."""
+    real = available()
+    monkeypatch.setattr(migrations, "available", lambda: real[:2])
+    await migrate(empty_database.owner)
+    monkeypatch.undo()
+    await owner_says(empty_database, OLD_ITEM)
+    await owner_says(
+        empty_database,
+        """
+        with i as (insert into waybill.items (tenant_id, batch_id, pipeline_id,
+                     pipeline, name, key, deadline_at, input)
+                   select tenant_id, batch_id, pipeline_id, pipeline, key || n,
+                          key || n, deadline_at, input
+                     from waybill.items, unnest(array['JOIN', 'X']) n
+                   returning *)
+        insert into waybill.waiting (item_id, stage, tenant_id, deadline_at, seq,
+                                     attempt, until, why)
+        select id, 'read', tenant_id, deadline_at, 3, 1, deadline_at, substr(name, 2)
+          from i returning 1
+        """,
+    )
+
+    await migrate(empty_database.owner)
+
+    async with PostgresStore(empty_database.app) as store:
+        found = {r.name: r for r in await store.items(state="waiting")}
+        assert {n: r.joining for n, r in found.items()} == {"kJOIN": True, "kX": False}
+        assert (found["kJOIN"].stage, found["kJOIN"].attempt) == ("read", 1)
+        assert await store.astray() == []
+        assert (await store.wake())[0] == 1  # it has no open child
+
+
 # -- the service's role ----------------------------------------------------------------
 
 

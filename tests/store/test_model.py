@@ -31,7 +31,16 @@ from hypothesis.stateful import (
 )
 
 from pipeline.errors import Conflict, LeaseLost, Refused
-from pipeline.model import Entry, Finish, Move, State, ToHeld, ToReady, ToWaiting
+from pipeline.model import (
+    Entry,
+    Finish,
+    Move,
+    State,
+    ToHeld,
+    ToJoining,
+    ToReady,
+    ToWaiting,
+)
 from pipeline.store.postgres import PostgresStore
 from tests.store.conftest import EMPTY, Urls
 from tests.store.world import (
@@ -239,7 +248,7 @@ class Histories(RuleBasedStateMachine):
         item = pick(*self.of(worker))
         thing = self.things[item]
         part = pick("step", "stage", "stage", "nothing")
-        move = pick("stay", "stay", "ready", "wait", "hold", "ask", "finish")
+        move = pick(*("stay", "stay", "ready", "wait", "join", "hold", "ask", "finish"))
         if part == "stage" and thing.stage == STAGES[-1]:
             move = "finish"
         if (part, move) == ("nothing", "stay"):
@@ -272,6 +281,7 @@ class Histories(RuleBasedStateMachine):
             "stay": None,
             "ready": ToReady(stage, following, 1),
             "wait": ToWaiting(stage, following, 2, 10, "X"),
+            "join": ToJoining(stage, following, 3),
             "hold": parked(following, stage=stage, after="write"),
             "ask": parked(following, stage=stage, again=True),
             "finish": Finish(end, thing.stage, "X"),
@@ -292,6 +302,9 @@ class Histories(RuleBasedStateMachine):
             case ToWaiting():
                 thing.state, thing.attempt = State.WAITING, move.attempt
                 thing.until = min(self.now + move.for_s, DEADLINE_S)
+            case ToJoining():  # children that it does not have: until the next look
+                thing.state, thing.attempt = State.WAITING, move.attempt
+                thing.until = self.now
             case ToHeld():
                 thing.state = State.HELD
                 thing.hold = self.run(self.store.hold_of(item))

@@ -24,14 +24,13 @@ from pipeline.errors import (
     WaybillError,
 )
 from pipeline.model import (
-    JOIN,
     Disposal,
     Entry,
     Finish,
     ItemId,
     Part,
     State,
-    ToWaiting,
+    ToJoining,
     WorkerId,
 )
 from pipeline.store.postgres import PostgresStore
@@ -482,7 +481,7 @@ async def bundle(crowd: World, *names: str) -> tuple[WorkerId, ItemId, list[Item
     first, item, children = await family(crowd, *names)
     worker = await crowd.join()
     await crowd.claim(worker)
-    await crowd.move(first, item, ToWaiting("read", 1, 0, 3000, JOIN))
+    await crowd.move(first, item, ToJoining("read", 1))
     return worker, item, children
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import Integrity, Usage
-from pipeline.model import JOIN, Checkpoint, State
+from pipeline.model import Checkpoint, State
 from pipeline.store.port import ItemRow
 from pipeline.store.postgres.reports import STATES, Event, RefusedRow
 from waybill.commands.command import Json, app, run_app
@@ -194,7 +194,7 @@ def items_why(item: Number, json: Json = False) -> None:
         hold = None
         if row.state is State.HELD:
             hold = (await opened.store.hold_of(item)).id
-        children = await opened.store.children(item) if row.why == JOIN else {}
+        children = await opened.store.children(item) if row.joining else {}
         text = explain(row, ahead, len(alive), hold, children)
         return {"item": item, "state": row.state, "code": row.code, "why": text}
 
@@ -224,7 +224,7 @@ def explain(
             text = f"{where} for {row.stage}: {line}, and {who}.{do}"
         case State.RUNNING:
             text = f"{where}: stage {row.stage}, since {terminal.ago(row.since)}."
-        case State.WAITING if row.why == JOIN:
+        case State.WAITING if row.joining:
             still = sum(n for state, n in children.items() if state in LIVE)
             text = (
                 f"{where} before {row.stage}: it waits for {still} of "
@@ -456,7 +456,7 @@ async def finish_here(opened: App, item: int) -> None:
         at: int | None = item
         while at is not None:
             row = await opened.store.item(at)
-            parked = row.why == JOIN and await opened.store.open_children(at) > 0
+            parked = row.joining and await opened.store.open_children(at) > 0
             if row.state in MOVING and not parked:
                 return False
             at = row.parent_id

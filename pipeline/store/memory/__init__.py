@@ -84,7 +84,7 @@ class MemoryStore(MemoryWork):
         ]
         ends = Counter(e.state for i, (e, _) in self._outcomes.items() if mine(i))
         gates = Counter(r.disposal for r in receipts)
-        planes = (self._ready, self._running, self._waiting)
+        planes = (self._ready, self._running, self._waiting, self._joining)
         return Counts(
             received=len(receipts),
             live=sum(mine(i) for plane in planes for i in plane),
@@ -103,6 +103,7 @@ class MemoryStore(MemoryWork):
             self._ready,
             self._running,
             self._waiting,
+            self._joining,
             self._open,
             self._outcomes,
         )
@@ -267,6 +268,7 @@ class MemoryStore(MemoryWork):
             since=self._at(since),
             until=until,
             parent_id=row.parent,
+            joining=item_id in self._joining,
         )
 
     def _live(self, item: ItemId) -> tuple[_Place, State]:
@@ -274,6 +276,7 @@ class MemoryStore(MemoryWork):
             (self._ready, State.READY),
             (self._running, State.RUNNING),
             (self._waiting, State.WAITING),
+            (self._joining, State.WAITING),
         ):
             if item in plane:
                 place = plane[item]

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import assert_never
 from uuid import uuid4
 
 import anyio
 
 from pipeline.errors import LeaseLost, NotFound, Refused
 from pipeline.model import (
-    JOIN,
     Attempt,
     Batch,
     Checkpoint,
@@ -34,6 +35,7 @@ from pipeline.model import (
     State,
     Submission,
     ToHeld,
+    ToJoining,
     ToReady,
     ToWaiting,
     WorkerId,
@@ -53,7 +55,7 @@ EPOCH = datetime(2026, 12, 1, tzinfo=UTC)
 
 @dataclass(slots=True)
 class _Place:
-    """An item's row in `ready`, `running` or `waiting`."""
+    """An item's row in `ready`, `running`, `waiting` or `joining`."""
 
     stage: str
     seq: int
@@ -94,6 +96,7 @@ class MemoryWork:
         self._running: dict[ItemId, _Place] = {}
         self._waiting: dict[ItemId, _Place] = {}
         self._timers: list[tuple[float, ItemId]] = []
+        self._joining: dict[ItemId, _Place] = {}
         self._outcomes: dict[ItemId, tuple[Finish, float]] = {}
         self._holds: dict[HoldId, HoldRow] = {}
         self._open: dict[ItemId, HoldId] = {}
@@ -289,15 +292,13 @@ class MemoryWork:
         return {i: list(known[i].checkpoints) if i in known else [] for i in items}
 
     async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
-        moved = 0
-        parked = [i for i, p in self._waiting.items() if p.why == JOIN]
-        for item in parked[:limit]:
-            if not self._open_kin(item):
-                self._on_again(item)
-                moved += 1
+        joined = [i for i in self._joining if not self._open_kin(i)][:limit]
+        for item in joined:
+            self._on_again(item)
+        moved = len(joined)
         while self._timers and moved < limit:
             until, item = self._timers[0]
-            place = self._waiting.get(item)
+            place = self._waiting.get(item) or self._joining.get(item)
             if place is None or place.until != until:
                 heapq.heappop(self._timers)
                 continue
@@ -309,10 +310,15 @@ class MemoryWork:
         return moved, None
 
     def _on_again(self, item: ItemId) -> None:
-        place = self._waiting.pop(item)
-        self._put_ready(
-            item, _Place(place.stage, place.seq, place.attempt, place.strikes)
-        )
+        place = self._waiting.pop(item, None) or self._joining.pop(item)
+        self._put_ready(item, _Place(place.stage, place.seq, place.attempt))
+
+    def _park(self, item: ItemId, place: _Place, until: float) -> _Place:
+        """Until then at the latest, and never past its deadline."""
+        place.since = self.now()
+        place.until = min(until, self._items[item].deadline)
+        heapq.heappush(self._timers, (place.until, item))
+        return place
 
     # -- commits -----------------------------------------------------------------------
 
@@ -424,21 +430,19 @@ class MemoryWork:
             case ToReady():
                 self._put_ready(item, _Place(move.stage, move.seq, move.attempt))
             case ToWaiting():
-                until = min(self.now() + move.for_s, self._items[item].deadline)
-                self._waiting[item] = _Place(
-                    move.stage,
-                    move.seq,
-                    move.attempt,
-                    since=self.now(),
-                    until=until,
-                    why=move.why,
-                )
-                heapq.heappush(self._timers, (until, item))
+                place = _Place(move.stage, move.seq, move.attempt, why=move.why)
+                until = self.now() + move.for_s
+                self._waiting[item] = self._park(item, place, until)
+            case ToJoining():
+                place = _Place(move.stage, move.seq, move.attempt, why="its children")
+                self._joining[item] = self._park(item, place, math.inf)
             case ToHeld():
                 self._hold(item, move)
             case Finish():
                 self._cancels.pop(item, None)
                 self._end(item, move)
+            case _:
+                assert_never(move)
         if item in self._cancels:  # parked before its worker heard of it
             self._cancel_parked(item, self._cancels.pop(item))
         return True
@@ -452,7 +456,9 @@ class MemoryWork:
                     self._cancels.setdefault(child, by)
 
     def _cancel_parked(self, item: ItemId, author: str) -> bool:
-        place = self._ready.pop(item, None) or self._waiting.pop(item, None)
+        place = None
+        for plane in (self._ready, self._waiting, self._joining):
+            place = place or plane.pop(item, None)
         if item in self._open:
             number = self._open.pop(item)
             hold = self._holds[number]._replace(claimed_by=None, claimed_until=None)

@@ -434,31 +434,39 @@ class PostgresWork:
         )
 
     async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
-        """Due waiting items go back in line, and those whose children are final."""
+        """Due items go back in line, and those whose children are final."""
         rows = await self._db.fetch(
             """
             with due as materialized (
               select item_id from waiting where until <= clock()
                order by until limit $1 for update skip locked),
             joined as materialized (
-              select w.item_id from waiting w
-               where w.why = 'JOIN'
-                 and not exists (select from open_children k
-                                  where k.parent_id = w.item_id)
-               limit $1 for update of w skip locked),
+              select j.item_id from joining j
+               where not exists (select from open_children k
+                                  where k.parent_id = j.item_id)
+               limit $1 for update of j skip locked),
+            late as materialized (
+              select item_id from joining where deadline_at <= clock()
+               order by deadline_at limit $1 for update skip locked),
             gone as (
-              delete from waiting w
-               using (select * from due union all select * from joined) d
-               where w.item_id = d.item_id
-              returning w.*),
+              delete from waiting w using due d where w.item_id = d.item_id
+              returning w.item_id, w.stage, w.tenant_id, w.deadline_at, w.seq,
+                        w.attempt),
+            met as (
+              delete from joining j
+               using (select * from joined union select * from late) d
+               where j.item_id = d.item_id
+              returning j.item_id, j.stage, j.tenant_id, j.deadline_at, j.seq,
+                        j.attempt),
             back as (
-              insert into ready (item_id, stage, tenant_id, deadline_at, seq,
-                                 attempt, strikes)
-              select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes
-                from gone returning 1)
+              insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt)
+              select * from gone union all select * from met
+              returning 1)
             select (select count(*) from back) as moved,
-                   (select extract(epoch from min(until) - clock())::float8
-                      from waiting where until > clock()) as next_s
+                   extract(epoch from least(
+                     (select min(until) from waiting where until > clock()),
+                     (select min(deadline_at) from joining
+                       where deadline_at > clock())) - clock())::float8 as next_s
             """,
             limit,
         )

@@ -22,6 +22,7 @@ from pipeline.model import (
     ItemId,
     Move,
     ToHeld,
+    ToJoining,
     ToReady,
     ToWaiting,
     WorkerId,
@@ -69,6 +70,18 @@ select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt,
   from gone g
   join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[], $5::float8[],
               $6::text[]) t(item_id, stage, seq, attempt, for_s, why) using (item_id)
+returning item_id
+"""
+
+TO_JOINING = """
+with gone as (
+  delete from running where item_id = any($1::bigint[]) and worker_id = $5
+  returning item_id, tenant_id, deadline_at)
+insert into joining (item_id, stage, tenant_id, deadline_at, seq, attempt)
+select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt
+  from gone g
+  join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[])
+       t(item_id, stage, seq, attempt) using (item_id)
 returning item_id
 """
 
@@ -204,6 +217,9 @@ async def write_moves(
     if waiting := _of(entries, ToWaiting):
         rows = [(i, m.stage, m.seq, m.attempt, m.for_s, m.why) for i, m in waiting]
         stood += await _run(con, TO_WAITING, rows, worker)
+    if joining := _of(entries, ToJoining):
+        columns = [(i, m.stage, m.seq, m.attempt) for i, m in joining]
+        stood += await _run(con, TO_JOINING, columns, worker)
     if held := _of(entries, ToHeld):
         parked = [
             (
@@ -240,7 +256,7 @@ async def end_cancelled(
     parked = [
         e.item_id
         for e in entries
-        if isinstance(e.move, ToReady | ToWaiting | ToHeld) and e.item_id in stood
+        if not isinstance(e.move, Finish | None) and e.item_id in stood
     ]
     if parked:
         sql = (

@@ -27,7 +27,8 @@ o as (select o.state, count(*) as n from outcomes o join i on i.id = o.item_id
 select coalesce((select sum(n) from r), 0)::bigint as received,
        (select count(*) from ready x join i on i.id = x.item_id)
      + (select count(*) from running x join i on i.id = x.item_id)
-     + (select count(*) from waiting x join i on i.id = x.item_id) as live,
+     + (select count(*) from waiting x join i on i.id = x.item_id)
+     + (select count(*) from joining x join i on i.id = x.item_id) as live,
        (select count(*) from holds x join i on i.id = x.item_id where x.open) as held,
        coalesce((select n from o where state = 'done'), 0) as done,
        coalesce((select n from o where state = 'rejected'), 0) as rejected,
@@ -43,6 +44,7 @@ select i.id from items i
    and (select count(*) from ready x where x.item_id = i.id)
      + (select count(*) from running x where x.item_id = i.id)
      + (select count(*) from waiting x where x.item_id = i.id)
+     + (select count(*) from joining x where x.item_id = i.id)
      + (select count(*) from holds x where x.item_id = i.id and x.open)
      + (select count(*) from outcomes x where x.item_id = i.id) <> 1
  order by i.id limit 100
@@ -94,10 +96,13 @@ with r as (delete from ready where item_id = any($1::bigint[])
            returning item_id, stage),
 w as (delete from waiting where item_id = any($1::bigint[])
       returning item_id, stage),
+j as (delete from joining where item_id = any($1::bigint[])
+      returning item_id, stage),
 h as (update holds set open = false, claimed_by = null, claimed_until = null
        where item_id = any($1::bigint[]) and open
       returning item_id, stage),
-gone as (select * from r union all select * from w union all select * from h),
+gone as (select * from r union all select * from w
+         union all select * from j union all select * from h),
 ended as (
   insert into outcomes (item_id, state, stage, code, why)
   select item_id, 'cancelled', stage, 'CANCELLED', 'cancelled by ' || $2 from gone),
@@ -149,23 +154,26 @@ select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
        i.created_at, i.deadline_at,
        case when r.item_id is not null then 'ready'
             when u.item_id is not null then 'running'
-            when w.item_id is not null then 'waiting'
+            when w.item_id is not null or j.item_id is not null then 'waiting'
             when h.item_id is not null then 'held'
             else o.state end as state,
-       coalesce(r.stage, s.next_stage, u.stage, w.stage, h.stage, o.stage, '')
-         as stage,
-       coalesce(r.attempt, u.attempt, w.attempt, 0) as attempt,
+       coalesce(r.stage, s.next_stage, u.stage, w.stage, j.stage, h.stage, o.stage,
+                '') as stage,
+       coalesce(r.attempt, u.attempt, w.attempt, j.attempt, 0) as attempt,
        coalesce(h.code, o.code, '') as code,
-       coalesce(w.why, h.why, o.why, '') as why,
-       coalesce(r.since, u.claimed_at, w.since, h.held_at, o.at, i.created_at)
-         as since,
-       w.until, i.parent_id
+       case when j.item_id is not null then 'its children'
+            else coalesce(w.why, h.why, o.why, '') end as why,
+       coalesce(r.since, u.claimed_at, w.since, j.since, h.held_at, o.at,
+                i.created_at) as since,
+       coalesce(w.until, j.deadline_at) as until, i.parent_id,
+       j.item_id is not null as joining
   from items i
   join tenants t on t.id = i.tenant_id
   join batches b on b.id = i.batch_id
   left join ready r on r.item_id = i.id
   left join running u on u.item_id = i.id
   left join waiting w on w.item_id = i.id
+  left join joining j on j.item_id = i.id
   left join holds h on h.item_id = i.id and h.open
   left join outcomes o on o.item_id = i.id
   left join lateral (select next_stage from checkpoints c
@@ -205,6 +213,7 @@ def item_row(r: asyncpg.Record) -> ItemRow:
         since=r["since"],
         until=r["until"],
         parent_id=r["parent_id"],
+        joining=r["joining"],
     )
 
 

@@ -18,7 +18,7 @@ from pipeline.store.postgres.holds import ITEM, item_row
 STATES = {
     "ready": "r.item_id is not null",
     "running": "u.item_id is not null",
-    "waiting": "w.item_id is not null",
+    "waiting": "(w.item_id is not null or j.item_id is not null)",
     "held": "h.item_id is not null",
     "done": "o.state = 'done'",
     "rejected": "o.state = 'rejected'",
@@ -125,6 +125,8 @@ class PostgresReads:
                     union all
                     select 'waiting' from waiting w join k on k.id = w.item_id
                     union all
+                    select 'waiting' from joining j join k on k.id = j.item_id
+                    union all
                     select 'held' from holds h join k on k.id = h.item_id and h.open
                     union all
                     select o.state from outcomes o join k on k.id = o.item_id) s
@@ -140,10 +142,10 @@ class PostgresReads:
         return int(
             await self._db.fetchval(
                 """
-                select count(*) from waiting w join items i on i.id = w.item_id
-                 where w.why = 'JOIN' and i.batch_id = $1
+                select count(*) from joining j join items i on i.id = j.item_id
+                 where i.batch_id = $1
                    and exists (select from open_children k
-                                where k.parent_id = w.item_id)
+                                where k.parent_id = j.item_id)
                 """,
                 batch_id,
             )
@@ -286,6 +288,7 @@ class PostgresReads:
                      and c.next_stage <> ''
                    order by seq desc limit 1) s on true
               union all select item_id, stage, 'waiting' from waiting
+              union all select item_id, stage, 'waiting' from joining
               union all select item_id, stage, 'held' from holds where open)
             select p.stage,
                    count(*) filter (where state = 'ready') as ready,

@@ -12,7 +12,6 @@ import pytest
 
 from pipeline.errors import Permanent
 from pipeline.model import (
-    JOIN,
     PARTS_MAX,
     Advance,
     Done,
@@ -20,7 +19,7 @@ from pipeline.model import (
     Part,
     Reject,
     State,
-    ToWaiting,
+    ToJoining,
     Wait,
 )
 from pipeline.stage import Stage
@@ -72,7 +71,7 @@ async def parked(engine: Engine) -> None:
 
     async def waits() -> bool:
         row = await engine.store.item(BUNDLE)
-        return (row.state, row.why) == (State.WAITING, JOIN)
+        return (row.state, row.joining) == (State.WAITING, True)
 
     await until(waits, within_s=600)
 
@@ -117,8 +116,8 @@ async def test_a_bundle_that_waits_holds_nothing() -> None:
     assert runs == ["unpack"]
     assert desk.tape.stages(bundle) == ["unpack", "unpack"]
     assert engine.store.attempts == []
-    [waited] = engine.wire.moves(ToWaiting)
-    assert (waited.why, waited.attempt) == (JOIN, 0)
+    [waited] = engine.wire.moves(ToJoining)
+    assert (waited.stage, waited.attempt) == ("unpack", 0)
 
 
 async def test_the_bundle_goes_on_soon_after_its_last_child() -> None:
@@ -463,15 +462,25 @@ async def test_an_unknown_branch_is_refused() -> None:
     assert (await engine.store.counts()).received == 1
 
 
-async def test_no_stage_waits_for_children_it_does_not_have() -> None:
-    """The word of the join is the engine's."""
+@pytest.mark.parametrize("why", ["JOIN", "its children"])
+async def test_no_stage_waits_for_children_it_does_not_have(why: str) -> None:
+    """A reason is words alone: whatever it says, the wait is for its time."""
+    tape = Tape()
 
     async def run(letter: Letter, ctx: Any) -> Any:
-        return Wait(10, JOIN)
+        return Advance() if tape.stages(1)[1:] else Wait(100, why)
 
-    code, _ = await failing(run)
+    engine = Engine([tape.station("wait", run)])
+    [item] = await engine.submit()
+    async with engine.session():
+        began = anyio.current_time()
+        await anyio.sleep(50)
+        row = await engine.store.item(item)
+        ended = await engine.finish([item])
 
-    assert code == "BAD_OUTCOME"
+    assert (row.state, row.why, row.joining) == (State.WAITING, why, False)
+    assert ended == {"done": 1}
+    assert anyio.current_time() - began >= 100
 
 
 async def test_names_of_parts_are_cleaned() -> None:
