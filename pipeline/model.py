@@ -315,12 +315,30 @@ class Attempt:
     charged: bool
 
 
+class Progress(NamedTuple):
+    """How far a stage is with an item, in units of its own."""
+
+    stage: str
+    done: int
+    total: int
+
+
+class Product(NamedTuple):
+    """A thing a stage made of an item, by name; `facts` is JSON text."""
+
+    name: str
+    artifact: str
+    facts: str
+    stage: str
+
+
 @dataclass(slots=True)
 class Entry:
     """
     What the journal commits for one item: all of it, or nothing.
 
     With a `spawn` the store writes the checkpoint's update: the children's ids.
+    `progress` and `products` are written when the item is this worker's.
     """
 
     item_id: ItemId
@@ -328,6 +346,8 @@ class Entry:
     move: Move | None = None
     attempt: Attempt | None = None
     spawn: Spawn | None = None
+    progress: Progress | None = None
+    products: tuple[Product, ...] = ()
 
 
 # -- the way in -----------------------------------------------------------------------

@@ -219,6 +219,29 @@ class Context(Protocol):
         """
         ...
 
+    def progress(self, done: int, total: int) -> None:
+        """
+        Say how far this stage is: `done` of `total` units of its own.
+
+        Costs next to nothing: the newest of what was said is committed with
+        whatever the worker commits next, and nobody waits for it.  What a crash
+        takes is said again.  Called inside a step, it stands with the step.
+        """
+        ...
+
+    def product(self, name: str, artifact: str, **facts: Any) -> None:
+        """
+        Name an artifact that this stage made of the item.
+
+        Committed together with the stage's outcome; an attempt that fails makes
+        nothing.  The same name again, also by a later run, replaces.
+
+        Args:
+            artifact: What `artifacts.put` gave.
+            facts: JSON-able data beside it, such as a file name and a size.
+        """
+        ...
+
     async def spawn(
         self, parts: Sequence[Part], *, name: str = "parts", at: str = ""
     ) -> list[int | None]:

@@ -13,6 +13,8 @@ from pydantic import BaseModel, Field
 
 from pipeline.stage import merge
 
+PRINTED = "printed"  # the product of a finished document: its print-ready PDF
+
 
 class PageStatus(StrEnum):
     """How the reading of one page ended.  Every page has exactly one."""

@@ -138,6 +138,7 @@ class Reading:
         self._ctx = ctx
         self._settings: OcrSettings = ctx.settings
         self._failed_pages = 0
+        self._ended: set[int] = set()
 
     async def pages(self) -> list[PageText]:
         """
@@ -148,6 +149,7 @@ class Reading:
         retry repeats the missing pages only.
         """
         count = self._document.page_count
+        self._ctx.progress(0, count)
         read: dict[int, PageText] = {}
         troubles: list[WaybillError] = []
         waiting = iter(range(1, count + 1))
@@ -158,6 +160,7 @@ class Reading:
                     return
                 try:
                     read[number] = await self._one(number)
+                    self._tell(number)
                 except WaybillError as error:
                     troubles.append(error)
 
@@ -168,6 +171,11 @@ class Reading:
         if troubles:
             raise troubles[0]
         return [read[number] for number in range(1, count + 1)]
+
+    def _tell(self, number: int) -> None:
+        """One page more; what was in the record counts like what was read now."""
+        self._ended.add(number)
+        self._ctx.progress(len(self._ended), self._document.page_count)
 
     async def _one(self, number: int) -> PageText:
         """
@@ -220,7 +228,9 @@ class Reading:
                 )
             if self._settings.vision:
                 readings.append(await vision.read(first["picture"], self._ctx))
-        return await self._settled(number, readings)
+        page = await self._settled(number, readings)
+        self._tell(number)  # here, too: it is committed with the page
+        return page
 
     async def _by_machine(
         self, fn: Any, number: int, *, pool: str = "", **more: Any

@@ -2,7 +2,7 @@
 Output: the reply in, a print-ready PDF out.
 
 Reads   `reply` left by generation.
-Writes  `printed`, the manifest row; the PDF as an artifact, and a copy in the
+Writes  `printed`, as state and as product; the PDF as an artifact, and a copy in the
         batch's output folder as `<item>-<name>.pdf`.
 Steps   none: typesetting again is cheaper than a checkpoint, and gives the same
         bytes and the same name.
@@ -24,7 +24,7 @@ from pydantic import Field
 
 from pipeline.errors import Permanent, Transient
 from pipeline.stage import Advance, Context, Hold, Outcome, Retry, Settings, stage
-from stages.document import Document, Printed
+from stages.document import PRINTED, Document, Printed
 from stages.printing import typesetter
 
 SLUG_BYTES_MAX = 80  # file names end at 255 bytes; print software gives up earlier
@@ -85,14 +85,9 @@ async def output(letter: Document, ctx: Context) -> Outcome:
         await anyio.to_thread.run_sync(_publish, data, part, ctx.out_dir / file)
     finally:
         part.unlink(missing_ok=True)
-    return Advance(
-        printed=Printed(
-            artifact=artifact,
-            file=file,
-            pages=made["pages"],
-            size_bytes=made["size_bytes"],
-        )
-    )
+    facts = {"file": file, "pages": made["pages"], "size_bytes": made["size_bytes"]}
+    ctx.product(PRINTED, artifact, **facts)
+    return Advance(printed=Printed(artifact=artifact, **facts))
 
 
 def _objection(made: dict[str, Any], settings: OutputSettings) -> Hold | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from pathlib import Path
 
 from pipeline.artifacts.files import write_atomically
+from stages.document import PRINTED
 from waybill.compose import App
 
 COLUMNS = ("item", "name", "file", "pages", "bytes", "artifact", "finished_at")
@@ -23,20 +23,16 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 async def write_manifest(app: App, batch_id: int) -> Path:
     """Write `manifest.csv` of a batch into its output folder; returns its path."""
     batch = await app.store.batch(batch_id)
-    rows = []
-    for done in await app.store.finished(batch_id):
-        printed = json.loads(done["printed"]) if done["printed"] else {}
-        rows.append(
-            [
-                done["id"],
-                _cell(done["name"]),
-                printed.get("file", ""),
-                printed.get("pages", ""),
-                printed.get("size_bytes", ""),
-                printed.get("artifact", ""),
-                done["at"].isoformat(timespec="seconds"),
-            ]
-        )
+    rows = [
+        [
+            done.item,
+            _cell(done.name),
+            *(done.facts.get(fact, "") for fact in ("file", "pages", "size_bytes")),
+            done.artifact or "",
+            done.at.isoformat(timespec="seconds"),
+        ]
+        for done in await app.store.finished(batch_id, PRINTED)
+    ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)

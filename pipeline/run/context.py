@@ -17,7 +17,18 @@ from pydantic import TypeAdapter
 from pipeline.errors import Permanent, StoreUnavailable, Usage
 from pipeline.folder import BoundStage, Pipeline
 from pipeline.jail.custom import FileFunction
-from pipeline.model import PARTS_MAX, Checkpoint, Claim, Item, Kin, Part, Spawn, State
+from pipeline.model import (
+    PARTS_MAX,
+    Checkpoint,
+    Claim,
+    Item,
+    Kin,
+    Part,
+    Product,
+    Progress,
+    Spawn,
+    State,
+)
 from pipeline.stage import Artifacts, Folder, VendorDoor
 from pipeline.state import clean_text, encode, result_adapter
 from pipeline.store.port import KinRow, WorkStore
@@ -26,6 +37,7 @@ T = TypeVar("T")
 
 NAME_CHARS_MAX = 1000  # of a part, as of a file at the door
 KIN_AT_ONCE = 50  # arbitrary: histories read by one query
+COUNT_MAX = 2**31 - 1  # what the database keeps of a progress
 SECRETS_BYTES_MAX = 64 << 10  # a list of passwords, not a dictionary
 
 
@@ -98,10 +110,19 @@ class Run:
     memo: dict[tuple[str, str], str] = field(default_factory=dict)
     scope: anyio.CancelScope | None = None
     cancelled: bool = False
+    products: dict[str, Product] = field(default_factory=dict)  # of this attempt
 
     @property
     def item(self) -> Item:
         return self.claim.item
+
+    def take_products(self) -> tuple[Product, ...]:
+        """What the stage made, for the entry that records its outcome."""
+        if not self.products:
+            return ()
+        made = tuple(self.products.values())
+        self.products.clear()
+        return made
 
 
 class StepRecorder(Protocol):
@@ -124,6 +145,10 @@ class StepRecorder(Protocol):
         self, run: Run, key: tuple[str, str], spawn: Spawn, began: float
     ) -> str:
         """Return, when children are durable, their ids as JSON text."""
+        ...
+
+    def note_progress(self, run: Run, progress: Progress) -> None:
+        """Have it committed with whatever is committed next."""
         ...
 
 
@@ -255,6 +280,16 @@ class StageContext:
 
     def secrets(self, name: str) -> list[str]:
         return secret_lines(self._session.services.secrets, self.item.tenant, name)
+
+    def progress(self, done: int, total: int) -> None:
+        counts = (min(max(n, 0), COUNT_MAX) for n in (done, total))
+        self._session.note_progress(self._run, Progress(self._stage.name, *counts))
+
+    def product(self, name: str, artifact: str, **facts: Any) -> None:
+        name = clean_text(name)
+        self._run.products[name] = Product(
+            name, clean_text(artifact), encode(facts), self._stage.name
+        )
 
     async def spawn(
         self, parts: Sequence[Part], *, name: str = "parts", at: str = ""

@@ -17,7 +17,7 @@ import anyio
 import structlog
 
 from pipeline.errors import LeaseLost, Refused, StoreUnavailable, WaybillError
-from pipeline.model import Entry, WorkerId
+from pipeline.model import Entry, ItemId, WorkerId
 from pipeline.store.port import WorkStore
 
 log = structlog.get_logger()
@@ -43,13 +43,14 @@ class JournalStatistics:
 class _Batch:
     """Entries that will be committed together, and what became of them."""
 
-    __slots__ = ("done", "entries", "errors", "stood")
+    __slots__ = ("done", "entries", "errors", "notes", "stood")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.done = anyio.Event()
         self.stood: list[bool] = []
         self.errors: dict[int, WaybillError] = {}
+        self.notes: dict[ItemId, Entry] = {}
 
 
 class Journal:
@@ -92,18 +93,34 @@ class Journal:
         """
         if self._lost:
             raise LeaseLost("this worker's lease ran out")
-        batches = self._batches
-        if not batches or len(batches[-1].entries) >= BATCH_MAX:
-            batches.append(_Batch())
-        batch = batches[-1]
-        place = len(batch.entries)
-        batch.entries.append(entry)
-        self._entries += 1
-        self._bell.set()
+        batch = self._gather(entry)
+        place = len(batch.entries) - 1
         await batch.done.wait()
         if batch.errors and place in batch.errors:
             raise batch.errors[place]
         return batch.stood[place]
+
+    def note(self, entry: Entry) -> None:
+        """
+        Commit an item's progress with what is gathered now; nobody waits for it.
+
+        Of several notes of one item in one batch the newest is written.
+        """
+        last = self._batches[-1].notes.get(entry.item_id) if self._batches else None
+        if last is not None:
+            last.progress = entry.progress
+        elif not self._lost:
+            self._gather(entry).notes[entry.item_id] = entry
+
+    def _gather(self, entry: Entry) -> _Batch:
+        """The batch that `entry` is now the last of."""
+        batches = self._batches
+        if not batches or len(batches[-1].entries) >= BATCH_MAX:
+            batches.append(_Batch())
+        batches[-1].entries.append(entry)
+        self._entries += 1
+        self._bell.set()
+        return batches[-1]
 
     async def run(self) -> None:
         """One flusher; the session starts `FLUSHERS` of them."""
@@ -184,8 +201,11 @@ class Journal:
                         return await self._store.recorded(
                             self._worker, entry.item_id, entry.checkpoint.seq
                         )
-                # Moves alone: it stands when the item is no longer ours.
-                return not await self._store.owns(self._worker, entries[0].item_id)
+                for entry in entries:
+                    # Moves alone: it stands when the item is no longer ours.
+                    if entry.move is not None:
+                        return not await self._store.owns(self._worker, entry.item_id)
+                return False  # notes alone: written twice they are the same
             except StoreUnavailable:
                 await anyio.sleep(random.uniform(0, PAUSE_MAX_S))
         raise LeaseLost("this worker's lease ran out")

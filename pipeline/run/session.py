@@ -44,6 +44,7 @@ from pipeline.model import (
     ItemId,
     Move,
     Outcome,
+    Progress,
     Reject,
     Spawn,
     State,
@@ -473,11 +474,13 @@ class Session:
             self.ring()
             return False
         run.stage = after
-        await self._journal.record(Entry(run.item.id, checkpoint))
+        made = run.take_products()
+        await self._journal.record(Entry(run.item.id, checkpoint, products=made))
         return True
 
     async def _failed(self, run: Run, bound: BoundStage, error: WaybillError) -> None:
         """What an error does to the item: its class says."""
+        run.products.clear()
         if run.cancelled:
             await self._let_go(run)
             return
@@ -498,6 +501,7 @@ class Session:
 
     async def _let_go(self, run: Run) -> None:
         """Somebody cancelled this item."""
+        run.products.clear()
         move = Finish(State.CANCELLED, run.stage, "CANCELLED", "cancelled by a person")
         await self._move(run, move)
 
@@ -533,6 +537,10 @@ class Session:
         run.memo[key] = await patient(self.store.result_of, run.item.id, seq)
         return run.memo[key]
 
+    def note_progress(self, run: Run, progress: Progress) -> None:
+        """Have it committed with whatever is committed next."""
+        self._journal.note(Entry(run.item.id, progress=progress))
+
     async def _checkpoint(
         self,
         run: Run,
@@ -561,7 +569,8 @@ class Session:
     ) -> None:
         """Record a move; one the database refuses ends the item with its code."""
         try:
-            entry = Entry(run.item.id, checkpoint, move, attempt)
+            made = run.take_products()
+            entry = Entry(run.item.id, checkpoint, move, attempt, products=made)
             stood = await self._journal.record(entry)
         except LeaseLost:
             raise

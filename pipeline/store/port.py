@@ -127,6 +127,26 @@ class KinRow(NamedTuple):
     code: str
 
 
+class WorkRow(NamedTuple):
+    """An item in a worker's hands, and how far the stage is that it is in."""
+
+    item: ItemId
+    name: str
+    stage: str
+    done: int
+    total: int
+
+
+class FinishedRow(NamedTuple):
+    """A done item and one of its products; `artifact` is None without it."""
+
+    item: ItemId
+    name: str
+    at: datetime
+    artifact: str | None
+    facts: dict[str, Any]
+
+
 class Counts(NamedTuple):
     """
     One batch, counted.  `received` counts receipts at the door; the others
@@ -226,7 +246,8 @@ class WorkStore(Protocol):
         """
         All entries in one transaction; per entry, whether its move stood.
 
-        A move is void (False) when the item is no longer this worker's.  A
+        A move is void (False) when the item is no longer this worker's, and so
+        are its progress (the newest of an item stands) and its products.  A
         `spawn` makes children, their receipts and the checkpoint that holds
         their ids; of an item that is not this worker's it is refused.
 
@@ -309,6 +330,19 @@ class Desk(Protocol):
 
     async def astray(self, batch_id: int | None = None) -> list[ItemId]:
         """Items that stand in no state table, or in more than one."""
+        ...
+
+    async def in_work(
+        self, *, batch_id: int | None = None, longer_than: int = 0, limit: int = 5
+    ) -> list[WorkRow]:
+        """
+        Running items whose stage told a total of more than `longer_than`, the
+        longest first.
+        """
+        ...
+
+    async def finished(self, batch_id: int, product: str) -> list[FinishedRow]:
+        """The done items of a batch by id, each with its product of this name."""
         ...
 
     async def holds(

@@ -28,15 +28,8 @@ from tests.store.world import Lawful, ServerClock, StillMemory, World, clock_sql
 
 TABLES = (
     *("decisions", "holds", "receipts", "ready", "running", "waiting", "joining"),
-    *(
-        "outcomes",
-        "open_children",
-        "checkpoints",
-        "attempts",
-        "cancels",
-        "audit",
-        "workers",
-    ),
+    *("outcomes", "open_children", "checkpoints", "attempts", "cancels", "audit"),
+    *("workers", "progress", "products"),
     *("items", "batches", "pipelines", "tenants"),  # last: others refer to them
 )
 

@@ -179,6 +179,38 @@ async def test_who_joined_before_goes_on_joining(
         assert (await store.wake())[0] == 1  # it has no open child
 
 
+async def test_what_was_printed_before_is_a_product(
+    empty_database: Urls, monkeypatch: pytest.MonkeyPatch
+):
+    """The newest value that names an artifact, of the stages and not of their steps."""
+    real = available()
+    monkeypatch.setattr(migrations, "available", lambda: real[:2])
+    await migrate(empty_database.owner)
+    monkeypatch.undo()
+    await owner_says(empty_database, OLD_ITEM)
+    await owner_says(
+        empty_database,
+        """
+        insert into waybill.checkpoints (item_id, seq, stage, step, update, took_s)
+        values (1, 0, 'output', null, '{"printed": {"artifact": "a", "pages": 1}}', 0),
+               (1, 1, 'output', null, '{"printed": {"artifact": "b", "pages": 2}}', 0),
+               (1, 2, 'output', null, '{"text": "x", "verdict": {"a": 1}}', 0),
+               (1, 3, 'output', 's', '{"printed": {"artifact": "c"}}', 0),
+               (1, 4, 'output', null, null, 0), (1, 5, 'output', null, '[1]', 0)
+        returning 1
+        """,
+    )
+
+    await migrate(empty_database.owner)
+
+    made = await owner_says(
+        empty_database,
+        "select string_agg(concat_ws(' ', item_id, name, artifact, facts, stage), ';')"
+        " from waybill.products",
+    )
+    assert made == '1 printed b {"pages": 2} output'
+
+
 # -- the service's role ----------------------------------------------------------------
 
 

@@ -28,17 +28,8 @@ from pipeline.store.postgres.claims import PostgresWork
 from tests.store.conftest import Server, Urls, run
 
 HOT = {
-    *(
-        "ready",
-        "running",
-        "waiting",
-        "joining",
-        "checkpoints",
-        "items",
-        "outcomes",
-        "holds",
-    ),
-    "open_children",
+    *("ready", "running", "waiting", "joining", "checkpoints", "items", "outcomes"),
+    *("holds", "open_children", "progress", "products"),
 }
 ME = UUID(int=1)
 
@@ -95,6 +86,10 @@ update waybill.items i set parent_id = p.id
  where p.n = 1 + i.id % 500 and i.id <= 50000;
 insert into waybill.open_children (child_id, parent_id)
   select id, parent_id from waybill.items where parent_id is not null;
+insert into waybill.progress (item_id, stage, done, total)
+  select id, 'read', 1, 9 from waybill.items where id > 70000;
+insert into waybill.products (item_id, name, artifact, facts, stage)
+  select id, 'p', 'a', '{}', 'judge' from waybill.items where id > 72000;
 insert into waybill.workers (id, host, pid, born, lease_until)
   select ('00000000-0000-0000-0000-00000000000' || n)::uuid, 'h', n, '',
          now() + interval '1 day' from generate_series(1, 4) n;
@@ -120,6 +115,11 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "claim of a newcomer": (work.CLAIM, ["read", 50, ME, [], [], [], 0.0]),
     "claim solo": (work.CLAIM_SOLO, ["read", ME]),
     "alive": (work.ALIVE, [ME]),
+    "progress": (moves.PROGRESS, [IDS, ["read"] * N, [1] * N, [9] * N, ME]),
+    "products": (
+        moves.PRODUCTS,
+        [IDS, ["p"] * N, ["a" * 64] * N, ["{}"] * N, ["read"] * N, ME],
+    ),
     "to ready": (moves.TO_READY, [IDS, ["judge"] * N, [1] * N, [0] * N, ME]),
     "to waiting": (
         moves.TO_WAITING,

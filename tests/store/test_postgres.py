@@ -358,19 +358,6 @@ async def test_ahead_counts_who_is_served_before(postgres: World):
     assert await postgres.store.ahead(late) == 1
 
 
-async def test_finished_items_carry_what_was_printed(postgres: World):
-    """The newest `printed` of an item's updates is in the list of its batch."""
-    worker, [item] = await postgres.take("a")
-    text = '{"printed": {"pages": 2}}'
-    end = Entry(item, finished(0, "read", "", text), done())
-    await postgres.store.commit(worker, [end])
-    batch = await postgres.batch()
-
-    [row] = await postgres.store.finished(batch.id)
-
-    assert (row["id"], row["name"], row["printed"]) == (item, "a", '{"pages": 2}')
-
-
 async def test_the_clock_is_the_servers(postgres: World, owner: asyncpg.Connection):
     """Ownership follows waybill.clock(), whatever a worker's machine thinks."""
     worker, [item] = await postgres.take("a")

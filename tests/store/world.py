@@ -41,7 +41,7 @@ SHOWN = '{"evidence": null}'
 READS = {
     *("item", "history", "hold", "hold_of", "holds", "counts", "astray", "recorded"),
     *("owns", "lines", "suspects", "sessions", "weights", "pipeline"),
-    *("kin", "open_children", "result_of"),
+    *("kin", "open_children", "result_of", "in_work", "finished"),
 }
 
 _tokens = count(1)

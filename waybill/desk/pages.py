@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pipeline.model import Checkpoint
 from pipeline.stage import Artifacts
-from pipeline.store.postgres.reports import WorkRow
+from pipeline.store.port import WorkRow
 from waybill.desk import terminal
 
 STEP = "page-"
@@ -93,7 +93,7 @@ def bar(done: int, total: int, width: int = BAR_CHARS) -> Text:
 
 
 def work_line(row: WorkRow) -> tuple[Text, Text]:
-    """A long document in work: its bar, and where it is."""
+    """A long document in work: its bar, and where it is; stages tell pages."""
     name = terminal.visible(row.name)
     if len(name) > NAME_CHARS_MAX:
         name = name[: NAME_CHARS_MAX - 1] + "…"

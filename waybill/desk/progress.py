@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.errors import StoreUnavailable
-from pipeline.store.port import Counts
-from pipeline.store.postgres.reports import StageRow, WorkRow
+from pipeline.store.port import Counts, WorkRow
+from pipeline.store.postgres.reports import StageRow
 from waybill.compose import App
 from waybill.desk import terminal
 from waybill.desk.pages import LONG_PAGES, bar, work_line

@@ -8,6 +8,7 @@ Time is anyio's clock, counted from `EPOCH`.  Nothing here is durable.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -29,9 +30,11 @@ from pipeline.store.memory.work import EPOCH, MemoryWork, _Place
 from pipeline.store.port import (
     Counts,
     Decision,
+    FinishedRow,
     HoldRow,
     ItemRow,
     PipelineRow,
+    WorkRow,
 )
 from pipeline.store.postgres.holds import check_names, decided_before, stale, taken
 
@@ -112,6 +115,29 @@ class MemoryStore(MemoryWork):
                 seen[item] += 1
         mine = self._of_batch(batch_id)
         return [i for i in self._items if mine(i) and seen[i] != 1][:100]
+
+    async def in_work(
+        self, *, batch_id: int | None = None, longer_than: int = 0, limit: int = 5
+    ) -> list[WorkRow]:
+        mine = self._of_batch(batch_id)
+        rows = []
+        for item in filter(mine, self._running):
+            stage = self._live(item)[0].stage
+            told = self._progress.get(item)
+            if told and told.stage == stage and told.total > longer_than:
+                rows.append(WorkRow(item, self._items[item].facts.name, *told))
+        return sorted(rows, key=lambda r: (-r.total, r.item))[:limit]
+
+    async def finished(self, batch_id: int, product: str) -> list[FinishedRow]:
+        mine = self._of_batch(batch_id)
+        found = []
+        for item, (end, at) in sorted(self._outcomes.items()):
+            if end.state is State.DONE and mine(item):
+                made = self._products.get((item, product))
+                kept = (made.artifact, json.loads(made.facts)) if made else (None, {})
+                name = self._items[item].facts.name
+                found.append(FinishedRow(item, name, self._at(at), *kept))
+        return found
 
     def _seen_by(self, hold: HoldRow) -> HoldRow:
         if hold.claimed_until is None or hold.claimed_until <= self._at(self.now()):

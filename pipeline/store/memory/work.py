@@ -31,6 +31,8 @@ from pipeline.model import (
     Item,
     ItemId,
     Move,
+    Product,
+    Progress,
     Receipt,
     State,
     Submission,
@@ -108,6 +110,8 @@ class MemoryWork:
         self._pipelines: dict[int, PipelineRow] = {}
         self._weights: dict[str, float] = {}
         self._kin: dict[ItemId, list[ItemId]] = {}
+        self._progress: dict[ItemId, Progress] = {}
+        self._products: dict[tuple[ItemId, str], Product] = {}
 
     def __repr__(self) -> str:
         return (
@@ -344,6 +348,10 @@ class MemoryWork:
                 row.writers[e.checkpoint.seq] = worker
             if e.attempt is not None:
                 self.attempts.append((e.item_id, e.attempt))
+            if await self.owns(worker, e.item_id):
+                if e.progress is not None:
+                    self._progress[e.item_id] = e.progress
+                self._products.update({(e.item_id, p.name): p for p in e.products})
         return [
             e.move is None or self._move(worker, e.item_id, e.move) for e in entries
         ]

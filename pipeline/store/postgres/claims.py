@@ -28,6 +28,8 @@ from pipeline.store.postgres.commits import (
     write_attempts,
     write_checkpoints,
     write_moves,
+    write_products,
+    write_progress,
     write_spawns,
 )
 
@@ -357,6 +359,8 @@ class PostgresWork:
             written = await write_spawns(con, worker, entries)
             await write_checkpoints(con, worker, written)
             await write_attempts(con, worker, written)
+            await write_progress(con, worker, written)
+            await write_products(con, worker, written)
             stood = await write_moves(con, worker, written)
             await end_cancelled(con, written, stood)
             return stood

@@ -48,6 +48,29 @@ select t.*, $7
               $6::boolean[]) t
 """
 
+# Sorted: two commits of one worker lock these rows in one order.
+PROGRESS = """
+insert into progress (item_id, stage, done, total)
+select t.*
+  from unnest($1::bigint[], $2::text[], $3::int[], $4::int[])
+       t(item_id, stage, done, total)
+  join running u on u.item_id = t.item_id and u.worker_id = $5
+ order by t.item_id
+on conflict (item_id) do update
+   set stage = excluded.stage, done = excluded.done, total = excluded.total
+"""
+
+PRODUCTS = """
+insert into products (item_id, name, artifact, facts, stage)
+select t.*
+  from unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[], $5::text[])
+       t(item_id, name, artifact, facts, stage)
+  join running u on u.item_id = t.item_id and u.worker_id = $6
+ order by t.item_id, t.name
+on conflict (item_id, name) do update
+   set artifact = excluded.artifact, facts = excluded.facts, stage = excluded.stage
+"""
+
 TO_READY = """
 with gone as (
   delete from running where item_id = any($1::bigint[]) and worker_id = $5
@@ -200,6 +223,24 @@ async def write_attempts(
             [a.charged for _, a in tried],
             worker,
         )
+
+
+async def write_progress(
+    con: Connection, worker: WorkerId, entries: Sequence[Entry]
+) -> None:
+    told = {e.item_id: e.progress for e in entries if e.progress is not None}
+    if told:
+        rows = [(item, *progress) for item, progress in told.items()]
+        await con.execute(PROGRESS, *map(list, zip(*rows, strict=True)), worker)
+
+
+async def write_products(
+    con: Connection, worker: WorkerId, entries: Sequence[Entry]
+) -> None:
+    made = {(e.item_id, p.name): (e.item_id, *p) for e in entries for p in e.products}
+    if made:
+        columns = map(list, zip(*made.values(), strict=True))
+        await con.execute(PRODUCTS, *columns, worker)
 
 
 def _of(entries: Sequence[Entry], kind: type[M]) -> list[tuple[ItemId, M]]:

@@ -6,13 +6,14 @@ Reads only; each is one statement, bounded, and never on the hot path.
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from pipeline.errors import NotFound
 from pipeline.model import ItemId
 from pipeline.store.database import Database
-from pipeline.store.port import ItemRow
+from pipeline.store.port import FinishedRow, ItemRow, WorkRow
 from pipeline.store.postgres.holds import ITEM, item_row
 
 STATES = {
@@ -59,16 +60,6 @@ class StageRow(NamedTuple):
     running: int
     waiting: int
     held: int
-
-
-class WorkRow(NamedTuple):
-    """A document in a worker's hands, and its pages."""
-
-    item: ItemId
-    name: str
-    stage: str
-    done: int
-    total: int
 
 
 class Event(NamedTuple):
@@ -154,47 +145,15 @@ class PostgresReads:
     async def in_work(
         self, *, batch_id: int | None = None, longer_than: int = 0, limit: int = 5
     ) -> list[WorkRow]:
-        """
-        The longest documents that workers read now: steps `page-<n>` of the stage
-        they are in, of the pages they have.
-
-        Of the 200 items claimed longest ago: what takes long is among them.
-        """
+        """The longest that are worked on now, and how far they are."""
         rows = await self._db.fetch(
             """
-            with now as materialized (
-              select u.item_id, i.name, i.input,
-                     coalesce(s.next_stage, u.stage) as stage
-                from (select item_id, stage, seq from running r
-                       where $1::bigint is null
-                          or exists (select from items i
-                                      where i.id = r.item_id and i.batch_id = $1)
-                       order by claimed_at limit 200) u
-                join items i on i.id = u.item_id
-                left join lateral (
-                  select next_stage from checkpoints c
-                   where c.item_id = u.item_id and c.seq >= u.seq
-                     and c.next_stage <> ''
-                   order by seq desc limit 1) s on true),
-            told as (
-              select n.*, coalesce(
-                       (select c.update ->> 'page_count' from checkpoints c
-                         where c.item_id = n.item_id and c.step is null
-                           and c.update ? 'page_count'
-                         order by c.seq desc limit 1),
-                       n.input #>> '{facts,pages}', '') as pages
-                from now n),
-            sized as (
-              select *, case when pages ~ '^[0-9]{1,6}$' then pages::int else 0 end
-                       as total
-                from told)
-            select z.item_id, z.name, z.stage,
-                   (select count(distinct c.step) from checkpoints c
-                     where c.item_id = z.item_id and c.stage = z.stage
-                       and c.step like 'page-%') as done,
-                   z.total
-              from sized z where z.total > $2
-             order by z.total desc, z.item_id limit $3
+            select r.item_id, i.name, r.stage, p.done, p.total
+              from running_now r
+              join progress p on p.item_id = r.item_id and p.stage = r.stage
+              join items i on i.id = r.item_id
+             where p.total > $2 and ($1::bigint is null or i.batch_id = $1)
+             order by p.total desc, r.item_id limit $3
             """,
             batch_id,
             longer_than,
@@ -355,21 +314,24 @@ class PostgresReads:
             )
         )
 
-    async def finished(self, batch_id: int) -> list[dict[str, Any]]:
-        """Done items of a batch with the `printed` row of their state."""
+    async def finished(self, batch_id: int, product: str) -> list[FinishedRow]:
+        """Done items of a batch, each with its product of this name."""
         rows = await self._db.fetch(
             """
-            select i.id, i.name, i.key, o.at,
-                   (select c.update ->> 'printed' from checkpoints c
-                     where c.item_id = i.id and c.step is null
-                       and c.update ? 'printed'
-                     order by c.seq desc limit 1) as printed
+            select i.id, i.name, o.at, p.artifact, coalesce(p.facts, '{}') as facts
               from items i join outcomes o on o.item_id = i.id
+              left join products p on p.item_id = i.id and p.name = $2
              where i.batch_id = $1 and o.state = 'done' order by i.id
             """,
             batch_id,
+            product,
         )
-        return [dict(r) for r in rows]
+        return [
+            FinishedRow(
+                r["id"], r["name"], r["at"], r["artifact"], json.loads(r["facts"])
+            )
+            for r in rows
+        ]
 
     async def health(self) -> dict[str, Any]:
         """What `doctor` asks the server."""

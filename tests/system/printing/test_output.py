@@ -38,6 +38,10 @@ class FakeContext:
         self.artifacts = FileArtifacts(folder / "artifacts")
         self.out_dir = folder / "printed" / "b1"
         self._pool = pool
+        self.products: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    def product(self, name: str, artifact: str, **facts: Any) -> None:
+        self.products[name] = (artifact, facts)
 
     async def jailed_files(
         self, fn: Callable[..., Any], /, **kwargs: Any
@@ -108,6 +112,8 @@ async def test_the_manifest_names_the_file_that_is_there(
     assert (row.pages, row.size_bytes) == (1, len(pdf))
     assert await ctx.artifacts.get(row.artifact) == pdf
     assert [path.name for path in ctx.out_dir.iterdir()] == [row.file]
+    facts = row.model_dump(exclude={"artifact"})
+    assert ctx.products == {"printed": (row.artifact, facts)}
 
 
 async def test_printing_again_gives_the_same_bytes(

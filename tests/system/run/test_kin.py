@@ -130,6 +130,7 @@ async def page(number: int) -> dict:
     return {"number": number, "status": "OK" if number < 3 else "UNREADABLE"}
 for number in range(1, 5):
     await ctx.step(f"page-{number}", page, number)
+    ctx.progress(number, 4)
 return Advance()
 """
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from pipeline.model import Checkpoint
-from pipeline.store.postgres.reports import WorkRow
+from pipeline.store.port import WorkRow
 from tests.unit.engine import MemoryArtifacts
 from waybill.desk.pages import Pages, bar, pages_of, work_line
 

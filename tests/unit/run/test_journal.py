@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from pipeline.errors import LeaseLost, Refused, StoreUnavailable
-from pipeline.model import Checkpoint, Entry, Finish, ItemId, State
+from pipeline.model import Checkpoint, Entry, Finish, ItemId, Progress, State
 from pipeline.run.journal import BATCH_MAX, FLUSHERS, Journal
 from tests.unit.engine import ELSEWHERE, Engine, Tape, landed, lost, not_sent, until
 
@@ -209,6 +209,45 @@ async def test_a_doubtful_move_without_a_checkpoint_is_settled_too() -> None:
     assert stood is True
     assert d.wire.calls["commit"] == 1
     assert await d.engine.state(1) == "done"
+
+
+def note(item: ItemId, done: int) -> Entry:
+    return Entry(item, progress=Progress("one", done, 9))
+
+
+async def test_a_note_is_committed_though_nobody_waits() -> None:
+    """With what is gathered next; of several of one item the newest."""
+    async with desk(2) as d:
+        for done in range(9):
+            d.journal.note(note(1, done))
+        d.journal.note(note(2, 5))
+        await d.journal.record(kept(2, 0))
+
+    [(_, entries)] = d.wire.commits
+    assert [e.progress and e.progress.done for e in entries] == [8, 5, None]
+    assert [r.done for r in await d.engine.store.in_work()] == [8, 5]
+
+
+async def test_a_note_in_doubt_is_written_again() -> None:
+    """Twice the same is the same; nobody is asked whether it stands."""
+    async with desk() as d:
+        d.wire.faults["commit"].append(landed)
+        d.journal.note(note(1, 1))
+        await until(lambda: bool(d.wire.commits))
+
+    assert d.wire.calls["owns"] == d.wire.calls["recorded"] == 0
+    assert [r.done for r in await d.engine.store.in_work()] == [1]
+
+
+async def test_a_note_does_not_answer_for_a_move() -> None:
+    """Beside it a doubtful move is settled by the item that moved."""
+    async with desk(2, flushers=1) as d:
+        d.wire.faults["commit"].append(landed)
+        d.journal.note(note(1, 1))
+        stood = await d.journal.record(Entry(2, None, Finish(State.DONE, "one")))
+
+    assert stood is True
+    assert d.wire.calls["commit"] == 1
 
 
 async def test_a_doubtful_commit_that_lands_late_fails_nobody() -> None:

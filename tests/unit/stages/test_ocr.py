@@ -49,6 +49,7 @@ class FakeContext:
         self.item = Item(1, "t", "b", 1, "letter.pdf", {})
         self.artifacts = FakeArtifacts()
         self.ran: list[str] = []
+        self.told: list[tuple[int, int]] = []
         self.asked: list[dict[str, Any]] = []
         self.at_once = self.at_once_max = 0
         self.recorded = recorded or {}
@@ -62,6 +63,9 @@ class FakeContext:
 
     def secrets(self, name: str) -> list[str]:
         return [f"{name} of this tenant"]
+
+    def progress(self, done: int, total: int) -> None:
+        self.told.append((done, total))
 
     async def step(
         self, name: str, fn: Callable[..., Awaitable[Any]], *args: Any
@@ -130,6 +134,19 @@ async def test_ocr_resumes_after_the_last_recorded_page() -> None:
     assert outcome.updates["text"] == "one\ftwo words"
     assert outcome.updates["confidence"] == 86.7  # weighted by words
     assert ctx.ran == ["page-2"]
+
+
+async def test_ocr_tells_how_many_pages_have_ended() -> None:
+    """From none to all of them, recorded and failed ones too, none twice."""
+    one = PageText(number=1, status=PageStatus.OK, text="one", words=1, confidence=80)
+    pages = {2: read("two"), 3: SLOW, 4: read("four")}
+    ctx = FakeContext(pages, recorded={"page-1": one}, parallel_pages=2)
+
+    await ocr(letter(4), ctx)
+
+    assert ctx.told == sorted(ctx.told)
+    assert {done for done, _ in ctx.told} == {0, 1, 2, 3, 4}
+    assert {total for _, total in ctx.told} == {4}
 
 
 async def test_pages_stay_in_order() -> None:
