@@ -126,7 +126,7 @@ class Run:
 
 
 class StepRecorder(Protocol):
-    """What makes a step's result durable: the session."""
+    """What makes a step's result durable, while the lease holds."""
 
     services: Services
     store: WorkStore
@@ -342,9 +342,9 @@ class StageContext:
     async def _seen(self) -> list[_Ended]:
         """How each child ended, as this stage will see it for ever."""
         store, item = self._session.store, self.item.id
-        if await patient(store.open_children, item):
+        if await until_answered(store.open_children, item):
             _park()
-        rows = await patient(store.kin, item)
+        rows = await until_answered(store.kin, item)
         if any(row.state is None for row in rows):  # one is being retried
             _park()
         return [(r.id, State(r.state or ""), r.stage, r.code) for r in rows]
@@ -353,8 +353,10 @@ class StageContext:
         """These children with the values of their state."""
         store = self._session.store
         ids = [item for item, *_ in seen]
-        facts = {row.id: row for row in await patient(store.kin, self.item.id, ids)}
-        history = await patient(store.history, ids)
+        facts = {
+            row.id: row for row in await until_answered(store.kin, self.item.id, ids)
+        }
+        history = await until_answered(store.history, ids)
         return [
             Kin(
                 item,
@@ -392,7 +394,7 @@ def _park() -> NoReturn:
     raise Parked
 
 
-async def patient(ask: Callable[..., Awaitable[T]], *args: Any) -> T:
+async def until_answered(ask: Callable[..., Awaitable[T]], *args: Any) -> T:
     """An answer of the store; one that is away is not this stage's failure."""
     while True:
         try:

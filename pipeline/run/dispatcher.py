@@ -1,22 +1,20 @@
 """
 The dispatcher: one a process, claims what its worker has room for.
 
-Room is counted in windows, one a stage.  An item that moves on to its next stage
-enters that window before it leaves its own; when the window is full it goes back
-in line, so nobody hoards what cannot run soon.
+Room is counted in windows, one a stage (windows.py).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 
 import anyio
 import structlog
 
 from pipeline.errors import StoreUnavailable
 from pipeline.model import Claim, ItemId, WorkerId
+from pipeline.run.windows import Windows
 from pipeline.store.port import Share, WorkStore
 
 log = structlog.get_logger()
@@ -32,83 +30,6 @@ SUSPECT_PATIENCE_S = 1.0
 OWED_MAX = 100.0
 # Work served is halved when it grows past this: it is compared, never reported.
 SERVED_MAX = 1e6
-
-
-class Windows:
-    """How many items are in each stage of this worker, and how many may be."""
-
-    def __init__(self, items_max: int) -> None:
-        self.items_max = items_max
-        self._size: dict[str, int] = {}
-        self._depth: dict[str, int] = {}
-        self._busy: dict[str, int] = {}
-        self.total = 0
-        self.total_max = 0
-        self._freed = anyio.Event()
-
-    def __repr__(self) -> str:
-        return f"<Windows {self.total}/{self.items_max} {self._busy}>"
-
-    def shape(self, stage: str, size: int, depth: int) -> None:
-        """A pipeline's stage: its window, and its place in the pipeline."""
-        if stage not in self._size:
-            self._freed.set()  # there is room for more than the first
-        self._size[stage] = size
-        self._depth[stage] = max(depth, self._depth.get(stage, 0))
-
-    def size(self, stage: str) -> int:
-        """The window; of a stage not met yet one item shows how large it is."""
-        return self._size.get(stage, 1)
-
-    def by_depth(self, stages: Sequence[str]) -> list[str]:
-        """Latest stage first: finish what is begun."""
-        return sorted(stages, key=lambda s: -self._depth.get(s, 0))
-
-    def room(self, stage: str) -> int:
-        """How many more may enter."""
-        free = self.size(stage) - self._busy.get(stage, 0)
-        return min(free, self.items_max - self.total)
-
-    def take(self, stage: str, count: int) -> None:
-        """`count` claimed items enter."""
-        self._busy[stage] = self._busy.get(stage, 0) + count
-        self.total += count
-        self.total_max = max(self.total_max, self.total)
-
-    def move(self, stage: str, after: str) -> bool:
-        """One item goes on to `after`, when that has room."""
-        busy = self._busy.get(after, 0)
-        if busy >= self.size(after):
-            return False
-        self._busy[after] = busy + 1
-        self._busy[stage] -= 1
-        self._freed.set()
-        return True
-
-    def leave(self, stage: str) -> None:
-        """One item is gone from this worker."""
-        self._busy[stage] -= 1
-        self.total -= 1
-        self._freed.set()
-
-    async def wait_freed(self) -> None:
-        """Until something moves or leaves; several may wait."""
-        if self._freed.is_set():
-            self._freed = anyio.Event()
-        await self._freed.wait()
-
-    def wake(self) -> None:
-        """Let everybody who waits look again."""
-        self._freed.set()
-
-
-@dataclass(frozen=True, slots=True)
-class DispatcherStatistics:
-    """Counts since the session began."""
-
-    claims: int
-    items: int
-    polls: int
 
 
 class Dispatcher:
@@ -145,14 +66,10 @@ class Dispatcher:
         self._starved = False  # something is ready that we have no room for
         self._solo_running = False
         self._checks_at = 0.0
-        self._claims = self._items = self._polls = 0
+        self._items = 0
 
     def __repr__(self) -> str:
-        return f"<Dispatcher {self.statistics()}>"
-
-    def statistics(self) -> DispatcherStatistics:
-        """What it did so far."""
-        return DispatcherStatistics(self._claims, self._items, self._polls)
+        return f"<Dispatcher claimed={self._items}>"
 
     def ring(self) -> None:
         """Something may be ready: look now."""
@@ -214,7 +131,6 @@ class Dispatcher:
         await self._checks()
         if self._solo_running:
             return 0
-        self._polls += 1
         got = 0
         self._starved = False
         for stage in self._windows.by_depth(await self._store.lines()):
@@ -268,7 +184,6 @@ class Dispatcher:
 
     async def _take(self, stage: str, claims: list[Claim]) -> None:
         self._windows.take(stage, len(claims))
-        self._claims += 1
         self._items += len(claims)
         for claim in claims:
             tenant = claim.item.tenant

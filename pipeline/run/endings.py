@@ -1,15 +1,19 @@
 """
-How a stage's try ends: an outcome or an error in, a move out.
+How a stage's try ends: what is written of it, and where the item goes.
 
-Nothing here is written or awaited; the session carries the moves out.
+Nothing here is written or awaited; carry.py does what an `Ending` says.
 """
 
 from __future__ import annotations
 
 import random
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, assert_never
 
-from pipeline.errors import Disposition, LeaseLost, Permanent, Transient, WaybillError
+import structlog
+from pydantic import BaseModel
+
+from pipeline.errors import Disposition, LeaseLost, WaybillError
 from pipeline.folder import BoundStage
 from pipeline.holds.parking import park
 from pipeline.model import (
@@ -19,88 +23,142 @@ from pipeline.model import (
     Finish,
     Hold,
     Move,
-    Outcome,
     Reject,
     State,
+    ToJoining,
     ToWaiting,
     Wait,
 )
+from pipeline.run.attempt import Cancelled, End, Joining, Raised, Returned
 from pipeline.run.context import Run
-from pipeline.state import clean_text
+from pipeline.state import clean_text, encode
+
+log = structlog.get_logger()
 
 MESSAGE_CHARS_MAX = 500
 WAIT_MAX_S = 366 * 86400.0  # the deadline ends a wait; this keeps it a number
 
 
-def checked(outcome: Any) -> Outcome:
-    """What a stage returned, when it is an outcome; a bug has a name."""
-    if not isinstance(outcome, (Advance, Done, Hold, Reject, Wait)):
-        said = f"the stage returned {type(outcome).__name__}, which is no outcome"
-        raise Permanent(said, code="BAD_OUTCOME")
-    if isinstance(outcome, Wait) and not isinstance(outcome.for_s, (int, float)):
-        raise Permanent("the stage waits for what is no time", code="BAD_OUTCOME")
-    return outcome
-
-
-def first(group: BaseExceptionGroup[BaseException]) -> WaybillError:
-    """The error that decides, of several steps that failed together."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return first(error)
-        if isinstance(error, WaybillError):
-            return error
-    name = type(group.exceptions[0]).__name__
-    return Transient(f"the stage raised {name}", code="STAGE_RAISED")
-
-
-def sentence(why: str) -> str:
-    """What may be stored of a stage's own words."""
-    return clean_text(why)[:MESSAGE_CHARS_MAX]
-
-
-def message(error: WaybillError) -> str:
-    """An error's sentence with its hint."""
-    text = f"{error.message} ({error.hint})" if error.hint else error.message
-    return sentence(text)
-
-
-def wait(run: Run, attempt: int, for_s: float, why: str) -> ToWaiting:
-    """Out of the line for a while."""
-    # 0.0 first: what is not a number waits for nothing.
-    for_s = min(max(0.0, for_s), WAIT_MAX_S)
-    return ToWaiting(run.stage, run.seq, attempt, for_s, why)
-
-
-def after_error(
-    run: Run, bound: BoundStage, error: WaybillError
-) -> tuple[Move, Attempt]:
+@dataclass(slots=True)
+class Ending:
     """
-    What an error does to the item: its class says.
+    What a try comes to: all of it is written together, or nothing.
+
+    Attributes:
+        move: Where the item goes; None: on to the next stage.
+        update: Goes into the stage's checkpoint; None: there is none.
+        state: The item's state in the next stage, when it goes on.
+        took_s: How long the checkpointed stage took.
+        attempt: The row of a try that failed.
+        pause_s: So long the stage's limit rests, for every item.
+    """
+
+    move: Move | None
+    update: dict[str, Any] | None = None
+    state: BaseModel | None = None
+    took_s: float = 0.0
+    attempt: Attempt | None = None
+    pause_s: float = 0.0
+
+
+def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
+    """
+    What a try that took `took_s` seconds comes to.
 
     Raises:
-        LeaseLost: the item is abandoned, not moved.
+        LeaseLost: the item is abandoned, nothing is written.
+        Permanent: BAD_UPDATE, what a reviewer would be shown has no JSON.
     """
+    match end:
+        case Returned():
+            return _of_outcome(run, bound, end, took_s)
+        case Joining():
+            return Ending(ToJoining(run.stage, run.seq, run.attempt))
+        case Raised():
+            return _of_error(run, bound, end.error)
+        case Cancelled():
+            why = "cancelled by a person"
+            return Ending(Finish(State.CANCELLED, run.stage, "CANCELLED", why))
+        case _:
+            assert_never(end)
+
+
+def _of_outcome(run: Run, bound: BoundStage, end: Returned, took_s: float) -> Ending:
+    outcome = end.outcome
+    match outcome:
+        case Advance() if bound.next:
+            return Ending(None, end.valid, end.state, took_s)
+        case Advance() | Done():
+            done = Finish(State.DONE, bound.name)
+            return Ending(done, end.valid, took_s=took_s)
+        case Hold():
+            text = encode(end.valid)
+            return Ending(park(outcome, bound, run.seq, run.state, text))
+        case Reject():
+            why = sentence(outcome.why)
+            rejected = Finish(State.REJECTED, bound.name, outcome.code, why)
+            return Ending(rejected, end.valid)
+        case Wait():
+            why = sentence(outcome.why)
+            return Ending(to_waiting(run, run.attempt, outcome.for_s, why))
+        case _:
+            assert_never(outcome)
+
+
+def _of_error(run: Run, bound: BoundStage, error: WaybillError) -> Ending:
+    """What an error does to the item: its class says."""
     what = error.disposition
-    said = message(error)
+    log.info(
+        "stage_failed",
+        item=run.item.id,
+        stage=bound.name,
+        attempt=run.attempt,
+        code=error.code,
+        disposition=what.value,
+    )
+    said = error_text(error)
     charged = what is Disposition.RETRY
-    attempt = Attempt(bound.name, run.attempt, error.code, said, charged)
+    failed = Attempt(bound.name, run.attempt, error.code, said, charged)
     retry = bound.stage.retry
+    pause_s = 0.0
     match what:
         case Disposition.ABANDON:
             raise LeaseLost("abandoned")
         case Disposition.RETRY if run.attempt + 1 < retry.attempts:
             cap_s = min(retry.cap_s, retry.base_s * 2**run.attempt)
             wait_s = max(random.uniform(0, cap_s), error.retry_after_s or 0)
-            move: Move = wait(run, run.attempt + 1, wait_s, error.code)
+            move: Move = to_waiting(run, run.attempt + 1, wait_s, error.code)
         case Disposition.WAIT:
+            # The whole limit rests, not the one call that met it.
+            pause_s = error.retry_after_s or 0.0
             wait_s = error.retry_after_s or random.uniform(1, 10)
             # After a common pause everybody would call at once: spread out.
             wait_s *= random.uniform(1, 1.2)
-            move = wait(run, run.attempt, wait_s, error.code)
+            move = to_waiting(run, run.attempt, wait_s, error.code)
         case Disposition.HOLD:
             move = park(Hold(error.code, said), bound, run.seq, run.state, "{}")
         case Disposition.REJECT:
             move = Finish(State.REJECTED, bound.name, error.code, said)
         case Disposition.FAIL | Disposition.RETRY:
             move = Finish(State.FAILED, bound.name, error.code, said)
-    return move, attempt
+        case _:
+            assert_never(what)
+    return Ending(move, attempt=failed, pause_s=pause_s)
+
+
+def to_waiting(run: Run, attempt: int, for_s: float, why: str) -> ToWaiting:
+    """Out of the line for a while."""
+    # 0.0 first: what is not a number waits for nothing.
+    for_s = min(max(0.0, for_s), WAIT_MAX_S)
+    return ToWaiting(run.stage, run.seq, attempt, for_s, why)
+
+
+def error_text(error: WaybillError) -> str:
+    """An error's message with its hint, as it may be stored."""
+    text = f"{error.message} ({error.hint})" if error.hint else error.message
+    return sentence(text)
+
+
+def sentence(why: str) -> str:
+    """What may be stored of a stage's own words."""
+    return clean_text(why)[:MESSAGE_CHARS_MAX]

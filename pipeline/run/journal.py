@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import anyio
 import structlog
@@ -28,16 +27,6 @@ BATCH_MAX = 500
 # overlap.  A third adds nothing on two cores.
 FLUSHERS = 2
 PAUSE_MAX_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class JournalStatistics:
-    """Counts since the session began."""
-
-    entries: int
-    flushes: int
-    gathered: int
-    retried: int
 
 
 class _Batch:
@@ -71,15 +60,10 @@ class Journal:
         self._closing = False
         self._batches: deque[_Batch] = deque()
         self._bell = anyio.Event()
-        self._entries = self._flushes = self._retried = 0
 
     def __repr__(self) -> str:
-        return f"<Journal {self.statistics()}>"
-
-    def statistics(self) -> JournalStatistics:
-        """What it did so far."""
         gathered = sum(len(b.entries) for b in self._batches)
-        return JournalStatistics(self._entries, self._flushes, gathered, self._retried)
+        return f"<Journal gathered={gathered}>"
 
     async def record(self, entry: Entry) -> bool:
         """
@@ -118,7 +102,6 @@ class Journal:
         if not batches or len(batches[-1].entries) >= BATCH_MAX:
             batches.append(_Batch())
         batches[-1].entries.append(entry)
-        self._entries += 1
         self._bell.set()
         return batches[-1]
 
@@ -152,7 +135,6 @@ class Journal:
         self._on_lost()
 
     async def _flush(self, batch: _Batch) -> None:
-        self._flushes += 1
         try:
             batch.stood = await self._commit(batch.entries)
         except Refused:
@@ -179,7 +161,6 @@ class Journal:
             except StoreUnavailable as error:
                 if self._lost or self._closing:
                     raise LeaseLost("this worker's lease ran out") from None
-                self._retried += 1
                 log.warning(
                     "commit_waits",
                     code=error.code,

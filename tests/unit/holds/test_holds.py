@@ -53,7 +53,7 @@ async def test_a_held_item_costs_nothing_for_a_month() -> None:
     async with engine.session(**SLOW) as session:
         await until(lambda: len(engine.store._holds) == 50)
         await anyio.sleep(30 * DAY_S)
-        costs = (session.windows.total, session._runs, session._claimed)
+        costs = (session.windows.total, session._carrier.runs, session._claimed)
     await engine.bury(session)
 
     assert costs == (0, {}, {})

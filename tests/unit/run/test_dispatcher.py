@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from pipeline.model import Advance, Claim, Entry, Finish, ItemId, State, Wait
-from pipeline.run.dispatcher import Dispatcher, Windows
+from pipeline.run.dispatcher import Dispatcher
+from pipeline.run.windows import Windows
 from tests.unit.engine import (
     DAY_S,
     ELSEWHERE,
@@ -410,7 +411,7 @@ async def test_an_idle_dispatcher_looks_ever_less_often_and_hears_the_bell() -> 
     engine = Engine(tape.line("one"))
     async with engine.session() as session:
         await anyio.sleep(60)
-        looks = session._dispatcher.statistics().polls
+        looks = engine.wire.calls["lines"]
         [item] = await engine.submit()
         rung_at = anyio.current_time()
         session.ring()

@@ -1,0 +1,268 @@
+"""
+An item's stay in this worker: it is loaded and carried from stage to stage.
+
+Every try of a stage (attempt.py) comes to an ending (endings.py), which is made
+durable here before anything else happens to the item.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+
+import anyio
+import structlog
+
+from pipeline.errors import LeaseLost, Permanent, StoreUnavailable, WaybillError
+from pipeline.folder import BoundStage, Catalogue
+from pipeline.model import (
+    Checkpoint,
+    Claim,
+    Entry,
+    Finish,
+    ItemId,
+    Progress,
+    Spawn,
+    State,
+    ToReady,
+)
+from pipeline.run.attempt import Returned, attempt
+from pipeline.run.context import Run, Services, until_answered
+from pipeline.run.endings import Ending, ending, error_text
+from pipeline.run.journal import Journal
+from pipeline.run.windows import Windows
+from pipeline.state import encode
+from pipeline.store.port import WorkStore
+from pipeline.vendors.limits import Limits
+
+log = structlog.get_logger()
+
+UPDATE_BYTES_MAX = 8192  # larger updates go to the artifact store by reference
+
+
+class Carrier:
+    """
+    Carries the items of one session (and records their steps).
+
+    Args:
+        check_lease: Raises `LeaseLost` when this worker may have been replaced.
+        ring: Called when an item went back in line.
+
+    Attributes:
+        runs: The items that are loaded.
+        done: How many were finished.
+        draining: No item goes on to another stage here.
+    """
+
+    def __init__(
+        self,
+        store: WorkStore,
+        catalogue: Catalogue,
+        services: Services,
+        windows: Windows,
+        journal: Journal,
+        check_lease: Callable[[], None],
+        ring: Callable[[], None],
+    ) -> None:
+        self.store = store
+        self.services = services
+        self.check_lease = check_lease
+        self.runs: dict[ItemId, Run] = {}
+        self.done = 0
+        self.draining = False
+        self._catalogue = catalogue
+        self._windows = windows
+        self._journal = journal
+        self._ring = ring
+        self._limits: dict[int, Limits] = {}
+
+    def __repr__(self) -> str:
+        return f"<Carrier items={len(self.runs)} done={self.done}>"
+
+    async def carry(self, claim: Claim, history: list[Checkpoint]) -> None:
+        """
+        An item's stay in this worker; whatever it raises ends this item alone.
+
+        Raises:
+            LeaseLost: the item is abandoned, and the session is over.
+            StoreUnavailable: it could not be loaded; that is not its fault.
+        """
+        run: Run | None = None
+        try:
+            run = await self._load(claim, history)
+            self.runs[claim.item.id] = run
+            while await self._one_stage(run):
+                pass
+        except (LeaseLost, StoreUnavailable):
+            raise
+        except WaybillError as error:
+            # The item cannot even begin here (its pipeline, its input).
+            await self._end_badly(claim.item.id, (run or claim).stage, error)
+        except Exception as error:
+            # The worker's edge: whatever it is, it ends this item and no other.
+            # No traceback: its last line may quote a document.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            log.error(
+                "item_raised",
+                item=claim.item.id,
+                error=type(error).__name__,
+                at=f"{where.filename}:{where.lineno}",
+            )
+            odd = Permanent(f"the item raised {type(error).__name__}", code="INTERNAL")
+            await self._end_badly(claim.item.id, (run or claim).stage, odd)
+        finally:
+            # Back in line, it may have been claimed again before we heard of it.
+            if run is not None and self.runs.get(claim.item.id) is run:
+                del self.runs[claim.item.id]
+            self._windows.leave((run or claim).stage)
+
+    def cancel(self, item: ItemId) -> None:
+        """Somebody cancelled this item: stop the stage that it is in."""
+        run = self.runs.get(item)
+        if run is not None:
+            run.cancelled = True
+            if run.scope is not None:
+                run.scope.cancel()
+
+    async def _load(self, claim: Claim, history: list[Checkpoint]) -> Run:
+        """Fold the item's checkpoints into its state; keep its steps at hand."""
+        pipeline = await self._catalogue.get(claim.item.pipeline_id, self.store)
+        if claim.item.pipeline_id not in self._limits:
+            self._limits[claim.item.pipeline_id] = Limits(pipeline.limits)
+            for bound in pipeline.stages.values():
+                self._windows.shape(bound.name, bound.stage.window, bound.depth)
+        updates: list[str] = []
+        memo: dict[tuple[str, str], str] = {}
+        for c in history:
+            text = c.update
+            if text is None and c.ref is not None:
+                text = (await self.services.artifacts.get(c.ref)).decode()
+            if text is None:
+                continue
+            if c.step is None:
+                updates.append(text)
+            else:
+                memo[c.stage, c.step] = text
+        deadline = anyio.current_time() + claim.left_s
+        state = pipeline.channels.fold(claim.item.input, updates)
+        return Run(
+            claim,
+            pipeline,
+            claim.stage,
+            claim.seq,
+            claim.attempt,
+            state,
+            deadline,
+            memo,
+        )
+
+    async def _one_stage(self, run: Run) -> bool:
+        """Run one stage; True when the item goes on in this worker."""
+        bound = run.pipeline.stages.get(run.stage)
+        if bound is None:
+            raise Permanent(
+                f"the pipeline {run.pipeline.name} has no stage {run.stage!r}",
+                code="UNKNOWN_STAGE",
+            )
+        limits = self._limits[run.item.pipeline_id]
+        began = anyio.current_time()
+        end = await attempt(self, run, bound, limits)
+        made = run.take_products()
+        what = ending(run, bound, end, anyio.current_time() - began)
+        if what.pause_s and bound.stage.limit is not None:
+            limits.pause(bound.stage.limit, what.pause_s)
+        checkpoint = await self._checkpoint(run, bound, what)
+        entry = Entry(run.item.id, checkpoint, what.move, what.attempt)
+        if isinstance(end, Returned):
+            entry.products = made
+        if what.move is None:
+            return await self._go_on(run, bound, what, entry)
+        await self._move(run, entry)
+        return False
+
+    async def _go_on(
+        self, run: Run, bound: BoundStage, what: Ending, entry: Entry
+    ) -> bool:
+        """Checkpoint the finished stage; go on to the next here if that has room."""
+        run.attempt = 0
+        if self.draining or not self._windows.move(bound.name, bound.next):
+            entry.move = ToReady(bound.next, run.seq)
+            await self._move(run, entry)
+            self._ring()
+            return False
+        run.stage = bound.next
+        await self._journal.record(entry)
+        run.state = what.state
+        return True
+
+    # -- records ---------------------------------------------------------------------
+
+    async def record_step(
+        self, run: Run, key: tuple[str, str], text: str, began: float
+    ) -> None:
+        """Make a step's result durable before anybody sees it."""
+        took_s = anyio.current_time() - began
+        update, ref = await self._inline_or_ref(text)
+        seq, run.seq = run.seq, run.seq + 1
+        checkpoint = Checkpoint(seq, key[0], key[1], update, ref, None, took_s)
+        await self._journal.record(Entry(run.item.id, checkpoint))
+        run.memo[key] = text
+
+    async def record_spawn(
+        self, run: Run, key: tuple[str, str], spawn: Spawn, began: float
+    ) -> str:
+        """Make children durable; returns their ids, as the step's result."""
+        took_s = anyio.current_time() - began
+        seq, run.seq = run.seq, run.seq + 1
+        checkpoint = Checkpoint(seq, key[0], key[1], None, None, None, took_s)
+        await self._journal.record(Entry(run.item.id, checkpoint, spawn=spawn))
+        # The store wrote them; after a lost answer nobody else could say.
+        run.memo[key] = await until_answered(self.store.result_of, run.item.id, seq)
+        return run.memo[key]
+
+    def note_progress(self, run: Run, progress: Progress) -> None:
+        """Have it committed with whatever is committed next."""
+        self._journal.note(Entry(run.item.id, progress=progress))
+
+    async def _checkpoint(
+        self, run: Run, bound: BoundStage, what: Ending
+    ) -> Checkpoint | None:
+        """The record of a finished stage; None when it is not finished."""
+        if what.update is None:
+            return None
+        update, ref = await self._inline_or_ref(encode(what.update))
+        seq, run.seq = run.seq, run.seq + 1
+        after = bound.next if what.move is None else ""
+        return Checkpoint(seq, bound.name, None, update, ref, after, what.took_s)
+
+    async def _inline_or_ref(self, text: str) -> tuple[str | None, str | None]:
+        data = text.encode()
+        if len(data) <= UPDATE_BYTES_MAX:
+            return text, None
+        return None, await self.services.artifacts.put(data)
+
+    async def _move(self, run: Run, entry: Entry) -> None:
+        """Record a move; one the database refuses ends the item with its code."""
+        try:
+            stood = await self._journal.record(entry)
+        except LeaseLost:
+            raise
+        except WaybillError as error:
+            await self._end_badly(run.item.id, run.stage, error)
+            return
+        move = entry.move
+        if isinstance(move, Finish):
+            self.done += move.state is State.DONE
+            if stood:
+                log.info(
+                    "item_finished",
+                    item=run.item.id,
+                    state=move.state.value,
+                    stage=move.stage,
+                    code=move.code,
+                )
+
+    async def _end_badly(self, item: ItemId, stage: str, error: WaybillError) -> None:
+        move = Finish(State.FAILED, stage, error.code, error_text(error))
+        await self._journal.record(Entry(item, None, move))
+        log.warning("item_failed", item=item, stage=stage, code=error.code)
