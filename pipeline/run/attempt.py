@@ -66,25 +66,25 @@ End = Returned | Joining | Raised | Cancelled
 
 
 async def attempt(
-    recorder: StepRecorder, run: Run, bound: BoundStage, limits: Limits
+    recorder: StepRecorder, run: Run, bound: BoundStage, limits: Limits, began: float
 ) -> End:
     """
-    Try a stage once.
+    Try a stage once, beginning at `began` on anyio's clock.
 
     Cancelling an item goes before all else, and is looked for here alone: its
     stage does not begin, and what a stage did meanwhile does not count.
     """
     if run.cancelled:
         return Cancelled()
-    end = await _in_scope(recorder, run, bound, limits)
+    end = await _in_scope(recorder, run, bound, limits, began)
     run.scope = None
     return Cancelled() if run.cancelled else end
 
 
 async def _in_scope(
-    recorder: StepRecorder, run: Run, bound: BoundStage, limits: Limits
+    recorder: StepRecorder, run: Run, bound: BoundStage, limits: Limits, began: float
 ) -> End:
-    if run.deadline <= anyio.current_time():
+    if run.deadline <= began:
         late = "the item's deadline was over before this stage"
         return Raised(DeadlinePassed(late))
     with anyio.CancelScope(deadline=run.deadline) as run.scope:

@@ -26,7 +26,7 @@ from pipeline.model import (
     State,
     ToReady,
 )
-from pipeline.run.attempt import Returned, attempt
+from pipeline.run.attempt import attempt
 from pipeline.run.context import Run, Services, until_answered
 from pipeline.run.endings import Ending, ending, error_text
 from pipeline.run.journal import Journal
@@ -166,24 +166,30 @@ class Carrier:
             )
         limits = self._limits[run.item.pipeline_id]
         began = anyio.current_time()
-        end = await attempt(self, run, bound, limits)
-        made = run.take_products()
-        what = ending(run, bound, end, anyio.current_time() - began)
-        if what.pause_s and bound.stage.limit is not None:
-            limits.pause(bound.stage.limit, what.pause_s)
-        checkpoint = await self._checkpoint(run, bound, what)
-        entry = Entry(run.item.id, checkpoint, what.move, what.attempt)
-        if isinstance(end, Returned):
-            entry.products = made
-        if what.move is None:
-            return await self._go_on(run, bound, what, entry)
-        await self._move(run, entry)
-        return False
+        return await self._write(
+            run,
+            bound,
+            # Not named: thousands that wait below would each keep how it ended, for
+            # the garbage collector to walk over.
+            ending(
+                run,
+                bound,
+                await attempt(self, run, bound, limits, began),
+                anyio.current_time() - began,
+            ),
+        )
 
-    async def _go_on(
-        self, run: Run, bound: BoundStage, what: Ending, entry: Entry
-    ) -> bool:
-        """Checkpoint the finished stage; go on to the next here if that has room."""
+    async def _write(self, run: Run, bound: BoundStage, what: Ending) -> bool:
+        """Make an ending durable; True when the item goes on in this worker."""
+        if what.pause_s and bound.stage.limit is not None:
+            self._limits[run.item.pipeline_id].pause(bound.stage.limit, what.pause_s)
+        checkpoint = await self._checkpoint(run, bound, what)
+        entry = Entry(
+            run.item.id, checkpoint, what.move, what.attempt, products=what.products
+        )
+        if what.move is not None:
+            await self._move(run, entry)
+            return False
         run.attempt = 0
         if self.draining or not self._windows.move(bound.name, bound.next):
             entry.move = ToReady(bound.next, run.seq)

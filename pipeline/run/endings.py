@@ -7,8 +7,7 @@ Nothing here is written or awaited; carry.py does what an `Ending` says.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import structlog
 from pydantic import BaseModel
@@ -23,6 +22,7 @@ from pipeline.model import (
     Finish,
     Hold,
     Move,
+    Product,
     Reject,
     State,
     ToJoining,
@@ -39,8 +39,7 @@ MESSAGE_CHARS_MAX = 500
 WAIT_MAX_S = 366 * 86400.0  # the deadline ends a wait; this keeps it a number
 
 
-@dataclass(slots=True)
-class Ending:
+class Ending(NamedTuple):
     """
     What a try comes to: all of it is written together, or nothing.
 
@@ -51,6 +50,7 @@ class Ending:
         took_s: How long the checkpointed stage took.
         attempt: The row of a try that failed.
         pause_s: So long the stage's limit rests, for every item.
+        products: What the stage made; of a try that did not return, nothing.
     """
 
     move: Move | None
@@ -59,6 +59,7 @@ class Ending:
     took_s: float = 0.0
     attempt: Attempt | None = None
     pause_s: float = 0.0
+    products: tuple[Product, ...] = ()
 
 
 def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
@@ -69,9 +70,11 @@ def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
         LeaseLost: the item is abandoned, nothing is written.
         Permanent: BAD_UPDATE, what a reviewer would be shown has no JSON.
     """
+    made = run.take_products()
     match end:
         case Returned():
-            return _of_outcome(run, bound, end, took_s)
+            what = _of_outcome(run, bound, end, took_s)
+            return what._replace(products=made) if made else what
         case Joining():
             return Ending(ToJoining(run.stage, run.seq, run.attempt))
         case Raised():
