@@ -37,6 +37,7 @@ __all__ = [
     "Retry",
     "Settings",
     "Stage",
+    "Value",
     "VendorDoor",
     "Wait",
     "add",
@@ -96,6 +97,13 @@ class Settings(BaseModel):
     """A stage's settings: the `[stage.NAME]` keys that are not policies."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Value(BaseModel):
+    """What a jailed function is asked, or answers: one frozen value, as JSON."""
+
+    # What a stranger's document made somebody answer stands in no error's text.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

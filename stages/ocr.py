@@ -17,7 +17,7 @@ in memory and on disk is what two of its pages cost.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, Literal, assert_never
 
 import anyio
@@ -33,15 +33,15 @@ from pipeline.stage import (
     Outcome,
     Reject,
     Retry,
-    Settings,
     stage,
 )
 from stages.document import Crop, Document, PageStatus, PageText
 from stages.formats.kinds import PASSWORDS
 from stages.reading import engines, vision
-from stages.reading import page as page_text
 from stages.reading.codes import CODES
 from stages.reading.compare import agreement
+from stages.reading.page import read_again, read_page
+from stages.reading.protocol import Line, PageReading, PageRequest, ReaderSettings
 
 log = structlog.get_logger()
 
@@ -53,36 +53,18 @@ FAILED = (
 )
 
 
-class OcrSettings(Settings):
+class OcrSettings(ReaderSettings):
     """Keys of `[stage.ocr]`."""
 
-    engine: Literal["pytesseract", "tesserocr"] = "pytesseract"
     # Who reads a doubtful page again: `auto` is rapidocr where it is installed.
     second: Literal["auto", "off", "rapidocr"] = "auto"
     # An OpenAI-compatible service for what neither can read, such as handwriting.
     vision: bool = False
-    lang: str = Field(default="eng", pattern=r"^(auto|[A-Za-z_/]+(\+[A-Za-z_/]+)*)$")
-    # tesseract's page segmentation: one column of text of variable sizes.  It keeps
-    # the prices of a receipt in their lines, where 3 reads columns apart.
-    psm: int = Field(default=4, ge=1, le=13)
-    preprocess: Literal["soft", "off"] = "soft"
-    layer: Literal["check", "off"] = "check"  # text layers of PDFs: used, or ignored
-    dpi: int = Field(default=300, ge=72, le=600)  # at which PDF pages are rendered
-    # A4 at 600 dpi is 35 million; larger pages are made smaller, not refused.
-    max_pixels: int = Field(default=40_000_000, ge=1_000_000)
-    # Of an image as it came; 200 million are 800 MB while it is decoded.
-    max_decoded_pixels: int = Field(default=200_000_000, ge=1_000_000)
-    # Calibrated confidence of a page (stages/reading/judging.py): below the first it is
-    # read again by the second reader, below the other nobody could read it.
-    doubt_below: float = Field(default=92.0, ge=0, le=100)
-    hold_below: float = Field(default=75.0, ge=0, le=100)
     # Two readers agree when this share of their words is the same.
     agree_above: float = Field(default=0.7, ge=0, le=1)
     # A model's reading is grounded when this share of what another reader made
     # out is in it: a model that invents a text shares next to nothing.
     grounded_above: float = Field(default=0.3, ge=0, le=1)
-    # A dense page takes 5 s on one core; noise can keep tesseract for hours.
-    page_timeout_s: float = Field(default=120.0, gt=0)
     # Two keep a long document from crawling.
     parallel_pages: int = Field(default=2, ge=1)
     # A document that broke its reader so often is not read further: 500 pages that
@@ -96,20 +78,20 @@ async def ocr(document: Document, ctx: Context) -> Outcome:
     reading = Reading(document, ctx)
     read = await reading.pages()
     if all(page.status is PageStatus.EMPTY for page in read):
-        return Reject("BLANK", "there is no ink on any page", read=told(read))
+        return Reject("BLANK", "there is no ink on any page", read=without_text(read))
     if reading.first_failure and all(
         page.status in (*FAILED, PageStatus.EMPTY) for page in read
     ):
         failure = reading.first_failure
         if isinstance(failure, Unacceptable):
-            return Reject(failure.code, failure.message, read=told(read))
+            return Reject(failure.code, failure.message, read=without_text(read))
         raise failure
 
     # Text of an unreadable page is a guess: it is shown to the reviewer with the
     # page, and never becomes part of the document's text.
     text = "\f".join(page.text if page.status is PageStatus.OK else "" for page in read)
     updates: dict[str, Any] = {
-        "read": told(read),
+        "read": without_text(read),
         "text": text,
         "confidence": mean_confidence(read),
     }
@@ -214,53 +196,48 @@ class Reading:
     async def _read(self, number: int) -> PageText:
         """The step: read a page; a doubtful one again by others."""
         log.debug("page_began", item=self._ctx.item.id, page=number)
-        first = await self._by_machine(page_text.read_page, number)
+        first = await self._by_machine(read_page, number)
         readings = [first]
-        if first["doubtful"] and first["source"] == "ocr":
+        if first.doubtful and first.source == "ocr":
             if self._second():
                 readings.append(
                     await self._by_machine(
-                        page_text.read_again,
-                        number,
-                        pool="second",
-                        first=first["lines"],
+                        read_again, number, pool="second", first=first.lines
                     )
                 )
             if self._settings.vision:
-                readings.append(await vision.read(first["picture"], self._ctx))
+                readings.append(await vision.read(first.picture, self._ctx))
         page = await self._settled(number, readings)
         self._tell(number)  # here, too: it is committed with the page
         return page
 
     async def _by_machine(
-        self, fn: Any, number: int, *, pool: str = "", **more: Any
-    ) -> dict[str, Any]:
+        self,
+        fn: Callable[..., Any],
+        number: int,
+        *,
+        pool: str = "",
+        first: tuple[Line, ...] = (),
+    ) -> PageReading:
         settings, ctx = self._settings, self._ctx
         limit_s = min(settings.page_timeout_s, ctx.left_s())
-        found: dict[str, Any] = await ctx.jailed(
+        request = PageRequest(
+            path=str(ctx.artifacts.path(self._document.source)),
+            media_type=self._document.media_type,
+            index=self._document.first_page + number - 2,
+            reader=settings.model_copy(update={"page_timeout_s": limit_s}),
+            passwords=tuple(ctx.secrets(PASSWORDS)),
+            first=first,
+        )
+        answer = await ctx.jailed(
             fn,
             pool=pool,
             # The engine's own timeout comes first and says more; this one ends
             # whatever hangs before or after it.
             timeout_s=limit_s + 5.0,
-            path=str(ctx.artifacts.path(self._document.source)),
-            media_type=self._document.media_type,
-            index=self._document.first_page + number - 2,
-            engine=settings.engine,
-            lang=settings.lang,
-            psm=settings.psm,
-            preprocess=settings.preprocess,
-            layer=settings.layer,
-            dpi=settings.dpi,
-            max_pixels=settings.max_pixels,
-            max_decoded_pixels=settings.max_decoded_pixels,
-            page_timeout_s=limit_s,
-            doubt_below=settings.doubt_below,
-            hold_below=settings.hold_below,
-            passwords=ctx.secrets(PASSWORDS),
-            **more,
+            request=request.model_dump(mode="json"),
         )
-        return found
+        return PageReading.model_validate(answer)
 
     def _second(self) -> bool:
         """Whether there is a second reader."""
@@ -268,30 +245,29 @@ class Reading:
             return engines.available("rapidocr")
         return self._settings.second == "rapidocr"
 
-    async def _settled(self, number: int, readings: list[dict[str, Any]]) -> PageText:
+    async def _settled(self, number: int, readings: list[PageReading]) -> PageText:
         """What the readings of a page come to."""
         chosen, agreed = choose(readings, self._settings)
+        record = as_page(number, chosen)
         if agreed:
-            return as_page(number, chosen)
-        page = as_page(number, chosen)
-        if page.status is PageStatus.OK:
-            page.status = PageStatus.UNREADABLE
-        page.picture = await self._keep(readings[0].get("picture"))
+            return record
+        if record.status is PageStatus.OK:
+            record.status = PageStatus.UNREADABLE
+        record.picture = await self._keep(readings[0].picture)
         # The last machine's cuttings show where it differs from the first.
-        cuttings = [c for r in readings if (c := r.get("crops"))][-1:] or [[]]
+        cuttings = [r.crops for r in readings if r.crops][-1:] or [()]
         for cut in cuttings[0]:
-            artifact = await self._keep(cut["png"])
-            page.crops.append(
+            record.crops.append(
                 Crop(
                     page=number,
-                    box=cut["box"],
-                    artifact=artifact,
-                    readings=cut["readings"],
+                    box=cut.box,
+                    artifact=await self._keep(cut.png),
+                    readings=list(cut.readings),
                 )
             )
-        return page
+        return record
 
-    async def _keep(self, encoded: str | None) -> str:
+    async def _keep(self, encoded: str) -> str:
         """A picture that came as base64, as an artifact."""
         if not encoded:
             return ""
@@ -334,8 +310,8 @@ def final(error: WaybillError, status: PageStatus) -> WaybillError:
 
 
 def choose(
-    readings: list[dict[str, Any]], settings: OcrSettings
-) -> tuple[dict[str, Any], bool]:
+    readings: list[PageReading], settings: OcrSettings
+) -> tuple[PageReading, bool]:
     """
     The reading to go on with, and whether it may be believed.
 
@@ -345,15 +321,15 @@ def choose(
     """
     first, *others = readings
     if not others:
-        return first, first["status"] in (PageStatus.OK, PageStatus.EMPTY)
+        return first, first.status != "UNREADABLE"
     for other in others:
-        if other["status"] != PageStatus.OK:
+        if other.status != "OK":
             continue
-        rest = [r["text"] for r in readings if r is not other]
-        share = max(agreement(text, other["text"]) for text in rest)
+        rest = [r.text for r in readings if r is not other]
+        share = max(agreement(text, other.text) for text in rest)
         enough = (
             settings.grounded_above
-            if other["engine"] == vision.NAME
+            if other.engine == vision.NAME
             else settings.agree_above
         )
         if share >= enough:
@@ -361,15 +337,13 @@ def choose(
     return first, False
 
 
-def as_page(number: int, reading: Mapping[str, Any]) -> PageText:
-    """The record of a reading."""
-    kept = {name: reading[name] for name in PageText.model_fields if name in reading}
-    kept.pop("picture", None)
-    kept.pop("crops", None)
-    return PageText.model_validate({**kept, "number": number})
+def as_page(number: int, reading: PageReading) -> PageText:
+    """The record of a reading; its pictures become artifacts later, if at all."""
+    same = PageText.model_fields.keys() - {"picture", "crops"}
+    return PageText(number=number, **reading.model_dump(include=same))
 
 
-def told(read: list[PageText]) -> list[PageText]:
+def without_text(read: list[PageText]) -> list[PageText]:
     """The pages for the state, which has their text in one piece."""
     return [page.model_copy(update={"text": ""}) for page in read]
 

@@ -20,7 +20,7 @@ import statistics
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,11 @@ from rapidfuzz.distance import Levenshtein
 from loadtest.corpora import degrade
 from pipeline.jail.pool import JailPool
 from stages.formats.kinds import JPEG, PDF
-from stages.reading import page as page_text
+from stages.reading import page as reading
 from stages.reading.codes import CODES
+from stages.reading.page import read_page
 from stages.reading.picture import open_page
+from stages.reading.protocol import PageReading, PageRequest, ReaderSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE_MAX_S = 120.0
@@ -42,6 +44,8 @@ RATIO_MAX = 1 / 3  # of plain tesseract's errors
 BANDS = ((92.0, 101.0), (75.0, 92.0), (0.0, 75.0))
 TYPED = ("Lettre244", "Lettre246", "Lettre60")
 TYPED_PDF = "scanned_multipage_pdfs/ehri_en_BF-19380509b_EN"
+
+NOT_READ = PageReading(status="EMPTY", text="", words=0, confidence=0.0)
 
 
 @dataclass(slots=True)
@@ -53,13 +57,13 @@ class Page:
     path: Path  # of a picture
     truth: str
     media_type: str = JPEG
-    ours: dict[str, Any] = field(default_factory=dict)
+    ours: PageReading = NOT_READ
     plain: str = ""
 
     @property
     def errors(self) -> int:
         """Characters wrong in our reading."""
-        return distance(self.ours["text"], self.truth)
+        return distance(self.ours.text, self.truth)
 
     @property
     def plain_errors(self) -> int:
@@ -129,7 +133,8 @@ def typed(samples: Path, folder: Path) -> Iterator[Page]:
     truths = path.with_suffix(".gt.txt").read_text(encoding="utf-8").split("\f")
     for index, truth in enumerate(truths):
         # Plain tesseract takes no PDF: both read the picture of the page.
-        with open_page(str(path), PDF, index) as page:
+        request = PageRequest(path=str(path), media_type=PDF, index=index)
+        with open_page(request) as page:
             picture, dpi = page.picture()
         image = folder / f"typed-{index}.png"
         picture.save(image, dpi=(dpi, dpi))
@@ -151,7 +156,7 @@ async def read_all(pages: Sequence[Page], folder: Path, engine: str) -> None:
     ) as bar:
         async with JailPool(
             size,
-            allow=[page_text],
+            allow=[reading],
             codes=CODES,
             paths=[ROOT],
             readable=readable,
@@ -161,13 +166,18 @@ async def read_all(pages: Sequence[Page], folder: Path, engine: str) -> None:
 
             async def lane() -> None:
                 for page in waiting:
-                    page.ours = await pool.run(
-                        page_text.read_page,
-                        timeout_s=PAGE_MAX_S,
+                    request = PageRequest(
                         path=str(page.path),
                         media_type=page.media_type,
                         index=0,
-                        engine=engine,
+                        reader=ReaderSettings.model_validate({"engine": engine}),
+                    )
+                    page.ours = PageReading.model_validate(
+                        await pool.run(
+                            read_page,
+                            timeout_s=PAGE_MAX_S,
+                            request=request.model_dump(mode="json"),
+                        )
                     )
                     page.plain = await plain(page.path)
                     bar.update(1)
@@ -213,9 +223,9 @@ def split(pages: Sequence[Page], by: Callable[[Page], str]) -> dict[str, Any]:
 
 def recalls(pages: Sequence[Page]) -> dict[str, Any]:
     """The mean share of a page's words that were found."""
-    ours = [recall(page.ours["text"], page.truth) for page in pages]
+    ours = [recall(page.ours.text, page.truth) for page in pages]
     plain = [recall(page.plain, page.truth) for page in pages]
-    ends = Counter(page.ours["status"] for page in pages)
+    ends = Counter(page.ours.status for page in pages)
     return {
         "recall": round(statistics.mean(ours), 4),
         "plain_recall": round(statistics.mean(plain), 4),
@@ -231,7 +241,7 @@ def believed(pages: Sequence[Page]) -> dict[str, Any]:
         rates = [
             page.errors / max(1, len(bare(page.truth)))
             for page in pages
-            if low <= page.ours["confidence"] < high
+            if low <= page.ours.confidence < high
         ]
         bands[f"from {low:.0f}"] = {
             "pages": len(rates),

@@ -34,6 +34,8 @@ FORMATS = {
     GIF: ("GIF",),
     HEIC: ("HEIF",),
 }
+# Of an image as it came: 200 million are 800 MB while it is decoded.
+DECODED_PIXELS_MAX = 200_000_000
 STRIP = 512  # rows of a deep image that are converted at once
 SIDE_MAX = 32_000  # pixels; tesseract refuses 32,768 and more
 ORIENTATION = 0x0112  # of EXIF

@@ -13,10 +13,11 @@ import base64
 import re
 from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stages.reading.engines import Box, Word
 from stages.reading.judging import DOUBTED
+from stages.reading.protocol import Cutting, Line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,19 +63,19 @@ def words_in(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def lines_of(words: Sequence[Word]) -> list[dict[str, Any]]:
-    """The lines of a reading: `box`, `text`, `confidence`."""
+def lines_of(words: Sequence[Word]) -> tuple[Line, ...]:
+    """The lines of a reading."""
     lines: dict[int, list[Word]] = {}
     for word in words:
         lines.setdefault(word.line, []).append(word)
-    return [
-        {
-            "box": around([word.box for word in line]),
-            "text": " ".join(word.text for word in line),
-            "confidence": round(sum(w.confidence for w in line) / len(line), 1),
-        }
+    return tuple(
+        Line(
+            box=around([word.box for word in line]),
+            text=" ".join(word.text for word in line),
+            confidence=round(sum(w.confidence for w in line) / len(line), 1),
+        )
         for line in lines.values()
-    ]
+    )
 
 
 def around(boxes: Sequence[Box]) -> Box:
@@ -83,29 +84,35 @@ def around(boxes: Sequence[Box]) -> Box:
     return (min(left), min(top), max(right), max(bottom))
 
 
-def disputed(
-    first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
+class Dispute(NamedTuple):
+    """A place that readers read differently, and what each made of it."""
+
+    box: Box
+    readings: tuple[str, ...]
+
+
+def disputed(first: Sequence[Line], second: Sequence[Line]) -> list[Dispute]:
     """
-    Lines that the readers read differently, the worst first: `box`, `readings`.
+    Lines that the readers read differently, the worst first.
 
     Without a second reading, the lines that the first is least sure of.
     """
-    found: list[tuple[float, dict[str, Any]]] = []
     if not second:
-        for line in first:
-            if line["confidence"] < DOUBTED:
-                told_ = {"box": line["box"], "readings": [line["text"]]}
-                found.append((line["confidence"], told_))
-    for line in first if second else ():
-        beside = [other for other in second if same_line(line["box"], other["box"])]
-        theirs = " ".join(other["text"] for other in beside)
-        share = agreement(line["text"], theirs)
+        doubted = sorted(
+            (line for line in first if line.confidence < DOUBTED),
+            key=lambda line: line.confidence,
+        )
+        return [Dispute(line.box, (line.text,)) for line in doubted[:CROPS_MAX]]
+    found: list[tuple[float, Dispute]] = []
+    for line in first:
+        beside = [other for other in second if same_line(line.box, other.box)]
+        theirs = " ".join(other.text for other in beside)
+        share = agreement(line.text, theirs)
         if share < SAME_LINE:
-            box = around([line["box"], *(other["box"] for other in beside)])
-            found.append((share, {"box": box, "readings": [line["text"], theirs]}))
+            box = around([line.box, *(other.box for other in beside)])
+            found.append((share, Dispute(box, (line.text, theirs))))
     found.sort(key=lambda pair: pair[0])
-    return [line for _, line in found[:CROPS_MAX]]
+    return [dispute for _, dispute in found[:CROPS_MAX]]
 
 
 def same_line(one: Sequence[int], other: Sequence[int]) -> bool:
@@ -116,9 +123,12 @@ def same_line(one: Sequence[int], other: Sequence[int]) -> bool:
     return wide > 0 and high > least / 2
 
 
-def cuttings(picture: Image, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The disputed lines as pictures: `box`, `readings`, `png` (base64)."""
-    return [{**line, "png": packed(cut(picture, line["box"]), "PNG")} for line in lines]
+def cuttings(picture: Image, disputes: Sequence[Dispute]) -> tuple[Cutting, ...]:
+    """The disputed lines as pictures."""
+    return tuple(
+        Cutting(box=box, readings=readings, png=packed(cut(picture, box), "PNG"))
+        for box, readings in disputes
+    )
 
 
 def cut(picture: Image, box: Sequence[int]) -> Image:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import WaybillError
 from stages.reading import engines
@@ -35,6 +35,7 @@ from stages.reading.judging import (
     weight,
 )
 from stages.reading.picture import open_page
+from stages.reading.protocol import Line, PageReading, PageRequest, ReaderSettings
 from stages.reading.soft import Softened, soften
 
 if TYPE_CHECKING:
@@ -53,106 +54,53 @@ TURN_SIDE = 1300  # pixels of the copy on which other ways up are tried
 TURN_SENSE_MIN = 60.0  # letters in sound words: a few lines
 
 
-def read_page(
-    path: str,
-    media_type: str,
-    index: int,
-    engine: str = "pytesseract",
-    lang: str = "eng",
-    psm: int = 4,
-    preprocess: str = "soft",
-    layer: str = "check",
-    dpi: int = 300,
-    max_pixels: int = 40_000_000,
-    max_decoded_pixels: int = 200_000_000,
-    page_timeout_s: float = 120.0,
-    doubt_below: float = 92.0,
-    hold_below: float = 75.0,
-    passwords: Sequence[str] = (),
-) -> dict[str, Any]:
+def read_page(request: dict[str, Any]) -> dict[str, Any]:
+    """`first_reading` as the jail calls it: a `PageRequest` in, a `PageReading` out."""
+    reading = first_reading(PageRequest.model_validate(request))
+    return reading.model_dump(mode="json")
+
+
+def read_again(request: dict[str, Any]) -> dict[str, Any]:
+    """`second_reading` as the jail calls it."""
+    reading = second_reading(PageRequest.model_validate(request))
+    return reading.model_dump(mode="json")
+
+
+def first_reading(request: PageRequest) -> PageReading:
     """
-    Read the page `index`, from 0, of a document.
+    Read a page of a document.
 
     Text that came as text is taken as it is; a PDF's own text where it is what a
     person would see there; of anything else the picture is read.
-
-    Args:
-        dpi: At most, at which a page of a PDF is rendered.
-        doubt_below: Confidence, 0-100, under which another should read it too.
-        hold_below: Confidence under which it counts as unreadable.
-
-    Returns:
-        `status` (OK, EMPTY or UNREADABLE), `text`, `words`, `confidence`
-        (calibrated, 0-100; see `judge`), `ink` (share of dark pixels, 0-1),
-        `covered` (share of the ink in believed words, 0-1), `source` (text, layer
-        or ocr), `engine`, `hidden` (characters nobody sees), `doubtful`; of a
-        doubtful page also `picture` (JPEG, base64), `lines` and `crops`.
 
     Raises:
         Unacceptable: the page cannot be decoded.
         Transient: OCR_TIMEOUT, OCR_CRASHED.
         Permanent: OCR_MISSING, OCR_LANGUAGE, OCR_FAILED, ENGINE_MISSING.
     """
-    with open_page(
-        path,
-        media_type,
-        index,
-        dpi=dpi,
-        max_pixels=max_pixels,
-        max_decoded_pixels=max_decoded_pixels,
-        passwords=passwords,
-    ) as page:
+    settings = request.reader
+    with open_page(request) as page:
         text = page.text()
         if text is not None:
             return as_text(text, page.hidden, "text")
-        reader = Reader(engine, lang, psm, preprocess, page_timeout_s)
+        reader = Reader(settings.engine, settings)
         hidden = 0
-        if layer == "check":
+        if settings.layer == "check":
             found = page.layer(reader.line)
             if found is not None:
                 hidden = 0 if found.why == "INVISIBLE" else found.hidden
                 if found.trusted:
                     return as_text(found.text, hidden, "layer")
         picture, picture_dpi = page.picture()
-    read = reader.page(picture, picture_dpi)
-    return told(read, hidden, doubt_below, hold_below)
+    return as_reading(reader.page(picture, picture_dpi), settings, hidden)
 
 
-def read_again(
-    path: str,
-    media_type: str,
-    index: int,
-    lang: str = "eng",
-    psm: int = 4,
-    preprocess: str = "soft",
-    dpi: int = 300,
-    max_pixels: int = 40_000_000,
-    max_decoded_pixels: int = 200_000_000,
-    page_timeout_s: float = 120.0,
-    doubt_below: float = 92.0,
-    hold_below: float = 75.0,
-    passwords: Sequence[str] = (),
-    first: Sequence[dict[str, Any]] = (),
-    **_of_the_first: Any,
-) -> dict[str, Any]:
-    """
-    The same page by the second reader; arguments and result as `read_page`.
-
-    `first` are the lines of the first reading: `crops` shows where they differ.
-    """
-    with open_page(
-        path,
-        media_type,
-        index,
-        dpi=dpi,
-        max_pixels=max_pixels,
-        max_decoded_pixels=max_decoded_pixels,
-        passwords=passwords,
-    ) as page:
+def second_reading(request: PageRequest) -> PageReading:
+    """The same page by the second reader; errors as of `first_reading`."""
+    with open_page(request) as page:
         picture, picture_dpi = page.picture()
-    reader = Reader("rapidocr", lang, psm, preprocess, page_timeout_s)
-    read = reader.page(picture, picture_dpi)
-    return told(read, 0, doubt_below, hold_below, first)
+    read = Reader("rapidocr", request.reader).page(picture, picture_dpi)
+    return as_reading(read, request.reader, first=request.first)
 
 
 # -- reading a picture ----------------------------------------------------------------
@@ -178,14 +126,14 @@ class Read:
 class Reader:
     """An engine and how it is used here."""
 
-    def __init__(
-        self, engine: str, lang: str, psm: int, preprocess: str, timeout_s: float
-    ) -> None:
+    def __init__(self, engine: str, settings: ReaderSettings) -> None:
         self._engine = engines.engine(engine)
-        self._lang, self._others = (lang, "") if lang != "auto" else engines.languages()
-        self._psm = psm
-        self._soft = preprocess == "soft"
-        self._timeout_s = timeout_s
+        self._lang, self._others = settings.lang, ""
+        if settings.lang == "auto":
+            self._lang, self._others = engines.languages()
+        self._psm = settings.psm
+        self._soft = settings.preprocess == "soft"
+        self._timeout_s = settings.page_timeout_s
 
     def page(self, picture: Image, dpi: int) -> Read:
         """Read a page; one that makes no sense also another way up, then otherwise."""
@@ -292,61 +240,53 @@ def sense(words: Sequence[Word]) -> float:
     )
 
 
-def as_text(text: str, hidden: int, source: str) -> dict[str, Any]:
+def as_text(text: str, hidden: int, source: Literal["text", "layer"]) -> PageReading:
     """The answer for a page whose text did not have to be read."""
     words = len(text.split())
-    return {
-        "status": "OK" if words else "EMPTY",
-        "text": text,
-        "words": words,
-        "confidence": 100.0 if words else 0.0,
-        "ink": 0.0,
-        "covered": 1.0 if words else 0.0,
-        "source": source,
-        "engine": "",
-        "hidden": hidden,
-        "doubtful": False,
-    }
+    return PageReading(
+        status="OK" if words else "EMPTY",
+        text=text,
+        words=words,
+        confidence=100.0 if words else 0.0,
+        covered=1.0 if words else 0.0,
+        source=source,
+        hidden=hidden,
+    )
 
 
-def told(
-    read: Read,
-    hidden: int,
-    doubt_below: float,
-    hold_below: float,
-    first: Sequence[dict[str, Any]] = (),
-) -> dict[str, Any]:
+def as_reading(
+    read: Read, settings: ReaderSettings, hidden: int = 0, first: Sequence[Line] = ()
+) -> PageReading:
     """The answer for a page that was read; `first` is what another read there."""
     confidence = read.confidence
-    status = judged(read, confidence, hold_below)
-    doubtful = read.ink >= INK_MIN and confidence < doubt_below
-    answer: dict[str, Any] = {
-        "status": status,
-        "text": text_of(read.words),
-        "words": len(read.words),
-        "confidence": round(confidence, 1),
-        "ink": round(read.ink, 5),
-        "covered": round(read.covered, 2),
-        "source": "ocr",
-        "engine": read.engine,
-        "hidden": hidden,
-        "doubtful": doubtful,
-    }
+    doubtful = read.ink >= INK_MIN and confidence < settings.doubt_below
+    shown: dict[str, Any] = {}
     if doubtful:
         lines = lines_of(read.words)
-        answer["lines"] = lines
-        answer["picture"] = small_picture(read.picture)
-        answer["crops"] = cuttings(
-            read.picture, disputed(first or lines, first and lines)
-        )
-    return answer
+        disputes = disputed(first, lines) if first else disputed(lines, ())
+        shown = {
+            "lines": lines,
+            "picture": small_picture(read.picture),
+            "crops": cuttings(read.picture, disputes),
+        }
+    return PageReading(
+        status=status_of(read, confidence, settings.hold_below),
+        text=text_of(read.words),
+        words=len(read.words),
+        confidence=round(confidence, 1),
+        ink=round(read.ink, 5),
+        covered=round(read.covered, 2),
+        engine=read.engine,
+        hidden=hidden,
+        doubtful=doubtful,
+        **shown,
+    )
 
 
-# -- judging --------------------------------------------------------------------------
-
-
-def judged(read: Read, confidence: float, hold_below: float) -> str:
-    """`EMPTY`, `UNREADABLE` or `OK`."""
+def status_of(
+    read: Read, confidence: float, hold_below: float
+) -> Literal["OK", "EMPTY", "UNREADABLE"]:
+    """What may be said of the page: `UNREADABLE` is ink without a believed text."""
     if not read.words:
         return "EMPTY" if read.ink < INK_MIN else "UNREADABLE"
     if read.ink < INK_MIN:

@@ -9,12 +9,11 @@ raised for that page alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from stages.formats import text as textual
 from stages.formats.images import (
     BROKEN,
     broken_image,
@@ -26,8 +25,10 @@ from stages.formats.images import (
 )
 from stages.formats.kinds import IMAGES, PDF, TEXTS, by_signature, unsupported
 from stages.formats.pdf import load_page, opened_pdf, render, scan_dpi
+from stages.formats.text import Text, page_of
 from stages.reading.layer.fonts import Verify
 from stages.reading.layer.layer import Layer, read_layer
+from stages.reading.protocol import PageRequest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,49 +63,36 @@ class SourcePage:
 
 
 @contextmanager
-def open_page(
-    path: str,
-    media_type: str,
-    index: int,
-    *,
-    dpi: int = 300,
-    max_pixels: int = 40_000_000,
-    max_decoded_pixels: int = 200_000_000,
-    passwords: Sequence[str] = (),
-) -> Iterator[SourcePage]:
+def open_page(request: PageRequest) -> Iterator[SourcePage]:
     """
-    The page `index`, from 0, of a file whose kind is known.
-
-    Args:
-        dpi: At most, at which a page of a PDF is rendered.
-        max_pixels: Of a picture that is given out; a larger one is made smaller.
-        max_decoded_pixels: Of an image as it came, by its header.
-        passwords: Tried in turn on a PDF that asks for one.
+    The page that is asked for.
 
     Raises:
-        Unacceptable: as `stages.formats.probe.probe`, and NO_SUCH_PAGE.
+        Unacceptable: as `stages.formats.probe.look`, and NO_SUCH_PAGE.
     """
+    path, media_type, index = request.path, request.media_type, request.index
+    settings = request.reader
     if media_type == PDF:
-        with opened_pdf(path, passwords) as document:
+        with opened_pdf(path, request.passwords) as document:
             page = load_page(document, index)
             try:
-                yield PdfPage(path, page, dpi, max_pixels)
+                yield PdfPage(path, page, settings.dpi, settings.max_pixels)
             finally:
                 page.close()
     elif media_type in IMAGES:
-        with opened(path, media_type, max_decoded_pixels) as image:
-            seek(image, media_type, index, max_decoded_pixels)
-            yield ImagePage(image, media_type, max_pixels)
+        with opened(path, media_type, settings.max_decoded_pixels) as image:
+            seek(image, media_type, index, settings.max_decoded_pixels)
+            yield ImagePage(image, media_type, settings.max_pixels)
     elif media_type in TEXTS:
-        part = textual.page_of(path, media_type, index)
-        if isinstance(part, textual.Text):
+        part = page_of(path, media_type, index)
+        if isinstance(part, Text):
             yield TextPage(part)
             return
         kind = by_signature(part[:64])
         if kind not in IMAGES:
             raise unsupported("a picture of a kind that cannot be read")
-        with opened(BytesIO(part), kind, max_decoded_pixels) as image:
-            yield ImagePage(image, kind, max_pixels)
+        with opened(BytesIO(part), kind, settings.max_decoded_pixels) as image:
+            yield ImagePage(image, kind, settings.max_pixels)
     else:
         raise unsupported("not a kind that has pages")
 
@@ -112,7 +100,7 @@ def open_page(
 class TextPage(SourcePage):
     """A page that came as text."""
 
-    def __init__(self, page: textual.Text) -> None:
+    def __init__(self, page: Text) -> None:
         self._text, self.hidden = page
 
     def text(self) -> str:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from pipeline.errors import Transient, Usage
 from pipeline.stage import Context
+from stages.reading.protocol import PageReading
 
 NAME = "vision"
 TIMEOUT_S = 120.0  # a full page of handwriting is 2,000 tokens, at some 30 a second
@@ -62,12 +63,12 @@ class Transcription(BaseModel):
     unreadable: bool
 
 
-async def read(picture: str, ctx: Context) -> dict[str, Any]:
+async def read(picture: str, ctx: Context) -> PageReading:
     """
-    Have a model read a page; the answer is shaped as that of `page_text.read_page`.
+    Have a model read a page.
 
     Args:
-        picture: JPEG, base64, as `read_page` returns it.
+        picture: JPEG, base64, as in the first `PageReading`.
 
     Raises:
         Usage: VISION_URL, no service is configured.
@@ -89,7 +90,7 @@ async def read(picture: str, ctx: Context) -> dict[str, Any]:
         key=os.environ.get("WAYBILL_VISION_KEY", ""),
         timeout_s=max(0.0, min(TIMEOUT_S, ctx.left_s())),
     )
-    return reading(transcribed(raw))
+    return as_reading(transcribed(raw))
 
 
 def request(model: str, picture: str) -> dict[str, Any]:
@@ -142,16 +143,14 @@ def transcribed(raw: Any) -> str:
     return "" if answer.unreadable else answer.text.strip()
 
 
-def reading(text: str) -> dict[str, Any]:
+def as_reading(text: str) -> PageReading:
     """A text as the reading of a page.  Words that could not be read are no words."""
     words = sum(word != "[?]" for word in text.split())
-    return {
-        "status": "OK" if words else "UNREADABLE",
-        "text": text,
-        "words": words,
-        "confidence": CONFIDENCE if words else 0.0,
-        "source": "ocr",
-        "engine": NAME,
-        "hidden": 0,
-        "doubtful": True,
-    }
+    return PageReading(
+        status="OK" if words else "UNREADABLE",
+        text=text,
+        words=words,
+        confidence=CONFIDENCE if words else 0.0,
+        engine=NAME,
+        doubtful=True,
+    )

@@ -15,9 +15,10 @@ from pipeline.jail.pool import JailPool
 from stages.formats import kinds
 from stages.formats import probe as reader
 from stages.formats.kinds import JPEG, PNG
-from stages.reading import codes
-from stages.reading import page as page_text
+from stages.reading import codes, page
+from stages.reading.page import read_page
 from stages.reading.picture import open_page
+from stages.reading.protocol import PageReading, PageRequest
 from tests.hostile import looking
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,7 @@ async def pool(tmp_path: Path) -> AsyncIterator[JailPool]:
     scratch.mkdir()
     async with JailPool(
         2,
-        allow=[reader, page_text, looking],
+        allow=[reader, page, looking],
         codes=codes.CODES,
         paths=[ROOT],
         readable=[SAMPLES, tmp_path],
@@ -149,7 +150,7 @@ def test_photos_come_out_upright(name: str) -> None:
     """A photo that its EXIF tag turns is turned."""
     path = sample(f"exif_orientation/{name}")
 
-    with open_page(str(path), JPEG, 0) as page:
+    with open_page(asked(path, JPEG)) as page:
         upright, _ = page.picture()
 
     assert (upright.width > upright.height) == name.startswith("Landscape")
@@ -157,6 +158,19 @@ def test_photos_come_out_upright(name: str) -> None:
     sky = upright.crop((0, 0, upright.width, upright.height // 4))
     ground = upright.crop((0, upright.height * 3 // 4, upright.width, upright.height))
     assert ImageStat.Stat(sky).mean[0] > ImageStat.Stat(ground).mean[0]
+
+
+def asked(path: Path, media_type: str) -> PageRequest:
+    """The first page of a file."""
+    return PageRequest(path=str(path), media_type=media_type, index=0)
+
+
+async def reading(pool: JailPool, path: Path, media_type: str) -> PageReading:
+    """The first page of a file, read in a child."""
+    answer = await pool.run(
+        read_page, timeout_s=60, request=asked(path, media_type).model_dump(mode="json")
+    )
+    return PageReading.model_validate(answer)
 
 
 def refusal(path: Path, **limits: Any) -> str:
@@ -222,17 +236,11 @@ async def test_handwriting_is_held_and_type_is_read(
     """
     Typed pages are read; cursive is unreadable, also under a printed letterhead.
     """
-    path = str(sample(relative))
+    path = sample(relative)
 
-    read = await pool.run(
-        page_text.read_page,
-        timeout_s=60,
-        path=path,
-        media_type=kinds.type_of(path),
-        index=0,
-    )
+    read = await reading(pool, path, kinds.type_of(str(path)))
 
-    assert read["status"] == status, {**read, "text": len(read["text"])}
+    assert read.status == status, read.model_copy(update={"text": len(read.text)})
 
 
 def blank(kind: str) -> Image.Image:
@@ -262,11 +270,9 @@ async def test_blank_pages_are_known_by_ink(
     path = tmp_path / "blank.jpg"
     blank(kind).save(path, quality=80)
 
-    read = await pool.run(
-        page_text.read_page, timeout_s=60, path=str(path), media_type=JPEG, index=0
-    )
+    read = await reading(pool, path, JPEG)
 
-    assert read["status"] == "EMPTY", read
+    assert read.status == "EMPTY", read
 
 
 async def test_a_line_in_faint_pencil_is_not_blank(
@@ -281,8 +287,6 @@ async def test_a_line_in_faint_pencil_is_not_blank(
     path = tmp_path / "faint.png"
     page.save(path)
 
-    read = await pool.run(
-        page_text.read_page, timeout_s=60, path=str(path), media_type=PNG, index=0
-    )
+    read = await reading(pool, path, PNG)
 
-    assert read["status"] == "UNREADABLE", read
+    assert read.status == "UNREADABLE", read

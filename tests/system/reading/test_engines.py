@@ -19,8 +19,9 @@ from loadtest.scenarios import honesty
 from pipeline.errors import Permanent, Transient
 from stages.formats.kinds import JPEG, PDF, PNG
 from stages.reading import engines
-from stages.reading import page as page_text
 from stages.reading.compare import small_picture
+from stages.reading.page import first_reading, second_reading
+from stages.reading.protocol import Line, PageReading, PageRequest, ReaderSettings
 from stages.reading.soft import soften
 
 SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "samples"
@@ -47,11 +48,19 @@ def letter(seed: int = 1) -> tuple[Image.Image, str]:
     return inked(text, TYPED[0], A5, rng).convert("L"), text
 
 
-def read(tmp_path: Path, picture: Image.Image, **how: Any) -> dict[str, Any]:
+def read(tmp_path: Path, picture: Image.Image, **how: Any) -> PageReading:
     """A picture of a page as the product reads it."""
     path = tmp_path / "page.png"
     picture.save(path, dpi=(200, 200), compress_level=1)
-    return page_text.read_page(str(path), PNG, 0, **how)
+    return first_reading(asked(path, PNG, **how))
+
+
+def asked(path: Path, media_type: str, index: int = 0, **how: Any) -> PageRequest:
+    """A page of a file, to be read with these settings."""
+    reader = ReaderSettings(**how)
+    return PageRequest(
+        path=str(path), media_type=media_type, index=index, reader=reader
+    )
 
 
 def words(name: str, picture: Image.Image, **how: Any) -> list[engines.Word]:
@@ -152,8 +161,8 @@ def test_what_a_shadow_hides_is_read(tmp_path: Path) -> None:
     soft = read(tmp_path, dark.convert("L"))
     plain = read(tmp_path, dark.convert("L"), preprocess="off")
 
-    assert soft["status"] == "OK"
-    assert recall(soft["text"], truth) > 0.95 > recall(plain["text"], truth)
+    assert soft.status == "OK"
+    assert recall(soft.text, truth) > 0.95 > recall(plain.text, truth)
 
 
 # -- pages ----------------------------------------------------------------------------
@@ -166,8 +175,8 @@ def test_a_page_is_read_without_naming_its_language(tmp_path: Path, lang: str) -
 
     found = read(tmp_path, picture, lang=lang)
 
-    assert (found["status"], found["doubtful"]) == ("OK", False)
-    assert recall(found["text"], truth) > 0.95
+    assert (found.status, found.doubtful) == ("OK", False)
+    assert recall(found.text, truth) > 0.95
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
@@ -177,8 +186,8 @@ def test_a_page_the_wrong_way_up_is_read(tmp_path: Path, turn: int) -> None:
 
     found = read(tmp_path, picture.rotate(turn, expand=True))
 
-    assert found["status"] == "OK"
-    assert recall(found["text"], truth) > 0.95
+    assert found.status == "OK"
+    assert recall(found.text, truth) > 0.95
 
 
 def test_prices_stay_with_what_they_are_for(tmp_path: Path) -> None:
@@ -187,7 +196,7 @@ def test_prices_stay_with_what_they_are_for(tmp_path: Path) -> None:
 
     found = read(tmp_path, picture.convert("L"))
 
-    rows = {" ".join(row.split()) for row in found["text"].splitlines()}
+    rows = {" ".join(row.split()) for row in found.text.splitlines()}
     prices = [row for row in truth.splitlines() if row[0].isdigit() and row[-3] == "."]
     assert len(prices) >= 8
     assert sum(row in rows for row in prices) >= 0.8 * len(prices)
@@ -203,7 +212,7 @@ def test_text_in_two_columns_is_read_column_by_column(tmp_path: Path) -> None:
 
     found = read(tmp_path, sheet, psm=3)
 
-    said = " ".join(found["text"].split())
+    said = " ".join(found.text.split())
     for text in (first, second):
         [longest] = sorted(text.split("\n\n"), key=len)[-1:]
         start = " ".join(longest.split()[:25])
@@ -218,16 +227,16 @@ def test_what_nobody_can_read_is_never_read(tmp_path: Path, number: int) -> None
 
     found = read(tmp_path, draw(compose(rng, "Ida", words=60), rng).convert("L"))
 
-    assert found["status"] == "UNREADABLE"
-    assert found["doubtful"]
-    assert found["picture"]
+    assert found.status == "UNREADABLE"
+    assert found.doubtful
+    assert found.picture
 
 
 def test_a_blank_page_is_empty(tmp_path: Path) -> None:
     """Shade and grain are no ink, and no letters are made of them."""
     found = read(tmp_path, blank(A5, random.Random("blank")).convert("L"))
 
-    assert (found["status"], found["text"], found["doubtful"]) == ("EMPTY", "", False)
+    assert (found.status, found.text, found.doubtful) == ("EMPTY", "", False)
 
 
 def test_the_second_reader_shows_where_it_differs(tmp_path: Path) -> None:
@@ -236,15 +245,14 @@ def test_the_second_reader_shows_where_it_differs(tmp_path: Path) -> None:
     picture, truth = letter()
     path = tmp_path / "page.png"
     picture.save(path, dpi=(200, 200))
-    box = [100, 100, 1000, 150]
-    invented = [{"text": "nothing of the kind", "box": box, "confidence": 50.0}]
+    box = (100, 100, 1000, 150)
+    invented = Line(text="nothing of the kind", box=box, confidence=50.0)
+    request = asked(path, PNG, doubt_below=100.0, hold_below=0.0)
 
-    found = page_text.read_again(
-        str(path), PNG, 0, first=invented, doubt_below=100.0, hold_below=0.0
-    )
+    found = second_reading(request.model_copy(update={"first": (invented,)}))
 
-    assert (found["engine"], found["status"]) == ("rapidocr", "OK")
-    assert recall(found["text"], truth) > 0.95
+    assert (found.engine, found.status) == ("rapidocr", "OK")
+    assert recall(found.text, truth) > 0.95
 
 
 # -- real pages -----------------------------------------------------------------------
@@ -275,12 +283,12 @@ def test_old_handwriting_is_never_guessed(
     """What tesseract makes of cursive of 1905-1918 is unreadable, and says so."""
     path = sample(relative)
 
-    found = page_text.read_page(
-        str(path), media_type, index, engine=installed(name), lang="eng"
+    found = first_reading(
+        asked(path, media_type, index, engine=installed(name), lang="eng")
     )
 
-    assert found["status"] == "UNREADABLE"
-    assert found["confidence"] < 75
+    assert found.status == "UNREADABLE"
+    assert found.confidence < 75
 
 
 @pytest.mark.parametrize("stem", ["Lettre244", "Lettre246"])
@@ -289,10 +297,10 @@ def test_old_typewriting_is_read(stem: str) -> None:
     path = sample(f"letters_stanford1905/{stem}.jpg")
     truth = path.with_suffix(".gt.txt").read_text(encoding="utf-8")
 
-    found = page_text.read_page(str(path), JPEG, 0)
+    found = first_reading(asked(path, JPEG))
 
-    assert found["status"] == "OK"
-    assert recall(found["text"], truth) > 0.9
+    assert found.status == "OK"
+    assert recall(found.text, truth) > 0.9
 
 
 def test_a_picture_for_a_person_is_small() -> None:

@@ -13,6 +13,7 @@ from stages.reading import vision
 from stages.reading.compare import agreement, disputed
 from stages.reading.engines import Word, text_of, torn, words_of
 from stages.reading.judging import judge
+from stages.reading.protocol import Line
 
 HEADER = "level\tpage\tblock\tpar\tline\tword\tleft\ttop\twidth\theight\tconf\ttext"
 
@@ -133,9 +134,8 @@ def test_readers_agree_by_their_words(one: str, other: str, share: float) -> Non
     assert agreement(one, other) == agreement(other, one) == pytest.approx(share)
 
 
-def line(text: str, top: int, confidence: float = 90.0) -> dict[str, Any]:
-    box = (100, top, 600, top + 20)
-    return {"text": text, "box": box, "confidence": confidence}
+def line(text: str, top: int, confidence: float = 90.0) -> Line:
+    return Line(text=text, box=(100, top, 600, top + 20), confidence=confidence)
 
 
 def test_a_person_is_shown_where_the_readers_differ() -> None:
@@ -145,9 +145,9 @@ def test_a_person_is_shown_where_the_readers_differ() -> None:
 
     found = disputed(first, second)
 
-    assert [cut["readings"] for cut in found] == [
-        ["1,200 euro", "zoo euro"],
-        ["in march", "in March 1905"],
+    assert [cut.readings for cut in found] == [
+        ("1,200 euro", "zoo euro"),
+        ("in march", "in March 1905"),
     ]
 
 
@@ -155,7 +155,7 @@ def test_one_reader_shows_where_it_doubts_itself() -> None:
     """Without a second reader the least sure lines are shown."""
     found = disputed([line("sure", 0), line("qx~", 40, 21.0), line("rn", 80, 40.0)], [])
 
-    assert [cut["readings"] for cut in found] == [["qx~"], ["rn"]]
+    assert [cut.readings for cut in found] == [("qx~",), ("rn",)]
 
 
 # -- a model that looks ---------------------------------------------------------------
@@ -200,8 +200,8 @@ async def test_a_model_is_shown_the_page_through_the_vendors_door() -> None:
 
     found = await vision.read("SlBFRw==", ctx)
 
-    assert (found["status"], found["text"], found["words"]) == ("OK", "Dear [?] Ida", 2)
-    assert found["engine"] == vision.NAME
+    assert (found.status, found.text, found.words) == ("OK", "Dear [?] Ida", 2)
+    assert found.engine == vision.NAME
     [call] = ctx.vendor.asked
     assert call["url"] == "https://models.example/v1/chat/completions"
     assert (call["key"], call["timeout"]) == ("k", 30.0)
@@ -228,8 +228,8 @@ async def test_what_is_no_transcription_is_not_text(answer: Any) -> None:
 
     found = await vision.read("SlBFRw==", ctx)
 
-    assert found["status"] == "UNREADABLE"
-    assert found["confidence"] == 0.0
+    assert found.status == "UNREADABLE"
+    assert found.confidence == 0.0
 
 
 @pytest.mark.usefixtures("service")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,10 @@ class FakeContext:
         self, fn: Callable[..., Any], /, *, pool: str = "", **kwargs: Any
     ) -> Any:
         assert (fn.__name__, pool) in (("read_page", ""), ("read_again", "second"))
-        self.asked.append(kwargs)
-        number = kwargs["index"] + 1
+        request = kwargs["request"]
+        assert json.loads(json.dumps(request)) == request
+        self.asked.append(request)
+        number = request["index"] + 1
         self.at_once += 1
         self.at_once_max = max(self.at_once, self.at_once_max)
         await anyio.sleep(self._takes_s.get(number, 1.0))
@@ -340,7 +343,7 @@ async def test_a_page_gets_no_more_time_than_is_left() -> None:
 
     await ocr(letter(1), ctx)
 
-    assert [asked["page_timeout_s"] for asked in ctx.asked] == [30.0]
+    assert [asked["reader"]["page_timeout_s"] for asked in ctx.asked] == [30.0]
 
 
 # -- the second reader ----------------------------------------------------------------
