@@ -52,13 +52,22 @@ log = structlog.get_logger()
 
 GROUP = 200  # files a transaction: a commit's cost is spread, a retry stays cheap
 MEMORY_BYTES = 4 << 20  # larger files go through the scratch folder
-FACTS = ("pages", "note", "attachments")  # what an item keeps of its probe
 # What one odd file can make library code raise.  RuntimeError is not among them:
 # that is a loop or a program in a bad state, and must be seen.
 ODD = (ArithmeticError, LookupError, TypeError, ValueError)
 
-# The stored bytes, the file's own name, its tenant: whose passwords may open it.
-Probe = Callable[[Path, str, str], Awaitable[Mapping[str, Any]]]
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a probe says of a file: its kind, and the facts that its item keeps."""
+
+    media_type: str
+    facts: Mapping[str, Any]
+
+
+# The stored bytes, the file's own name, its tenant, whose passwords may open it, and
+# the pipeline it is meant for, which bounds its size.
+Probe = Callable[[Path, str, str, int], Awaitable[Found]]
 
 
 class Door(Protocol):
@@ -116,7 +125,7 @@ class Bounds:
             quarantined, for it is likely the file's fault.
     """
 
-    max_file_bytes: int = 200 << 20
+    max_file_bytes: int
     at_once: int = 2
     probe_tries: int = 3
 
@@ -138,8 +147,8 @@ class Admission:
     Args:
         desk: Where receipts are made durable.
         artifacts: Where bytes are made durable.
-        probe: `probe(path, name)` looks into stored bytes, jailed, and returns
-            `media_type`, `pages` and `note`; raises Unacceptable or Transient.
+        probe: Looks into stored bytes, jailed; raises Unacceptable or Transient.
+            What it finds is decided here, and no stage asks again.
         shelf: Where files go afterwards.
         scratch: Folder for copies of large files.
         codes: What is known of the codes that `probe` raises.
@@ -154,7 +163,7 @@ class Admission:
         *,
         scratch: Path,
         codes: Codes,
-        bounds: Bounds | None = None,
+        bounds: Bounds,
     ) -> None:
         self._desk = desk
         self._artifacts = artifacts
@@ -162,7 +171,7 @@ class Admission:
         self._shelf = shelf
         self._scratch = scratch
         self._codes = codes
-        self._bounds = bounds or Bounds()
+        self._bounds = bounds
         self._failed_probes: dict[str, int] = {}  # token -> probes that died
 
     def __repr__(self) -> str:
@@ -320,10 +329,9 @@ class Admission:
         refusal: Refusal | None = None
         if stored:
             try:
-                tenant = this.batch.tenant
-                found = await self._look_into(key, candidate.name, tenant, token)
-                media_type = str(found.get("media_type", ""))
-                facts |= {k: found[k] for k in FACTS if found.get(k)}
+                found = await self._look_into(key, candidate.name, token, this)
+                media_type = found.media_type
+                facts |= found.facts
             except Unacceptable as error:
                 refusal = Refusal(error.code, error.message, error.hint)
         else:
@@ -380,9 +388,7 @@ class Admission:
         # Nobody read these bytes: the key is that of the delivery alone.
         return token_of("FILE_TOO_LARGE", candidate.identity, copy.seen, "")
 
-    async def _look_into(
-        self, key: str, name: str, tenant: str, token: str
-    ) -> Mapping[str, Any]:
+    async def _look_into(self, key: str, name: str, token: str, this: _Round) -> Found:
         """
         Probe stored bytes; a probe that keeps killing its process is a refusal.
 
@@ -392,7 +398,8 @@ class Admission:
             Paused: no jailed process could be started.
         """
         try:
-            found = await self._probe(self._artifacts.path(key), name, tenant)
+            path = self._artifacts.path(key)
+            found = await self._probe(path, name, this.batch.tenant, this.pipeline_id)
         except OSError as error:
             raise paused(error, "starting the probe") from error
         except Unacceptable:

@@ -1,11 +1,12 @@
 """
 Intake: a file of any accepted kind in; what it is, and how many pages, out.
 
-Reads   `source`, the raw bytes as they came; `first_page` and `last_page` of a part.
+Reads   `source`, the raw bytes as they came; `media_type` and `facts.pages`, which
+        admission found; `first_page` and `last_page` of a part.
 Writes  `media_type` and `page_count`; of a bundle `facts`: parts, skipped, refused.
 Steps   `contents`, `unpack-<first>-<last>`, `separators-<first>-<last>`, and the
         spawns of a bundle's parts, so that a crash repeats at most one range.
-Limits  one jailed process a call; bytes, pages, pixels, parts, depth by its settings.
+Limits  one jailed process a call; bytes, pages, parts and depth by its settings.
 Ends    Advance; Done, a bundle whose parts are items of their own; Reject
         EMPTY_BUNDLE; Unacceptable (PDF_ENCRYPTED, BUNDLE_DEPTH, ...) rejects.
 
@@ -28,14 +29,13 @@ from pipeline.stage import (
     Part,
     Reject,
     Retry,
-    Settings,
     stage,
 )
 from stages.document import Document
 from stages.formats import bundle
-from stages.formats import probe as reader
 from stages.formats.enclosed import shortened
-from stages.formats.kinds import PASSWORDS, PDF
+from stages.formats.kinds import EML, PASSWORDS, PDF, ZIP
+from stages.formats.probe import DocumentBounds, Probed, probe
 from stages.formats.separators import groups
 
 # Of a part: 3 is a letter in an archive in a mail in an archive.
@@ -48,13 +48,9 @@ NESTED_PARTS = 20
 BUNDLE_NAME_CHARS = 120
 
 
-class IntakeSettings(Settings):
+class IntakeSettings(DocumentBounds):
     """Keys of `[stage.intake]`; bounds keep one document from taking the machine."""
 
-    max_bytes: int = Field(default=256 << 20, gt=0)
-    max_pages: int = Field(default=500, gt=0)
-    # Of an image as it came; 200 million are 800 MB while it is decoded.
-    max_decoded_pixels: int = Field(default=200_000_000, ge=1_000_000)
     # Which pages of a PDF stand between two documents; [] for none.
     separators: tuple[Literal["barcode", "blank"], ...] = ("barcode",)
     # Of one file that comes in, nested bundles included.
@@ -63,35 +59,38 @@ class IntakeSettings(Settings):
 
 
 @stage(settings=IntakeSettings, timeout_s=1800, retry=Retry(attempts=3), window=64)
-async def intake(letter: Document, ctx: Context) -> Outcome:
+async def intake(document: Document, ctx: Context) -> Outcome:
     """Say what the source is; make the parts of a bundle items of their own."""
-    if letter.last_page:
+    if document.last_page:
         # Pages that the bundle's own intake has looked at: 500 parts of a PDF
         # would each load its 500 pages.
-        return Advance(page_count=letter.last_page - letter.first_page + 1)
+        return Advance(page_count=document.last_page - document.first_page + 1)
+    found = await what_it_is(document, ctx)
+    if found.bundle:
+        return await Opening(document, ctx, found.media_type).run()
     settings: IntakeSettings = ctx.settings
-    passwords = ctx.secrets(PASSWORDS)
-    # Not a step: it takes milliseconds, and most documents are spared a checkpoint.
-    found = await ctx.jailed(
-        reader.probe,
-        path=str(ctx.artifacts.path(letter.source)),
-        name=ctx.item.name,
-        max_bytes=settings.max_bytes,
-        max_pages=settings.max_pages,
-        max_pixels=settings.max_decoded_pixels,
-        # Admission has decoded what came in by itself, but not what a bundle held.
-        decode="part" in letter.facts,
-        passwords=passwords,
-    )
-    media_type: str = found["media_type"]
-    if found["bundle"]:
-        return await Opening(letter, ctx, media_type).run()
-    count: int = found["pages"]
-    if media_type == PDF and count > 1 and settings.separators:
-        between = await separators(letter, ctx, count, passwords)
+    if found.media_type == PDF and found.pages > 1 and settings.separators:
+        between = await separators(document, ctx, found.pages)
         if between:
-            return await divide(letter, ctx, count, between)
-    return Advance(media_type=media_type, page_count=count)
+            return await divide(document, ctx, found.pages, between)
+    return Advance(media_type=found.media_type, page_count=found.pages)
+
+
+async def what_it_is(document: Document, ctx: Context) -> Probed:
+    """As admission found it; what nobody has looked at yet is looked at now."""
+    pages, media_type = document.facts.get("pages", 0), document.media_type
+    if media_type in (ZIP, EML) or (media_type and pages):
+        return Probed(media_type=media_type, pages=pages)
+    settings: IntakeSettings = ctx.settings
+    # Not a step: it takes milliseconds, and parts of bundles are spared a checkpoint.
+    answer = await ctx.jailed(
+        probe,
+        path=str(ctx.artifacts.path(document.source)),
+        name=ctx.item.name,
+        bounds=settings.bounds().model_dump(),
+        passwords=ctx.secrets(PASSWORDS),
+    )
+    return Probed.model_validate(answer)
 
 
 # -- archives and mail --------------------------------------------------------------
@@ -100,17 +99,17 @@ async def intake(letter: Document, ctx: Context) -> Outcome:
 class Opening:
     """A bundle that becomes items, a range of its parts after the other."""
 
-    def __init__(self, letter: Document, ctx: Context, media_type: str) -> None:
+    def __init__(self, document: Document, ctx: Context, media_type: str) -> None:
         settings: IntakeSettings = ctx.settings
-        self._letter = letter
+        self._document = document
         self._ctx = ctx
         self._media_type = media_type
-        self._depth = next_depth(letter)
-        self._parts_max, self._bytes_max = letter.facts.get(
+        self._depth = next_depth(document)
+        self._parts_max, self._bytes_max = document.facts.get(
             "room", self._room_of(settings)
         )
         self._file: dict[str, Any] = {
-            "path": str(ctx.artifacts.path(letter.source)),
+            "path": str(ctx.artifacts.path(document.source)),
             "media_type": media_type,
             "parts_max": self._parts_max,
             "part_bytes_max": settings.max_bytes,
@@ -176,7 +175,7 @@ class Opening:
             "of": found["parts"],
             "depth": self._depth,
         }
-        source = self._letter.source
+        source = self._document.source
         if told["pages"]:  # its text is read from the bundle itself
             body = {
                 "source": source,
@@ -216,16 +215,15 @@ class Opening:
 # -- stacks of pages ----------------------------------------------------------------
 
 
-async def separators(
-    letter: Document, ctx: Context, count: int, passwords: list[str]
-) -> list[int]:
+async def separators(document: Document, ctx: Context, count: int) -> list[int]:
     """The pages of a PDF that stand between two documents, a range a step."""
     settings: IntakeSettings = ctx.settings
+    passwords = ctx.secrets(PASSWORDS)
 
     async def look(first: int, last: int) -> list[int]:
         found: list[int] = await ctx.jailed(
             bundle.separators,
-            path=str(ctx.artifacts.path(letter.source)),
+            path=str(ctx.artifacts.path(document.source)),
             first=first,
             last=last,
             kinds=list(settings.separators),
@@ -241,10 +239,10 @@ async def separators(
 
 
 async def divide(
-    letter: Document, ctx: Context, count: int, between: Sequence[int]
+    document: Document, ctx: Context, count: int, between: Sequence[int]
 ) -> Outcome:
     """Make each run of pages between separators an item of its own."""
-    depth = next_depth(letter)
+    depth = next_depth(document)
     runs = groups(between, count)
     if not runs:
         return Reject("EMPTY_BUNDLE", "there are only separator sheets in it")
@@ -257,13 +255,13 @@ async def divide(
                 Part(
                     part_name(ctx, label),
                     {
-                        "source": letter.source,
+                        "source": document.source,
                         "media_type": PDF,
                         "first_page": first,
                         "last_page": last,
                         "facts": facts,
                     },
-                    key=f"{letter.source}:{first}-{last}",
+                    key=f"{document.source}:{first}-{last}",
                 )
             )
         await ctx.spawn(parts, name=f"{at + 1}-{at + len(parts)}")
@@ -274,14 +272,14 @@ async def divide(
 # -- both ---------------------------------------------------------------------------
 
 
-def next_depth(letter: Document) -> int:
+def next_depth(document: Document) -> int:
     """
-    Depth of the parts of `letter`: 1 in a file that came in by itself.
+    Depth of the parts of `document`: 1 in a file that came in by itself.
 
     Raises:
         Unacceptable: BUNDLE_DEPTH.
     """
-    depth = int(letter.facts.get("depth", 0)) + 1
+    depth = int(document.facts.get("depth", 0)) + 1
     if depth > DEPTH_MAX:
         raise Unacceptable(
             f"bundles are opened {DEPTH_MAX} deep, this one lies deeper",

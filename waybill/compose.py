@@ -7,17 +7,16 @@ door and the catalogue of pipelines, and closes them in the opposite order.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
 
-from ingest.admission import Admission, Bounds
+from ingest.admission import Admission, Bounds, Found
 from ingest.shelf import Shelf
 from ingest.watch.folders import Folders, Place
 from ingest.watch.watcher import Pace, Route, Watcher
@@ -36,8 +35,9 @@ from pipeline.store.postgres import PostgresStore
 from pipeline.vendors.door import Vendor
 from stages.document import Document
 from stages.formats import bundle
-from stages.formats import probe as reader
+from stages.formats import probe as probing
 from stages.formats.kinds import PASSWORDS
+from stages.formats.probe import DocumentBounds, Probed, probe
 from stages.generation import generation
 from stages.intake import intake
 from stages.moderation import moderation
@@ -52,7 +52,7 @@ BUILTIN = Builtin(
     {s.name: s for s in (intake, ocr, moderation, generation, output)}, Document
 )
 # Whose functions may run in the jail; a pipeline folder says which of its own may.
-JAILED = (bundle, page, reader, typesetter, jailbreak)
+JAILED = (bundle, page, probing, typesetter, jailbreak)
 # A second reader keeps its models in memory: one is enough for doubtful pages.
 SECOND_MEMORY_BYTES = 4 << 30
 PROBE_S = 120.0  # a hundred-page scan is probed in a few seconds
@@ -99,24 +99,29 @@ class App:
         return await self.catalogue.publish(folder, self.store)
 
     def admission(self, folders: Folders) -> Admission:
-        """The door for files, with this app's probe behind it."""
+        """Admission of files, each probed once, within its pipeline's bounds."""
         settings = self.settings
 
-        async def probe(path: Path, name: str, tenant: str) -> Mapping[str, Any]:
-            found: Mapping[str, Any] = await self.jail.run(
-                reader.probe,
+        async def look(path: Path, name: str, tenant: str, pipeline_id: int) -> Found:
+            bounds = bounds_of(await self.catalogue.get(pipeline_id, self.store))
+            copied = min(bounds.max_bytes, settings.max_file_bytes)
+            answer = await self.jail.run(
+                probe,
                 timeout_s=PROBE_S,
                 path=str(path),
                 name=name,
-                max_bytes=settings.max_file_bytes,
+                bounds=bounds.model_copy(update={"max_bytes": copied}).model_dump(),
                 passwords=secret_lines(self.services.secrets, tenant, PASSWORDS),
             )
-            return found
+            facts = Probed.model_validate(answer).model_dump(
+                mode="json", exclude_defaults=True
+            )
+            return Found(facts.pop("media_type"), facts)
 
         return Admission(
             self.store,
             self.artifacts,
-            probe,
+            look,
             Shelf(folders.archive, folders.quarantine),
             scratch=folders.scratch,
             codes=CODES,
@@ -147,6 +152,14 @@ class App:
 
         pace = pace or Pace(settle_s=self.settings.settle_s)
         return Watcher(folders, self.store, self.admission(folders), route, pace=pace)
+
+
+def bounds_of(pipeline: Pipeline) -> DocumentBounds:
+    """How large a document of this pipeline may be: as its intake says."""
+    for stage in pipeline.stages.values():
+        if isinstance(stage.settings, DocumentBounds):
+            return stage.settings.bounds()
+    return DocumentBounds()
 
 
 @dataclass(frozen=True)

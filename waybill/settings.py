@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import Usage
+from stages.formats.probe import BYTES_MAX
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -33,7 +34,7 @@ class Settings(BaseSettings):
         cores: Jailed processes for OCR and parsing, of this machine.
         items_max: Items at once in one worker process.
         lease_s: How long a worker may act without renewing, seconds.
-        max_file_bytes: Larger files are quarantined.
+        max_file_bytes: Larger files are quarantined unread, whatever their pipeline.
         settle_s: A file in the inbox is complete after this rest, seconds.
         vendor_hosts: Hosts inside your own network that stages may call.
     """
@@ -50,7 +51,7 @@ class Settings(BaseSettings):
     cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=512)
     items_max: int = Field(default=5000, ge=1, le=100_000)
     lease_s: float = Field(default=9.0, ge=1, le=300)
-    max_file_bytes: int = Field(default=200 << 20, ge=1024)
+    max_file_bytes: int = Field(default=BYTES_MAX, ge=1024)
     settle_s: float = Field(default=2.0, ge=0.1, le=600)
     vendor_hosts: list[str] = Field(default_factory=list)
 

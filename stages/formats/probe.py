@@ -1,9 +1,9 @@
 """
 Looking at a document: what it is, how many pages it has, whether it can be taken.
 
-`probe` is a plain function that runs jailed: a path and numbers go in,
-plain data comes out; what is wrong with a document is raised as `Unacceptable`.
-Pages are made by `stages.reading.picture`, one at a time, when they are read.
+Runs jailed, once for each file: at admission, or in intake for what a bundle held.
+What is wrong with a document is raised as `Unacceptable`.  Pages are made by
+`stages.reading.picture`, one at a time, when they are read.
 """
 
 from __future__ import annotations
@@ -15,10 +15,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from pipeline.errors import Unacceptable, WaybillError
-from stages.formats import mail
-from stages.formats import text as textual
-from stages.formats.images import BROKEN, broken_image, frames, opened
+from pipeline.stage import Settings, Value
+from stages.formats import mail, text
+from stages.formats.images import (
+    BROKEN,
+    DECODED_PIXELS_MAX,
+    broken_image,
+    frames,
+    opened,
+)
 from stages.formats.kinds import (
     BUNDLES,
     EML,
@@ -30,21 +38,63 @@ from stages.formats.kinds import (
 )
 from stages.formats.pdf import load_page, opened_pdf, pdf_corrupt
 
+# One default: what the service copies, a pipeline takes, and a bundle may hold.
+BYTES_MAX = 256 << 20
 ATTACHMENTS_MAX = 50  # names that are listed
 NAME_CHARS = 120  # of each
 PARTS_MAX = 10_000  # of a message; intake has a bound of its own
 PART_BYTES = 1 << 40  # how large each is does not matter here
 
 
+class DocumentBounds(Settings):
+    """How large a document may be: keys of `[stage.intake]` that its probe obeys."""
+
+    max_bytes: int = Field(default=BYTES_MAX, gt=0)
+    max_pages: int = Field(default=500, gt=0)
+    max_decoded_pixels: int = Field(default=DECODED_PIXELS_MAX, ge=1_000_000)
+
+    def bounds(self) -> DocumentBounds:
+        """These alone, of settings that have more keys."""
+        return DocumentBounds.model_validate(
+            self.model_dump(include=set(DocumentBounds.model_fields))
+        )
+
+
+class Probed(Value):
+    """
+    What a file is.
+
+    Attributes:
+        pages: 0 for a bundle: other documents put together.
+        note: A sentence on what is odd about it, mostly "".
+        attachments: Names of files inside a PDF or a message, not opened.
+    """
+
+    media_type: str
+    pages: int = 0
+    note: str = ""
+    attachments: tuple[str, ...] = ()
+
+    @property
+    def bundle(self) -> bool:
+        """Whether its parts are documents, and it is none."""
+        return self.pages == 0
+
+
 def probe(
+    path: str, name: str, bounds: dict[str, int], passwords: Sequence[str]
+) -> dict[str, Any]:
+    """`look` as the jail calls it: bounds in, `Probed` out, as JSON."""
+    found = look(path, name, DocumentBounds.model_validate(bounds), passwords)
+    return found.model_dump(mode="json")
+
+
+def look(
     path: str,
     name: str = "",
-    max_bytes: int = 256 << 20,
-    max_pages: int = 500,
-    max_pixels: int = 200_000_000,
-    decode: bool = True,
+    bounds: DocumentBounds | None = None,
     passwords: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Probed:
     """
     Look at a file as a stage would, without keeping anything.
 
@@ -54,29 +104,22 @@ def probe(
     Args:
         path: The bytes, under any name.
         name: The name the file came with.
-        max_pixels: Of one image, checked before it is decoded.
-        decode: False trusts images whose header is sound: for bytes that were
-            probed when they came in.
         passwords: Tried in turn on a PDF that asks for one.
-
-    Returns:
-        `media_type`; `pages`, 0 for a bundle; `note`, a sentence, mostly "";
-        `attachments`, names of files inside a PDF or a message, not opened;
-        `bundle`, whether it is other documents put together.
 
     Raises:
         Unacceptable: EMPTY_FILE, TOO_LARGE, UNSUPPORTED_TYPE, TRUNCATED, CORRUPT,
             PIXEL_LIMIT, PDF_ENCRYPTED, PDF_CORRUPT, NO_PAGES, TOO_MANY_PAGES,
             DOCX_BOMB, DOCX_ENCRYPTED, BUNDLE_TOO_MANY.
     """
+    bounds = bounds or DocumentBounds()
     size = regular_size(path)
     if size == 0:
         raise Unacceptable(
             "the file is empty", code="EMPTY_FILE", hint="send the file again"
         )
-    if size > max_bytes:
+    if size > bounds.max_bytes:
         raise Unacceptable(
-            f"the file has {size:,} bytes, {max_bytes:,} are allowed",
+            f"the file has {size:,} bytes, {bounds.max_bytes:,} are allowed",
             code="TOO_LARGE",
             hint="split it, scan it at 300 dpi, or raise max_bytes",
         )
@@ -84,22 +127,21 @@ def probe(
     pages, notes = 0, [lie(name, media_type)]
     attachments: list[str] = []
     if media_type == PDF:
-        pages, note, attachments = probe_pdf(path, max_pages, passwords)
+        pages, note, attachments = probe_pdf(path, bounds.max_pages, passwords)
         notes.append(note)
     elif media_type in IMAGES:
-        pages, note = probe_image(path, media_type, max_pages, max_pixels, decode)
+        pages, note = probe_image(path, media_type, bounds)
         notes.append(note)
     elif media_type == EML:
         attachments = attached(path)
     if not pages and not attachments and media_type not in BUNDLES:
-        pages = count_text(path, media_type, max_pages)
-    return {
-        "media_type": media_type,
-        "pages": pages,
-        "note": "; ".join(note for note in notes if note),
-        "attachments": attachments[:ATTACHMENTS_MAX],
-        "bundle": pages == 0,
-    }
+        pages = count_text(path, media_type, bounds.max_pages)
+    return Probed(
+        media_type=media_type,
+        pages=pages,
+        note="; ".join(note for note in notes if note),
+        attachments=tuple(attachments[:ATTACHMENTS_MAX]),
+    )
 
 
 def regular_size(path: str) -> int:
@@ -123,22 +165,20 @@ def lie(name: str, media_type: str) -> str:
     return f"the name says {suffix}, the content is {WORDS[media_type]}"
 
 
-def probe_image(
-    path: str, media_type: str, max_pages: int, max_pixels: int, decode: bool
-) -> tuple[int, str]:
+def probe_image(path: str, media_type: str, bounds: DocumentBounds) -> tuple[int, str]:
     """Decode every frame; the number of pages, and a note on frames not taken."""
     pages, note = 0, ""
+    max_pixels = bounds.max_decoded_pixels
     with opened(path, media_type, max_pixels) as image:
         for pages, frame in enumerate(frames(image, media_type, max_pixels), 1):
-            if pages > max_pages:
-                raise too_many(max_pages)
-            if decode:
-                try:
-                    # Of a JPEG this reads everything, and makes 1/64 of the pixels.
-                    frame.draft(None, (1, 1))
-                    frame.load()
-                except BROKEN as error:
-                    raise broken_image(error) from None
+            if pages > bounds.max_pages:
+                raise too_many(bounds.max_pages)
+            try:
+                # Of a JPEG this reads everything, and makes 1/64 of the pixels.
+                frame.draft(None, (1, 1))
+                frame.load()
+            except BROKEN as error:
+                raise broken_image(error) from None
         if pages == 1 and getattr(image, "is_animated", False):
             note = "it holds more pictures than one: the first is the page"
     return pages, note
@@ -146,7 +186,7 @@ def probe_image(
 
 def count_text(path: str, media_type: str, max_pages: int) -> int:
     """The number of pages of a document that is text."""
-    found = textual.pages(path, media_type)
+    found = text.pages(path, media_type)
     pages = sum(1 for _ in islice(found, max_pages + 1))
     if pages > max_pages:
         raise too_many(max_pages)

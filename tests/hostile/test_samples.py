@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -13,8 +12,9 @@ from PIL import Image, ImageDraw, ImageStat
 from pipeline.errors import Unacceptable, WaybillError
 from pipeline.jail.pool import JailPool
 from stages.formats import kinds
-from stages.formats import probe as reader
+from stages.formats import probe as probing
 from stages.formats.kinds import JPEG, PNG
+from stages.formats.probe import DocumentBounds, Probed, probe
 from stages.reading import codes, page
 from stages.reading.page import read_page
 from stages.reading.picture import open_page
@@ -78,7 +78,7 @@ async def pool(tmp_path: Path) -> AsyncIterator[JailPool]:
     scratch.mkdir()
     async with JailPool(
         2,
-        allow=[reader, page, looking],
+        allow=[probing, page, looking],
         codes=codes.CODES,
         paths=[ROOT],
         readable=[SAMPLES, tmp_path],
@@ -90,19 +90,25 @@ async def pool(tmp_path: Path) -> AsyncIterator[JailPool]:
 async def outcome(pool: JailPool, path: Path) -> str:
     """Probe one file and look at its first pages; its code, "" when accepted."""
     try:
-        found = await pool.run(
-            reader.probe, timeout_s=60, path=str(path), name=path.name
+        answer = await pool.run(
+            probe,
+            timeout_s=60,
+            path=str(path),
+            name=path.name,
+            bounds=DocumentBounds().model_dump(),
+            passwords=[],
         )
+        found = Probed.model_validate(answer)
     except WaybillError as error:
         return error.code
-    assert found["bundle"] == (found["pages"] == 0)
-    for index in range(min(2, found["pages"])):
+    assert found.bundle == (found.pages == 0)
+    for index in range(min(2, found.pages)):
         try:
             page = await pool.run(
                 looking.look,
                 timeout_s=60,
                 path=str(path),
-                media_type=found["media_type"],
+                media_type=found.media_type,
                 index=index,
             )
         except WaybillError as error:
@@ -173,9 +179,10 @@ async def reading(pool: JailPool, path: Path, media_type: str) -> PageReading:
     return PageReading.model_validate(answer)
 
 
-def refusal(path: Path, **limits: Any) -> str:
+def refusal(path: Path, **limits: int) -> str:
+    bounds = DocumentBounds().model_copy(update=limits)
     with pytest.raises(Unacceptable) as caught:
-        reader.probe(str(path), path.name, **limits)
+        probing.look(str(path), path.name, bounds)
     assert caught.value.hint
     return caught.value.code
 
@@ -191,9 +198,9 @@ def test_limits_are_checked_at_the_door(tmp_path: Path) -> None:
     assert refusal(empty) == "EMPTY_FILE"
     assert refusal(pages, max_bytes=100) == "TOO_LARGE"
     assert refusal(pages, max_pages=4) == "TOO_MANY_PAGES"
-    assert refusal(pages, max_pixels=100_000) == "PIXEL_LIMIT"
+    assert refusal(pages, max_decoded_pixels=100_000) == "PIXEL_LIMIT"
     assert refusal(tmp_path) == "UNSUPPORTED_TYPE"
-    assert reader.probe(str(pages), max_pages=5)["pages"] == 5
+    assert probing.look(str(pages), "", DocumentBounds(max_pages=5)).pages == 5
 
 
 def test_the_type_is_told_by_content(tmp_path: Path) -> None:
@@ -201,10 +208,10 @@ def test_the_type_is_told_by_content(tmp_path: Path) -> None:
     wrong = tmp_path / "letter.pdf"
     Image.new("L", (40, 30), 255).save(wrong, "PNG")
 
-    found = reader.probe(str(wrong), wrong.name)
+    found = probing.look(str(wrong), wrong.name)
 
-    assert found["media_type"] == "image/png"
-    assert found["note"] == "the name says .pdf, the content is PNG"
+    assert found.media_type == "image/png"
+    assert found.note == "the name says .pdf, the content is PNG"
 
 
 def test_an_image_cut_short_is_refused(tmp_path: Path) -> None:

@@ -15,12 +15,15 @@ from pikepdf import Dictionary, Name, Pdf, Stream
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.errors import Unacceptable
-from stages.formats import probe as reader
 from stages.formats.kinds import BMP, GIF, HEIC, JPEG, PDF, PNG, TIFF, WEBP
+from stages.formats.probe import DocumentBounds, look
 from stages.reading.layer.layer import Layer
 from stages.reading.picture import SourcePage, open_page
+from stages.reading.protocol import PageRequest, ReaderSettings
 
 Font = Callable[[Pdf], Dictionary]
+# Fewer than a pipeline may ask for.
+SMALL = DocumentBounds().model_copy(update={"max_decoded_pixels": 100_000})
 
 
 def corner(size: tuple[int, int] = (300, 200)) -> Image.Image:
@@ -30,8 +33,20 @@ def corner(size: tuple[int, int] = (300, 200)) -> Image.Image:
     return page
 
 
+def asked(path: Path, kind: str, index: int = 0, **how: Any) -> PageRequest:
+    """A page, to be read with these passwords and settings."""
+    passwords = how.pop("passwords", ())
+    return PageRequest(
+        path=str(path),
+        media_type=kind,
+        index=index,
+        reader=ReaderSettings(**how),
+        passwords=passwords,
+    )
+
+
 def seen(path: Path, kind: str, index: int = 0, **limits: Any) -> tuple[Any, int]:
-    with open_page(str(path), kind, index, **limits) as page:
+    with open_page(asked(path, kind, index, **limits)) as page:
         assert page.text() is None
         return page.picture()
 
@@ -91,10 +106,10 @@ def test_every_way_of_storing_a_page_shows_it(
         page = page.convert("RGB").convert(mode) if mode == "P" else page.convert(mode)
     page.save(path, form)
 
-    found = reader.probe(str(path))
+    found = look(str(path))
     picture, _ = seen(path, kind)
 
-    assert (found["media_type"], found["pages"]) == (kind, 1)
+    assert (found.media_type, found.pages) == (kind, 1)
     assert picture.size == (300, 200)
     assert is_corner(picture)
 
@@ -152,8 +167,8 @@ def test_every_orientation_shows_the_same_page(
     else:
         page.convert("RGB").save(path, form, exif=exif)
 
-    found = reader.probe(str(path))
-    picture, _ = seen(path, found["media_type"])
+    found = look(str(path))
+    picture, _ = seen(path, found.media_type)
 
     assert picture.size == (320, 192)
     assert is_corner(picture)
@@ -164,12 +179,12 @@ def test_a_heic_photo_is_a_page(tmp_path: Path) -> None:
     path = tmp_path / "photo.heic"
     pillow_heif.from_pillow(corner((640, 480)).convert("RGB")).save(path, quality=80)
 
-    found = reader.probe(str(path), path.name)
+    found = look(str(path), path.name)
     picture, _ = seen(path, HEIC)
     with pytest.raises(Unacceptable) as caught:
-        reader.probe(str(path), path.name, max_pixels=100_000)
+        look(str(path), path.name, SMALL)
 
-    assert (found["media_type"], found["pages"], found["note"]) == (HEIC, 1, "")
+    assert (found.media_type, found.pages, found.note) == (HEIC, 1, "")
     assert is_corner(picture)
     assert caught.value.code == "PIXEL_LIMIT"
 
@@ -196,11 +211,11 @@ def test_an_animation_is_its_first_frame(form: str, kind: str, tmp_path: Path) -
         path, form, save_all=True, append_images=[Image.new("P", (300, 200), 255)]
     )
 
-    found = reader.probe(str(path))
+    found = look(str(path))
     picture, _ = seen(path, kind)
 
-    assert found["pages"] == 1
-    assert "first" in found["note"]
+    assert found.pages == 1
+    assert "first" in found.note
     assert is_corner(picture)
 
 
@@ -272,7 +287,7 @@ def one_page(
 
 @contextmanager
 def first(path: Path, **limits: Any) -> Iterator[SourcePage]:
-    with open_page(str(path), PDF, 0, **limits) as page:
+    with open_page(asked(path, PDF, **limits)) as page:
         yield page
 
 
@@ -358,14 +373,14 @@ def test_passwords_are_tried_in_turn(tmp_path: Path) -> None:
     path = locked(tmp_path, "sesame", "owner")
 
     with pytest.raises(Unacceptable) as caught:
-        reader.probe(str(path), passwords=["wrong"])
-    found = reader.probe(str(path), passwords=["wrong", "sesame"])
+        look(str(path), passwords=["wrong"])
+    found = look(str(path), passwords=["wrong", "sesame"])
     with first(path, passwords=["wrong", "sesame"]) as page:
         picture, _ = page.picture()
 
     assert caught.value.code == "PDF_ENCRYPTED"
     assert "sesame" not in f"{caught.value}{caught.value.hint}"
-    assert found["pages"] == 1
+    assert found.pages == 1
     assert picture.getextrema()[0] < 100
 
 
@@ -373,7 +388,7 @@ def test_an_owners_password_does_not_lock(tmp_path: Path) -> None:
     """Restrictions on printing and copying are no reason to refuse."""
     path = locked(tmp_path, "", "owner")
 
-    assert reader.probe(str(path))["pages"] == 1
+    assert look(str(path)).pages == 1
 
 
 def test_form_fields_are_drawn_and_attachments_listed(tmp_path: Path) -> None:
@@ -383,7 +398,7 @@ def test_form_fields_are_drawn_and_attachments_listed(tmp_path: Path) -> None:
         pdf.attachments["a list.csv"] = b"1,2"
         pdf.save()
 
-    assert reader.probe(str(path))["attachments"] == ["a list.csv"]
+    assert look(str(path)).attachments == ("a list.csv",)
 
 
 def test_a_broken_page_does_not_cost_the_others(tmp_path: Path) -> None:
@@ -395,10 +410,10 @@ def test_a_broken_page_does_not_cost_the_others(tmp_path: Path) -> None:
         pdf.pages[1].obj.Type = Name.Wrong
         pdf.save(path)
 
-    found = reader.probe(str(path))
+    found = look(str(path))
 
-    assert found["pages"] == 3
-    assert "page 2 of 3 cannot be read" in found["note"]
+    assert found.pages == 3
+    assert "page 2 of 3 cannot be read" in found.note
     assert seen(path, PDF, 2)[0].mode == "L"
     with pytest.raises(Unacceptable) as caught:
         seen(path, PDF, 1)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ import pytest
 import structlog
 from anyio import to_thread
 
-from ingest.admission import Admission, Bounds, Taken
+from ingest.admission import Admission, Bounds, Found, Taken
 from ingest.candidates import Candidate, Seen, named
 from ingest.shelf import Shelf, move
 from ingest.watch.folders import Folders, Place
@@ -109,7 +109,7 @@ class FaultyShelf(Shelf):
         return target
 
 
-async def probe(path: Path, name: str, tenant: str) -> Mapping[str, Any]:
+async def probe(path: Path, name: str, tenant: str, pipeline_id: int) -> Found:
     """Judges by the stored bytes, as the real one does."""
     data = path.read_bytes()
     if not data:
@@ -122,7 +122,8 @@ async def probe(path: Path, name: str, tenant: str) -> Mapping[str, Any]:
         raise Unacceptable(
             "it needs a password", code="PDF_ENCRYPTED", hint="remove it"
         )
-    return {"media_type": "application/pdf", "pages": 1, "note": ""}
+    assert pipeline_id == 7
+    return Found("application/pdf", {"pages": 1})
 
 
 class House:
@@ -150,7 +151,7 @@ class House:
             self.shelf,
             scratch=self.folders.scratch,
             codes=JAIL,
-            bounds=Bounds(**bounds),
+            bounds=Bounds(**{"max_file_bytes": 200 << 20, **bounds}),
         )
 
     def watcher(self, **bounds: int) -> Watcher:

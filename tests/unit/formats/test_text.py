@@ -13,16 +13,21 @@ from docx.shared import Inches, Pt, RGBColor
 from PIL import Image, ImageDraw
 
 from pipeline.errors import Unacceptable
-from stages.formats import probe as reader
-from stages.formats import text as textual
+from stages.formats import text
 from stages.formats.kinds import DOCX, EML, TXT
 from stages.formats.markup import text_of_html
+from stages.formats.probe import DocumentBounds, look
 from stages.formats.text import PAGE_CHARS, Text
 from stages.reading.picture import open_page
+from stages.reading.protocol import PageRequest
+
+
+def asked(path: Path, kind: str, index: int) -> PageRequest:
+    return PageRequest(path=str(path), media_type=kind, index=index)
 
 
 def pages(path: Path, kind: str) -> list[str]:
-    found = textual.pages(str(path), kind)
+    found = text.pages(str(path), kind)
     return [page.text for page in found if isinstance(page, Text)]
 
 
@@ -76,7 +81,7 @@ def test_a_text_of_too_many_pages_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"x" * (PAGE_CHARS * 30))
 
     with pytest.raises(Unacceptable) as caught:
-        reader.probe(str(path), path.name, max_pages=20)
+        look(str(path), path.name, DocumentBounds(max_pages=20))
 
     assert caught.value.code == "TOO_MANY_PAGES"
 
@@ -86,9 +91,9 @@ def test_a_page_that_is_not_there_has_a_code(tmp_path: Path) -> None:
     path = tmp_path / "letter.txt"
     path.write_bytes(b"one\ftwo")
 
-    with open_page(str(path), TXT, 1) as page:
+    with open_page(asked(path, TXT, 1)) as page:
         assert page.text() == "two"
-    with pytest.raises(Unacceptable) as caught, open_page(str(path), TXT, 2):
+    with pytest.raises(Unacceptable) as caught, open_page(asked(path, TXT, 2)):
         pass
     assert caught.value.code == "NO_SUCH_PAGE"
 
@@ -121,7 +126,7 @@ def test_a_message_says_who_and_what(tmp_path: Path) -> None:
     """Its heads and its plain text are read; the HTML beside it is not."""
     path = mailed(tmp_path, letter("<b>rich</b>", "Dear all,\nplain é\n", "Grüße"))
 
-    [page] = textual.pages(str(path), EML)
+    [page] = text.pages(str(path), EML)
 
     assert page == Text(
         "From: Ann <ann@example.com>\nTo: post@example.com\nSubject: Grüße\n\n"
@@ -139,7 +144,7 @@ def test_a_message_in_html_is_read_without_what_it_hides(tmp_path: Path) -> None
         ),
     )
 
-    [page] = textual.pages(str(path), EML)
+    [page] = text.pages(str(path), EML)
 
     assert isinstance(page, Text)
     assert page.text.split("\n\n")[1:] == ["Dear all,", "one\ntwo"]
@@ -153,12 +158,12 @@ def test_a_message_with_attachments_is_a_bundle(tmp_path: Path) -> None:
     for name in ("scan.pdf", "résumé.docx"):
         with_files.add_attachment(b"%PDF-", "application", "pdf", filename=name)
 
-    alone = reader.probe(str(mailed(tmp_path, plain)), "letter.eml")
-    bundle = reader.probe(str(mailed(tmp_path, with_files)), "letter.eml")
+    alone = look(str(mailed(tmp_path, plain)), "letter.eml")
+    bundle = look(str(mailed(tmp_path, with_files)), "letter.eml")
 
-    assert (alone["bundle"], alone["pages"], alone["attachments"]) == (False, 1, [])
-    assert (bundle["bundle"], bundle["pages"]) == (True, 0)
-    assert bundle["attachments"] == ["scan.pdf", "résumé.docx"]
+    assert (alone.bundle, alone.pages, alone.attachments) == (False, 1, ())
+    assert (bundle.bundle, bundle.pages) == (True, 0)
+    assert bundle.attachments == ("scan.pdf", "résumé.docx")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +204,7 @@ def test_a_message_that_cannot_be_read_has_a_code(tmp_path: Path) -> None:
     path.write_text(f"From: a@example.com\nMIME-Version: 1.0\nTo: b\n{bound}\nhello\n")
 
     with pytest.raises(Unacceptable) as caught:
-        list(textual.pages(str(path), EML))
+        list(text.pages(str(path), EML))
 
     assert caught.value.code == "CORRUPT"
 
@@ -242,7 +247,7 @@ def test_what_word_does_not_show_is_counted_and_left_out(tmp_path: Path) -> None
     paragraph.add_run("tiny").font.size = Pt(1)
     paragraph.add_run(" and all").font.size = Pt(12)
 
-    [page] = textual.pages(str(saved(tmp_path, document)), DOCX)
+    [page] = text.pages(str(saved(tmp_path, document)), DOCX)
 
     assert page == Text("Dear all and all", len("vanishedwhitedtiny"))
 
@@ -269,10 +274,10 @@ def test_pictures_of_a_word_document_are_its_further_pages(tmp_path: Path) -> No
         document.add_picture(data, width=Inches(1))
     path = saved(tmp_path, document)
 
-    found = reader.probe(str(path), path.name)
+    found = look(str(path), path.name)
 
-    assert (found["media_type"], found["pages"]) == (DOCX, 2)
-    with open_page(str(path), DOCX, 1) as page:
+    assert (found.media_type, found.pages) == (DOCX, 2)
+    with open_page(asked(path, DOCX, 1)) as page:
         assert page.text() is None
         picture, _ = page.picture()
         assert picture.size == (300, 200)
@@ -313,7 +318,7 @@ def test_a_word_document_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> 
     path = repacked(saved(tmp_path, docx.Document()), document=bomb)
 
     with pytest.raises(Unacceptable) as caught:
-        reader.probe(str(path), path.name)
+        look(str(path), path.name)
 
     assert caught.value.code == "DOCX_BOMB"
 
@@ -324,6 +329,6 @@ def test_a_damaged_word_document_has_a_code(tmp_path: Path) -> None:
     torn = repacked(whole, document=b"<w:document")
 
     with pytest.raises(Unacceptable) as caught:
-        reader.probe(str(torn), torn.name)
+        look(str(torn), torn.name)
 
     assert caught.value.code == "CORRUPT"

@@ -12,7 +12,8 @@ from pipeline.errors import Transient, Unacceptable
 from pipeline.stage import Advance, Done, Item, Part, Reject
 from stages.document import Document
 from stages.formats import bundle
-from stages.formats.kinds import EML, PDF, PNG, ZIP
+from stages.formats.kinds import EML, PDF, PNG, TIFF, ZIP
+from stages.formats.probe import DocumentBounds
 from stages.intake import IntakeSettings, intake
 
 SOURCE = "5" * 64
@@ -89,11 +90,8 @@ class FakeContext:
                 if self._refusal is not None:
                     raise self._refusal
                 nothing = self._parts == [] and self._media_type != ZIP
-                return {
-                    "media_type": self._media_type,
-                    "pages": self._pages if nothing else 0,
-                    "bundle": not nothing,
-                }
+                pages = self._pages if nothing else 0
+                return {"media_type": self._media_type, "pages": pages}
             case "contents":
                 return {
                     "parts": len(self._parts),
@@ -173,16 +171,45 @@ async def test_passwords_of_the_tenant_are_tried() -> None:
     assert given == {"probe": secret, "separators": secret}
 
 
-@pytest.mark.parametrize(("facts", "decoded"), [({}, False), ({"part": 3}, True)])
-async def test_what_a_bundle_held_is_decoded_before_it_is_believed(
-    facts: dict[str, Any], decoded: bool
+ADMITTED = {"name": "letter.png", "pages": 3}
+
+
+@pytest.mark.parametrize(
+    ("facts", "asked"), [(ADMITTED, []), ({"part": 3}, ["probe"]), ({}, ["probe"])]
+)
+async def test_what_admission_found_is_not_asked_again(
+    facts: dict[str, Any], asked: list[str]
 ) -> None:
-    """The door has decoded what came in by itself, but no part of a bundle."""
-    ctx = FakeContext(PNG, 1)
+    """A part of a bundle, and what came without facts, was looked at by nobody."""
+    ctx = FakeContext(TIFF, 3)
+    known = {"media_type": TIFF} if facts is ADMITTED else {}
 
-    await intake(Document(source=SOURCE, facts=facts), ctx)
+    outcome = await intake(Document(source=SOURCE, facts=facts, **known), ctx)
 
-    assert [kwargs["decode"] for _, kwargs in ctx.called] == [decoded]
+    assert outcome == Advance(media_type=TIFF, page_count=3)
+    assert [name for name, _ in ctx.called] == asked
+
+
+async def test_a_bundle_that_was_admitted_is_opened() -> None:
+    """It has no pages; admission knew it for a bundle, and its parts are made."""
+    ctx = FakeContext(ZIP, parts=[part(1)])
+    admitted = Document(source=SOURCE, media_type=ZIP, facts={"name": "post.zip"})
+
+    outcome = await intake(admitted, ctx)
+
+    assert isinstance(outcome, Done)
+    assert [name for name, _ in ctx.called] == ["contents"]
+
+
+async def test_what_is_probed_is_bounded_by_the_pipeline() -> None:
+    """A part of a bundle may be as large as what comes in by itself."""
+    ctx = FakeContext(PNG, 1, max_bytes=1000, max_pages=7)
+
+    await intake(Document(source=SOURCE), ctx)
+
+    [(_, asked)] = ctx.called
+    bounds = DocumentBounds(max_bytes=1000, max_pages=7)
+    assert asked["bounds"] == bounds.model_dump()
 
 
 # -- archives and mail ----------------------------------------------------------------
