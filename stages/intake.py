@@ -16,7 +16,7 @@ No page is rendered here: a page is made a picture when it is read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -33,6 +33,7 @@ from pipeline.stage import (
 )
 from stages.document import Document
 from stages.formats import bundle
+from stages.formats.bundle import BundleFile, Overview, Unpacked
 from stages.formats.enclosed import shortened
 from stages.formats.kinds import EML, PASSWORDS, PDF, ZIP
 from stages.formats.probe import DocumentBounds, Probed, probe
@@ -103,93 +104,95 @@ class Opening:
         settings: IntakeSettings = ctx.settings
         self._document = document
         self._ctx = ctx
-        self._media_type = media_type
         self._depth = next_depth(document)
         self._parts_max, self._bytes_max = document.facts.get(
             "room", self._room_of(settings)
         )
-        self._file: dict[str, Any] = {
-            "path": str(ctx.artifacts.path(document.source)),
-            "media_type": media_type,
-            "parts_max": self._parts_max,
-            "part_bytes_max": settings.max_bytes,
-        }
+        self._file = BundleFile(
+            path=str(ctx.artifacts.path(document.source)),
+            media_type=media_type,
+            parts_max=self._parts_max,
+            part_bytes_max=settings.max_bytes,
+        )
 
     async def run(self) -> Outcome:
         """Every part is an item, or has a receipt that says why not; then done."""
         ctx = self._ctx
         found = await ctx.step("contents", self._contents)
-        skipped = sum(found["skipped"].values())
-        if not found["parts"]:
+        skipped = sum(found.skipped.values())
+        if not found.parts:
             return Reject("EMPTY_BUNDLE", f"no documents in it, {skipped} skipped")
-        if found["parts"] == 1 and found["pages"]:  # a mail with logos only
-            return Advance(media_type=self._media_type, page_count=found["pages"])
+        if found.parts == 1 and found.pages:  # a mail with logos only
+            return Advance(media_type=self._file.media_type, page_count=found.pages)
         refused = 0
-        for first, last in found["ranges"]:
+        for first, last in found.ranges:
             made = await ctx.step(f"unpack-{first}-{last}", self._unpack, first, last)
-            parts = [self._part(told, found) for told in made]
+            parts = [self._part(unpacked, found) for unpacked in made]
             await ctx.spawn(parts, name=f"{first}-{last}")
             refused += sum(bool(part.refused_code) for part in parts)
-        facts = {"parts": found["parts"], "skipped": skipped, "refused": refused}
-        return Done(media_type=self._media_type, facts=facts)
+        facts = {"parts": found.parts, "skipped": skipped, "refused": refused}
+        return Done(media_type=self._file.media_type, facts=facts)
 
-    async def _contents(self) -> dict[str, Any]:
-        found: dict[str, Any] = await self._ctx.jailed(
+    async def _contents(self) -> Overview:
+        answer = await self._ctx.jailed(
             bundle.contents,
-            **self._file,
+            file=self._file.model_dump(),
             unpacked_bytes_max=self._bytes_max,
             range_parts=PARTS_A_STEP,
         )
-        return found
+        return Overview.model_validate(answer)
 
-    async def _unpack(self, first: int, last: int) -> list[dict[str, Any]]:
-        """Descriptions of these parts; `file` is now the artifact of its bytes."""
-        made, kept = await self._ctx.jailed_files(
-            bundle.unpack, **self._file, first=first, last=last
+    async def _unpack(self, first: int, last: int) -> list[Unpacked]:
+        """These parts; `file` is now the artifact of its bytes."""
+        answer, kept = await self._ctx.jailed_files(
+            bundle.unpack, file=self._file.model_dump(), first=first, last=last
         )
+        made = [Unpacked.model_validate(part) for part in answer]
         # A part that is neither kept nor refused must not go unnoticed.
         if len(made) != last - first + 1 or any(
-            told["file"] and told["file"] not in kept for told in made
+            part.file and part.file not in kept for part in made
         ):
             raise Transient(
                 f"parts {first} to {last} of the bundle were not all unpacked",
                 code="PARTS_MISSING",
                 hint="retry; if it stays, unpack it and send the files",
             )
-        return [told | {"file": kept.get(told["file"], "")} for told in made]
+        return [
+            part.model_copy(update={"file": kept.get(part.file, "")}) for part in made
+        ]
 
-    def _part(self, told: dict[str, Any], found: dict[str, Any]) -> Part:
-        """What the store is told of one part."""
-        name = part_name(self._ctx, told["name"])
-        if told["code"]:
+    def _part(self, unpacked: Unpacked, found: Overview) -> Part:
+        """The item, or the refusal, that a part becomes."""
+        name = part_name(self._ctx, unpacked.name)
+        if unpacked.code:
             return Part(
                 name,
                 {},
-                size_bytes=told["size_bytes"],
-                refused_code=told["code"],
-                refused_why=told["why"],
+                size_bytes=unpacked.size_bytes,
+                refused_code=unpacked.code,
+                refused_why=unpacked.why,
             )
         facts = {
-            "name": told["name"],
-            "part": told["number"],
-            "of": found["parts"],
+            "name": unpacked.name,
+            "part": unpacked.number,
+            "of": found.parts,
             "depth": self._depth,
         }
         source = self._document.source
-        if told["pages"]:  # its text is read from the bundle itself
+        if unpacked.pages:  # its text is read from the bundle itself
             body = {
                 "source": source,
-                "media_type": self._media_type,
-                "last_page": told["pages"],
+                "media_type": self._file.media_type,
+                "last_page": unpacked.pages,
             }
             return Part(name, body | {"facts": facts}, key=f"{source}:text")
-        if told["nests"]:
-            facts["room"] = self._room_in(told, found)
+        if unpacked.nests:
+            facts["room"] = self._room_in(unpacked, found)
         return Part(
             name,
-            {"source": told["file"], "facts": facts},
-            key=told["file"],
-            size_bytes=told["size_bytes"],
+            {"source": unpacked.file, "facts": facts},
+            key=unpacked.file,
+            size_bytes=unpacked.size_bytes,
         )
 
     def _room_of(self, settings: IntakeSettings) -> list[int]:
@@ -197,7 +200,7 @@ class Opening:
         parts = (settings.max_parts, NESTED_PARTS, 0)[min(self._depth - 1, 2)]
         return [parts, settings.max_unpacked_bytes]
 
-    def _room_in(self, told: dict[str, Any], found: dict[str, Any]) -> list[int]:
+    def _room_in(self, unpacked: Unpacked, found: Overview) -> list[int]:
         """
         Parts and bytes that one nested bundle may have.
 
@@ -205,11 +208,10 @@ class Opening:
         may; parts that are left are shared evenly.  Archives of archives of
         archives thus end, however many they are.
         """
-        parts = (self._parts_max - found["parts"]) // found["nests"]
+        parts = (self._parts_max - found.parts) // found.nests
         if self._depth == 1:
             parts = max(parts, NESTED_PARTS)
-        size, total = told["size_bytes"], max(found["bytes"], 1)
-        return [parts, self._bytes_max * size // total]
+        return [parts, self._bytes_max * unpacked.size_bytes // max(found.bytes, 1)]
 
 
 # -- stacks of pages ----------------------------------------------------------------

@@ -1,5 +1,5 @@
 """
-Bundles, as read in the jail: what is in one, and its parts as files.
+Bundles, inside the jail: what is in one, and its parts as files.
 
 `contents` looks, `unpack` writes a range of parts into the scratch folder, where the
 worker takes them; `separators` finds the sheets in a stack of pages.  All three are
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Unacceptable
+from pipeline.stage import Value
 from stages.formats.enclosed import ALL, Contents, Enclosed
 from stages.formats.kinds import EML
 
@@ -23,26 +24,65 @@ RANGE_BYTES = 64 << 20  # unpacked at once: what lies on disk before it is kept
 NAME = "{:05}.bin"
 
 
+class BundleFile(Value):
+    """A bundle, and what of it may be taken."""
+
+    path: str
+    media_type: str
+    parts_max: int
+    part_bytes_max: int
+
+
+class Overview(Value):
+    """
+    What a bundle holds.
+
+    Attributes:
+        parts: How many.
+        nests: How many of them look like bundles.
+        pages: Of its own text.
+        skipped: What was passed over: word to count.
+        ranges: [first, last] from 1, each small enough for one `unpack`.
+    """
+
+    parts: int
+    nests: int
+    pages: int
+    bytes: int
+    skipped: dict[str, int]
+    ranges: tuple[tuple[int, int], ...]
+
+
+class Unpacked(Value):
+    """
+    One part of a bundle.
+
+    Attributes:
+        pages: Over 0 for the bundle's own text, which is read from the bundle.
+        code: Why it is refused, as a stable word; "" for a part that is taken.
+        file: Its bytes; "" for a part that is refused or has none.
+    """
+
+    number: int
+    name: str
+    size_bytes: int
+    nests: bool
+    pages: int
+    code: str = ""
+    why: str = ""
+    file: str = ""
+
+
 def contents(
-    path: str,
-    media_type: str,
-    parts_max: int,
-    part_bytes_max: int,
-    unpacked_bytes_max: int,
-    range_parts: int,
+    file: dict[str, Any], unpacked_bytes_max: int, range_parts: int
 ) -> dict[str, Any]:
     """
-    What a bundle holds, nothing of it unpacked.
-
-    Returns:
-        `parts`, how many; `nests`, how many of them look like bundles; `pages`
-        of its own text; `bytes` in all; `skipped`, word to count; and `ranges`:
-        [first, last] from 1, each small enough for one `unpack`.
+    The `Overview` of a `BundleFile`, nothing of it unpacked; both as JSON.
 
     Raises:
         Unacceptable: as `opened`, and BUNDLE_TOO_LARGE.
     """
-    with opened(path, media_type, parts_max, part_bytes_max) as found:
+    with opened(BundleFile.model_validate(file)) as found:
         parts = found.parts
         total = sum(part.size_bytes for part in parts if not part.code)
         if total > unpacked_bytes_max:
@@ -53,36 +93,23 @@ def contents(
                 hint="send it in several, or raise max_unpacked_bytes of the "
                 "intake stage",
             )
-        return {
-            "parts": len(parts),
-            "nests": sum(part.nests() for part in parts),
-            "pages": sum(part.pages for part in parts),
-            "bytes": total,
-            "skipped": dict(found.skipped),
-            "ranges": ranges(parts, range_parts),
-        }
+        overview = Overview(
+            parts=len(parts),
+            nests=sum(part.nests() for part in parts),
+            pages=sum(part.pages for part in parts),
+            bytes=total,
+            skipped=dict(found.skipped),
+            ranges=tuple(ranges(parts, range_parts)),
+        )
+        return overview.model_dump(mode="json")
 
 
-def unpack(
-    path: str,
-    media_type: str,
-    parts_max: int,
-    part_bytes_max: int,
-    first: int,
-    last: int,
-) -> list[dict[str, Any]]:
-    """
-    Write parts `first` to `last` into the scratch folder, each under a number.
-
-    Returns:
-        Of each part `number`, `name`, `size_bytes`, `nests`, `pages`, `code`,
-        `why`, and `file`: "" for a part that is refused or has no bytes.
-    """
+def unpack(file: dict[str, Any], first: int, last: int) -> list[dict[str, Any]]:
+    """Write parts `first` to `last` into the scratch folder; each as `Unpacked`."""
     folder = Path(os.environ["TMPDIR"])
-    within = slice(first - 1, last)
-    with opened(path, media_type, parts_max, part_bytes_max, within) as found:
+    with opened(BundleFile.model_validate(file), slice(first - 1, last)) as found:
         return [
-            written(part, number, folder)
+            written(part, number, folder).model_dump(mode="json")
             for number, part in enumerate(found.parts, first)
         ]
 
@@ -100,20 +127,12 @@ def separators(
     return sheets.pages(path, first, last, kinds, passwords)
 
 
-def opened(
-    path: str,
-    media_type: str,
-    parts_max: int,
-    part_bytes_max: int,
-    within: slice = ALL,
-) -> AbstractContextManager[Contents]:
+def opened(bundle: BundleFile, within: slice = ALL) -> AbstractContextManager[Contents]:
     """The bundle's parts, by its kind; `within` them, those that are wanted."""
-    from stages.formats import archive as unzip
-    from stages.formats import mail
+    from stages.formats import archive, mail
 
-    if media_type == EML:
-        return mail.opened(path, parts_max, part_bytes_max, within)
-    return unzip.opened(path, parts_max, part_bytes_max, within)
+    open_parts = mail.opened if bundle.media_type == EML else archive.opened
+    return open_parts(bundle.path, bundle.parts_max, bundle.part_bytes_max, within)
 
 
 def ranges(parts: Sequence[Enclosed], range_parts: int) -> list[tuple[int, int]]:
@@ -133,20 +152,19 @@ def ranges(parts: Sequence[Enclosed], range_parts: int) -> list[tuple[int, int]]
     return cut
 
 
-def written(part: Enclosed, number: int, folder: Path) -> dict[str, Any]:
+def written(part: Enclosed, number: int, folder: Path) -> Unpacked:
     """One part, its bytes on disk; what is wrong with them refuses it alone."""
-    told: dict[str, Any] = {
-        "number": number,
-        "name": part.name,
-        "size_bytes": part.size_bytes,
-        "nests": part.nests(),
-        "pages": part.pages,
-        "code": part.code,
-        "why": part.why,
-        "file": "",
-    }
+    made = Unpacked(
+        number=number,
+        name=part.name,
+        size_bytes=part.size_bytes,
+        nests=part.nests(),
+        pages=part.pages,
+        code=part.code,
+        why=part.why,
+    )
     if part.code or part.pages:
-        return told
+        return made
     path = folder / NAME.format(number)
     try:
         with path.open("xb") as file:
@@ -154,5 +172,6 @@ def written(part: Enclosed, number: int, folder: Path) -> dict[str, Any]:
                 file.write(piece)
     except Unacceptable as error:
         path.unlink()
-        return told | {"code": error.code, "why": error.message, "nests": False}
-    return told | {"file": path.name}
+        refused = {"code": error.code, "why": error.message, "nests": False}
+        return made.model_copy(update=refused)
+    return made.model_copy(update={"file": path.name})

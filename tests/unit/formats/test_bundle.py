@@ -48,19 +48,26 @@ def entry(name: str, **fields: Any) -> zipfile.ZipInfo:
     return made
 
 
-def contents(path: Path, media_type: str = ZIP, **more: Any) -> dict[str, Any]:
-    bounds: dict[str, Any] = {
-        "parts_max": 100,
-        "part_bytes_max": 64 * MIB,
-        "unpacked_bytes_max": 256 * MIB,
-        "range_parts": 200,
-    }
-    return bundle.contents(str(path), media_type, **bounds | more)
+def bundled(path: Path, media_type: str, bounds: dict[str, Any]) -> dict[str, Any]:
+    file = bundle.BundleFile(
+        path=str(path),
+        media_type=media_type,
+        parts_max=bounds.pop("parts_max", 100),
+        part_bytes_max=bounds.pop("part_bytes_max", 64 * MIB),
+    )
+    return file.model_dump()
 
 
-def unpacked(path: Path, media_type: str = ZIP, **more: Any) -> list[dict[str, Any]]:
-    bounds = {"parts_max": 100, "part_bytes_max": 64 * MIB, "first": 1, "last": 100}
-    return bundle.unpack(str(path), media_type, **bounds | more)
+def contents(path: Path, media_type: str = ZIP, **more: Any) -> bundle.Overview:
+    file = bundled(path, media_type, more)
+    bounds = {"unpacked_bytes_max": 256 * MIB, "range_parts": 200}
+    return bundle.Overview.model_validate(bundle.contents(file, **bounds | more))
+
+
+def unpacked(path: Path, media_type: str = ZIP, **more: Any) -> list[bundle.Unpacked]:
+    file = bundled(path, media_type, more)
+    made = bundle.unpack(file, **{"first": 1, "last": 100} | more)
+    return [bundle.Unpacked.model_validate(part) for part in made]
 
 
 def patched(path: Path, old: bytes, new: bytes, *, last: bool = False) -> Path:
@@ -81,7 +88,7 @@ def test_parts_are_files_under_numbers(tmp_path: Path, scratch: Path) -> None:
 
     parts = unpacked(packed)
 
-    assert [part["name"] for part in parts] == names
+    assert [part.name for part in parts] == names
     kept = {file.name: file.read_bytes() for file in scratch.iterdir()}
     assert kept == {f"{n:05}.bin": name.encode() for n, name in enumerate(names, 1)}
     assert sorted(f.name for f in tmp_path.iterdir()) == ["a.zip", "scratch"]
@@ -93,7 +100,7 @@ def test_a_range_is_unpacked_without_the_others(tmp_path: Path, scratch: Path) -
 
     parts = unpacked(packed, first=3, last=4)
 
-    assert [part["number"] for part in parts] == [3, 4]
+    assert [part.number for part in parts] == [3, 4]
     assert sorted(f.name for f in scratch.iterdir()) == ["00003.bin", "00004.bin"]
 
 
@@ -116,8 +123,8 @@ def test_litter_is_counted_and_left(tmp_path: Path) -> None:
 
     found = contents(packed)
 
-    assert found["parts"] == 1
-    assert found["skipped"] == {"junk": 4, "folder": 1}
+    assert found.parts == 1
+    assert found.skipped == {"junk": 4, "folder": 1}
 
 
 LINK = entry("link", create_system=3, external_attr=0o120777 << 16)
@@ -191,8 +198,8 @@ def test_what_is_wrong_with_one_part_refuses_it_alone(
 
     bad, good = unpacked(packed)
 
-    assert (bad["code"], bad["file"]) == (code, "")
-    assert good["code"] == ""
+    assert (bad.code, bad.file) == (code, "")
+    assert good.code == ""
     assert [file.read_bytes() for file in scratch.iterdir()] == [b"good"]
 
 
@@ -265,7 +272,7 @@ def test_an_archive_in_an_archive_needs_room(tmp_path: Path) -> None:
 
     found = contents(packed)
 
-    assert (found["parts"], found["nests"]) == (2, 1)
+    assert (found.parts, found.nests) == (2, 1)
 
 
 def test_an_entry_without_a_name_is_read(tmp_path: Path, scratch: Path) -> None:
@@ -274,7 +281,7 @@ def test_an_entry_without_a_name_is_read(tmp_path: Path, scratch: Path) -> None:
 
     parts = unpacked(path)
 
-    assert [part["name"] for part in parts] == ["unnamed", "b"]
+    assert [part.name for part in parts] == ["unnamed", "b"]
 
 
 def test_umlauts_of_old_packers_are_read(tmp_path: Path, scratch: Path) -> None:
@@ -284,7 +291,7 @@ def test_umlauts_of_old_packers_are_read(tmp_path: Path, scratch: Path) -> None:
 
     [part] = unpacked(path)
 
-    assert part["name"] == "grüß.txt"
+    assert part.name == "grüß.txt"
 
 
 @pytest.mark.parametrize(
@@ -331,9 +338,9 @@ def test_a_mail_is_its_text_and_its_attachments(tmp_path: Path, scratch: Path) -
 
     text, *files = unpacked(path, EML)
 
-    assert (text["name"], text["pages"], text["file"]) == ("message", 1, "")
-    assert [part["name"] for part in files] == ["scan ä.png", "b.pdf"]
-    kept = [(scratch / part["file"]).read_bytes() for part in files]
+    assert (text.name, text.pages, text.file) == ("message", 1, "")
+    assert [part.name for part in files] == ["scan ä.png", "b.pdf"]
+    kept = [(scratch / part.file).read_bytes() for part in files]
     assert kept == [b"\x89PNG", b"%PDF-"]
 
 
@@ -345,7 +352,7 @@ def test_a_mail_that_says_nothing_has_no_text_part(
 
     [part] = unpacked(path, EML)
 
-    assert part["name"] == "scan.pdf"
+    assert part.name == "scan.pdf"
 
 
 def test_logos_are_decoration_and_photos_are_not(tmp_path: Path, scratch: Path) -> None:
@@ -364,8 +371,8 @@ def test_logos_are_decoration_and_photos_are_not(tmp_path: Path, scratch: Path) 
 
     found, parts = contents(path, EML), unpacked(path, EML)
 
-    assert found["skipped"] == {"other form": 1, "decoration": 2}
-    assert [part["name"] for part in parts] == ["message", "part 2.png"]
+    assert found.skipped == {"other form": 1, "decoration": 2}
+    assert [part.name for part in parts] == ["message", "part 2.png"]
 
 
 def test_a_small_picture_that_was_attached_is_kept(
@@ -382,7 +389,7 @@ def test_a_small_picture_that_was_attached_is_kept(
 
     parts = unpacked(path, EML)
 
-    assert [part["name"] for part in parts] == ["message", "icon.png"]
+    assert [part.name for part in parts] == ["message", "icon.png"]
 
 
 def test_a_programs_signature_is_no_document(tmp_path: Path) -> None:
@@ -393,7 +400,7 @@ def test_a_programs_signature_is_no_document(tmp_path: Path) -> None:
 
     found = contents(path, EML)
 
-    assert (found["parts"], found["skipped"]) == (2, {"signature": 1})
+    assert (found.parts, found.skipped) == (2, {"signature": 1})
 
 
 def test_a_mail_that_cannot_be_taken_out_is_refused(
@@ -409,7 +416,7 @@ def test_a_mail_that_cannot_be_taken_out_is_refused(
 
     [part] = unpacked(path, EML)
 
-    assert part["code"] == "PART_CORRUPT"
+    assert part.code == "PART_CORRUPT"
 
 
 def test_a_mail_in_a_mail_is_one_part(tmp_path: Path, scratch: Path) -> None:
@@ -427,8 +434,8 @@ def test_a_mail_in_a_mail_is_one_part(tmp_path: Path, scratch: Path) -> None:
 
     _, part = unpacked(path, EML)
 
-    assert (part["name"], part["nests"]) == ("Ho ho.eml", True)
-    assert contents(scratch / part["file"], EML)["parts"] == 2
+    assert (part.name, part.nests) == ("Ho ho.eml", True)
+    assert contents(scratch / part.file, EML).parts == 2
 
 
 # -- separator sheets -----------------------------------------------------------------

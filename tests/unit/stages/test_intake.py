@@ -31,7 +31,7 @@ class FakeContext:
     A document as the jailed processes would describe it, and what was spawned.
 
     Args:
-        parts: Of a bundle, as `bundle.unpack` tells them.
+        parts: Of a bundle, as `bundle.unpack` answers.
         between: The pages that are separators.
         recorded: Results of steps before a crash.
         lose: A file that does not arrive from the jail.
@@ -84,7 +84,8 @@ class FakeContext:
 
     async def jailed(self, fn: Callable[..., Any], /, **kwargs: Any) -> Any:
         self.called.append((fn.__name__, kwargs))
-        assert kwargs["path"] == f"/artifacts/{SOURCE}"
+        asked = kwargs.get("file", kwargs)
+        assert asked["path"] == f"/artifacts/{SOURCE}"
         match fn.__name__:
             case "probe":
                 if self._refusal is not None:
@@ -123,7 +124,7 @@ def ranges(count: int, size: int) -> list[list[int]]:
 
 
 def part(number: int, **more: Any) -> dict[str, Any]:
-    """A part of a bundle, as `bundle.unpack` tells it."""
+    """A part of a bundle, as `bundle.unpack` answers it."""
     return {
         "number": number,
         "name": f"letter {number}.png",
@@ -236,7 +237,7 @@ async def test_every_part_of_a_bundle_becomes_an_item() -> None:
 async def test_a_crash_repeats_one_range_of_a_bundle_at_most() -> None:
     """What was unpacked before is spawned from its record, the rest unpacked."""
     parts = [part(n) for n in range(1, 251)]
-    done = [p | {"file": "recorded"} for p in parts[:200]]
+    done = [bundle.Unpacked(**p | {"file": "recorded"}) for p in parts[:200]]
     ctx = FakeContext(ZIP, parts=parts, recorded={"unpack-1-200": done})
 
     await intake(Document(source=SOURCE), ctx)
@@ -339,7 +340,8 @@ async def test_a_nested_bundle_has_the_room_it_was_given() -> None:
     await intake(inner, ctx)
 
     [(_, kwargs)] = [call for call in ctx.called if call[0] == "contents"]
-    assert (kwargs["parts_max"], kwargs["unpacked_bytes_max"]) == (7, 9000)
+    room = (kwargs["file"]["parts_max"], kwargs["unpacked_bytes_max"])
+    assert room == (7, 9000)
 
 
 # -- stacks of pages ------------------------------------------------------------------
