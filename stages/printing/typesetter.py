@@ -1,11 +1,10 @@
 """
 The jailed side of `output`: a reply in, a print-ready PDF file out.
 
-Everything here runs jailed.  The reply travels to typst as JSON
-data, never as markup, so whatever a letter makes somebody write prints as it
-is.  Each character is looked up in the fonts' character maps beforehand: what
-no face can draw is reported, not printed as an empty box.  The same arguments
-give the same bytes.
+The reply travels to typst as JSON data, never as markup, so whatever a document
+makes somebody write prints as it is.  Each character is looked up in the fonts'
+character maps beforehand: what no face can draw is reported, not printed as an
+empty box.  The same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -14,51 +13,33 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from pipeline.errors import Permanent
+from pipeline.stage import Settings, Value
+from stages.printing.fonts import characters, face_of, loaded
 
 PRINT = "print.pdf"
 PAPERS_MM = {"a4": (210.0, 297.0), "a5": (148.0, 210.0)}
-FONT_DIRS = (
-    "/usr/share/fonts",
-    "/usr/local/share/fonts",
-    "~/.fonts",
-    "~/.local/share/fonts",
-    "~/Library/Fonts",
-    "/Library/Fonts",
-    "/System/Library/Fonts",
-    "/opt/homebrew/share/fonts",
-)
-FONT_SUFFIXES = frozenset({".ttf", ".otf", ".ttc", ".otc"})
-FONT_FILES_MAX = 20_000  # a bound, far above what a desktop has
-FACES_IN_COLLECTION_MAX = 64
-PACKAGES = {  # Debian and Ubuntu; named in the hint when a face is missing
-    "Klee One": "fonts-klee",
-    "Comic Neue": "fonts-comic-neue",
-    "Dancing Script": "fonts-dancingscript",
-    "DejaVu Sans": "fonts-dejavu-core",
-    "DejaVu Serif": "fonts-dejavu-core",
-    "Noto Sans": "fonts-noto-core",
-}
 POINTS_PER_MM = 72 / 25.4
 
-# The page.  Lengths arrive as numbers in `letter`; every text is inserted as a
+# The page.  Lengths arrive as numbers in `data`; every text is inserted as a
 # string value, which typst never parses.  `fallback: false` because the glyph
 # check has already promised that the listed faces suffice.
 PAGE = rb"""
-#let letter = json(bytes(sys.inputs.letter))
-#let bleed = letter.bleed_mm * 1mm
-#let margin = letter.margin_mm * 1mm
+#let data = json(bytes(sys.inputs.data))
+#let bleed = data.bleed_mm * 1mm
+#let margin = data.margin_mm * 1mm
 #set document(title: "Letter", date: none)
 #set page(
-  width: letter.width_mm * 1mm + 2 * bleed,
-  height: letter.height_mm * 1mm + 2 * bleed,
+  width: data.width_mm * 1mm + 2 * bleed,
+  height: data.height_mm * 1mm + 2 * bleed,
   margin: (x: margin + bleed, top: margin + bleed, bottom: margin + bleed),
   footer: context {
     let number = counter(page).get().first()
@@ -66,19 +47,19 @@ PAGE = rb"""
   },
 )
 #set text(
-  font: letter.fonts,
-  size: letter.size_pt * 1pt,
-  fill: rgb(letter.ink),
+  font: data.fonts,
+  size: data.size_pt * 1pt,
+  fill: rgb(data.ink),
   fallback: false,
   hyphenate: false,
 )
 #set par(leading: 0.8em, spacing: 1.3em, justify: false)
 #let lines(value) = value.split("\n").join(linebreak())
 
-#if letter.date != "" { align(right, lines(letter.date)) }
-#block(below: 1.4em, sticky: true, lines(letter.greeting))
-#for paragraph in letter.paragraphs { par(lines(paragraph)) }
-#block(above: 1.8em, breakable: false, lines(letter.closing))
+#if data.date != "" { align(right, lines(data.date)) }
+#block(below: 1.4em, sticky: true, lines(data.greeting))
+#for paragraph in data.paragraphs { par(lines(paragraph)) }
+#block(above: 1.8em, breakable: false, lines(data.closing))
 """
 
 # Marks that steer direction or choose a presentation.  On paper they are
@@ -98,75 +79,111 @@ INVISIBLE = frozenset(
 )
 
 
-def typeset(
-    *,
-    reply: Mapping[str, Any],
-    paper: str = "a5",
-    font: str = "Klee One",
-    fallback: Sequence[str] = ("DejaVu Sans",),
-    size_pt: float = 12.0,
-    margin_mm: float = 17.0,
-    bleed_mm: float = 0.0,
-    ink: str = "#1f2a44",
-    date: str = "",
-    missing: str = "hold",
-    pages_max: int = 8,
-) -> dict[str, Any]:
+class PrintSettings(Settings):
     """
-    Write `reply` as a PDF, the file `PRINT` in the scratch folder.
+    How the page looks: the keys of `[stage.output]`.
 
-    Args:
-        reply: `greeting`, `paragraphs` and `closing`, plain text.
-        missing: "hold" reports characters no face has and writes nothing;
-            "drop" leaves them out.
-        bleed_mm: Adds this much paper on each side, outside the trim box.
+    `font` is the handwriting face, `fallback` draws what it lacks; all of them
+    must be installed, so that every machine prints the same page.
+    """
 
-    Returns:
-        `pages`, `size_bytes` and `sha256` of the file; or `missing`, the code
-        points no face has; or `too_long`, how many pages it would take.
+    paper: Literal["a4", "a5"] = "a5"
+    font: str = "Klee One"
+    fallback: tuple[str, ...] = ("DejaVu Sans",)
+    size_pt: Annotated[float, Field(ge=6, le=48)] = 12.0
+    margin_mm: Annotated[float, Field(ge=5, le=50)] = 17.0  # kept free of ink
+    # Paper added on each side, outside the trim box; printers ask for 3.
+    bleed_mm: Annotated[float, Field(ge=0, le=10)] = 0.0
+    ink: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] = "#1f2a44"
+    date: Annotated[str, Field(max_length=80)] = ""  # printed at the top right
+    # Characters that no face has: reported, and nothing is written; or left out.
+    missing: Literal["hold", "drop"] = "hold"
+    pages_max: Annotated[int, Field(ge=1, le=50)] = 8
+
+
+class Wording(Value):
+    """What is printed: plain text, in its parts."""
+
+    greeting: str
+    paragraphs: tuple[str, ...]
+    closing: str
+    date: str = ""
+
+    def every(self) -> str:
+        """All of it, in one piece."""
+        return "\n".join((self.date, self.greeting, *self.paragraphs, self.closing))
+
+    def each(self, change: Callable[[str], str]) -> Wording:
+        """The same with each part changed; a paragraph that ends empty is none."""
+        return Wording(
+            greeting=change(self.greeting),
+            paragraphs=tuple(filter(None, map(change, self.paragraphs))),
+            closing=change(self.closing),
+            date=change(self.date),
+        )
+
+
+class Typeset(Value):
+    """
+    What became of a text.
+
+    Attributes:
+        pages: As many as it takes.
+        sha256: Of the file `PRINT`; "" when none was written.
+        missing: Code points that no face has, at most 50.
+    """
+
+    pages: int = 0
+    size_bytes: int = 0
+    sha256: str = ""
+    missing: tuple[str, ...] = ()
+
+
+def typeset(wording: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """`printed` as the jail calls it: `Wording`, `PrintSettings` and `Typeset` as JSON."""
+    made = printed(
+        Wording.model_validate(wording), PrintSettings.model_validate(settings)
+    )
+    return made.model_dump(mode="json")
+
+
+def printed(wording: Wording, settings: PrintSettings) -> Typeset:
+    """
+    Write `wording` as a PDF, the file `PRINT` in the scratch folder.
+
+    Nothing is written of a text that has characters no face can draw, or that
+    takes more than `pages_max` pages.
 
     Raises:
         Permanent: FONT_MISSING; TYPESET_FAILED when typst refuses the page.
     """
-    families = (font, *fallback)
+    families = (settings.font, *settings.fallback)
     faces = [face_of(family) for family in families]
-    texts = {
-        "date": tidy(date),
-        "greeting": tidy(str(reply["greeting"])),
-        "paragraphs": [tidy(str(each)) for each in reply["paragraphs"]],
-        "closing": tidy(str(reply["closing"])),
-    }
-    maps = [characters(path, index) for path, index in faces]
-    lost = unprintable(_every(texts), maps)
-    if lost and missing != "drop":
+    wording = wording.each(tidy)
+    lost = unprintable(wording.every(), [characters(*face) for face in faces])
+    if lost and settings.missing != "drop":
         points = sorted({ord(c) for cluster in lost for c in cluster})
-        return {"missing": [f"U+{point:04X}" for point in points[:50]]}
+        return Typeset(missing=tuple(f"U+{point:04X}" for point in points[:50]))
     if lost:
-        texts = _without(texts, lost)
-    width_mm, height_mm = PAPERS_MM[paper]
-    letter = {
-        **texts,
-        "fonts": list(families),
-        "size_pt": size_pt,
-        "margin_mm": margin_mm,
-        "bleed_mm": bleed_mm,
+        wording = wording.each(partial(without, lost))
+    width_mm, height_mm = PAPERS_MM[settings.paper]
+    page = {
+        **settings.model_dump(include={"size_pt", "margin_mm", "bleed_mm", "ink"}),
+        **wording.model_dump(),
+        "fonts": families,
         "width_mm": width_mm,
         "height_mm": height_mm,
-        "ink": ink,
     }
-    pdf = _compile(letter, tuple(path for path, _ in faces))
+    pdf = _compile(page, tuple(path for path, _ in faces))
     pages = _page_count(pdf)
-    if pages > pages_max:
-        return {"too_long": pages}
-    if bleed_mm > 0:
-        pdf = _with_boxes(pdf, bleed_mm)
+    if pages > settings.pages_max:
+        return Typeset(pages=pages)
+    if settings.bleed_mm > 0:
+        pdf = _with_boxes(pdf, settings.bleed_mm)
     # Plain bytes on disk; the worker makes them durable and names the file.
     Path(os.environ["TMPDIR"], PRINT).write_bytes(pdf)
-    return {
-        "pages": pages,
-        "size_bytes": len(pdf),
-        "sha256": hashlib.sha256(pdf).hexdigest(),
-    }
+    digest = hashlib.sha256(pdf).hexdigest()
+    return Typeset(pages=pages, size_bytes=len(pdf), sha256=digest)
 
 
 # -- text ------------------------------------------------------------------------------
@@ -209,151 +226,10 @@ def unprintable(text: str, maps: Sequence[frozenset[int]]) -> set[str]:
     }
 
 
-def _every(texts: Mapping[str, Any]) -> str:
-    return "\n".join(
-        (texts["date"], texts["greeting"], *texts["paragraphs"], texts["closing"])
-    )
-
-
-def _without(texts: Mapping[str, Any], lost: set[str]) -> dict[str, Any]:
-    def thin(text: str) -> str:
-        kept = "".join(each for each in clusters(text) if each not in lost)
-        return re.sub(" {2,}", " ", kept).strip()
-
-    return {
-        "date": thin(texts["date"]),
-        "greeting": thin(texts["greeting"]),
-        "paragraphs": [p for p in map(thin, texts["paragraphs"]) if p],
-        "closing": thin(texts["closing"]),
-    }
-
-
-# -- fonts -----------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=64)
-def face_of(family: str) -> tuple[str, int]:
-    """
-    The file of a family's regular face, and its place in it (collections).
-
-    Cached for the life of the process: fonts are not installed under a run.
-
-    Raises:
-        Permanent: FONT_MISSING; the hint names the package where we know it.
-    """
-    best: tuple[int, str, int] | None = None
-    for path in _nearest_first(family):
-        for index, weight in _matching(path, family):
-            # Regular is 400; a bold file of the same family must not win just
-            # because it was found first.
-            if best is None or abs(weight - 400) < best[0]:
-                best = (abs(weight - 400), path, index)
-        if best is not None and best[0] == 0:
-            break
-    if best is not None:
-        return best[1], best[2]
-    package = PACKAGES.get(family)
-    raise Permanent(
-        f"the font {family!r} is not installed on this machine",
-        code="FONT_MISSING",
-        hint=(
-            f"install it (Debian, Ubuntu: apt-get install {package})"
-            if package
-            else "install it, or name another face in [stage.output]"
-        ),
-    )
-
-
-@lru_cache(maxsize=64)
-def characters(path: str, index: int) -> frozenset[int]:
-    """Every code point a face has a glyph for."""
-    from fontTools.ttLib import TTFont
-
-    with TTFont(path, fontNumber=index, lazy=True) as face:
-        return frozenset(face.getBestCmap() or ())
-
-
-@lru_cache(maxsize=1)
-def _font_files() -> tuple[str, ...]:
-    # The user's own fonts count, but a jailed process's HOME is a scratch folder.
-    home = os.environ.get("FONTS_HOME") or os.path.expanduser("~")
-    found: list[str] = []
-    for place in FONT_DIRS:
-        for folder, _, names in os.walk(place.replace("~", home, 1)):
-            found += [
-                os.path.join(folder, name)
-                for name in names
-                if os.path.splitext(name)[1].lower() in FONT_SUFFIXES
-            ]
-            if len(found) >= FONT_FILES_MAX:
-                return tuple(sorted(found[:FONT_FILES_MAX]))
-    return tuple(sorted(found))
-
-
-def _nearest_first(family: str) -> list[str]:
-    # Opening every font of a desktop takes seconds; the file is nearly always
-    # named like the family, and its regular face like `-Regular`.
-    squeezed = re.sub(r"[^a-z0-9]", "", family.lower())
-
-    def distance(path: str) -> tuple[bool, bool, int, str]:
-        stem = re.sub(r"[^a-z0-9]", "", Path(path).stem.lower())
-        plain = stem in (squeezed, squeezed + "regular")
-        return (not plain, squeezed not in stem, len(stem), path)
-
-    return sorted(_font_files(), key=distance)
-
-
-@lru_cache(maxsize=4096)
-def _names(path: str) -> tuple[tuple[frozenset[str], int], ...]:
-    """Per face of a file: its family names and weight; upright faces only."""
-    from fontTools.ttLib import TTCollection, TTFont, TTLibError
-
-    rows: list[tuple[frozenset[str], int]] = []
-    try:
-        if path.lower().endswith((".ttc", ".otc")):
-            with TTCollection(path, lazy=True) as collection:
-                count = min(len(collection.fonts), FACES_IN_COLLECTION_MAX)
-        else:
-            count = 1
-        for index in range(count):
-            with TTFont(path, fontNumber=index, lazy=True) as face:
-                families = frozenset(
-                    str(record)
-                    for record in face["name"].names
-                    if record.nameID in (1, 16)
-                )
-                slanted = bool(face["OS/2"].fsSelection & 1)
-                weight = int(face["OS/2"].usWeightClass)
-                rows.append((frozenset() if slanted else families, weight))
-    except (TTLibError, OSError, KeyError, ValueError, AssertionError, AttributeError):
-        return ()  # a broken font file on the machine is not the letter's fault
-    return tuple(rows)
-
-
-def _matching(path: str, family: str) -> list[tuple[int, int]]:
-    wanted = family.casefold()
-    return [
-        (index, weight)
-        for index, (families, weight) in enumerate(_names(path))
-        if wanted in {name.casefold() for name in families}
-    ]
-
-
-@lru_cache(maxsize=8)
-def _loaded(paths: tuple[str, ...]) -> Any:
-    # typst takes folders, and a folder of fonts may hold a thousand: a folder of
-    # links holds just ours; typst resolves the links as it scans.  Its own fonts
-    # stay out, so that nothing but the configured faces can ever be on a page.
-    import typst
-
-    with tempfile.TemporaryDirectory(prefix="waybill-fonts-") as folder:
-        for number, path in enumerate(paths):
-            os.symlink(path, os.path.join(folder, f"{number}-{Path(path).name}"))
-        return typst.Fonts(
-            include_system_fonts=False,
-            include_embedded_fonts=False,
-            font_paths=[folder],
-        )
+def without(lost: Collection[str], text: str) -> str:
+    """`text` less these clusters."""
+    kept = "".join(each for each in clusters(text) if each not in lost)
+    return re.sub(" {2,}", " ", kept).strip()
 
 
 # -- pages -----------------------------------------------------------------------------
@@ -361,22 +237,22 @@ def _loaded(paths: tuple[str, ...]) -> Any:
 
 @lru_cache(maxsize=8)
 def _compiler(paths: tuple[str, ...]) -> Any:
-    # Shared by all letters of this process: 3 ms a letter instead of 40.
+    # Shared by all that this process prints: 3 ms a document instead of 40.
     import typst
 
-    return typst.Compiler(PAGE, font_paths=_loaded(paths))
+    return typst.Compiler(PAGE, font_paths=loaded(paths))
 
 
-def _compile(letter: Mapping[str, Any], paths: tuple[str, ...]) -> bytes:
+def _compile(page: Mapping[str, Any], paths: tuple[str, ...]) -> bytes:
     import typst
 
-    data = json.dumps(letter, sort_keys=True)
+    data = json.dumps(page, sort_keys=True)
     try:
         pdf, warnings = _compiler(paths).compile_with_warnings(
-            PAGE, format="pdf", sys_inputs={"letter": data}
+            PAGE, format="pdf", sys_inputs={"data": data}
         )
     except typst.TypstError as error:
-        # The diagnostic may quote the letter; its first words never do.
+        # The diagnostic may quote the reply; its first words never do.
         raise Permanent(
             "typst refused the page",
             code="TYPESET_FAILED",

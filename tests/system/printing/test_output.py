@@ -21,8 +21,10 @@ from pipeline.jail.pool import JailPool
 from pipeline.model import Item
 from pipeline.stage import Advance, Hold
 from stages.document import Document, Printed, Reply
-from stages.output import STALE_PART_S, OutputSettings, output, slug
+from stages.output import STALE_PART_S, output
 from stages.printing import typesetter
+from stages.printing.names import slug
+from stages.printing.typesetter import PrintSettings
 
 SAMPLES = Path(__file__).parents[3].parent / "shared" / "samples"
 SLOTH = "\U0001f9a5"  # in no face of the test machine
@@ -34,7 +36,7 @@ class FakeContext:
     def __init__(self, folder: Path, pool: JailPool, **settings: Any) -> None:
         name = settings.pop("name", "Anna's letter.jpg")
         self.item = Item(7, "acme", "b1", 1, name, {})
-        self.settings = OutputSettings(**settings)
+        self.settings = PrintSettings(**settings)
         self.artifacts = FileArtifacts(folder / "artifacts")
         self.out_dir = folder / "printed" / "b1"
         self._pool = pool
