@@ -4,7 +4,7 @@ The contract a stage sees.
 A stage is an async function from an item's state to an outcome:
 
     @stage(timeout_s=120, retry=Retry(attempts=5))
-    async def ocr(letter: Document, ctx: Context) -> Outcome: ...
+    async def ocr(document: Document, ctx: Context) -> Outcome: ...
 
 It reads the state (a pydantic model whose fields are channels), does its work in
 named steps whose results are kept, and returns `Advance`, `Done`, `Hold`, `Reject`
@@ -14,11 +14,11 @@ or `Wait`.  It never sees the store, the lease or another stage.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from pipeline.model import Advance, Done, Hold, Item, Kin, Outcome, Part, Reject, Wait
 
@@ -27,6 +27,7 @@ __all__ = [
     "Artifacts",
     "Context",
     "Done",
+    "Endpoint",
     "Folder",
     "Hold",
     "Item",
@@ -184,6 +185,15 @@ class Folder(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A model's service that the settings name; its fields are "" where none is."""
+
+    url: str = ""  # base of an OpenAI-compatible service
+    model: str = ""
+    key: SecretStr = field(default_factory=lambda: SecretStr(""))
+
+
 class VendorDoor(Protocol):
     """The one door to outside services (`pipeline/vendors/door.py`)."""
 
@@ -331,6 +341,18 @@ class Context(Protocol):
 
         `fn` writes plain files into the folder named by TMPDIR; each becomes an
         artifact.  Returns the result, and file name -> artifact.
+        """
+        ...
+
+    def endpoint(self, name: str) -> Endpoint:
+        """
+        The service configured as WAYBILL_<NAME>_URL, _MODEL and _KEY.
+
+        Args:
+            name: "llm" or "vision".
+
+        Raises:
+            Usage: BAD_NAME, there are no such variables.
         """
         ...
 

@@ -7,7 +7,7 @@ door and the catalogue of pipelines, and closes them in the opposite order.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from pipeline.jail.pools import JailPools
 from pipeline.run.context import Services, secret_lines
 from pipeline.run.session import WorkerSettings
 from pipeline.run.worker import Worker
+from pipeline.stage import Endpoint
 from pipeline.store import embedded
 from pipeline.store.migrate import available, migrate
 from pipeline.store.postgres import PostgresStore
@@ -222,7 +223,8 @@ async def open_app(settings: Settings, urls: Urls) -> AsyncIterator[App]:
     catalogue = Catalogue(artifacts, home / "pipelines", BUILTIN)
     for folder in ("tmp", "pipelines"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    vendor = Vendor(allow_hosts=[*settings.vendor_hosts, *_own_hosts()])
+    endpoints = settings.endpoints
+    vendor = Vendor(allow_hosts=[*settings.vendor_hosts, *_hosts(endpoints.values())])
     async with open_store(urls) as store, vendor:
         pool = partial(
             JailPool,
@@ -241,7 +243,12 @@ async def open_app(settings: Settings, urls: Urls) -> AsyncIterator[App]:
         )
         try:
             services = Services(
-                artifacts, jail, vendor, settings.out_dir, home / "secrets"
+                artifacts,
+                jail,
+                vendor,
+                settings.out_dir,
+                home / "secrets",
+                endpoints,
             )
             yield App(settings, store, artifacts, jail, catalogue, services)
         finally:
@@ -249,9 +256,6 @@ async def open_app(settings: Settings, urls: Urls) -> AsyncIterator[App]:
                 await jail.aclose()
 
 
-def _own_hosts() -> list[str]:
+def _hosts(endpoints: Iterable[Endpoint]) -> list[str]:
     """The hosts of the models' URLs: whoever set them meant to call them."""
-    import os
-
-    urls = (os.environ.get(f"WAYBILL_{what}_URL", "") for what in ("LLM", "VISION"))
-    return [host for url in urls if (host := urlsplit(url).hostname)]
+    return [host for each in endpoints if (host := urlsplit(each.url).hostname)]

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import Usage
+from pipeline.stage import Endpoint
 from stages.formats.probe import BYTES_MAX
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -37,6 +38,8 @@ class Settings(BaseSettings):
         max_file_bytes: Larger files are quarantined unread, whatever their pipeline.
         settle_s: A file in the inbox is complete after this rest, seconds.
         vendor_hosts: Hosts inside your own network that stages may call.
+        llm_url, llm_model, llm_key: The model that writes replies.
+        vision_url, vision_model, vision_key: The model that reads pages.
     """
 
     model_config = SettingsConfigDict(env_prefix="WAYBILL_", extra="ignore")
@@ -54,6 +57,12 @@ class Settings(BaseSettings):
     max_file_bytes: int = Field(default=BYTES_MAX, ge=1024)
     settle_s: float = Field(default=2.0, ge=0.1, le=600)
     vendor_hosts: list[str] = Field(default_factory=list)
+    llm_url: str = ""
+    llm_model: str = ""
+    llm_key: SecretStr = SecretStr("")
+    vision_url: str = ""
+    vision_model: str = ""
+    vision_key: SecretStr = SecretStr("")
 
     @property
     def inbox_dir(self) -> Path:
@@ -64,6 +73,14 @@ class Settings(BaseSettings):
     def out_dir(self) -> Path:
         """The output folder, resolved."""
         return self.out or self.home / "out"
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        """The models' services, by the names that stages ask for."""
+        return {
+            "llm": Endpoint(self.llm_url, self.llm_model, self.llm_key),
+            "vision": Endpoint(self.vision_url, self.vision_model, self.vision_key),
+        }
 
 
 def read_settings() -> Settings:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -29,7 +29,7 @@ from pipeline.model import (
     Spawn,
     State,
 )
-from pipeline.stage import Artifacts, Folder, VendorDoor
+from pipeline.stage import Artifacts, Endpoint, Folder, VendorDoor
 from pipeline.state import clean_text, encode, result_adapter
 from pipeline.store.port import KinRow, WorkStore
 
@@ -87,6 +87,7 @@ class Services:
 
     Attributes:
         secrets: Folder of `<tenant>/<name>.txt`; None: there are none.
+        endpoints: Models' services, by the names that stages ask for.
     """
 
     artifacts: Artifacts
@@ -94,6 +95,7 @@ class Services:
     vendor: VendorDoor
     out: Path
     secrets: Path | None = None
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -277,6 +279,16 @@ class StageContext:
     def _bounded(self, timeout_s: float | None) -> float:
         left_s = max(self.left_s(), 0.001)
         return left_s if timeout_s is None else min(timeout_s, left_s)
+
+    def endpoint(self, name: str) -> Endpoint:
+        endpoints = self._session.services.endpoints
+        if name not in endpoints:
+            raise Usage(
+                f"there is no service {name!r}",
+                code="BAD_NAME",
+                hint=f"known: {', '.join(endpoints) or 'none'}",
+            )
+        return endpoints[name]
 
     def secrets(self, name: str) -> list[str]:
         return secret_lines(self._session.services.secrets, self.item.tenant, name)

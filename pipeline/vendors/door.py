@@ -365,7 +365,7 @@ def refusal(status: int, host: str, wait_s: float | None, text: str) -> WaybillE
         return Permanent(
             f"{host} does not accept our key ({status})",
             code="VENDOR_AUTH",
-            hint="check the key in the environment variable named by key_env",
+            hint="check the service's key: WAYBILL_LLM_KEY, WAYBILL_VISION_KEY",
         )
     return Permanent(
         f"{host} refused the request ({status})",

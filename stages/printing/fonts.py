@@ -82,7 +82,7 @@ def characters(path: str, index: int) -> frozenset[int]:
 
 @lru_cache(maxsize=1)
 def _font_files() -> tuple[str, ...]:
-    # The user's own fonts count, but a child's HOME is a scratch folder.
+    # The user's own fonts count, but in the jail HOME is a scratch folder.
     home = os.environ.get("FONTS_HOME") or os.path.expanduser("~")
     found: list[str] = []
     for place in FONT_DIRS:

@@ -140,10 +140,9 @@ class Typeset(Value):
 
 
 def typeset(wording: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """`printed` as the jail calls it: `Wording`, `PrintSettings` and `Typeset` as JSON."""
-    made = printed(
-        Wording.model_validate(wording), PrintSettings.model_validate(settings)
-    )
+    """`printed` as the jail calls it: its values as JSON."""
+    given = Wording.model_validate(wording)
+    made = printed(given, PrintSettings.model_validate(settings))
     return made.model_dump(mode="json")
 
 

@@ -1,9 +1,9 @@
 """
 A model that looks at pages: the last reader, for what the engines cannot read.
 
-Any OpenAI-compatible service that takes pictures, at WAYBILL_VISION_URL with
-WAYBILL_VISION_MODEL and WAYBILL_VISION_KEY.  The call goes through the vendor's
-door, from the worker: what reads documents is jailed and has no network.
+Any OpenAI-compatible service that takes pictures: `ctx.endpoint("vision")`.  The
+call goes through the vendor's door, from the worker: what reads documents in the
+jail has no network.
 
 A model writes fluent text whether it can read or not.  So what it says counts as
 read only where it is grounded in what an engine made out (stages/ocr.py), and an
@@ -12,7 +12,6 @@ answer that is no transcription counts as nothing.
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
@@ -75,9 +74,8 @@ async def read(picture: str, ctx: Context) -> PageReading:
         Transient: VENDOR_GARBAGE when the answer is no chat completion.
         WaybillError: what the vendor's door raises.
     """
-    url = os.environ.get("WAYBILL_VISION_URL", "")
-    model = os.environ.get("WAYBILL_VISION_MODEL", "")
-    if not url or not model:
+    service = ctx.endpoint(NAME)
+    if not service.url or not service.model:
         raise Usage(
             "vision is on, but no service is configured for it",
             code="VISION_URL",
@@ -85,9 +83,9 @@ async def read(picture: str, ctx: Context) -> PageReading:
             " in [stage.ocr]",
         )
     raw = await ctx.vendor.post_json(
-        url.rstrip("/") + "/chat/completions",
-        request(model, picture),
-        key=os.environ.get("WAYBILL_VISION_KEY", ""),
+        service.url.rstrip("/") + "/chat/completions",
+        request(service.model, picture),
+        key=service.key.get_secret_value(),
         timeout_s=max(0.0, min(TIMEOUT_S, ctx.left_s())),
     )
     return as_reading(transcribed(raw))

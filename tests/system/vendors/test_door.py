@@ -18,7 +18,7 @@ from loadtest import vendors
 from loadtest.vendors import Answer, serving
 from pipeline.errors import Permanent, Throttled, Transient, Usage, WaybillError
 from pipeline.model import Item
-from pipeline.stage import Advance
+from pipeline.stage import Advance, Endpoint
 from pipeline.vendors.door import Vendor, reachable
 from stages.document import Document
 from stages.generation import GenerationSettings, generation
@@ -344,6 +344,9 @@ class FakeContext:
     def text(self, relative: str) -> str:
         root = Path(__file__).parents[3] / "examples" / "letters"
         return (root / relative).read_text("utf-8")
+
+    def endpoint(self, name: str) -> Endpoint:
+        return Endpoint()
 
     def left_s(self) -> float:
         return 5.0

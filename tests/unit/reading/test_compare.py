@@ -7,8 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from pipeline.errors import Transient, Usage
+from pipeline.stage import Endpoint
 from stages.reading import vision
 from stages.reading.compare import agreement, disputed
 from stages.reading.engines import Word, text_of, torn, words_of
@@ -161,6 +163,9 @@ def test_one_reader_shows_where_it_doubts_itself() -> None:
 # -- a model that looks ---------------------------------------------------------------
 
 
+SERVICE = Endpoint("https://models.example/v1/", "looker", SecretStr("k"))
+
+
 class FakeVendor:
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -174,8 +179,13 @@ class FakeVendor:
 
 
 class FakeContext:
-    def __init__(self, answer: Any) -> None:
+    def __init__(self, answer: Any, service: Endpoint = SERVICE) -> None:
         self.vendor = FakeVendor(answer)
+        self.service = service
+
+    def endpoint(self, name: str) -> Endpoint:
+        assert name == "vision"
+        return self.service
 
     def left_s(self) -> float:
         return 30.0
@@ -186,14 +196,6 @@ def completion(content: str, **more: Any) -> dict[str, Any]:
     return {"choices": [{"message": message, "finish_reason": "stop", **more}]}
 
 
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WAYBILL_VISION_URL", "https://models.example/v1/")
-    monkeypatch.setenv("WAYBILL_VISION_MODEL", "looker")
-    monkeypatch.setenv("WAYBILL_VISION_KEY", "k")
-
-
-@pytest.mark.usefixtures("service")
 async def test_a_model_is_shown_the_page_through_the_vendors_door() -> None:
     """One call, within the item's time; what it transcribed is a reading."""
     ctx: Any = FakeContext(completion('{"text": "Dear [?] Ida", "unreadable": false}'))
@@ -208,7 +210,6 @@ async def test_a_model_is_shown_the_page_through_the_vendors_door() -> None:
     assert "data:image/jpeg;base64,SlBFRw==" in json.dumps(call["body"])
 
 
-@pytest.mark.usefixtures("service")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -232,7 +233,6 @@ async def test_what_is_no_transcription_is_not_text(answer: Any) -> None:
     assert found.confidence == 0.0
 
 
-@pytest.mark.usefixtures("service")
 async def test_what_is_no_completion_is_the_vendors_fault() -> None:
     """An answer of another service is retried, and says where to look."""
     ctx: Any = FakeContext({"detail": "not found"})
@@ -244,13 +244,13 @@ async def test_what_is_no_completion_is_the_vendors_fault() -> None:
     assert "WAYBILL_VISION_URL" in caught.value.hint
 
 
-async def test_a_model_must_be_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_model_must_be_configured() -> None:
     """`vision = true` without a service says which variables are missing."""
-    monkeypatch.delenv("WAYBILL_VISION_URL", raising=False)
-    ctx: Any = FakeContext(None)
+    ctx: Any = FakeContext(None, Endpoint())
 
     with pytest.raises(Usage) as caught:
         await vision.read("SlBFRw==", ctx)
 
     assert caught.value.code == "VISION_URL"
+    assert "WAYBILL_VISION_URL and WAYBILL_VISION_MODEL" in caught.value.hint
     assert ctx.vendor.asked == []

@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from pipeline.errors import Permanent, Transient, Usage
 from pipeline.model import Item
-from pipeline.stage import Advance, Hold
+from pipeline.stage import Advance, Endpoint, Hold
 from stages.document import Document
-from stages.generation import (
-    OFFLINE_WRITER,
-    GenerationSettings,
-    fill,
-    generation,
-    messages,
-    read_templates,
-)
+from stages.generation import OFFLINE_WRITER, GenerationSettings, generation
 from stages.writing.facts import facts_in
+from stages.writing.model import messages
+from stages.writing.templates import fill, read_templates
 
 LETTERS = Path(__file__).parents[3] / "examples" / "letters"
 SAMPLES = Path(__file__).parents[3].parent / "shared" / "samples"
@@ -64,12 +60,23 @@ class ScriptedVendor:
 class FakeContext:
     """What generation needs of a context; steps are kept in `kept`."""
 
-    def __init__(self, vendor: Any = None, item_id: int = 1, **settings: Any) -> None:
+    def __init__(
+        self,
+        vendor: Any = None,
+        item_id: int = 1,
+        service: Endpoint | None = None,
+        **settings: Any,
+    ) -> None:
         self.item = Item(item_id, "acme", "b1", 1, "letter.jpg", {})
         self.settings = GenerationSettings(**settings)
         self.folder = ExampleFolder()
         self.vendor = vendor
+        self.service = service or Endpoint()
         self.kept: dict[str, Any] = {}
+
+    def endpoint(self, name: str) -> Endpoint:
+        assert name == "llm"
+        return self.service
 
     def left_s(self) -> float:
         return 100.0
@@ -211,17 +218,36 @@ async def test_an_answer_that_is_no_completion_is_tried_again(raw: Any) -> None:
     assert ctx.kept == {}
 
 
-async def test_the_key_comes_from_the_environment_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Settings name a variable; the key itself travels only through the door."""
-    monkeypatch.setenv("MY_KEY", "sk-test-123")
-    ctx = online(chat(GOOD), key_env="MY_KEY")
+CONFIGURED = Endpoint("http://set.test/v1", "m-0", SecretStr("sk-test-123"))
+
+
+async def test_the_key_comes_from_the_service_alone() -> None:
+    """No setting of a pipeline names a key; it travels only through the door."""
+    ctx = online(chat(GOOD), service=CONFIGURED)
 
     await generation(letter("Dear Santa"), ctx)
 
     assert ctx.vendor.keys == ["sk-test-123"]
-    assert "sk-test-123" not in json.dumps(ctx.vendor.bodies) + repr(ctx.settings)
+    written_down = json.dumps(ctx.vendor.bodies) + repr(ctx.settings) + repr(CONFIGURED)
+    assert "sk-test-123" not in written_down
+    with pytest.raises(ValidationError):
+        GenerationSettings.model_validate({"key_env": "MY_KEY"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "writer"), [({}, "m-0"), ({"model": "m-9"}, "m-9")]
+)
+async def test_the_configured_model_writes_unless_the_pipeline_names_another(
+    settings: dict[str, str], writer: str
+) -> None:
+    """The variables are for every pipeline; one may ask for a model of its own."""
+    ctx = FakeContext(ScriptedVendor(chat(GOOD)), service=CONFIGURED, **settings)
+
+    outcome = await generation(letter("Dear Santa"), ctx)
+
+    assert isinstance(outcome, Advance)
+    assert outcome.updates["reply"].writer == writer
+    assert ctx.vendor.bodies[0]["model"] == writer
 
 
 def test_a_letter_cannot_close_its_own_fence() -> None:
