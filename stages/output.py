@@ -65,9 +65,11 @@ async def output(document: Document, ctx: Context) -> Outcome:
         await anyio.to_thread.run_sync(_publish, data, part, ctx.out_dir / file)
     finally:
         part.unlink(missing_ok=True)
-    facts = {"file": file, "pages": made.pages, "size_bytes": made.size_bytes}
-    ctx.product(PRINTED, artifact, **facts)
-    return Advance(printed=Printed(artifact=artifact, **facts))
+    printed = Printed(
+        artifact=artifact, file=file, pages=made.pages, size_bytes=made.size_bytes
+    )
+    ctx.product(PRINTED, **printed.model_dump())
+    return Advance(printed=printed)
 
 
 def _objection(made: Typeset, settings: PrintSettings) -> Hold | None:

@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from pipeline.errors import Usage, WaybillError
+from waybill import terminal
 
 # Commands register themselves on import.
 from waybill.commands import (  # noqa: F401
@@ -23,8 +24,7 @@ from waybill.commands import (  # noqa: F401
     separator,
     service,
 )
-from waybill.commands.command import app
-from waybill.desk import terminal
+from waybill.commands.run import app
 
 
 def main() -> None:

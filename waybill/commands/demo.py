@@ -19,11 +19,10 @@ from ingest.watch.watcher import Pace
 from loadtest.corpora.letters import demo_files
 from pipeline.artifacts.files import write_atomically
 from pipeline.store.port import Counts
-from waybill import logs
-from waybill.commands.command import Json, app, run_async
+from waybill import logs, terminal
+from waybill.board import Board, exit_code, summary, work_until
+from waybill.commands.run import Json, app, run_async
 from waybill.compose import App, database, open_app
-from waybill.desk import terminal
-from waybill.desk.progress import Board, exit_code, summary, work_until
 from waybill.manifest import out_folder, write_manifest
 from waybill.settings import read_settings
 

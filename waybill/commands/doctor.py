@@ -19,9 +19,9 @@ from pipeline.folder import MANIFEST, load
 from pipeline.jail.jailbreak import GROUPS, self_test
 from pipeline.jail.pool import JailPool
 from stages.reading import engines
-from waybill.commands.command import Json, app, run_async
+from waybill import terminal
+from waybill.commands.run import Json, app, run_async
 from waybill.compose import BUILTIN, JAILED, App, database, open_app
-from waybill.desk import terminal
 from waybill.settings import Settings, read_settings
 
 FREE_MIN_BYTES = 1 << 30  # arbitrary: some thousand letters

@@ -14,12 +14,12 @@ from pipeline.errors import Integrity, Usage
 from pipeline.model import Checkpoint, State
 from pipeline.store.port import ItemRow
 from pipeline.store.postgres.reports import STATES, Event, RefusedRow
-from waybill.commands.command import Json, app, run_app
+from waybill import terminal
+from waybill.board import summary, work_until
+from waybill.commands.run import Json, app, run_app
 from waybill.compose import App
-from waybill.desk import terminal
 from waybill.desk.pages import Pages, pages_of, print_pages
 from waybill.desk.people import whoami
-from waybill.desk.progress import summary, work_until
 from waybill.manifest import out_folder
 
 items = typer.Typer(help="Documents on their way.", no_args_is_help=True)

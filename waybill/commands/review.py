@@ -15,10 +15,10 @@ from pipeline.errors import NotFound, Usage
 from pipeline.holds.parking import ruling
 from pipeline.state import clean_text
 from pipeline.store.port import HoldRow
-from waybill.commands.command import Json, app, run_app
+from waybill import terminal
 from waybill.commands.items import finish_here
+from waybill.commands.run import Json, app, run_app
 from waybill.compose import App
-from waybill.desk import terminal
 from waybill.desk.people import whoami
 from waybill.manifest import out_folder, write_manifest
 

@@ -10,8 +10,8 @@ import typer
 
 from pipeline.errors import Usage
 from stages.formats.separators import sheet
-from waybill.commands.command import app
-from waybill.desk import terminal
+from waybill import terminal
+from waybill.commands.run import app
 
 
 @app.command()

@@ -21,12 +21,11 @@ from pipeline.folder import seconds
 from pipeline.model import Disposal
 from pipeline.run.supervisor import Supervisor, follow_parent
 from pipeline.store.migrate import available, migrate
-from waybill import logs
-from waybill.commands.command import Json, app, run_app, run_async
+from waybill import logs, terminal
+from waybill.board import Board, at_rest, draw, exit_code, summary, work_until
+from waybill.commands.run import Json, app, run_app, run_async
 from waybill.compose import App, Urls, database, open_app, open_store
-from waybill.desk import terminal
 from waybill.desk.pages import LONG_PAGES
-from waybill.desk.progress import Board, at_rest, draw, exit_code, summary, work_until
 from waybill.manifest import write_manifest
 from waybill.settings import Settings, read_settings
 

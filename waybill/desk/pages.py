@@ -15,7 +15,7 @@ from rich.text import Text
 from pipeline.model import Checkpoint
 from pipeline.stage import Artifacts
 from pipeline.store.port import WorkRow
-from waybill.desk import terminal
+from waybill import terminal
 
 STEP = "page-"
 LONG_PAGES = 3  # shorter documents are done before anybody has read their line

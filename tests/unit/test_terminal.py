@@ -14,8 +14,8 @@ from rich.console import Console
 
 from pipeline.errors import Usage
 from pipeline.store.port import Decision
-from waybill.desk import terminal
-from waybill.desk.terminal import (
+from waybill import terminal
+from waybill.terminal import (
     plain,
     print_error,
     print_json,

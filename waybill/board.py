@@ -19,8 +19,8 @@ from rich.text import Text
 from pipeline.errors import StoreUnavailable
 from pipeline.store.port import Counts, WorkRow
 from pipeline.store.postgres.reports import StageRow
+from waybill import terminal
 from waybill.compose import App
-from waybill.desk import terminal
 from waybill.desk.pages import LONG_PAGES, bar, work_line
 
 LOOK_S = 0.2
