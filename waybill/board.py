@@ -1,113 +1,76 @@
 """
-Running until done: a worker in this process, and what a person sees meanwhile.
+The board: what a person sees while items move.
 
-Used where somebody waits: `demo`, `ingest --wait`, and a review decision when no
-worker is up.
+The counts of a batch, what each stage has in hand, and a bar for every long
+document; drawn anew several times a second, and not at all when nobody looks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import anyio
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.errors import StoreUnavailable
 from pipeline.store.port import Counts, WorkRow
 from pipeline.store.postgres.reports import StageRow
 from waybill import terminal
 from waybill.compose import App
-from waybill.desk.pages import LONG_PAGES, bar, work_line
 
-LOOK_S = 0.2
-
-
-async def work_until(
-    app: App,
-    done: Callable[[], Awaitable[bool]],
-    *,
-    beside: Sequence[Callable[[], Coroutine[Any, Any, Any]]] = (),
-) -> None:
-    """Run a worker, and `beside` it other loops, until `done()` says so."""
-    worker = app.worker()
-    async with anyio.create_task_group() as tasks:
-        for loop in beside:
-            tasks.start_soon(loop)
-        tasks.start_soon(worker.run)
-        while True:
-            try:
-                if await done():
-                    break
-            except StoreUnavailable:
-                pass  # the worker waits for it; so do we
-            await anyio.sleep(LOOK_S)
-        worker.drain()
-        # Loops beside the worker run for ever: end them when it has drained.
-        await worker.finished.wait()
-        tasks.cancel_scope.cancel()
-
-
-async def at_rest(app: App, batch_id: int, counts: Counts) -> bool:
-    """
-    Whether nothing of the batch goes on without a person.
-
-    What waits for children that wait for a person does not.
-    """
-    if counts.live and counts.held:
-        return counts.live == await app.store.joining(batch_id)
-    return counts.live == 0
+LONG_PAGES = 3  # shorter documents are done before anybody has read their line
+NAME_CHARS_MAX = 40
+BAR_CHARS = 24
+WORKS_S = 1.0  # a page takes longer, and the question costs more than counting
 
 
 class Board:
-    """The live display: the batch's counts, and the stages, as they move."""
+    """The display of one batch, of which `total` files are expected."""
 
-    def __init__(
-        self, app: App, batch_id: Callable[[], int | None], total: int
-    ) -> None:
+    def __init__(self, app: App, batch_id: int, total: int) -> None:
         self._app = app
         self._batch_id = batch_id
         self._total = total
         self._live: Live | None = None
         self._works: list[WorkRow] = []
         self._worked_at = 0.0
-        self.counts: Counts | None = None
 
-    def show(self) -> Any:
+    def show(self) -> AbstractContextManager[Live | None]:
         """The display while something runs; nothing when not a terminal."""
-        if not terminal.err.is_terminal:
-            return nullcontext()
-        self._live = Live(
-            Text("starting"), console=terminal.err, refresh_per_second=8, transient=True
-        )
-        return self._live
+        shown = display()
+        self._live = shown if isinstance(shown, Live) else None
+        return shown
 
-    async def look(self) -> Counts | None:
+    async def look(self) -> Counts:
         """Read the counts and draw them."""
-        batch = self._batch_id()
-        if batch is None:
-            return None
-        self.counts = await self._app.store.counts(batch)
+        counts = await self._app.store.counts(self._batch_id)
         if self._live is not None:
-            stages = await self._app.store.stages(batch)
-            await self._look_at_pages(batch)
-            self._live.update(draw(self.counts, stages, self._total, self._works))
-        return self.counts
+            stages = await self._app.store.stages(self._batch_id)
+            await self._look_at_works()
+            self._live.update(frame(counts, stages, self._total, self._works))
+        return counts
 
-    async def _look_at_pages(self, batch: int) -> None:
-        """Once a second: a page takes longer, and the question costs more."""
+    async def _look_at_works(self) -> None:
         now = anyio.current_time()
-        if now >= self._worked_at + 1.0:
+        if now >= self._worked_at + WORKS_S:
             self._worked_at = now
             self._works = await self._app.store.in_work(
-                batch_id=batch, longer_than=LONG_PAGES
+                batch_id=self._batch_id, longer_than=LONG_PAGES
             )
 
 
-def draw(
+def display() -> AbstractContextManager[Live | None]:
+    """A place on the terminal that is redrawn; nothing when there is none."""
+    if not terminal.err.is_terminal:
+        return nullcontext()
+    return Live(
+        Text("starting"), console=terminal.err, refresh_per_second=8, transient=True
+    )
+
+
+def frame(
     counts: Counts,
     stages: Sequence[StageRow],
     total: int,
@@ -142,15 +105,16 @@ def draw(
     return grid
 
 
-def summary(counts: Counts) -> dict[str, Any]:
-    """The terms of the conservation law, and whether it holds."""
-    return {**counts._asdict(), "conserved": counts.conserved}
+def work_line(row: WorkRow) -> tuple[Text, Text]:
+    """A long document in work: its bar, and where it is."""
+    name = terminal.visible(row.name)
+    if len(name) > NAME_CHARS_MAX:
+        name = name[: NAME_CHARS_MAX - 1] + "…"
+    where = f"{name}  {terminal.visible(row.stage)}  {row.done}/{row.total} pages"
+    return bar(row.done, row.total), Text(where)
 
 
-def exit_code(counts: Counts) -> int:
-    """What a finished run says: 8 not conserved, 4 failed, 5 held, 0."""
-    if not counts.conserved:
-        return 8
-    if counts.failed:
-        return 4
-    return 5 if counts.held else 0
+def bar(done: int, total: int, width: int = BAR_CHARS) -> Text:
+    """So much of it is done."""
+    full = round(width * min(done / max(total, 1), 1.0))
+    return Text.assemble(("━" * full, "green"), ("━" * (width - full), "dim"))

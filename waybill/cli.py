@@ -1,30 +1,75 @@
 """
-The `waybill` command.
+The `waybill` command: its tree, and how an error ends.
 
 Noun, verb.  Every read has `--json`: the object itself, or `{"error": …}`.  Exit
-codes are part of the contract and listed in `waybill --help`.
+codes are part of the contract; `waybill --help` lists them.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from pipeline.errors import Usage, WaybillError
-from waybill import terminal
-
-# Commands register themselves on import.
-from waybill.commands import (  # noqa: F401
+from waybill import __version__, terminal
+from waybill.commands import (
+    batches,
+    db,
     demo,
     doctor,
+    ingest,
     items,
+    quarantine,
     review,
     separator,
     service,
+    status,
 )
-from waybill.commands.run import app
+
+INTERRUPTED = 130  # what a shell says of a command that SIGINT ended
+EXIT_CODES = {
+    0: "ok",
+    1: "internal",
+    2: "usage or configuration",
+    3: "database or dependency unavailable",
+    4: "finished with failed items",
+    5: "finished with items held",
+    6: "deadline missed",
+    7: "conflict",
+    8: "integrity",
+    9: "not found",
+    10: "throttled",
+    INTERRUPTED: "interrupted",
+}
+
+_LISTED = " · ".join(f"{number} {meaning}" for number, meaning in EXIT_CODES.items())
+
+app = typer.Typer(
+    name="waybill",
+    help="Files in, reviewed and finished documents out, nothing lost.",
+    epilog=f"Exit codes: {_LISTED}.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+app.command()(demo.demo)
+app.command()(doctor.doctor)
+app.command()(service.up)
+app.command()(service.worker)
+app.command(hidden=True)(service.work)
+app.command()(ingest.ingest)
+app.command()(separator.separator)
+app.command()(status.status)
+app.add_typer(items.items, name="items")
+app.add_typer(batches.batches, name="batches")
+app.add_typer(quarantine.quarantine, name="quarantine")
+app.add_typer(review.review, name="review")
+app.add_typer(db.db, name="db")
 
 
 def main() -> None:
@@ -35,25 +80,24 @@ def main() -> None:
             sys.exit(app(standalone_mode=False))
         app()
     except TyperException as wrong:  # scripts get every error in one shape
-        error = Usage(wrong.format_message(), hint="see `--help` of the command")
-        terminal.print_error(error, as_json=True)
-        sys.exit(error.exit_code)
+        _end(Usage(wrong.format_message(), hint="see `--help` of the command"), True)
     except typer.Abort:
-        error = Usage("nobody is there to answer", hint="say --yes")
-        terminal.print_error(error, as_json=True)
-        sys.exit(error.exit_code)
+        _end(Usage("nobody is there to answer", hint="say --yes"), True)
     except WaybillError as error:
-        terminal.print_error(error, as_json=as_json)
-        sys.exit(error.exit_code)
+        _end(error, as_json)
     except BaseExceptionGroup as group:
         found = first_error(group)
         if found is None:
             raise
-        terminal.print_error(found, as_json=as_json)
-        sys.exit(found.exit_code)
+        _end(found, as_json)
     except KeyboardInterrupt:
         terminal.err.print("interrupted; what was received is kept, run it again")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+
+
+def _end(error: WaybillError, as_json: bool) -> NoReturn:
+    terminal.print_error(error, as_json=as_json)
+    sys.exit(error.exit_code)
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> WaybillError | None:
@@ -66,3 +110,21 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> WaybillError | None
             if found is not None:
                 return found
     return None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"waybill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Files in, reviewed and finished documents out, nothing lost."""

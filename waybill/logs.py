@@ -8,31 +8,19 @@ to stderr, for whatever collects it.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
 
-LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: dict[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-def _flat(
-    logger: Any, name: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    # A line is an event: whatever a value holds, it stays on its line (JSON
-    # escapes control characters), and it stays short.
-    for key, value in event.items():
-        if isinstance(value, str) and len(value) > 500:
-            event[key] = value[:500] + "…"
-    return event
-
-
-def configure(*, file: Path | None = None) -> None:
-    """Send logs to `file`, or to stderr; WAYBILL_LOG_LEVEL says how many."""
-    level = os.environ.get("WAYBILL_LOG_LEVEL", "info")
+def configure(level: Level, *, file: Path | None = None) -> None:
+    """Send what is of `level` and above to `file`, or to stderr."""
     stream: TextIO = sys.stderr
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -45,9 +33,20 @@ def configure(*, file: Path | None = None) -> None:
             _flat,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS.get(level, 20)),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=True,
     )
     # Libraries speak only when something is wrong.
     logging.basicConfig(level=logging.ERROR, stream=stream, force=True)
+
+
+def _flat(
+    logger: Any, name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    # A line is an event: whatever a value holds, it stays on its line (JSON
+    # escapes control characters), and it stays short.
+    for key, value in event.items():
+        if isinstance(value, str) and len(value) > 500:
+            event[key] = value[:500] + "…"
+    return event

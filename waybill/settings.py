@@ -7,16 +7,20 @@ files under `.waybill` in the current folder.
 
 from __future__ import annotations
 
+import getpass
 import os
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import Usage
 from pipeline.stage import Endpoint
+from pipeline.state import clean_text
 from stages.formats.probe import BYTES_MAX
+from waybill.logs import Level
 
+NAME_CHARS_MAX = 100  # of a reviewer
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -40,6 +44,8 @@ class Settings(BaseSettings):
         vendor_hosts: Hosts inside your own network that stages may call.
         llm_url, llm_model, llm_key: The model that writes replies.
         vision_url, vision_model, vision_key: The model that reads pages.
+        log_level: What is logged: this and what is graver.
+        reviewer: The name beside a decision; default: the login name.
     """
 
     model_config = SettingsConfigDict(env_prefix="WAYBILL_", extra="ignore")
@@ -63,6 +69,8 @@ class Settings(BaseSettings):
     vision_url: str = ""
     vision_model: str = ""
     vision_key: SecretStr = SecretStr("")
+    log_level: Level = "info"
+    reviewer: str = Field(default="", validate_default=True)
 
     @property
     def inbox_dir(self) -> Path:
@@ -82,6 +90,16 @@ class Settings(BaseSettings):
             "vision": Endpoint(self.vision_url, self.vision_model, self.vision_key),
         }
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, level: str) -> str:
+        return level.lower()
+
+    @field_validator("reviewer", mode="before")
+    @classmethod
+    def _named(cls, name: str) -> str:
+        return clean_text(name).strip()[:NAME_CHARS_MAX] or _login_name()
+
 
 def read_settings() -> Settings:
     """Settings of the environment; raises `Usage` naming the variable."""
@@ -91,3 +109,10 @@ def read_settings() -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "WAYBILL_" + "_".join(str(p) for p in first["loc"]).upper()
         raise Usage(f"{name}: {first['msg']}") from None
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()[:NAME_CHARS_MAX]
+    except (OSError, KeyError):
+        return f"uid-{os.getuid()}"

@@ -16,7 +16,6 @@ import socket
 import sys
 
 from waybill import cli
-from waybill.commands import demo, doctor, items, review, service  # noqa: F401
 
 
 def main() -> None:

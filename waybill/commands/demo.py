@@ -19,10 +19,13 @@ from ingest.watch.watcher import Pace
 from loadtest.corpora.letters import demo_files
 from pipeline.artifacts.files import write_atomically
 from pipeline.store.port import Counts
-from waybill import logs, terminal
-from waybill.board import Board, exit_code, summary, work_until
-from waybill.commands.run import Json, app, run_async
+from waybill import terminal
+from waybill.board import Board
+from waybill.commands.counts import exit_code, law, summary
+from waybill.commands.options import Json
+from waybill.commands.run import log_to_home, run_async
 from waybill.compose import App, database, open_app
+from waybill.foreground import work_until
 from waybill.manifest import out_folder, write_manifest
 from waybill.settings import read_settings
 
@@ -31,14 +34,13 @@ BATCH = "letters"
 LIMIT_S = 900.0  # a stuck demo says so instead of hanging
 
 
-@app.command()
 def demo(
     seed: Annotated[int, typer.Option(help="Other documents.")] = 1,
     json: Json = False,
 ) -> None:
     """Make 40 letters, run them through everything, show what became of them."""
     settings = read_settings()
-    logs.configure(file=settings.home / "logs" / "waybill.log")
+    log_to_home(settings)
     say("starting PostgreSQL")
     urls = database(settings)
 
@@ -76,13 +78,13 @@ async def run(opened: App, seed: int) -> dict[str, Any]:
     _, loaded = await opened.publish(BATCH)
     batch = await opened.store.open_batch(tenant, BATCH, deadline_s=loaded.deadline_s)
     watcher = opened.watcher(folders, Pace(rescan_s=0.5, settle_s=0.3))
-    board = Board(opened, lambda: batch.id, FILES)
+    board = Board(opened, batch.id, FILES)
 
     async def done() -> bool:
         counts = await board.look()
         if time.monotonic() - started > LIMIT_S:
             return True
-        return counts is not None and counts.received >= FILES and counts.live == 0
+        return counts.received >= FILES and counts.live == 0
 
     say(f"reading, checking, answering and printing them (tenant {tenant})")
     with board.show():
@@ -149,13 +151,8 @@ def report(result: dict[str, Any]) -> None:
     """The summary a person reads."""
     counts = Counts(*(result[name] for name in Counts._fields))
     terminal.out.print()
-    terms = " + ".join(
-        f"{n} {name}"
-        for name, n in zip(counts._fields[1:], counts[1:], strict=True)
-        if n
-    )
-    sign = "=" if counts.conserved else "≠"
-    terminal.out.print(f"[bold]{counts.received} received[/bold] {sign} {terms}")
+    left, right = law(counts, zeros=False)
+    terminal.out.print(f"[bold]{left}[/bold] {right}")
     terminal.out.print(f"in {result['seconds']} s, everything included")
     terminal.out.print(f"\nreplies     {terminal.safe(result['out'])}")
     terminal.out.print(f"manifest    {terminal.safe(result['manifest'])}")

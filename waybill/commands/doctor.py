@@ -20,7 +20,8 @@ from pipeline.jail.jailbreak import GROUPS, self_test
 from pipeline.jail.pool import JailPool
 from stages.reading import engines
 from waybill import terminal
-from waybill.commands.run import Json, app, run_async
+from waybill.commands.options import Json
+from waybill.commands.run import run_async
 from waybill.compose import BUILTIN, JAILED, App, database, open_app
 from waybill.settings import Settings, read_settings
 
@@ -41,7 +42,6 @@ class Check(NamedTuple):
     details: dict[str, Any] | None = None
 
 
-@app.command()
 def doctor(json: Json = False) -> None:
     """Check the database, the tools, the jail, the folders and the pipelines."""
     settings = read_settings()

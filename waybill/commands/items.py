@@ -1,43 +1,49 @@
-"""Items, batches and quarantine: what became of every file."""
+"""`waybill items`: where each is, why, and putting it back or ending it."""
 
 from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipeline.errors import Integrity, Usage
+from pipeline.errors import Usage
 from pipeline.model import Checkpoint, State
 from pipeline.store.port import ItemRow
-from pipeline.store.postgres.reports import STATES, Event, RefusedRow
+from pipeline.store.postgres.reports import Event
 from waybill import terminal
-from waybill.board import summary, work_until
-from waybill.commands.run import Json, app, run_app
+from waybill.commands.options import (
+    LAST,
+    InBatch,
+    InState,
+    Json,
+    Limit,
+    Number,
+    Numbers,
+    OfTenant,
+    Yes,
+    batch_id,
+    check_state,
+)
+from waybill.commands.run import run_app
 from waybill.compose import App
-from waybill.desk.pages import Pages, pages_of, print_pages
-from waybill.desk.people import whoami
-from waybill.manifest import out_folder
+from waybill.desk.pages import Pages, pages_of
+from waybill.foreground import MOVING, workers_up
 
 items = typer.Typer(help="Documents on their way.", no_args_is_help=True)
-batches = typer.Typer(help="What was submitted together.", no_args_is_help=True)
-quarantine = typer.Typer(help="Files that could not be taken.", no_args_is_help=True)
 
-Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")]
-LAST = 2**63 - 1  # what the database can count to
-Number = Annotated[int, typer.Argument(min=1, max=LAST, help="Item number.")]
-Numbers = Annotated[list[int], typer.Argument(min=1, max=LAST, help="Item numbers.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+ITEMS_MAX = 1_000_000  # moved by one call; arbitrary, and its ids fit into memory
+LIVE = (*MOVING, State.HELD)
+PAGE = ("number", "status", "code", "confidence", "source")  # of a page, its columns
 
 
 @items.command("ls")
 def items_ls(
-    state: Annotated[str, typer.Option(help=", ".join(STATES))] = "",
-    batch: Annotated[str, typer.Option(help="Number, name or TENANT/NAME.")] = "",
-    tenant: Annotated[str, typer.Option()] = "",
+    state: InState = "",
+    batch: InBatch = "",
+    tenant: OfTenant = "",
     parent: Annotated[
         int, typer.Option(min=0, max=LAST, help="Found in this item.")
     ] = 0,
@@ -45,14 +51,12 @@ def items_ls(
     json: Json = False,
 ) -> None:
     """Items, newest first."""
-    if state and state not in STATES:
-        raise Usage(f"no state {state!r}", hint=f"one of {', '.join(STATES)}")
+    check_state(state)
 
     async def main(opened: App) -> list[ItemRow]:
-        number = (await opened.store.find_batch(batch)).id if batch else None
         return await opened.store.items(
             state=state or None,
-            batch_id=number,
+            batch_id=await batch_id(opened, batch),
             tenant=tenant or None,
             parent=parent or None,
             limit=limit,
@@ -78,10 +82,6 @@ def items_ls(
             for r in rows
         ),
     )
-
-
-MOVING = (State.READY, State.RUNNING, State.WAITING)
-LIVE = (*MOVING, State.HELD)
 
 
 @items.command("show")
@@ -114,7 +114,10 @@ def items_show(
     row: ItemRow = found["item"]
     _print_facts(row, found["children"], found["pages"])
     if found["pages"] and (pages or found["pages"].doubtful):
-        print_pages(found["pages"])
+        terminal.out.rule("pages", align="left")
+        terminal.print_table(
+            ("page", *PAGE[1:]), ([p[k] for k in PAGE] for p in found["pages"].read)
+        )
     terminal.out.rule("state" + (f" after {at}" if at else ""), align="left")
     for name, value in found["state"].items():
         text = value if isinstance(value, str) else jsonlib.dumps(value)
@@ -152,8 +155,8 @@ def _print_facts(row: ItemRow, children: dict[str, int], pages: Pages | None) ->
     if row.parent_id is not None:
         terminal.out.print(f"found in item {row.parent_id}")
     if children:
-        told = ", ".join(f"{n} {state}" for state, n in children.items())
-        terminal.out.print(f"{sum(children.values())} children: {told}")
+        where = ", ".join(f"{n} {state}" for state, n in children.items())
+        terminal.out.print(f"{sum(children.values())} children: {where}")
     if pages is not None:
         terminal.out.print(f"pages {pages.done} of {pages.total}")
 
@@ -190,7 +193,7 @@ def items_why(item: Number, json: Json = False) -> None:
     async def main(opened: App) -> dict[str, Any]:
         row = await opened.store.item(item)
         ahead = await opened.store.ahead(item) if row.state is State.READY else 0
-        alive = [s for s in await opened.store.sessions() if s.left_s > 0]
+        alive = await workers_up(opened)
         hold = None
         if row.state is State.HELD:
             hold = (await opened.store.hold_of(item)).id
@@ -255,8 +258,8 @@ def explain(
 @items.command("retry")
 def items_retry(
     item: Numbers = [],  # noqa: B006
-    state: Annotated[str, typer.Option(help="All that are: failed, rejected …")] = "",
-    batch: Annotated[str, typer.Option(help="Only of this batch.")] = "",
+    state: InState = "",
+    batch: InBatch = "",
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -267,8 +270,8 @@ def items_retry(
 @items.command("cancel")
 def items_cancel(
     item: Numbers = [],  # noqa: B006
-    state: Annotated[str, typer.Option(help="All that are: ready, held …")] = "",
-    batch: Annotated[str, typer.Option(help="Only of this batch.")] = "",
+    state: InState = "",
+    batch: InBatch = "",
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -281,15 +284,15 @@ def _move(
 ) -> None:
     if not chosen and not state and not batch:
         raise Usage(f"nothing to {verb}", hint="name items, or --state and --batch")
-    if state and state not in STATES:
-        raise Usage(f"no state {state!r}", hint=f"one of {', '.join(STATES)}")
+    check_state(state)
 
     async def main(opened: App) -> dict[int, str]:
         ids = list(chosen)
         if state or batch:
-            number = (await opened.store.find_batch(batch)).id if batch else None
             rows = await opened.store.items(
-                state=state or None, batch_id=number, limit=1_000_000
+                state=state or None,
+                batch_id=await batch_id(opened, batch),
+                limit=ITEMS_MAX,
             )
             ids += [r.id for r in rows]
         for one in chosen:
@@ -299,172 +302,10 @@ def _move(
             if not typer.confirm("go on", err=True):
                 raise typer.Exit(2)
         act = opened.store.retry if verb == "retry" else opened.store.cancel
-        return await act(ids, whoami())
+        return await act(ids, opened.settings.reviewer)
 
-    said = run_app(main)
+    now = run_app(main)
     if json:
-        terminal.print_json(said)
+        terminal.print_json(now)
     else:
-        terminal.print_table(["item", "is"], said.items())
-
-
-@batches.command("ls")
-def batches_ls(limit: Limit = 50, json: Json = False) -> None:
-    """Batches with their counts, newest first."""
-
-    async def main(opened: App) -> list[dict[str, Any]]:
-        found = []
-        for b in await opened.store.batches(limit=limit):
-            counts = await opened.store.counts(b.id)
-            found.append({**b._asdict(), **summary(counts)})
-        return found
-
-    rows = run_app(main)
-    if json:
-        terminal.print_json(rows)
-        return
-    words = ["received", "live", "held", "done", "rejected", "failed"]
-    terminal.print_table(
-        ["batch", "due", *words],
-        (
-            [
-                f"{r['tenant']}/{r['name']}",
-                terminal.due(r["deadline_at"]),
-                *(r[w] for w in words),
-            ]
-            for r in rows
-        ),
-    )
-
-
-@batches.command("show")
-def batches_show(
-    batch: Annotated[str, typer.Argument(help="Number, name or TENANT/NAME.")],
-    json: Json = False,
-) -> None:
-    """One batch: its counts, what stands at each stage, where its output lies."""
-
-    async def main(opened: App) -> dict[str, Any]:
-        b = await opened.store.find_batch(batch)
-        counts = await opened.store.counts(b.id)
-        out = out_folder(opened, b.tenant, b.name)
-        return {
-            **b._asdict(),
-            **summary(counts),
-            "stages": await opened.store.stages(b.id),
-            "out": str(out) if out.exists() else None,
-        }
-
-    found = run_app(main)
-    if json:
-        terminal.print_json(found)
-        return
-    for key, value in found.items():
-        if key != "stages":
-            terminal.out.print(f"{key:12} {terminal.safe(terminal.plain(value))}")
-    terminal.print_table(
-        ["stage", "ready", "running", "waiting", "held"], found["stages"]
-    )
-
-
-@batches.command("reconcile")
-def batches_reconcile(
-    batch: Annotated[str, typer.Argument(help="Default: everything.")] = "",
-    json: Json = False,
-) -> None:
-    """Check the conservation law; exit 8 when something is missing."""
-
-    async def main(opened: App) -> dict[str, Any]:
-        number = (await opened.store.find_batch(batch)).id if batch else None
-        counts = await opened.store.counts(number)
-        astray = await opened.store.astray(number)
-        return {**summary(counts), "astray": astray}
-
-    found = run_app(main)
-    broken = not found["conserved"] or found["astray"]
-    if json:
-        terminal.print_json(found)
-    else:
-        terms = [k for k in found if k not in ("received", "conserved", "astray")]
-        told = " + ".join(f"{found[t]} {t}" for t in terms)
-        sign = "=" if found["conserved"] else "≠"
-        terminal.out.print(f"{found['received']} received {sign} {told}")
-    if broken and json:
-        raise typer.Exit(Integrity.exit_code)
-    if broken:
-        raise Integrity(
-            f"the law is broken; astray: {found['astray'] or 'none'}",
-            code="NOT_CONSERVED",
-            hint="`waybill items show` each; nothing was deleted",
-        )
-
-
-@quarantine.command("ls")
-def quarantine_ls(
-    batch: Annotated[str, typer.Option(help="Only of this batch.")] = "",
-    limit: Limit = 50,
-    json: Json = False,
-) -> None:
-    """Files that could not be taken, and why."""
-
-    async def main(opened: App) -> list[RefusedRow]:
-        number = (await opened.store.find_batch(batch)).id if batch else None
-        rows = await opened.store.quarantined(batch_id=number, limit=limit)
-        home = opened.settings.home
-        return [r._replace(kept_at=_kept(home, r.kept_at)) for r in rows]
-
-    rows = run_app(main)
-    if json:
-        terminal.print_json(rows)
-        return
-    terminal.print_table(
-        ["at", "batch", "name", "code", "why", "kept at"],
-        (
-            [
-                terminal.clock(r.at),
-                f"{r.tenant}/{r.batch}",
-                r.name,
-                r.code,
-                r.why,
-                _short(r.kept_at),
-            ]
-            for r in rows
-        ),
-    )
-
-
-def _kept(home: Path, kept_at: str) -> str:
-    """The whole path of a quarantined file; a demo keeps its own."""
-    for root in (home, *sorted(home.glob("demo/*"))):
-        path = root / "quarantine" / kept_at
-        if path.exists():
-            return str(path)
-    return kept_at
-
-
-def _short(path: str) -> str:
-    try:
-        return str(Path(path).relative_to(Path.cwd()))
-    except ValueError:
-        return path
-
-
-async def finish_here(opened: App, item: int) -> None:
-    """Work in this process until the item, and what waits for it, stop moving."""
-
-    async def done() -> bool:
-        at: int | None = item
-        while at is not None:
-            row = await opened.store.item(at)
-            parked = row.joining and await opened.store.open_children(at) > 0
-            if row.state in MOVING and not parked:
-                return False
-            at = row.parent_id
-        return True
-
-    await work_until(opened, done)
-
-
-app.add_typer(items, name="items")
-app.add_typer(batches, name="batches")
-app.add_typer(quarantine, name="quarantine")
+        terminal.print_table(["item", "is"], now.items())

@@ -11,10 +11,8 @@ import typer
 from pipeline.errors import Usage
 from stages.formats.separators import sheet
 from waybill import terminal
-from waybill.commands.run import app
 
 
-@app.command()
 def separator(
     output: Annotated[Path, typer.Option("--output", "-o", help="The PDF.")] = Path(
         "separator.pdf"

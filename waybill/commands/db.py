@@ -1,0 +1,47 @@
+"""`waybill db`: the database's schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from pipeline.store.migrate import available, migrate
+from waybill import terminal
+from waybill.commands.options import Json
+from waybill.commands.run import run_app, run_async
+from waybill.compose import App, database
+from waybill.settings import read_settings
+
+db = typer.Typer(help="The database's schema.", no_args_is_help=True)
+
+
+@db.command("migrate")
+def db_migrate(json: Json = False) -> None:
+    """Bring the schema up to date, as the database's owner."""
+    settings = read_settings()
+    urls = database(settings)
+
+    async def main() -> list[str]:
+        return await migrate(urls.owner)
+
+    done = run_async(main)
+    if json:
+        terminal.print_json({"applied": done})
+    else:
+        terminal.err.print(f"applied {', '.join(done)}" if done else "up to date")
+
+
+@db.command("status")
+def db_status(json: Json = False) -> None:
+    """The schema's version, here and in the database."""
+
+    async def main(opened: App) -> dict[str, Any]:
+        there = await opened.store.schema_version()
+        return {"database": there, "this_version": available()[-1].number}
+
+    found = run_app(main)
+    if json:
+        terminal.print_json(found)
+    else:
+        terminal.print_table(list(found), [list(found.values())])

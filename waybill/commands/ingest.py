@@ -1,0 +1,139 @@
+"""`waybill ingest`: files are taken in once, from where they lie."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ingest.admission import Taken
+from ingest.candidates import Candidate, named
+from ingest.watch.folders import today
+from pipeline.errors import Usage
+from pipeline.folder import seconds
+from pipeline.model import Batch, Disposal
+from waybill import terminal
+from waybill.board import Board
+from waybill.commands.counts import exit_code, summary
+from waybill.commands.options import Json
+from waybill.commands.run import run_app
+from waybill.compose import App
+from waybill.foreground import at_rest, work_until
+from waybill.manifest import write_manifest
+
+SLICE = 200  # files taken before somebody who waits is told how many
+LEFT = 3  # exit code: some could not be taken now, and are where they were
+
+
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Files or folders.")],
+    pipeline: Annotated[str, typer.Option(help="Name or folder.")] = "",
+    tenant: Annotated[str, typer.Option(help="Whose they are.")] = "default",
+    batch: Annotated[str, typer.Option(help="Default: today.")] = "",
+    deadline: Annotated[
+        str, typer.Option(help="21d, 6h, or 2026-12-18T17:00; of a new batch.")
+    ] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Work here until they are finished.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Take files in once; they stay where they are."""
+
+    async def main(opened: App) -> int:
+        number, loaded = await opened.publish(pipeline or opened.settings.pipeline)
+        due_s = _until(deadline) if deadline else loaded.deadline_s
+        into = await opened.store.open_batch(tenant, batch or today(), deadline_s=due_s)
+        files = named(paths, pipeline=loaded.name)
+        if not files:
+            raise Usage("there is no file to take", hint="name files or folders")
+        began = time.monotonic()
+        taken = await _take(opened, files, into, number)
+        left = [t for t in taken if t.receipt is None]
+        if wait:
+            await _finish(opened, into.id, taken)
+            await write_manifest(opened, into.id)
+        counts = await opened.store.counts(into.id)
+        code = exit_code(counts) if wait else 0
+        report = {
+            "batch": f"{tenant}/{into.name}",
+            **summary(counts),
+            "seconds": round(time.monotonic() - began, 2),
+            "files": [_line(t) for t in taken],
+        }
+        if json:
+            terminal.print_json(report)
+        else:
+            _print_taken(taken, report)
+        return LEFT if left and not code else code
+
+    raise typer.Exit(run_app(main))
+
+
+async def _take(
+    opened: App, files: Sequence[Candidate], into: Batch, pipeline_id: int
+) -> list[Taken]:
+    """In slices, so that somebody who waits sees something."""
+    folders = opened.folders()
+    for folder in (folders.archive, folders.quarantine, folders.scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    admission = opened.admission(folders)
+    taken: list[Taken] = []
+    for at in range(0, len(files), SLICE):
+        part = files[at : at + SLICE]
+        taken += await admission.take(part, into, pipeline_id, archive=False)
+        if len(files) > SLICE:
+            terminal.err.print(f"taken {len(taken)} of {len(files)}")
+    return taken
+
+
+async def _finish(opened: App, batch_id: int, taken: list[Taken]) -> None:
+    """Work until nothing of the batch is live."""
+    board = Board(opened, batch_id, len(taken))
+
+    async def done() -> bool:
+        return await at_rest(opened, batch_id, await board.look())
+
+    with board.show():
+        await work_until(opened, done)
+
+
+def _line(taken: Taken) -> dict[str, Any]:
+    receipt = taken.receipt
+    return {
+        "name": taken.candidate.name,
+        "disposal": receipt.disposal.value if receipt else "left",
+        "item": receipt.item_id if receipt else None,
+        "code": taken.code,
+        "why": taken.why,
+    }
+
+
+def _print_taken(taken: list[Taken], report: dict[str, Any]) -> None:
+    for t in taken:
+        if t.receipt is None or t.receipt.disposal is not Disposal.ITEM:
+            line = _line(t)
+            text = f"{line['disposal']}: {line['name']} {line['code']} {line['why']}"
+            terminal.err.print(terminal.safe(text.rstrip()))
+    words = ("received", "live", "held", "done", "rejected", "failed")
+    more = ("cancelled", "duplicates", "quarantined")
+    terminal.print_table(
+        ["batch", *words, *more],
+        [[report["batch"], *(report[w] for w in words + more)]],
+    )
+
+
+def _until(text: str) -> float:
+    """A duration, or an instant, as seconds from now."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return seconds(text)
+    left = (at.astimezone(UTC) - datetime.now(UTC)).total_seconds()
+    if left <= 0:
+        raise Usage(f"the deadline {text} is over", hint="name a later one")
+    return left
