@@ -28,14 +28,8 @@ import anyio
 import structlog
 from anyio import to_thread
 
-from ingest.candidates import (
-    Candidate,
-    Copy,
-    Paused,
-    Seen,
-    copy_bytes,
-    paused,
-)
+from ingest.candidates import Candidate, Seen
+from ingest.copying import Copy, Paused, copy_bytes, paused, unreadable
 from ingest.shelf import Refusal, Shelf
 from pipeline.errors import (
     Refused,
@@ -70,13 +64,13 @@ class Found:
 Probe = Callable[[Path, str, str, int], Awaitable[Found]]
 
 
-class Door(Protocol):
-    """The part of the store's `Desk` that admission needs."""
+class AdmissionStore(Protocol):
+    """The part of the store that admission needs."""
 
     async def admit(
         self, batch: Batch, pipeline_id: int, submissions: Sequence[Submission]
     ) -> list[Receipt]:
-        """See `pipeline.store.port.Desk.admit`."""
+        """See `pipeline/store/port.py`."""
         ...
 
 
@@ -145,7 +139,7 @@ class Admission:
     Takes files in, many at once, each on its own.
 
     Args:
-        desk: Where receipts are made durable.
+        store: Where receipts are made durable.
         artifacts: Where bytes are made durable.
         probe: Looks into stored bytes, jailed; raises Unacceptable or Transient.
             What it finds is decided here, and no stage asks again.
@@ -156,7 +150,7 @@ class Admission:
 
     def __init__(
         self,
-        desk: Door,
+        store: AdmissionStore,
         artifacts: Artifacts,
         probe: Probe,
         shelf: Shelf,
@@ -165,7 +159,7 @@ class Admission:
         codes: Codes,
         bounds: Bounds,
     ) -> None:
-        self._desk = desk
+        self._store = store
         self._artifacts = artifacts
         self._probe = probe
         self._shelf = shelf
@@ -270,7 +264,7 @@ class Admission:
         if this.trouble is not None and this.trouble.code == StoreUnavailable.code:
             return [_left(p.candidate, this.trouble) for p in ready]
         try:
-            receipts = await self._desk.admit(
+            receipts = await self._store.admit(
                 this.batch, this.pipeline_id, [p.submission for p in ready]
             )
         except Refused as error:
@@ -322,7 +316,7 @@ class Admission:
 
     async def _copy_and_probe(self, candidate: Candidate, this: _Round) -> Prepared:
         copy = await to_thread.run_sync(self._copy, candidate)
-        key = await self._store(copy, candidate)
+        key = await self._keep(copy, candidate)
         token = token_of(this.batch.tenant, candidate.identity, copy.seen, key)
         media_type, facts = "", {"name": candidate.name}
         stored = copy.data is not None or copy.spool is not None
@@ -373,7 +367,7 @@ class Admission:
             scratch=self._scratch,
         )
 
-    async def _store(self, copy: Copy, candidate: Candidate) -> str:
+    async def _keep(self, copy: Copy, candidate: Candidate) -> str:
         """The bytes' sha256, once they are durable."""
         try:
             if copy.data is not None:
@@ -473,32 +467,6 @@ def token_of(tenant: str, identity: str, seen: Seen, key: str) -> str:
     parts = (tenant, identity, *map(str, seen), key)
     text = "\0".join(parts)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def unreadable(error: OSError) -> Transient:
-    """What an operating system error on one file of the inbox means for it."""
-    why = os.strerror(error.errno or errno.EIO)
-    match error.errno:
-        case errno.ENOENT | errno.ESTALE:
-            return Transient("it is gone", code="FILE_GONE")
-        case errno.EACCES | errno.EPERM:
-            return Transient(
-                f"it cannot be read: {why}",
-                code="UNREADABLE",
-                hint="let the service's user read it",
-            )
-        case errno.ELOOP | errno.ENOTDIR | errno.EISDIR | errno.ENXIO:
-            return Transient(
-                f"not a regular file: {why}",
-                code="NOT_A_FILE",
-                hint="put the document itself there",
-            )
-        case _:
-            return Transient(
-                f"it cannot be read: {why}",
-                code="SOURCE_IO",
-                hint="check the inbox's disk or network mount",
-            )
 
 
 def _left(candidate: Candidate, error: WaybillError) -> Taken:

@@ -18,14 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ingest.candidates import (
-    Candidate,
-    Seen,
-    changed,
-    copy_into,
-    fingerprint,
-    folder_of,
-)
+from ingest.candidates import Candidate, Seen, fingerprint
+from ingest.copying import changed, copy_into, folder_of
 from ingest.watch.folders import MARKER, display_name, fit, safe_file_name
 from pipeline.errors import Transient
 

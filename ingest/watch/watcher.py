@@ -55,11 +55,11 @@ class Route(NamedTuple):
 Router = Callable[[Place], Awaitable[Route]]
 
 
-class BatchDesk(Protocol):
-    """The part of the store's `Desk` that the watcher needs."""
+class BatchStore(Protocol):
+    """The part of the store that the watcher needs."""
 
     async def open_batch(self, tenant: str, name: str, *, deadline_s: float) -> Batch:
-        """See `pipeline.store.port.Desk.open_batch`."""
+        """See `pipeline/store/port.py`."""
         ...
 
 
@@ -104,7 +104,7 @@ class Watcher:
 
     Args:
         folders: Made when missing; refused with `Usage` when they overlap.
-        desk: Opens batches.
+        store: Opens batches.
         admission: Takes the files.
         route: Which pipeline a place means; raises a WaybillError (NotFound …)
             when there is none, and the place's files wait.
@@ -113,7 +113,7 @@ class Watcher:
     def __init__(
         self,
         folders: Folders,
-        desk: BatchDesk,
+        store: BatchStore,
         admission: Admission,
         route: Router,
         *,
@@ -121,7 +121,7 @@ class Watcher:
     ) -> None:
         folders.prepare()
         self._inbox = folders.inbox
-        self._desk = desk
+        self._store = store
         self._admission = admission
         self._route = route
         self._pace = pace or Pace()
@@ -130,7 +130,7 @@ class Watcher:
         )
         self._later: dict[str, _Later] = {}
         self._troubles: dict[str, str] = {}  # folder -> why it cannot be listed
-        self._told: dict[str, str] = {}  # path -> code, to log each once
+        self._logged: dict[str, str] = {}  # path -> code, to log each once
         self._paused = ""  # code of our own trouble, while it lasts
         self._now = 0.0  # of the last scan
         self._listing_s = 0.0  # what the last listing took
@@ -161,7 +161,7 @@ class Watcher:
         # In a thread too: 100,000 files would hold the event loop for 0.3 s.
         complete = await to_thread.run_sync(self._stability.observe, self._now, looks)
         self._forget(looks)
-        self._tell_odd()
+        self._log_odd()
         due = [look for look in complete if self._is_due(look)]
         turns = fair(due, self._pace.round_files)
         self._more = len(due) > sum(len(files) for files in turns.values())
@@ -213,7 +213,7 @@ class Watcher:
         # costs one refused connection and not a copy of every file.
         try:
             route = await self._route(place)
-            batch = await self._desk.open_batch(
+            batch = await self._store.open_batch(
                 place.tenant, place.batch or today(), deadline_s=route.deadline_s
             )
         except WaybillError as error:
@@ -250,7 +250,7 @@ class Watcher:
             wait_s,
             answer if answer.receipt is not None else None,
         )
-        self._tell(path, answer.code, "ingest_left", answer.why)
+        self._log_once(path, answer.code, "ingest_left", answer.why)
 
     def _is_due(self, look: Look) -> bool:
         later = self._later.get(look.relative)
@@ -261,23 +261,23 @@ class Watcher:
 
     def _forget(self, looks: Iterable[Look]) -> None:
         present = {look.relative for look in looks}
-        for memory in (self._later, self._told):
+        for memory in (self._later, self._logged):
             for path in [path for path in memory if path not in present]:
                 if path not in self._troubles:
                     del memory[path]
 
-    # -- telling -----------------------------------------------------------------
+    # -- logging -----------------------------------------------------------------
 
-    def _tell_odd(self) -> None:
+    def _log_odd(self) -> None:
         for odd in self._stability.waiting(self._now):
             if odd.code == "NOT_A_FILE":
-                self._tell(odd.relative, odd.code, "ingest_ignored", odd.why)
+                self._log_once(odd.relative, odd.code, "ingest_ignored", odd.why)
         for path, why in self._troubles.items():
-            self._tell(path, "FOLDER_UNREADABLE", "ingest_ignored", why)
+            self._log_once(path, "FOLDER_UNREADABLE", "ingest_ignored", why)
 
-    def _tell(self, path: str, code: str, event: str, why: str) -> None:
-        if self._told.get(path) != code:
-            self._told[path] = code
+    def _log_once(self, path: str, code: str, event: str, why: str) -> None:
+        if self._logged.get(path) != code:
+            self._logged[path] = code
             log.warning(event, name=display_name(path), code=code, why=why)
 
     def _pause(self, code: str, why: str, hint: str = "") -> None:

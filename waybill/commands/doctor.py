@@ -148,17 +148,17 @@ def _jail(settings: Settings) -> Check:
         return Check("jail", False, error.message, error.hint)
     open_to = [group for group in GROUPS if found[group] != "blocked"]
     lame = [program for program, runs in found["runs"].items() if not runs]
-    told, hint = f"tier {found['tier']}: {_stands(found)}", ""
+    stands, hint = f"tier {found['tier']}: {_stands(found)}", ""
     if lame:
         hint = f"{lame[0]} does not start inside: install it beneath /usr, or report it"
     elif found["tier"] < 2:
-        told = f"tier 1: limits alone; open: {', '.join(open_to)}"
+        stands = f"tier 1: limits alone; open: {', '.join(open_to)}"
         hint = _why_weak(found["missing"])
     elif open_to:
         hint = f"it stands, yet {', '.join(open_to)} is open: report this"
     # Elsewhere than on Linux there is no better one to be had.
     ok = not hint or (found["tier"] == 1 and sys.platform != "linux")
-    return Check("jail", ok, told, hint, found)
+    return Check("jail", ok, stands, hint, found)
 
 
 def _stands(found: dict[str, Any]) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.admission import token_of, unreadable
+from ingest.admission import token_of
 from ingest.candidates import Look, Seen
+from ingest.copying import unreadable
 from ingest.watch.folders import (
     Place,
     display_name,
