@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
+from pydantic.fields import FieldInfo
+
+from waybill.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PACKAGES = ("waybill", "pipeline", "stages", "ingest", "loadtest")
+FOLDERS = (*PACKAGES, "tests", "docs", "examples", "scripts")
+# Files that a reader is told to write.
+YOURS = {"NAME.py", "shout.py"}
 
 
 def test_every_test_named_in_the_guarantees_exists():
@@ -38,12 +47,122 @@ def test_every_link_leads_somewhere(page: Path):
     assert broken == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_path_in_a_document_exists(page: Path):
+    """A file is named by its path or by the end of it, a folder by its path."""
+    words = {w for code in inline(page) for w in code.split()}
+    named = {w.rstrip("/,;:") for w in words if re.fullmatch(r"[\w./*-]+[,;:]?", w)}
+
+    folders = {w for w in named if w.partition("/")[0] in FOLDERS and "/" in w}
+    ends = {w for w in named - folders - YOURS if re.search(r"\w\.(py|sql|md)$", w)}
+
+    assert {w for w in folders if not list(ROOT.glob(w))} == set()
+    assert {w for w in ends if not any(f.endswith(f"/{w}") for f in files())} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_module_in_a_document_exists(page: Path):
+    """`pipeline.stage` and what is imported from it, in code of any kind."""
+    dotted = rf"(?<![\w/])(?:{'|'.join(PACKAGES)})(?:\.\w+)+"
+    named = set(re.findall(dotted, "\n".join(inline(page)))) - {"pipeline.toml"}
+    imports = rf"^from ({dotted}) import ([\w, ]+)$"
+    for module, names in re.findall(imports, page.read_text(), re.MULTILINE):
+        named |= {f"{module}.{name.strip()}" for name in names.split(",")}
+
+    assert {name for name in named if not resolves(name)} == set()
+
+
+def test_every_room_is_on_the_map():
+    """The README names every folder of code, and none that is not there."""
+    rooms = {
+        folder.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for folder in (ROOT / package, *(ROOT / package).iterdir())
+        if (folder / "__init__.py").exists()
+    }
+    _, _, below = (ROOT / "README.md").read_text().partition("\n## Map\n")
+    section, _, _ = below.partition("\n## ")
+
+    drawn = set(re.findall(r"^\| `([\w/]+)/` \|", section, re.M))
+
+    assert rooms - drawn == set()
+    assert {room for room in drawn if not (ROOT / room).is_dir()} == set()
+
+
 def test_every_setting_is_documented():
-    """Each environment variable stands in docs/operations.md."""
+    """The table of docs/operations.md is the fields of Settings: each by the full
+    name of its variable, with its default."""
     page = (ROOT / "docs" / "operations.md").read_text()
-    source = (ROOT / "waybill" / "settings.py").read_text()
-    names = re.findall(r"^    (\w+): .*=", source, flags=re.MULTILINE)
+    section, _, _ = page.partition("\n## Settings\n")[2].partition("\n## ")
 
-    missing = [n for n in names if n != "model_config" and n.upper() not in page]
+    table = re.findall(r"^\| `(\w+)` \| (.*?) \| .+ \|$", section, re.M)
 
-    assert missing == []
+    fields = Settings.model_fields
+    assert sorted(name for name, _ in table) == sorted(map(variable, fields))
+    said = dict(table)
+    wanted = {variable(name): default(field) for name, field in fields.items()}
+    assert {n: said[n] for n, value in wanted.items() if value} == {
+        n: f"`{value}`" for n, value in wanted.items() if value
+    }
+    # What depends on the machine, or is nothing, is said in words.
+    assert [n for n, value in wanted.items() if not value and "`" in said[n]] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_variable_in_a_document_is_a_setting(page: Path):
+    """Nobody is told to set what nothing reads."""
+    named = set(re.findall(r"\bWAYBILL_[A-Z_]+\b", page.read_text()))
+
+    assert named - set(map(variable, Settings.model_fields)) == set()
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field of `Settings`."""
+    return f"WAYBILL_{field.upper()}"
+
+
+def default(field: FieldInfo) -> str:
+    """A default as one would write it; "" when it is nothing, or the machine's."""
+    if field.default_factory is list:
+        return "[]"
+    if field.default_factory is not None or field.default is None:
+        return ""
+    value = field.default
+    if isinstance(value, Path) and value.is_absolute():
+        value = value.relative_to(ROOT)
+    return str(
+        int(value) if isinstance(value, float) and value == int(value) else value
+    )
+
+
+def inline(page: Path) -> list[str]:
+    """Code between single backticks."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+@cache
+def files() -> list[str]:
+    """Every file of the repository's folders, from a slash on."""
+    return [
+        f"/{path.relative_to(ROOT).as_posix()}"
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*.*")
+    ]
+
+
+def resolves(dotted: str) -> bool:
+    """Whether this is a module, or something in one."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        try:
+            for name in parts[length:]:
+                found = getattr(found, name)
+        except AttributeError:
+            return False
+        return True
+    return False

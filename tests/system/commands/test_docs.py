@@ -12,8 +12,9 @@ import pytest
 import typer
 
 from loadtest.corpora.letters import demo_files
+from pipeline.errors import WaybillError
 from tests.system.command import ROOT, Home
-from waybill.cli import app
+from waybill.cli import EXIT_CODES, app
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CALL = re.compile(r"\bwaybill((?: [a-z]+){1,2})((?: [^`\n|;&#]*)?)")
@@ -21,21 +22,21 @@ CALL = re.compile(r"\bwaybill((?: [a-z]+){1,2})((?: [^`\n|;&#]*)?)")
 NO_CALLS = {"is", "says", "has", "and", "does", "can", "never"}
 
 
-class Told(NamedTuple):
+class Described(NamedTuple):
     """What a command says of itself."""
 
     help: str
     options: set[str]
 
 
-def commands() -> dict[str, Told]:
+def commands() -> dict[str, Described]:
     """Every command a person sees."""
 
-    def walk(name: str, command: Any) -> Iterator[tuple[str, Told]]:
+    def walk(name: str, command: Any) -> Iterator[tuple[str, Described]]:
         found = getattr(command, "commands", None)
         if found is None:
             options = {o for p in command.params for o in p.opts if o[:2] == "--"}
-            yield name, Told((command.help or "").split("\n")[0], options)
+            yield name, Described((command.help or "").split("\n")[0], options)
             return
         for word, below in found.items():
             if not below.hidden:
@@ -74,7 +75,7 @@ def test_every_command_is_in_the_table():
 
     table = dict(re.findall(r"^\| `waybill ([a-z ]+)` \| (.*) \|$", text, re.MULTILINE))
 
-    assert table == {name: told.help for name, told in commands().items()}
+    assert table == {name: described.help for name, described in commands().items()}
 
 
 def test_the_stage_of_the_readme_runs(home: Home, tmp_path: Path):
@@ -98,3 +99,20 @@ def test_the_stage_of_the_readme_runs(home: Home, tmp_path: Path):
     said = home.ok("items", "show", str(item), "--at", "shout")["state"]["text"]
     assert said
     assert said == said.upper()
+
+
+def test_every_exit_code_is_documented():
+    """docs/commands.md and `--help` list the same codes, and errors use no others."""
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+
+    table = {int(n) for n in re.findall(r"^\| (\d+) \| .+ \|$", text, re.MULTILINE)}
+
+    assert table == set(EXIT_CODES)
+    assert {error.exit_code for error in errors(WaybillError)} <= table
+
+
+def errors(kind: type[WaybillError]) -> Iterator[type[WaybillError]]:
+    """This class of errors and all below it."""
+    yield kind
+    for below in kind.__subclasses__():
+        yield from errors(below)
