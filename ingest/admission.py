@@ -22,7 +22,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 import anyio
 import structlog
@@ -496,3 +496,5 @@ def _note(taken: Taken) -> None:
                 code=prepared.submission.refused_code,
                 kept_at=prepared.submission.kept_at,
             )
+        case _:
+            assert_never(receipt.disposal)

@@ -17,7 +17,8 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from pipeline.errors import Permanent
-from pipeline.stage import REDUCERS, replace
+from pipeline.model import Checkpoint
+from pipeline.stage import REDUCERS, Artifacts, replace
 
 Reducer = Callable[[Any, Any], Any]
 
@@ -106,6 +107,14 @@ class Channels:
         for update in updates:
             state = self.apply(state, self.decode(update))
         return state
+
+
+async def update_of(checkpoint: Checkpoint, artifacts: Artifacts) -> str:
+    """The JSON text of a checkpoint's update, also when it is an artifact."""
+    text = checkpoint.update
+    if text is None and checkpoint.ref is not None:
+        text = (await artifacts.get(checkpoint.ref)).decode()
+    return text or "{}"
 
 
 def encode(value: Any) -> str:

@@ -16,6 +16,7 @@ from ingest.watch.folders import today
 from pipeline.errors import Usage
 from pipeline.folder import seconds
 from pipeline.model import Batch, Disposal
+from pipeline.store.port import Counts
 from waybill import terminal
 from waybill.board import Board
 from waybill.commands.counts import exit_code, summary
@@ -119,11 +120,9 @@ def _print_taken(taken: list[Taken], report: dict[str, Any]) -> None:
             line = _line(t)
             text = f"{line['disposal']}: {line['name']} {line['code']} {line['why']}"
             terminal.err.print(terminal.safe(text.rstrip()))
-    words = ("received", "live", "held", "done", "rejected", "failed")
-    more = ("cancelled", "duplicates", "quarantined")
     terminal.print_table(
-        ["batch", *words, *more],
-        [[report["batch"], *(report[w] for w in words + more)]],
+        ["batch", *Counts._fields],
+        [[report["batch"], *(report[word] for word in Counts._fields)]],
     )
 
 

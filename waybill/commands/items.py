@@ -5,12 +5,13 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_never
 
 import typer
 
 from pipeline.errors import Usage
 from pipeline.model import Checkpoint, State
+from pipeline.state import update_of
 from pipeline.store.port import ItemRow
 from pipeline.store.postgres.reports import Event
 from waybill import terminal
@@ -176,10 +177,7 @@ async def _state(
     for c in history:
         if c.step is not None:
             continue
-        text = c.update
-        if text is None and c.ref is not None:
-            text = (await opened.artifacts.get(c.ref)).decode()
-        updates.append(text or "{}")
+        updates.append(await update_of(c, opened.artifacts))
         if c.stage == at:
             break
     state = pipeline.channels.fold(jsonlib.loads(facts), updates)
@@ -247,11 +245,13 @@ def explain(
             )
         case State.DONE:
             return f"{where}, since {terminal.clock(row.since)}."
-        case _:
+        case State.REJECTED | State.FAILED | State.CANCELLED:
             return (
                 f"{where} at {row.stage}: {row.code} {row.why} "
                 f"`waybill items retry {row.id}` puts it back in line."
             )
+        case _:
+            assert_never(row.state)
     return text + (" Its deadline is over." if late else "")
 
 

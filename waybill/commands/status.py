@@ -63,8 +63,7 @@ async def _look(opened: App, batch: str) -> tuple[Counts, dict[str, Any]]:
 
 
 def _print_status(found: dict[str, Any]) -> None:
-    other = ("stages", "documents", "workers", "conserved")
-    words = [k for k in found if k not in other]
+    words = Counts._fields
     terminal.print_table(words, [[found[w] for w in words]])
     if found["stages"]:
         terminal.print_table(StageRow._fields, found["stages"])

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pipeline.model import Checkpoint
 from pipeline.stage import Artifacts
+from pipeline.state import update_of
 
 STEP = "page-"
 WELL = ("OK", "EMPTY")  # a blank page is read, too
@@ -38,10 +39,8 @@ async def pages_of(
     for c in history:
         number = (c.step or "").removeprefix(STEP)
         if c.step == f"{STEP}{number}" and number.isdecimal():
-            text = c.update
-            if text is None and c.ref is not None:
-                text = (await artifacts.get(c.ref)).decode()
-            found[int(number)] = _line(int(number), json.loads(text or "{}"))
+            page = json.loads(await update_of(c, artifacts))
+            found[int(number)] = _line(int(number), page)
     for page in state.get("read") or []:
         # The stage's last word: it may have read a page again, or given it up.
         if isinstance(page, dict) and isinstance(page.get("number"), int):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.command import Home, Ran, pictures
+from waybill.cli import EXIT_CODES
 
 ESCAPES = "\x1b]0;owned\x07\x1b[31m\r\u202e\u2028"
 # What becomes of an item is in its name; a file in the home mends what fails.  Of
@@ -89,14 +90,14 @@ def assert_tame(ran: Ran) -> None:
 
 def test_help_tells_every_exit_code(shared):
     """`waybill --help` lists commands and exit codes; so scripts need no source."""
-    told, version, nothing = shared.together(["--help"], ["--version"], [])
+    said, version, nothing = shared.together(["--help"], ["--version"], [])
 
-    words = " ".join(told.out.replace("│", " ").split())
-    for code in ("0 ok", "2 usage", "3 database", "5 finished with items held"):
-        assert code in words
+    words = " ".join(said.out.replace("│", " ").split())
+    for code, meaning in EXIT_CODES.items():
+        assert f"{code} {meaning}" in words
     for command in ("demo", "up", "worker", "ingest", "status", "review", "doctor"):
         assert f" {command} " in words
-    assert (told.code, version.code) == (0, 0)
+    assert (said.code, version.code) == (0, 0)
     assert version.out.startswith("waybill ")
     assert "Usage" in nothing.out + nothing.err
 
@@ -124,9 +125,9 @@ def test_every_read_is_json_on_request(notes):
         ["db", "migrate"],
     ]
 
-    told = notes.together(*([*read, "--json"] for read in reads))
+    said = notes.together(*([*read, "--json"] for read in reads))
 
-    for read, ran in zip(reads, told, strict=True):
+    for read, ran in zip(reads, said, strict=True):
         assert ran.code == 0, (read, ran)
         assert ran.json() is not None
         assert ran.err == "", (read, ran)
@@ -161,8 +162,8 @@ def test_a_finished_batch_obeys_the_law(notes):
     checked = notes.ok("batches", "reconcile", "default/one")
     [listed] = [b for b in notes.ok("batches", "ls") if b["name"] == "one"]
 
-    for told in (shown, checked, listed):
-        assert {name: told[name] for name in law} == law
+    for said in (shown, checked, listed):
+        assert {name: said[name] for name in law} == law
     assert checked["astray"] == []
 
 
@@ -182,10 +183,10 @@ def test_why_says_what_to_do_in_every_state(notes):
 
 def test_doctor_finds_everything_there(notes):
     """Tesseract, pipelines, folders, database, durability and role, each a line."""
-    told = notes.ok("doctor")
+    said = notes.ok("doctor")
 
-    names = {check["name"] for check in told["checks"]}
-    assert told["ok"]
+    names = {check["name"] for check in said["checks"]}
+    assert said["ok"]
     assert {"tesseract", "pipeline notes", "database", "durability", "role"} <= names
     assert notes.run("doctor").code == 0
 
@@ -223,10 +224,10 @@ def test_a_mistake_is_a_sentence_a_hint_and_a_code(notes):
     }
     before = notes.one("select count(*) from receipts")
 
-    told = notes.together(*([*call, "--json"] for call in wrong))
+    said = notes.together(*([*call, "--json"] for call in wrong))
 
-    assert {c: r.error() for c, r in zip(wrong, told, strict=True)} == wrong
-    assert not any("Traceback" in ran.err for ran in told)
+    assert {c: r.error() for c, r in zip(wrong, said, strict=True)} == wrong
+    assert not any("Traceback" in ran.err for ran in said)
     assert notes.one("select count(*) from receipts") == before
 
 
@@ -373,15 +374,15 @@ def test_hostile_names_never_reach_a_pipe_raw(hostile):
         ["quarantine", "ls"],
     ]
 
-    told = hostile.together(*calls, *([*call, "--json"] for call in calls))
+    said = hostile.together(*calls, *([*call, "--json"] for call in calls))
 
     assert len(ids) == 3  # one done, one held, one failed
-    for ran in told:
+    for ran in said:
         assert ran.code == 0, ran
         assert_tame(ran)
-    listed = [line for line in told[0].out.splitlines() if "\tfoe/b\t" in line]
+    listed = [line for line in said[0].out.splitlines() if "\tfoe/b\t" in line]
     assert len(listed) == len(HOSTILE)
-    assert all(ran.json() is not None for ran in told[len(calls) :])
+    assert all(ran.json() is not None for ran in said[len(calls) :])
     assert any("\\u202e" in line for line in listed)
 
 

@@ -60,12 +60,12 @@ def test_a_killed_demo_goes_on_and_loses_nothing(interrupted):
     """kill -9 with replies printed and letters in every stage: the figures stand."""
     _home, lay_there, ran = interrupted
 
-    told = ran.json()
+    said = ran.json()
 
     assert ENOUGH <= lay_there < FIGURES["done"], "it was killed too late"
     assert ran.code == 5, ran.err
     assert "going on with demo-1" in ran.err
-    assert {name: told[name] for name in FIGURES} == FIGURES
+    assert {name: said[name] for name in FIGURES} == FIGURES
 
 
 def test_a_killed_demo_prints_each_letter_once(interrupted):
@@ -81,18 +81,18 @@ def test_a_killed_demo_prints_each_letter_once(interrupted):
 
 def test_a_second_demo_in_the_same_home_gives_the_same_figures(again):
     """Another tenant: what was received before is no duplicate of it."""
-    told = again.json()
+    said = again.json()
 
     assert again.code == 5, again.err
-    assert told["batch"] == "demo-2/letters"
-    assert {name: told[name] for name in FIGURES} == FIGURES
+    assert said["batch"] == "demo-2/letters"
+    assert {name: said[name] for name in FIGURES} == FIGURES
     assert [
-        hold["code"] for hold in sorted(told["holds"], key=lambda h: h["name"])
+        hold["code"] for hold in sorted(said["holds"], key=lambda h: h["name"])
     ] == [
         "DISCLOSURE",
         "OCR_UNREADABLE",
     ]
-    assert {q["code"] for q in told["quarantine"]} == {"TRUNCATED", "PDF_ENCRYPTED"}
+    assert {q["code"] for q in said["quarantine"]} == {"TRUNCATED", "PDF_ENCRYPTED"}
 
 
 def test_every_reply_is_a_pdf_that_greets(interrupted, again):
@@ -121,7 +121,7 @@ def test_the_manifest_names_what_lies_there(interrupted, again):
 
 
 def test_nothing_of_a_demo_goes_on_when_it_ended(interrupted, again):
-    """No worker, no child, and no PostgreSQL: also not after one that was killed."""
+    """No worker, jailed process or PostgreSQL: also not after one that was killed."""
     home = interrupted[0]
 
     left = eventually(
@@ -131,8 +131,8 @@ def test_nothing_of_a_demo_goes_on_when_it_ended(interrupted, again):
     assert left, (home.processes(), postmaster(home))
 
 
-def manifest(told: dict[str, Any]) -> list[dict[str, str]]:
-    with Path(told["manifest"]).open(encoding="utf-8", newline="") as file:
+def manifest(said: dict[str, Any]) -> list[dict[str, str]]:
+    with Path(said["manifest"]).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

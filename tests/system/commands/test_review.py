@@ -53,12 +53,12 @@ def test_an_approval_finishes_the_item_though_no_worker_is_up(shared, held):
     """The reviewer waits some seconds and sees the printed reply."""
     hold = next(held["DISCLOSURE"])
 
-    told = shared.ok("review", "approve", hold, "--reason", "seen", REVIEWER="alma")
+    said = shared.ok("review", "approve", hold, "--reason", "seen", REVIEWER="alma")
 
-    assert (told["hold"], told["verb"], told["author"]) == (hold, "approve", "alma")
-    assert told["state"] == "done"
-    assert text_of(told["file"])
-    assert Path(told["file"]).name in manifest(shared)
+    assert (said["hold"], said["verb"], said["author"]) == (hold, "approve", "alma")
+    assert said["state"] == "done"
+    assert text_of(said["file"])
+    assert Path(said["file"]).name in manifest(shared)
 
 
 def test_a_second_decision_is_refused_and_names_the_first(shared, held):
@@ -87,14 +87,14 @@ def test_a_rejection_needs_a_reason_and_ends_the_item(shared, held):
     bare = errors(shared, f"reject {hold}", f"reject {hold} --reason=")
     before = decisions(shared, hold)
     # Bytes that are no text, as some keyboards and scripts send them, are dropped.
-    told = shared.ok(
+    said = shared.ok(
         "review", "reject", hold, "--reason", "wet\udcff", REVIEWER="a\udcff"
     )
 
     assert bare == [(2, "REASON_NEEDED")] * 2
     assert before == []
-    assert (told["state"], told["file"]) == ("rejected", None)
-    item = shared.ok("items", "show", str(told["item"]))["item"]
+    assert (said["state"], said["file"]) == ("rejected", None)
+    item = shared.ok("items", "show", str(said["item"]))["item"]
     assert (item["code"], item["why"]) == ("REVIEW_REJECTED", "wet")
     assert decisions(shared, hold)[0]["author"] == "a"
 
@@ -111,7 +111,7 @@ def test_what_nobody_could_read_cannot_be_approved_but_typed(shared, held):
         f"edit {hold} --set text",
         f"edit {hold}",
     )
-    told = shared.ok("review", "edit", hold, "--set", f"text={TEXT}", REVIEWER="alma")
+    said = shared.ok("review", "edit", hold, "--set", f"text={TEXT}", REVIEWER="alma")
 
     assert blind == [
         (2, "ANSWER_NEEDED"),
@@ -120,9 +120,9 @@ def test_what_nobody_could_read_cannot_be_approved_but_typed(shared, held):
         (2, "USAGE"),
         (2, "USAGE"),
     ]
-    assert (told["verb"], told["state"]) == ("edit", "done")
-    assert "Paul" in text_of(told["file"])
-    assert "Paul" in shared.ok("items", "show", str(told["item"]))["state"]["text"]
+    assert (said["verb"], said["state"]) == ("edit", "done")
+    assert "Paul" in text_of(said["file"])
+    assert "Paul" in shared.ok("items", "show", str(said["item"]))["state"]["text"]
 
 
 def test_a_text_may_come_from_a_file(shared, held, tmp_path):
@@ -131,10 +131,10 @@ def test_a_text_may_come_from_a_file(shared, held, tmp_path):
     (tmp_path / "typed.txt").write_text(TEXT.replace("Paul", "Pia"), encoding="utf-8")
 
     missing = errors(shared, f"edit {hold} --set text=@/nowhere/x")
-    told = shared.ok("review", "edit", hold, "--set", f"text=@{tmp_path}/typed.txt")
+    said = shared.ok("review", "edit", hold, "--set", f"text=@{tmp_path}/typed.txt")
 
     assert missing == [(2, "USAGE")]
-    assert "Pia" in text_of(told["file"])
+    assert "Pia" in text_of(said["file"])
 
 
 def test_a_decision_is_bound_to_what_was_shown(shared, held):
@@ -144,11 +144,11 @@ def test_a_decision_is_bound_to_what_was_shown(shared, held):
 
     stale = errors(shared, f"approve {hold} --digest {'0' * 64}")
     before = decisions(shared, hold)
-    told = shared.ok("review", "approve", hold, "--digest", digest, "--no-run")
+    said = shared.ok("review", "approve", hold, "--digest", digest, "--no-run")
 
     assert stale == [(7, "STALE")]
     assert before == []
-    assert told["state"] == "ready"  # `--no-run`: a worker will finish it
+    assert said["state"] == "ready"  # `--no-run`: a worker will finish it
 
 
 def test_of_two_approvals_at_the_same_time_one_stands(shared, held):
@@ -184,9 +184,9 @@ def test_what_does_not_exist_is_not_found(shared, held):
     """Unknown holds and items exit 9, words that are no number exit 2."""
     words = ("h999", "999", "h-1", "hx", "h" + "9" * 30)
 
-    told = errors(shared, *(f"show {word}" for word in words))
+    said = errors(shared, *(f"show {word}" for word in words))
 
-    assert told == [(9, "NOT_FOUND")] * 2 + [(2, "USAGE")] * 3
+    assert said == [(9, "NOT_FOUND")] * 2 + [(2, "USAGE")] * 3
 
 
 def test_what_a_person_reads_holds_evidence_and_the_next_command(shared, held):
@@ -204,10 +204,10 @@ def test_what_a_person_reads_holds_evidence_and_the_next_command(shared, held):
 
 def test_nothing_was_lost_by_all_that(shared, held):
     """The law holds, every decision is audited once, no hold has two states."""
-    told = shared.ok("batches", "reconcile", "ours/one")
+    said = shared.ok("batches", "reconcile", "ours/one")
 
-    assert told["conserved"]
-    assert told["astray"] == []
+    assert said["conserved"]
+    assert said["astray"] == []
     audited = "select count(*) from audit where event like 'decided_%'"
     assert shared.one(audited) == shared.one("select count(*) from decisions") > 0
     # A held item costs nothing: nobody owns it, and no worker is registered.

@@ -115,7 +115,7 @@ def test_a_second_sigterm_puts_everything_back_at_once(home: Home):
 def test_a_killed_worker_is_replaced_and_leaves_no_tesseract(
     home: Home, tmp_path: Path
 ):
-    """kill -9 while pages are read: its children die with it, the items are done."""
+    """kill -9 while pages are read: what it began dies with it, the items are done."""
     made = pages(tmp_path, count=4, seed=7, kinds=("scan",))
     home.ok("ingest", *made)
 
