@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from pipeline.errors import Usage
 from pipeline.stage import Endpoint
@@ -113,6 +113,9 @@ def read_settings() -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "WAYBILL_" + "_".join(str(p) for p in first["loc"]).upper()
         raise Usage(f"{name}: {first['msg']}") from None
+    except SettingsError as error:  # a list that is no JSON; it quotes the field
+        name = "WAYBILL_" + str(error).split('"')[1].upper()
+        raise Usage(f'{name}: Input should be JSON, such as ["a"]') from None
 
 
 def _login_name() -> str:
