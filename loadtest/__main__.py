@@ -1,16 +1,9 @@
 """
-`python -m loadtest`: simulated vendors, failure runs and benchmarks.
+`python -m loadtest`: failure runs, benchmarks, and a vendor that misbehaves.
 
-    run kill      SIGKILL real workers at random moments
-    run zombie    SIGSTOP a worker beyond its lease, replace it, let it go on
-    run bundle    an archive of 500 letters, one poisoned, and a stack of 60
-    run honesty   pages nobody can read, and blank ones: nothing may be invented
-    run hostile   files that break parsers, dropped into a real service, twice
-    run long      120 scanned pages, the worker killed at page 61
-    bench NAME    steps, waiting, backlog, ocr, ocr-quality: a ratio, its baseline
-    vendors       a scripted model service on loopback
-
-`--json` prints one object on stdout; progress goes to stderr.
+`run --help` and `bench --help` list them; README says what was seen.
+`--json` prints one object on stdout; progress goes to stderr.  A run that
+finds a promise broken exits with 8.
 """
 
 from __future__ import annotations
@@ -24,13 +17,10 @@ import anyio
 import structlog
 import typer
 
-from loadtest.bench import engine as benches
-from loadtest.bench import ocr as ocr_bench
-from loadtest.bench import ocr_quality
-from loadtest.scenarios import bundle as bundles
-from loadtest.scenarios import chaos, honesty, hostile, long
-from loadtest.scenarios.trial import SAMPLES
-from loadtest.vendors import run as serve_vendors
+from loadtest.bench import engine, ocr, ocr_quality
+from loadtest.scenarios import bundle, chaos, honesty, hostile, long
+from loadtest.trial import SAMPLES
+from loadtest.vendors import serve_mixed
 from pipeline.errors import Usage, WaybillError
 
 app = typer.Typer(
@@ -39,12 +29,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-run = typer.Typer(help="Failure runs.", no_args_is_help=True)
-bench = typer.Typer(help="Benchmarks.", no_args_is_help=True)
+run = typer.Typer(
+    help="Failure runs: real processes, killed, stopped or fed the worst.",
+    no_args_is_help=True,
+)
+bench = typer.Typer(
+    help="Benchmarks: ratios against a baseline of the same run.",
+    no_args_is_help=True,
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Seed = Annotated[int, typer.Option(help="Of the faults' moments.")]
-Engine = Annotated[str, typer.Option(help="pytesseract or tesserocr.")]
+Items = Annotated[int, typer.Option(min=100, max=1_000_000, help="In all.")]
+InFlight = Annotated[int, typer.Option(min=1, max=100_000, help="At once.")]
+Reader = Annotated[str, typer.Option("--engine", help="pytesseract or tesserocr.")]
 Samples = Annotated[
     Path, typer.Option(help="Folder of real documents; used where it is there.")
 ]
@@ -66,42 +64,44 @@ def show(result: dict[str, Any], as_json: bool) -> None:
 
 @run.command("kill")
 def run_kill(
-    items: Annotated[int, typer.Option(min=1, max=100_000)] = 300,
-    kills: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    items: Annotated[int, typer.Option(min=1, max=100_000, help="In all.")] = 300,
+    kills: Annotated[int, typer.Option(min=1, max=1000, help="Of workers.")] = 20,
     seed: Seed = 1,
     json: Json = False,
 ) -> None:
-    """SIGKILL real worker processes at random moments."""
-    result = chaos.run("kill", say, items=items, kills=kills, seed=seed)
+    """SIGKILL real workers at random moments."""
+    result = chaos.run(chaos.kill, say, items=items, kills=kills, seed=seed)
     show(result, json)
     bad = ("lost", "duplicate_outputs", "missing_outputs", "finished_stages_rerun")
-    _judge(any(result[b] for b in bad) or result["failed"] or not result["conserved"])
+    _fail_if(any(result[b] for b in bad) or result["failed"] or not result["conserved"])
 
 
 @run.command("zombie")
 def run_zombie(
-    rounds: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="A zombie each.")] = 20,
     seed: Seed = 1,
     json: Json = False,
 ) -> None:
-    """SIGSTOP a worker beyond its lease, replace it, SIGCONT it."""
-    result = chaos.run("zombie", say, rounds=rounds, seed=seed)
+    """SIGSTOP a worker beyond its lease, replace it, let it go on."""
+    result = chaos.run(chaos.zombie, say, rounds=rounds, seed=seed)
     show(result, json)
-    _judge(result["late_writes_accepted"] or result["lost"] or not result["conserved"])
+    _fail_if(
+        result["late_writes_accepted"] or result["lost"] or not result["conserved"]
+    )
 
 
 @run.command("honesty")
 def run_honesty(
     pages: Annotated[int, typer.Option(min=1, max=1000, help="Of each set.")] = 21,
-    engine: Engine = "pytesseract",
+    reader: Reader = "pytesseract",
     samples: Samples = SAMPLES,
     seed: Seed = 1,
     json: Json = False,
 ) -> None:
-    """Cursive, unreadable, blank and readable pages: what is taken as read?"""
-    result = honesty.measure(pages, seed, samples, say, engine)
+    """Pages nobody can read, and blank ones: nothing may be invented."""
+    result = honesty.run(say, pages=pages, engine=reader, samples=samples, seed=seed)
     show(result, json)
-    _judge(
+    _fail_if(
         result["invented"]
         or result["blanks_missed"]
         or result["documents"] != result["submitted"]
@@ -111,15 +111,19 @@ def run_honesty(
 
 @run.command("bundle")
 def run_bundle(
-    letters: Annotated[int, typer.Option(min=2, max=9000)] = bundles.LETTERS,
-    stack: Annotated[int, typer.Option(min=2, max=240)] = bundles.STACK,
+    letters: Annotated[
+        int, typer.Option(min=2, max=9000, help="In the archive.")
+    ] = bundle.LETTERS,
+    stack: Annotated[
+        int, typer.Option(min=2, max=240, help="In the PDF.")
+    ] = bundle.STACK,
     seed: Annotated[int, typer.Option(help="Of the letters.")] = 1,
     json: Json = False,
 ) -> None:
-    """A ZIP of letters and a PDF with separator sheets; one letter is poison."""
-    result = bundles.measure(letters, stack, seed, say)
+    """An archive of letters, one poisoned, and a stack in one PDF."""
+    result = bundle.run(say, letters=letters, stack=stack, seed=seed)
     show(result, json)
-    _judge(not result["good"])
+    _fail_if(not result["good"])
 
 
 @run.command("hostile")
@@ -134,103 +138,107 @@ def run_hostile(
     seed: Annotated[int, typer.Option(help="Of the files.")] = 1,
     json: Json = False,
 ) -> None:
-    """Hostile files of every kind, dropped into a real service: it must not care."""
+    """Files that break parsers, dropped into a real service, twice."""
     result = hostile.run(say, seed=seed, most=files, more=folder, once=once, keep=keep)
     show(result, json)
-    _judge(result["bad"])
+    _fail_if(result["bad"])
 
 
 @run.command("long")
 def run_long(
-    pages: Annotated[int, typer.Option(min=13, max=500)] = 120,
-    kill_at: Annotated[int, typer.Option(min=2, max=500, help="Page.")] = 61,
+    pages: Annotated[int, typer.Option(min=13, max=500, help="Of the scan.")] = 120,
+    kill_at: Annotated[int, typer.Option(min=2, max=500, help="At which page.")] = 61,
     seed: Annotated[int, typer.Option(help="Of the pages.")] = 1,
     json: Json = False,
 ) -> None:
-    """SIGKILL the worker in the middle of a long scan: what is read twice?"""
+    """A long scan, its worker killed midway: what is read twice?"""
     if kill_at > pages:
         raise Usage(f"page {kill_at} of {pages} is never read", hint="see --kill-at")
     result = long.run(say, pages=pages, kill_at=kill_at, seed=seed)
     show(result, json)
-    _judge(result["bad"])
+    _fail_if(result["bad"])
 
 
 @bench.command("steps")
 def bench_steps(
-    items: Annotated[int, typer.Option(min=100, max=1_000_000)] = 20_000,
-    in_flight: Annotated[int, typer.Option(min=1, max=100_000)] = 1000,
+    items: Items = 20_000,
+    in_flight: InFlight = 1000,
     json: Json = False,
 ) -> None:
     """Five no-op stages through the real worker, against raw inserts."""
-    show(benches.measure("steps", items=items, in_flight=in_flight), json)
+    show(engine.measure(engine.steps, items=items, in_flight=in_flight), json)
 
 
 @bench.command("waiting")
 def bench_waiting(
-    items: Annotated[int, typer.Option(min=1, max=100_000)] = 5000,
+    items: Annotated[int, typer.Option(min=1, max=100_000, help="In all.")] = 5000,
     json: Json = False,
 ) -> None:
     """Items that each wait 2 s in a stage, in one process."""
-    show(benches.measure("waiting", items=items), json)
+    show(engine.measure(engine.waiting, items=items), json)
 
 
 @bench.command("backlog")
 def bench_backlog(
-    items: Annotated[int, typer.Option(min=100, max=1_000_000)] = 20_000,
-    in_flight: Annotated[int, typer.Option(min=1, max=100_000)] = 1000,
+    items: Items = 20_000,
+    in_flight: InFlight = 1000,
     done: Annotated[int, typer.Option(help="Finished items.")] = 1_000_000,
     waiting: Annotated[int, typer.Option(help="Waiting items.")] = 200_000,
     json: Json = False,
 ) -> None:
-    """`steps` with much history and backlog in the tables, against none."""
+    """`steps` with history and backlog in the tables, against none."""
     sizes = {"items": items, "in_flight": in_flight, "done": done, "waiting": waiting}
-    show(benches.measure("backlog", **sizes), json)
+    show(engine.measure(engine.backlog, **sizes), json)
 
 
 @bench.command("ocr")
 def bench_ocr(
-    pages: Annotated[int, typer.Option(min=2, max=10_000)] = 100,
-    engine: Engine = "pytesseract",
+    pages: Annotated[int, typer.Option(min=2, max=10_000, help="In all.")] = 100,
+    reader: Reader = "pytesseract",
     seed: Seed = 1,
     json: Json = False,
 ) -> None:
-    """The whole pipeline, against `xargs -P tesseract` on the same pages."""
-    show(ocr_bench.measure(pages, seed, engine, say), json)
+    """The whole pipeline, against `xargs -P tesseract`."""
+    show(ocr.measure(pages, seed, reader, say), json)
 
 
 @bench.command("ocr-quality")
 def bench_ocr_quality(
-    pages: Annotated[int, typer.Option(min=9, max=10_000)] = 72,
-    engine: Engine = "pytesseract",
+    pages: Annotated[int, typer.Option(min=9, max=10_000, help="Degraded.")] = 72,
+    reader: Reader = "pytesseract",
     samples: Samples = SAMPLES,
     seed: Seed = 1,
     json: Json = False,
 ) -> None:
-    """Degraded and real pages: what is read wrong, against plain tesseract."""
-    result = ocr_quality.measure(pages, seed, samples, engine, say)
+    """What is read wrong, against plain tesseract."""
+    result = ocr_quality.measure(pages, seed, samples, reader, say)
     show(result, json)
-    _judge(not result["good"])
+    _fail_if(not result["good"])
 
 
 @app.command()
 def vendors(
-    port: Annotated[int, typer.Option(min=1024, max=65535)] = 8808,
+    port: Annotated[
+        int, typer.Option(min=1024, max=65535, help="Of 127.0.0.1.")
+    ] = 8808,
     seed: Seed = 1,
     bad: Annotated[float, typer.Option(min=0, max=1, help="Share of bad.")] = 0.2,
-    latency_s: Annotated[float, typer.Option(min=0, max=60)] = 0.05,
+    latency_s: Annotated[
+        float, typer.Option(min=0, max=60, help="Of an answer.")
+    ] = 0.05,
     for_s: Annotated[float, typer.Option(min=1, max=86_400, help="Then end.")] = 600,
 ) -> None:
     """A model service on 127.0.0.1 that fails as real ones do."""
 
     async def main() -> None:
         with anyio.move_on_after(for_s):
-            await serve_vendors(port, seed=seed, bad=bad, latency_s=latency_s)
+            await serve_mixed(port, seed=seed, bad=bad, latency_s=latency_s)
 
     say(f"serving http://127.0.0.1:{port}/v1 for {for_s:.0f} s")
     anyio.run(main)
 
 
-def _judge(bad: object) -> None:
+def _fail_if(bad: object) -> None:
     if bad:
         raise typer.Exit(8)
 

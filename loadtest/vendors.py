@@ -328,7 +328,7 @@ async def _reply(stream: SocketStream, answer: Answer) -> bool:
     return True
 
 
-async def run(port: int, *, seed: int, bad: float, latency_s: float) -> None:
+async def serve_mixed(port: int, *, seed: int, bad: float, latency_s: float) -> None:
     """Serve a seeded mix of good and bad answers until cancelled."""
     mix = mixed(seed, bad=bad, latency_s=latency_s)
     async with serving(mix, port=port):

@@ -14,7 +14,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,8 @@ from pipeline.vendors.door import Vendor
 
 TENANTS = 20
 RAW_BATCH = 500
+
+Benchmark = Callable[..., Awaitable[dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -235,8 +237,8 @@ def rss_mb() -> int:
     return peak // (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
-def measure(name: str, **sizes: int) -> dict[str, float]:
-    """Run one benchmark on a database of its own."""
+def measure(benchmark: Benchmark, **sizes: int) -> dict[str, float]:
+    """Run `steps`, `waiting` or `backlog` on a database of its own."""
     with tempfile.TemporaryDirectory(prefix="waybill-bench-") as place:
         folder = Path(place)
         folder.chmod(0o755)
@@ -244,12 +246,6 @@ def measure(name: str, **sizes: int) -> dict[str, float]:
 
         async def main() -> dict[str, float]:
             async with bed(folder, server) as it:
-                match name:
-                    case "steps":
-                        return await steps(it, **sizes)
-                    case "waiting":
-                        return await waiting(it, **sizes)
-                    case _:
-                        return await backlog(it, **sizes)
+                return await benchmark(it, **sizes)
 
         return anyio.run(main, backend_options={"use_uvloop": True})

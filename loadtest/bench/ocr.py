@@ -11,24 +11,21 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from loadtest.corpora.letters import pages as make_pages
-from loadtest.scenarios.trial import trial
+from loadtest.corpora import letters
+from loadtest.trial import Progress, trial
 
 RUN_MAX_S = 3600.0
 STAGES = ("intake", "ocr", "moderation", "generation", "output")
 
 
-def measure(
-    count: int, seed: int, engine: str, say: Callable[[str], None]
-) -> dict[str, Any]:
+def measure(count: int, seed: int, engine: str, say: Progress) -> dict[str, Any]:
     """Pages a second of both, and their ratio."""
     with trial() as it:
         say(f"making {count} pages")
-        files = make_pages(it.folder / "pages", count=count, seed=seed)
+        files = letters.pages(it.folder / "pages", count=count, seed=seed)
         it.pipeline("letters", STAGES, more=f'[stage.ocr]\nengine = "{engine}"')
         say("tesseract alone")
         before = raw(files)

@@ -15,7 +15,6 @@ Text is compared without regard to white space.
 from __future__ import annotations
 
 import os
-import re
 import statistics
 import tempfile
 from collections import Counter
@@ -29,6 +28,8 @@ import typer
 from rapidfuzz.distance import Levenshtein
 
 from loadtest.corpora import degrade
+from loadtest.corpora.truth import recall
+from loadtest.trial import Progress
 from pipeline.jail.pool import JailPool
 from stages.formats.kinds import JPEG, PDF
 from stages.reading import page as reading
@@ -72,7 +73,7 @@ class Page:
 
 
 def measure(
-    count: int, seed: int, samples: Path, engine: str, say: Callable[[str], None]
+    count: int, seed: int, samples: Path, engine: str, say: Progress
 ) -> dict[str, Any]:
     """The figures of both; `good` when ours are as much better as they must be."""
     with tempfile.TemporaryDirectory(prefix="waybill-quality-") as place:
@@ -260,14 +261,3 @@ def distance(text: str, truth: str) -> int:
 def bare(text: str) -> str:
     """Words with one space between them."""
     return " ".join(text.split())
-
-
-def recall(text: str, truth: str) -> float:
-    """The share of the truth's words that the text has, as often."""
-    said, there = words(text), words(truth)
-    return (said & there).total() / max(1, there.total())
-
-
-def words(text: str) -> Counter[str]:
-    """Words by how often, without case and punctuation."""
-    return Counter(re.findall(r"\w+", text.lower()))

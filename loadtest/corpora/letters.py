@@ -203,9 +203,9 @@ def _odd(
     match word:
         case "disclosure":
             path = folder / f"{stem}-{name.lower()}.jpg"
-            told = _told(text, rng)
-            _save(path, Shape(True, "scan", "jpg"), told, 0, rng)
-            return DemoFile(path, "held", "disclosure-jpg", told)
+            said = _disclosing(text, rng)
+            _save(path, Shape(True, "scan", "jpg"), said, 0, rng)
+            return DemoFile(path, "held", "disclosure-jpg", said)
         case "smudged":
             path = folder / f"{stem}-rain.jpg"
             path.write_bytes(as_jpeg(smudged(text, HAND[0], A5, rng), A5.dpi))
@@ -451,7 +451,7 @@ SIGNED = (
 )
 
 # What a child writes when it asks for help.  A person must see this at once.
-TOLD = (
+DISCLOSURE = (
     "Please make him stop hurting my mum.",
     "He hits us at night and said to keep it a secret.",
     "I am scared to go home after school.",
@@ -529,10 +529,10 @@ def paginated(text: str, count: int) -> str:
     return "\f".join("\n\n".join(sheet) for sheet in sheets)
 
 
-def _told(text: str, rng: random.Random) -> str:
+def _disclosing(text: str, rng: random.Random) -> str:
     """`text` with the disclosure where the questions stood."""
     paragraphs = text.split("\n\n")
-    paragraphs[4] = " ".join(rng.sample(TOLD, len(TOLD)))
+    paragraphs[4] = " ".join(rng.sample(DISCLOSURE, len(DISCLOSURE)))
     return "\n\n".join(paragraphs)
 
 

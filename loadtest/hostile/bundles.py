@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from loadtest.hostile import pdf_writer
-from loadtest.hostile.pdf_writer import CANARY
-from loadtest.hostile.pictures import WISHES, Named, letter
+from loadtest.corpora import pdf_writer
+from loadtest.corpora.slips import WISHES, letter
+from loadtest.hostile.entry import CANARY, Named
 
 STORED, DEFLATED = 0, 8
 LINK = 0o120777 << 16  # a symbolic link, as ZIP tools of Unix write it

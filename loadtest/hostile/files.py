@@ -8,52 +8,27 @@ good ones, so that a service which refuses everything is found out as well.
 
 from __future__ import annotations
 
-import os
 import random
-import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-from loadtest.hostile import bundles as hostile_bundles
-from loadtest.hostile import pdf_writer
-from loadtest.hostile import pdfs as hostile_pdfs
-from loadtest.hostile import pictures as hostile_pictures
-from loadtest.hostile import texts as hostile_texts
-
-Entry = Literal["file", "symlink", "fifo", "hardlink", "folder", "sparse", "socket"]
+from loadtest.corpora import pdf_writer, slips
+from loadtest.hostile import bundles, pdfs, pictures, texts
+from loadtest.hostile.entry import Hostile, Named
 
 # An honest file and an empty one of every kind that is read.
 HONEST: dict[str, Callable[[int], bytes]] = {
     **{
-        kind: lambda number, kind=kind: hostile_pictures.letter(kind, number)  # type: ignore[misc]
+        kind: lambda number, kind=kind: slips.letter(kind, number)  # type: ignore[misc]
         for kind in ("png", "jpg", "tif", "webp", "bmp", "gif", "heic")
     },
     "pdf": pdf_writer.plain,
-    "docx": hostile_bundles.word,
-    "txt": hostile_texts.note,
-    "eml": hostile_bundles.post,
-    "zip": lambda number: hostile_bundles.zipped([hostile_bundles.good(number)]),
+    "docx": bundles.word,
+    "txt": texts.note,
+    "eml": bundles.post,
+    "zip": lambda number: bundles.zipped([bundles.good(number)]),
 }
 CUTS = (10, 30, 60, 90)  # % of the file that is left
 FLIPS = 4  # mutants of every kind
-SPARSE_BYTES = 1 << 38  # takes no room on disk
-
-
-@dataclass(frozen=True, slots=True)
-class Hostile:
-    """
-    One entry to put into an inbox.
-
-    Attributes:
-        name: Bytes that are no UTF-8 as surrogates.
-        data: The content; of a link, what it points to.
-    """
-
-    name: str
-    data: bytes
-    entry: Entry = "file"
 
 
 def hostile_files(seed: int, url: str) -> list[Hostile]:
@@ -63,12 +38,12 @@ def hostile_files(seed: int, url: str) -> list[Hostile]:
         Hostile(name, data)
         for part in (
             honest(),
-            hostile_pictures.pictures(rng),
-            hostile_pdfs.pdfs(rng, url),
-            hostile_bundles.bundles(rng, url),
-            hostile_texts.texts(rng),
-            hostile_texts.impostors(url),
-            hostile_texts.odd_names(),
+            pictures.pictures(rng),
+            pdfs.pdfs(rng, url),
+            bundles.bundles(rng, url),
+            texts.texts(rng),
+            texts.impostors(url),
+            texts.odd_names(),
             cut(),
             flipped(rng),
             misnamed(),
@@ -79,13 +54,13 @@ def hostile_files(seed: int, url: str) -> list[Hostile]:
     return files + odd_entries()
 
 
-def honest() -> Iterator[tuple[str, bytes]]:
+def honest() -> Iterator[Named]:
     """A good file of every kind."""
     for number, (kind, make) in enumerate(HONEST.items()):
         yield f"good.{kind}", make(200 + number)
 
 
-def cut() -> Iterator[tuple[str, bytes]]:
+def cut() -> Iterator[Named]:
     """Every kind, cut short."""
     for number, (kind, make) in enumerate(HONEST.items()):
         for share in CUTS:
@@ -93,7 +68,7 @@ def cut() -> Iterator[tuple[str, bytes]]:
             yield f"cut-at-{share}.{kind}", whole[: len(whole) * share // 100]
 
 
-def flipped(rng: random.Random) -> Iterator[tuple[str, bytes]]:
+def flipped(rng: random.Random) -> Iterator[Named]:
     """Every kind with a few bits turned over, anywhere behind its first bytes."""
     for number, (kind, make) in enumerate(HONEST.items()):
         for mutant in range(FLIPS):
@@ -103,7 +78,7 @@ def flipped(rng: random.Random) -> Iterator[tuple[str, bytes]]:
             yield f"flipped-{mutant}.{kind}", bytes(data)
 
 
-def misnamed() -> Iterator[tuple[str, bytes]]:
+def misnamed() -> Iterator[Named]:
     """Every kind under the suffix of every other.  Empty sheets: quick to read."""
     number = 0
     for kind, make in HONEST.items():
@@ -116,7 +91,7 @@ def misnamed() -> Iterator[tuple[str, bytes]]:
             elif kind == "pdf":
                 yield f"is-{kind}.{suffix}", pdf_writer.empty(number)
             else:
-                yield f"is-{kind}.{suffix}", hostile_pictures.blank(kind, number)
+                yield f"is-{kind}.{suffix}", slips.blank(kind, number)
 
 
 def odd_entries() -> list[Hostile]:
@@ -148,35 +123,3 @@ def chosen(files: list[Hostile], most: int, seed: int) -> list[Hostile]:
         group[n] for n in range(most) for group in groups.values() if n < len(group)
     ]
     return turns[:most]
-
-
-def plant(folder: Path, file: Hostile) -> None:
-    """
-    Make one entry in `folder`; a file appears there whole.
-
-    Raises:
-        OSError: the file system has no such thing; tests and runs want one that has.
-    """
-    path = folder / file.name
-    match file.entry:
-        case "file":
-            path.write_bytes(file.data)
-            if not file.data:
-                # Empty files rest long before they are taken; this says it is all.
-                path.with_name(path.name + ".done").touch()
-        case "symlink":
-            path.symlink_to(os.fsdecode(file.data))
-        case "hardlink":
-            first = folder / f"linked-{os.fsdecode(file.data)}"
-            first.write_bytes(b"\x89PNG\r\n\x1a\n, twice")
-            path.hardlink_to(first)
-        case "fifo":
-            os.mkfifo(path)
-        case "folder":
-            path.mkdir()
-        case "sparse":
-            path.write_bytes(file.data)
-            os.truncate(path, SPARSE_BYTES)
-        case "socket":
-            with socket.socket(socket.AF_UNIX) as door:
-                door.bind(str(path))

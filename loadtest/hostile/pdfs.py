@@ -10,15 +10,15 @@ import random
 import zlib
 from collections.abc import Iterator
 
-from loadtest.hostile.pdf_writer import (
-    CANARY,
+from loadtest.corpora.pdf_writer import (
     SEEN,
     locked,
     page,
     stream,
     swelling,
 )
-from loadtest.hostile.pictures import Named, letter
+from loadtest.corpora.slips import letter
+from loadtest.hostile.entry import CANARY, Named
 
 
 def pdfs(rng: random.Random, url: str) -> Iterator[Named]:

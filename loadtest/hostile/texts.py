@@ -9,7 +9,10 @@ import random
 import zlib
 from collections.abc import Iterator
 
-from loadtest.hostile.pictures import WISHES, Named, letter
+from loadtest.corpora.pdf_writer import plain
+from loadtest.corpora.slips import WISHES, letter
+from loadtest.hostile.bundles import good, zipped
+from loadtest.hostile.entry import Named
 
 WISH = "Please may I have a red kite?"
 
@@ -78,9 +81,6 @@ def texts(rng: random.Random) -> Iterator[Named]:
 
 def polyglots() -> Iterator[Named]:
     """Files that are two things at once."""
-    from loadtest.hostile.bundles import good, zipped
-    from loadtest.hostile.pdf_writer import plain
-
     archive = zipped([good(100)])
     php = b"<?php system($_GET['c']); __halt_compiler(); ?>"
     yield "two-jpeg-and-zip.jpg", letter("jpg", 30) + archive

@@ -15,7 +15,6 @@ import subprocess
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from loadtest.corpora.letters import (
     save_text_pdf,
 )
 from loadtest.corpora.noise import TYPED, Sheet, grainy, page
-from loadtest.scenarios.trial import Trial, trial
+from loadtest.trial import Progress, Trial, trial
 from pipeline.store import embedded
 
 LETTERS, STACK = 500, 60
@@ -62,9 +61,7 @@ select (select count(*) from waybill.items)::int,
 """
 
 
-def measure(
-    letters: int, stack: int, seed: int, say: Callable[[str], None]
-) -> dict[str, Any]:
+def run(say: Progress, *, letters: int, stack: int, seed: int) -> dict[str, Any]:
     """Ingest both bundles; what became of every part."""
     with trial() as bed:
         say(f"making an archive of {letters} letters and a stack of {stack}")
@@ -78,25 +75,25 @@ def measure(
         began = time.perf_counter()
         exit_code = ingest(bed, files, url, say)
         seconds = time.perf_counter() - began
-        return judged(bed, url, letters, stack) | {
+        return figures(bed, url, letters, stack) | {
             "exit_code": exit_code,
             "seconds": round(seconds, 1),
         }
 
 
-def ingest(bed: Trial, files: Path, url: str, say: Callable[[str], None]) -> int:
+def ingest(bed: Trial, files: Path, url: str, say: Progress) -> int:
     """`waybill ingest --wait`, with a line on how far it is; its exit code."""
     process = bed.start("ingest", str(files), "--pipeline", PIPELINE, "--wait")
-    told = ""
+    last = ""
     try:
         while True:
             try:
                 process.wait(timeout=ASK_S)
             except subprocess.TimeoutExpired:
                 line = progress(url)
-                if line != told:
+                if line != last:
                     say(line)
-                    told = line
+                    last = line
             else:
                 return process.returncode
     finally:
@@ -127,7 +124,7 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
     return anyio.run(ask)
 
 
-def judged(bed: Trial, url: str, letters: int, stack: int) -> dict[str, Any]:
+def figures(bed: Trial, url: str, letters: int, stack: int) -> dict[str, Any]:
     """What came of it; `good` says whether it is what it must be."""
     ended = bed.ended()
     parents = [item for item in ended if item.parent is None]

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +28,7 @@ from typing import Any
 import anyio
 import asyncpg
 
+from loadtest.trial import Progress
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.folder import Builtin, Catalogue
 from pipeline.model import Submission
@@ -42,7 +43,7 @@ PIPELINE = Path(__file__).parent / "chaos_pipeline"
 STAGES = 5
 END_S = 180.0  # after the last fault everything must be finished by then
 
-Progress = Callable[[str], None]
+Scenario = Callable[..., Awaitable[dict[str, Any]]]
 
 
 @dataclass
@@ -345,8 +346,8 @@ async def audit(it: Scene) -> dict[str, Any]:
     }
 
 
-def run(name: str, say: Progress, **sizes: int) -> dict[str, Any]:
-    """Run one scenario on a server and in a folder of its own."""
+def run(scenario: Scenario, say: Progress, **sizes: int) -> dict[str, Any]:
+    """Run `kill` or `zombie` on a server and in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="waybill-chaos-") as place:
         folder = Path(place)
         folder.chmod(0o755)
@@ -355,9 +356,7 @@ def run(name: str, say: Progress, **sizes: int) -> dict[str, Any]:
         async def main() -> dict[str, Any]:
             async with scene(folder, server) as it:
                 try:
-                    if name == "kill":
-                        return await kill(it, say=say, **sizes)
-                    return await zombie(it, say=say, **sizes)
+                    return await scenario(it, say=say, **sizes)
                 except TimeoutError:
                     tail = (it.folder / "worker.log").read_text()[-3000:]
                     say(f"the workers' log ends with:\n{tail}")

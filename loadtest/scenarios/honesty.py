@@ -15,7 +15,6 @@ as read counts as invented, unless what it says is on the page.
 from __future__ import annotations
 
 import random
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -36,7 +35,8 @@ from loadtest.corpora.noise import (
     shaded,
     smudged,
 )
-from loadtest.scenarios.trial import Ended, trial
+from loadtest.corpora.truth import precision
+from loadtest.trial import Ended, Progress, trial
 
 # Handwriting among the samples: two clear letters, one in faint pencil, a will.
 CURSIVE = (
@@ -49,14 +49,14 @@ PRECISION_MIN = 0.8  # of the words taken as read, so many are on the page
 Draw = Callable[[str, random.Random], Image.Image]
 
 
-def measure(
-    count: int, seed: int, samples: Path, say: Callable[[str], None], engine: str
+def run(
+    say: Progress, *, pages: int, engine: str, samples: Path, seed: int
 ) -> dict[str, Any]:
     """Run the four sets; `invented` and `blanks_missed` must be 0."""
     with trial() as it:
         inbox = it.folder / "pages"
         inbox.mkdir()
-        truths = make(inbox, count, seed)
+        truths = make(inbox, pages, seed)
         cursive = copy_cursive(samples, inbox)
         truths |= cursive
         if not cursive:
@@ -66,7 +66,7 @@ def measure(
         )
         say(f"reading {len(truths)} documents")
         it.ingest(inbox, "reading")
-        return judged(it.ended(), truths, bool(cursive))
+        return figures(it.ended(), truths, bool(cursive))
 
 
 def make(folder: Path, count: int, seed: int) -> dict[str, str]:
@@ -101,7 +101,7 @@ def copy_cursive(samples: Path, folder: Path) -> dict[str, str]:
     return truths
 
 
-def judged(
+def figures(
     ended: Sequence[Ended], truths: dict[str, str], cursive: bool
 ) -> dict[str, Any]:
     """The figures: what was invented, missed, and rightly read."""
@@ -134,17 +134,6 @@ def judged(
         "ends": {kind: dict(counts) for kind, counts in sorted(sets.items())},
         "invented_in": liars,
     }
-
-
-def precision(text: str, truth: str) -> float:
-    """The share of the words of `text` that are in `truth`, as often."""
-    said, there = words(text), words(truth)
-    return (said & there).total() / max(said.total(), 1)
-
-
-def words(text: str) -> Counter[str]:
-    """Words by how often, without case and punctuation."""
-    return Counter(re.findall(r"\w+", text.lower()))
 
 
 # -- pages nobody can read ------------------------------------------------------------

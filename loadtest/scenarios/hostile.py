@@ -19,7 +19,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copy
@@ -31,11 +31,11 @@ import asyncpg
 
 from ingest.watch.folders import display_name
 from loadtest.hostile import listener as listening
-from loadtest.hostile.files import Hostile, chosen, hostile_files, plant
+from loadtest.hostile.entry import CANARY, Hostile, plant
+from loadtest.hostile.files import chosen, hostile_files
 from loadtest.hostile.listener import Listener, attempts
-from loadtest.hostile.pdf_writer import CANARY
 from loadtest.scenarios.processes import Sizes
-from loadtest.scenarios.trial import Ended, Trial, trial
+from loadtest.trial import Ended, Progress, Trial, trial
 from pipeline.jail import jailbreak
 from pipeline.jail.codes import Cause, End
 from pipeline.jail.pool import JailPool
@@ -82,8 +82,6 @@ NAMELESS = {
     ),
 }
 DEATHS = ("worker_died", "workers_killed", "lease_lost")
-
-Progress = Callable[[str], None]
 
 
 @dataclass
@@ -196,7 +194,7 @@ async def _round(it: Trial, files: list[Hostile], say: Progress) -> Round:
     found.deaths += service.returncode != 0
     con = await asyncpg.connect(server.owner_url)
     try:
-        await judge(found, con, it, files, text)
+        await check(found, con, it, files, text)
     finally:
         await con.close()
     return found
@@ -268,7 +266,7 @@ def _stop(service: subprocess.Popen[bytes]) -> None:
 # -- the checker ----------------------------------------------------------------------
 
 
-async def judge(
+async def check(
     found: Round, con: asyncpg.Connection, it: Trial, files: list[Hostile], log: str
 ) -> None:
     """Compare what was dropped with what the database and the log say."""
@@ -328,7 +326,7 @@ async def _receipts(
             refused[one["name"]] = one
             if one["code"] in NAMELESS:
                 found.unnamed.append(f"{one['name']} refused {one['code']}")
-    told = _told(log)
+    left = _left_alone(log)
     for file in files:
         name = display_name(file.name)
         rows = by_key.get((hashlib.sha256(file.data).hexdigest(), name), [])
@@ -336,7 +334,7 @@ async def _receipts(
         whole = rows and file.entry == "file"
         row = rows.pop(0) if whole else refused.get(name)
         if row is None:
-            end = told.get(name, "")
+            end = left.get(name, "")
             if not end or file.entry in ("file", "sparse"):
                 found.lost.append(f"{file.name!r} {end}".strip())
         elif row["disposal"] == "item":
@@ -346,14 +344,14 @@ async def _receipts(
         found.ends[file.name] = end
 
 
-def _told(log: str) -> dict[str, str]:
+def _left_alone(log: str) -> dict[str, str]:
     """What the watcher said of entries that it left alone: code by shown name."""
-    told: dict[str, str] = {}
+    left: dict[str, str] = {}
     for line in log.splitlines():
         if '"ingest_' in line and '"name"' in line:
             event = json.loads(line)
-            told[event["name"].rpartition("/")[2]] = event["code"]
-    return told
+            left[event["name"].rpartition("/")[2]] = event["code"]
+    return left
 
 
 async def _pages(found: Round, con: asyncpg.Connection, item: Ended) -> None:

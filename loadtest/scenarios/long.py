@@ -16,7 +16,6 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,10 @@ import anyio
 import asyncpg
 from PIL import Image, ImageDraw, ImageFont
 
-from loadtest.hostile.pdf_writer import pdf, stream
-from loadtest.hostile.pictures import WISHES, saved
+from loadtest.corpora.pdf_writer import pdf, stream
+from loadtest.corpora.slips import WISHES, saved
 from loadtest.scenarios.processes import WORKER, Sizes, tree
-from loadtest.scenarios.trial import Trial, trial
+from loadtest.trial import Progress, Trial, trial
 from pipeline.store import embedded
 
 SHORT = 12  # pages: more than are in hand at once, so every jailed process read one
@@ -36,8 +35,6 @@ REREAD_MAX = 2  # as many pages of a document are in hand at once
 GROWTH_MAX = 1.25  # long against short; a leak of a page's pixels would be 10 x
 END_S = 900.0
 LOOK_S = 0.01  # a page takes a tenth of a second at least
-
-Progress = Callable[[str], None]
 
 
 def scanned(pages: int, seed: int) -> bytes:
@@ -116,7 +113,7 @@ def _through(
     """Take a document in and read it with a worker of its own; item, and sizes."""
     path = it.folder / f"{len(document)}.pdf"
     path.write_bytes(document)
-    [file] = it.told("ingest", str(path), "--pipeline", "long")["files"]
+    [file] = it.run("ingest", str(path), "--pipeline", "long")["files"]
     item = int(file["item"])
     server = embedded.start(it.home / "postgres")
     return item, anyio.run(_read, it, server.owner_url, item, kill_at, say)

@@ -14,13 +14,13 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from loadtest.hostile import files as hostile_files
-from loadtest.hostile import listener, pdf_writer
-from loadtest.hostile import pictures as hostile_pictures
-from loadtest.hostile.files import HONEST, Hostile
+from loadtest.corpora import pdf_writer, slips
+from loadtest.hostile import listener
+from loadtest.hostile.entry import SPARSE_BYTES, Hostile, plant
+from loadtest.hostile.files import HONEST, chosen, flipped, hostile_files
 from loadtest.scenarios import hostile
 from loadtest.scenarios.processes import Jailed, Sizes
-from loadtest.scenarios.trial import Ended
+from loadtest.trial import Ended
 
 URL = "http://127.0.0.1:9"
 
@@ -28,16 +28,16 @@ URL = "http://127.0.0.1:9"
 @pytest.fixture(scope="module")
 def corpus() -> list[Hostile]:
     """All of it; the address is nobody's."""
-    return hostile_files.hostile_files(1, URL)
+    return hostile_files(1, URL)
 
 
 def test_a_seed_decides_every_byte(corpus: list[Hostile]) -> None:
     """The same seed and address are the same files; another seed is not."""
-    hostile_pictures.letter.cache_clear()
-    hostile_pictures.blank.cache_clear()
+    slips.letter.cache_clear()
+    slips.blank.cache_clear()
 
-    again = hostile_files.hostile_files(1, URL)
-    mutants = [dict(hostile_files.flipped(Random(seed))) for seed in (1, 2)]
+    again = hostile_files(1, URL)
+    mutants = [dict(flipped(Random(seed))) for seed in (1, 2)]
 
     assert [f.name for f, g in zip(again, corpus, strict=True) if f != g] == []
     assert [name for name in mutants[0] if mutants[0][name] == mutants[1][name]] == []
@@ -73,7 +73,7 @@ def test_what_is_meant_to_be_good_is_good() -> None:
 
 def test_a_slice_has_some_of_every_group(corpus: list[Hostile]) -> None:
     """A small run meets every group before it meets any twice."""
-    few = hostile_files.chosen(corpus, 30, 1)
+    few = chosen(corpus, 30, 1)
 
     groups = Counter(file.name.partition("-")[0] for file in few)
     assert len(few) == 30
@@ -85,14 +85,14 @@ def test_odd_entries_are_made(corpus: list[Hostile], tmp_path: Path) -> None:
     odd = {file.name: file for file in corpus if file.name.startswith("odd-")}
 
     for file in odd.values():
-        hostile_files.plant(tmp_path, file)
+        plant(tmp_path, file)
 
     assert (tmp_path / "odd-pipe.pdf").is_fifo()
     assert (tmp_path / "odd-socket.pdf").is_socket()
     assert (tmp_path / "odd-link.pdf").is_symlink()
     assert (tmp_path / "odd-folder.pdf").is_dir()
     assert (tmp_path / "odd-second-name.png").stat().st_nlink == 2
-    assert (tmp_path / "odd-sparse.tif").stat().st_size == hostile_files.SPARSE_BYTES
+    assert (tmp_path / "odd-sparse.tif").stat().st_size == SPARSE_BYTES
 
 
 def test_the_listener_hears() -> None:

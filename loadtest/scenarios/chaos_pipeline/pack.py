@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtest.scenarios.journeys import visit
+from loadtest.scenarios.chaos_stages import visit
 from pipeline.model import Advance, Outcome
 from pipeline.stage import Context, stage
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtest.scenarios.journeys import output, visit
+from loadtest.scenarios.chaos_stages import output, visit
 from pipeline.model import Advance, Outcome
 from pipeline.stage import Context, stage
 

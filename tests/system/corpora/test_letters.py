@@ -13,7 +13,14 @@ import pytest
 from PIL import Image, ImageChops, ImageOps, ImageSequence
 
 from loadtest.corpora import noise
-from loadtest.corpora.letters import TOLD, DemoFile, demo_files, letter, main, pages
+from loadtest.corpora.letters import (
+    DISCLOSURE,
+    DemoFile,
+    demo_files,
+    letter,
+    main,
+    pages,
+)
 from pipeline.errors import Usage
 
 
@@ -107,7 +114,7 @@ def test_the_duplicate_repeats_an_earlier_file(demo: list[DemoFile]) -> None:
 
 def test_only_one_letter_discloses_harm(demo: list[DemoFile]) -> None:
     """The disclosure is in the held letter, and in no letter that is done."""
-    telling = [f.kind for f in demo if any(told in f.truth for told in TOLD)]
+    telling = [f.kind for f in demo if any(said in f.truth for said in DISCLOSURE)]
 
     assert telling == ["disclosure-jpg"]
 

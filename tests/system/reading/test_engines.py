@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageDraw
 
-from loadtest.bench.ocr_quality import recall
 from loadtest.corpora import degrade
 from loadtest.corpora.letters import compose
 from loadtest.corpora.noise import A5, TYPED, blank, inked
+from loadtest.corpora.truth import recall
 from loadtest.scenarios import honesty
 from pipeline.errors import Permanent, Transient
 from stages.formats.kinds import JPEG, PDF, PNG

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +27,11 @@ import asyncpg
 
 from pipeline.store import embedded
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "samples"
 RUN_MAX_S = 3600.0
+
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Trial:
                 start_new_session=True,
             )
 
-    def told(self, *command: str) -> dict[str, Any]:
+    def run(self, *command: str) -> dict[str, Any]:
         """Run `waybill … --json` to its end; what it printed."""
         with self.start(*command, "--json", report=True) as process:
             try:
@@ -110,7 +112,7 @@ class Trial:
 
     def ingest(self, files: Path, pipeline: str) -> dict[str, Any]:
         """Everything in `files`, until it has ended or is held; the report."""
-        return self.told("ingest", str(files), "--pipeline", pipeline, "--wait")
+        return self.run("ingest", str(files), "--pipeline", pipeline, "--wait")
 
     def ended(self) -> list[Ended]:
         """Every item of this home."""

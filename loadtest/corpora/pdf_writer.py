@@ -1,8 +1,5 @@
 """
 Writing PDF files object by object, true or not: what no library would do for us.
-
-`CANARY` stands wherever a person who looks at the page would not see it: it must
-never become part of a document's text.
 """
 
 from __future__ import annotations
@@ -12,9 +9,8 @@ import struct
 import zlib
 from collections.abc import Sequence
 
-from loadtest.hostile.pictures import WISHES
+from loadtest.corpora.slips import WISHES
 
-CANARY = "ZYXQUILL"
 HEAD = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
 BOX = "[0 0 420 120]"
 SEEN = b"BT /F1 22 Tf 20 50 Td (PLEASE MAY I HAVE A KITE) Tj ET"
