@@ -10,13 +10,7 @@ import random
 import zlib
 from collections.abc import Iterator
 
-from loadtest.corpora.pdf_writer import (
-    SEEN,
-    locked,
-    page,
-    stream,
-    swelling,
-)
+from loadtest.corpora.pdf_writer import SEEN, locked, page, stream, swelling
 from loadtest.corpora.slips import letter
 from loadtest.hostile.entry import CANARY, Named
 

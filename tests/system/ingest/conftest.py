@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.ingest.world import (
-    House,
-)
+from tests.system.ingest.world import House
 
 
 @pytest.fixture

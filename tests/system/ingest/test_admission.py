@@ -11,12 +11,7 @@ import structlog
 
 from ingest.candidates import Candidate, Seen, named
 from pipeline.model import Disposal
-from tests.system.ingest.world import (
-    House,
-    codes,
-    files,
-    scan,
-)
+from tests.system.ingest.world import House, codes, files, scan
 
 
 async def test_the_same_bytes_twice_are_one_item(house: House) -> None:

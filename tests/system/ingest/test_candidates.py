@@ -13,15 +13,8 @@ import pytest
 import structlog
 
 from ingest.candidates import Candidate, named
-from pipeline.errors import (
-    NotFound,
-)
-from tests.system.ingest.world import (
-    House,
-    codes,
-    files,
-    scan,
-)
+from pipeline.errors import NotFound
+from tests.system.ingest.world import House, codes, files, scan
 
 
 async def test_odd_entries_are_reported_once_and_never_opened(house: House) -> None:

@@ -6,13 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.system.ingest.world import (
-    Crash,
-    House,
-    crash_after,
-    crash_when,
-    scan,
-)
+from tests.system.ingest.world import Crash, House, crash_after, crash_when, scan
 
 
 def plant_put(house: House) -> None:

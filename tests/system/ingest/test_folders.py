@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingest.watch.folders import Folders
-from pipeline.errors import (
-    Usage,
-)
+from pipeline.errors import Usage
 
 
 @pytest.mark.parametrize("inner", ["archive", "quarantine", "store", "scratch"])

@@ -12,15 +12,8 @@ from anyio import to_thread
 
 from ingest.candidates import Candidate, Seen
 from ingest.shelf import Shelf, move
-from pipeline.errors import (
-    Transient,
-)
-from tests.system.ingest.world import (
-    House,
-    codes,
-    files,
-    scan,
-)
+from pipeline.errors import Transient
+from tests.system.ingest.world import House, codes, files, scan
 
 
 async def test_the_same_refused_bytes_twice_are_both_kept(house: House) -> None:

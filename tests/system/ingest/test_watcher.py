@@ -13,15 +13,8 @@ import pytest
 import structlog
 
 from ingest.watch.watcher import Pace
-from pipeline.errors import (
-    StoreUnavailable,
-)
-from tests.system.ingest.world import (
-    House,
-    codes,
-    scan,
-    until,
-)
+from pipeline.errors import StoreUnavailable
+from tests.system.ingest.world import House, codes, scan, until
 
 
 async def running(house: House, act: Callable[[], Any]) -> None:

@@ -15,12 +15,7 @@ from ingest.shelf import Shelf
 from ingest.watch.folders import Folders, Place
 from ingest.watch.watcher import Pace, Route, Watcher
 from pipeline.artifacts.files import FileArtifacts
-from pipeline.errors import (
-    NotFound,
-    Refused,
-    Transient,
-    Unacceptable,
-)
+from pipeline.errors import NotFound, Refused, Transient, Unacceptable
 from pipeline.jail.codes import JAIL
 from pipeline.model import Batch, Disposal, Receipt, Submission
 

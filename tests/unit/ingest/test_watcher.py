@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.watch.folders import (
-    Place,
-)
+from ingest.watch.folders import Place
 from ingest.watch.watcher import fair
 from tests.unit.ingest.looks import look, paths
 
