@@ -145,7 +145,7 @@ async def probe(path: Path, name: str, tenant: str, pipeline_id: int) -> Found:
     if data.startswith(b"bad"):
         raise Unacceptable("cannot be read", code="UNSUPPORTED_TYPE", hint="a PDF")
     if data.startswith(b"poison"):
-        raise Transient("the probe was killed", code="JAIL_TIMEOUT")
+        raise Transient("the jailed process was killed", code="JAIL_TIMEOUT")
     if data.startswith(b"locked") and tenant != "acme":
         raise Unacceptable(
             "it needs a password", code="PDF_ENCRYPTED", hint="remove it"

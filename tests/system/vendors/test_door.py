@@ -7,7 +7,6 @@ import ipaddress
 import logging
 import resource
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from pipeline.stage import Advance, Endpoint
 from pipeline.vendors.door import Vendor, reachable
 from stages.document import Document
 from stages.generation import GenerationSettings, generation
+from tests.steps import Steps
 
 KEY = "sk-secret-0123456789"
 LOCAL = ("127.0.0.1",)
@@ -331,15 +331,15 @@ async def test_cancelled_calls_leave_the_door_in_order() -> None:
 # -- generation, end to end -----------------------------------------------------------
 
 
-class FakeContext:
+class FakeContext(Steps):
     """A real vendor door; steps are kept, as the worker would keep them."""
 
     def __init__(self, vendor: Vendor, url: str) -> None:
+        super().__init__()
         self.item = Item(1, "acme", "b1", 1, "letter.jpg", {})
         self.settings = GenerationSettings(url=f"{url}/v1", model="scripted")
         self.folder = self
         self.vendor = vendor
-        self.kept: dict[str, Any] = {}
 
     def text(self, relative: str) -> str:
         root = Path(__file__).parents[3] / "examples" / "letters"
@@ -350,13 +350,6 @@ class FakeContext:
 
     def left_s(self) -> float:
         return 5.0
-
-    async def step(
-        self, name: str, fn: Callable[..., Awaitable[Any]], /, *args: Any
-    ) -> Any:
-        if name not in self.kept:
-            self.kept[name] = await fn(*args)
-        return self.kept[name]
 
 
 async def test_a_letter_survives_a_bad_day_of_its_vendor() -> None:
@@ -373,7 +366,7 @@ async def test_a_letter_survives_a_bad_day_of_its_vendor() -> None:
     assert isinstance(outcome, Advance)
     assert outcome.updates["reply"].writer == "scripted"
     assert len(server.requests) == 5
-    assert sorted(ctx.kept) == ["ask-1", "ask-2", "ask-3"]
+    assert sorted(ctx.recorded) == ["ask-1", "ask-2", "ask-3"]
     asked = server.requests[-1].body
     assert server.requests[0].path == "/v1/chat/completions"
     assert "paragraphs: too_short" in asked["messages"][-1]["content"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from stages.generation import OFFLINE_WRITER, GenerationSettings, generation
 from stages.writing.facts import facts_in
 from stages.writing.model import messages
 from stages.writing.templates import fill, read_templates
+from tests.steps import Steps
 
 LETTERS = Path(__file__).parents[3] / "examples" / "letters"
 SAMPLES = Path(__file__).parents[3].parent / "shared" / "samples"
@@ -57,8 +57,8 @@ class ScriptedVendor:
         return self.answers.pop(0)
 
 
-class FakeContext:
-    """What generation needs of a context; steps are kept in `kept`."""
+class FakeContext(Steps):
+    """What generation needs of a context; its steps are recorded."""
 
     def __init__(
         self,
@@ -67,12 +67,12 @@ class FakeContext:
         service: Endpoint | None = None,
         **settings: Any,
     ) -> None:
+        super().__init__()
         self.item = Item(item_id, "acme", "b1", 1, "letter.jpg", {})
         self.settings = GenerationSettings(**settings)
         self.folder = ExampleFolder()
         self.vendor = vendor
         self.service = service or Endpoint()
-        self.kept: dict[str, Any] = {}
 
     def endpoint(self, name: str) -> Endpoint:
         assert name == "llm"
@@ -80,13 +80,6 @@ class FakeContext:
 
     def left_s(self) -> float:
         return 100.0
-
-    async def step(
-        self, name: str, fn: Callable[..., Awaitable[Any]], /, *args: Any
-    ) -> Any:
-        if name not in self.kept:
-            self.kept[name] = await fn(*args)
-        return self.kept[name]
 
 
 def online(*answers: Any, **settings: Any) -> FakeContext:
@@ -134,7 +127,7 @@ async def test_an_answered_call_is_not_paid_twice() -> None:
     await generation(letter("Dear Santa"), ctx)
 
     again = online()
-    again.kept = ctx.kept
+    again.recorded = ctx.recorded
     outcome = await generation(letter("Dear Santa"), again)
 
     assert isinstance(outcome, Advance)
@@ -180,7 +173,7 @@ async def test_what_does_not_fit_is_buried_after_three_asks(bad: Any) -> None:
 
     assert caught.value.code == "LLM_SCHEMA"
     assert "evil" not in str(caught.value)
-    assert sorted(ctx.kept) == ["ask-1", "ask-2"]
+    assert sorted(ctx.recorded) == ["ask-1", "ask-2"]
 
 
 async def test_a_truncated_answer_is_neither_parsed_nor_kept_nor_repeated() -> None:
@@ -193,7 +186,7 @@ async def test_a_truncated_answer_is_neither_parsed_nor_kept_nor_repeated() -> N
 
     assert caught.value.code == "LLM_TRUNCATED"
     assert "SECRET PART" not in json.dumps(ctx.vendor.bodies)
-    assert all(answer.content == "" for answer in ctx.kept.values())
+    assert all(answer.content == "" for answer in ctx.recorded.values())
 
 
 async def test_what_the_model_declines_a_person_answers() -> None:
@@ -215,7 +208,7 @@ async def test_an_answer_that_is_no_completion_is_tried_again(raw: Any) -> None:
         await generation(letter("Dear Santa"), ctx)
 
     assert caught.value.code == "VENDOR_GARBAGE"
-    assert ctx.kept == {}
+    assert ctx.recorded == {}
 
 
 CONFIGURED = Endpoint("http://set.test/v1", "m-0", SecretStr("sk-test-123"))

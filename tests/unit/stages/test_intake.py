@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from stages.formats import bundle
 from stages.formats.kinds import EML, PDF, PNG, TIFF, ZIP
 from stages.formats.probe import DocumentBounds
 from stages.intake import IntakeSettings, intake
+from tests.steps import Steps
 
 SOURCE = "5" * 64
 
@@ -26,7 +27,7 @@ class FakeArtifacts:
         return Path("/artifacts") / name
 
 
-class FakeContext:
+class FakeContext(Steps):
     """
     A document as the jailed processes would describe it, and what was spawned.
 
@@ -51,10 +52,10 @@ class FakeContext:
         name: str = "post.zip",
         **settings: Any,
     ) -> None:
+        super().__init__(recorded)
         self.item = Item(1, "t", "b", 1, name, {})
         self.settings = IntakeSettings(**settings)
         self.artifacts = FakeArtifacts()
-        self.ran: list[str] = []
         self.called: list[tuple[str, dict[str, Any]]] = []
         self.spawned: dict[str, list[Part]] = {}
         self._media_type = media_type
@@ -62,20 +63,11 @@ class FakeContext:
         self._parts = list(parts)
         self._skipped = skipped or {}
         self._between = between
-        self._recorded = recorded or {}
         self._lose = lose
         self._refusal = refusal
 
     def secrets(self, name: str) -> list[str]:
         return [f"a secret of {name}"]
-
-    async def step(
-        self, name: str, fn: Callable[..., Awaitable[Any]], *args: Any
-    ) -> Any:
-        if name in self._recorded:
-            return self._recorded[name]
-        self.ran.append(name)
-        return await fn(*args)
 
     async def spawn(self, parts: Sequence[Part], *, name: str = "parts") -> None:
         assert name not in self.spawned

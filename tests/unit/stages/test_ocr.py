@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pipeline.model import Item
 from pipeline.stage import Advance, Hold, Reject
 from stages.document import Document, PageStatus, PageText
 from stages.ocr import OcrSettings, ocr
+from tests.steps import Steps
 
 CROP = base64.b64encode(b"a cutting").decode()
 
@@ -32,7 +33,7 @@ class FakeArtifacts:
         return f"artifact-{len(self.kept)}"
 
 
-class FakeContext:
+class FakeContext(Steps):
     """Answers jailed calls by page number; remembers what ran."""
 
     def __init__(
@@ -45,15 +46,14 @@ class FakeContext:
         left_s: float = 1000.0,
         **settings: Any,
     ) -> None:
+        super().__init__(recorded)
         second = "rapidocr" if again else "off"
         self.settings = OcrSettings(**{"second": second, **settings})
         self.item = Item(1, "t", "b", 1, "letter.pdf", {})
         self.artifacts = FakeArtifacts()
-        self.ran: list[str] = []
         self.told: list[tuple[int, int]] = []
         self.asked: list[dict[str, Any]] = []
         self.at_once = self.at_once_max = 0
-        self.recorded = recorded or {}
         self._pages = pages
         self._again = again or {}
         self._takes_s = takes_s or {}
@@ -67,14 +67,6 @@ class FakeContext:
 
     def progress(self, done: int, total: int) -> None:
         self.told.append((done, total))
-
-    async def step(
-        self, name: str, fn: Callable[..., Awaitable[Any]], *args: Any
-    ) -> Any:
-        if name not in self.recorded:
-            self.ran.append(name)
-            self.recorded[name] = await fn(*args)
-        return self.recorded[name]
 
     async def jailed(
         self, fn: Callable[..., Any], /, *, pool: str = "", **kwargs: Any
