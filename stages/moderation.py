@@ -12,7 +12,7 @@ Ends    Advance; Hold with the gravest category's name, in capitals; Reject alik
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from anyio.lowlevel import checkpoint
 from pydantic import Field
@@ -71,6 +71,8 @@ async def moderation(document: Document, ctx: Context) -> Outcome:
             )
         case "block":
             return Reject(_code(verdict), _why(verdict, rules), verdict=verdict)
+        case _:
+            assert_never(verdict.action)
 
 
 def assess(

@@ -7,10 +7,9 @@ failures that say what happens to the item: `Throttled` (not now), `Transient`
 worker, at one layer, or a sick vendor meets them multiplied.
 
 What the door will not do: follow redirects, heed proxy variables, speak anything
-but http and https, or reach an address inside our own network.  A host name is
-resolved here, every address it has is checked, and the connection goes to a
-checked address, so that a second look-up cannot lead elsewhere.  Hosts that an
-operator configured (a model server on this machine) are named in `allow_hosts`.
+but http and https, or reach an address inside our own network (addresses.py).  Hosts
+that an operator configured (a model server on this machine) are named in
+`allow_hosts`.
 
 Each service has a circuit breaker.  After some failures in a row it opens and
 calls come back at once as `Throttled(VENDOR_OPEN)`; then one probe may try.
@@ -20,25 +19,23 @@ No message, log line or repr of this module carries a key or an answer's text.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
-import socket
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, cast
 
 import anyio
 import httpx
 
-from pipeline.errors import Permanent, Throttled, Transient, Usage, WaybillError
-from pipeline.vendors.limits import RETRY_AFTER_MAX_S, Breaker, BreakerState
+from pipeline.errors import Throttled, Transient, Usage, WaybillError
+from pipeline.vendors.addresses import Address, resolve
+from pipeline.vendors.answers import garbage, parsed, refusal, retry_after_s
+from pipeline.vendors.breaker import Breaker
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 REFUSAL_BYTES_MAX = 64 * 1024  # enough of an error page to tell a quota from a no
@@ -46,28 +43,6 @@ CONNECT_S = 10.0  # part of the total; a dead address should not eat all of it
 ADDRESSES_FRESH_S = 60.0  # how long a checked address is used before a new look-up
 SERVICES_MAX = 64  # distinct scheme, host and port; configured by people, so few
 CONNECTIONS_MAX = 256  # per service
-
-# Instance-metadata services answer with credentials.  Some sit at addresses that
-# are otherwise merely private, so an allowed host must not lead there either.
-METADATA = frozenset(
-    map(ipaddress.ip_address, ("169.254.169.254", "100.100.100.200", "fd00:ec2::254"))
-)
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceStatistics:
-    """One service (scheme, host, port) at one moment."""
-
-    breaker: BreakerState
-    calls: int
-    answered: int
-    throttled: int
-    failed: int  # charged to the vendor: lost, late, broken or garbled
-    refused: int
-    open_for_s: float  # until a probe may try; 0 when not open
 
 
 class Vendor:
@@ -109,7 +84,11 @@ class Vendor:
         self._entered = False
 
     def __repr__(self) -> str:
-        return f"<Vendor services={len(self._services)}>"
+        states = [
+            f"{host}:{port} {service.breaker.state}"
+            for (_, host, port), service in self._services.items()
+        ]
+        return f"<Vendor {', '.join(states) or 'none'}>"
 
     async def __aenter__(self) -> Self:
         # One context for all services: loading the root certificates takes 20 ms.
@@ -152,7 +131,6 @@ class Vendor:
         content = json.dumps(body).encode("ascii")
 
         ticket = service.breaker.admit()
-        service.calls += 1
         try:
             with anyio.move_on_after(timeout_s) as scope:
                 answer = await self._exchange(service, target, headers, content)
@@ -170,16 +148,8 @@ class Vendor:
             # Cancelled from outside: we learned nothing about the vendor.
             service.breaker.forget(ticket)
             raise
-        service.answered += 1
         service.breaker.succeeded(ticket)
         return answer
-
-    def statistics(self) -> dict[str, ServiceStatistics]:
-        """Every service called so far, by `host:port`."""
-        return {
-            f"{host}:{port}": service.statistics()
-            for (_, host, port), service in self._services.items()
-        }
 
     # -- one call --------------------------------------------------------------------
 
@@ -227,8 +197,8 @@ class Vendor:
         if response.is_success:
             data = await _decoded(response, self._answer_bytes_max)
             if data is None:
-                raise _garbage(host, "an answer that is too large or badly packed")
-            return _parsed(data, host)
+                raise garbage(host, "an answer that is too large or badly packed")
+            return parsed(data, host)
         text = ""
         if response.status_code in (400, 403):
             text = (await _decoded(response, REFUSAL_BYTES_MAX) or b"").decode(
@@ -242,26 +212,10 @@ class Vendor:
         now = anyio.current_time()
         if service.addresses and now < service.addresses_until:
             return service.addresses[0]
-        try:
-            rows = await anyio.getaddrinfo(
-                _host(target), _port(target), type=socket.SOCK_STREAM
-            )
-        except (OSError, UnicodeError):
-            raise Transient(
-                f"the name {target.host} does not resolve",
-                code="VENDOR_DOWN",
-                hint="check the host name in the configured URL, and DNS",
-            ) from None
-        allowed = _host(target) in self._allowed
-        # In the resolver's order, without doubles.
-        addresses = list(dict.fromkeys(ipaddress.ip_address(r[4][0]) for r in rows))
-        # One bad address among good ones is how a look-up is turned against us.
-        if not addresses or not all(reachable(a, allowed) for a in addresses):
-            raise Permanent(
-                f"{target.host} is an address inside a network, not a vendor's",
-                code="VENDOR_FORBIDDEN",
-                hint="if it is your own server, configure it as the stage's url",
-            )
+        host = _host(target)
+        addresses = await resolve(
+            host, _port(target), name=target.host, allowed=host in self._allowed
+        )
         service.addresses = addresses
         service.addresses_until = now + ADDRESSES_FRESH_S
         return addresses[0]
@@ -284,18 +238,14 @@ class Vendor:
     ) -> None:
         match error:
             case Throttled():
-                service.throttled += 1
                 service.breaker.succeeded(ticket)  # busy, so alive
             case Transient() if (
                 error.code == "VENDOR_TIMEOUT" and timeout_s < self._blame_after_s
             ):
-                service.failed += 1
                 service.breaker.forget(ticket)
             case Transient():
-                service.failed += 1
                 service.breaker.failed(ticket)
             case _:
-                service.refused += 1
                 service.breaker.succeeded(ticket)
 
 
@@ -309,109 +259,6 @@ class _Service:
         self.breaker = Breaker(after, open_s, max_s)
         self.addresses: list[Address] = []
         self.addresses_until = 0.0
-        self.calls = self.answered = self.throttled = 0
-        self.failed = self.refused = 0
-
-    def statistics(self) -> ServiceStatistics:
-        return ServiceStatistics(
-            self.breaker.state,
-            self.calls,
-            self.answered,
-            self.throttled,
-            self.failed,
-            self.refused,
-            self.breaker.left_s(),
-        )
-
-
-# -- answers ----------------------------------------------------------------------
-
-
-def refusal(status: int, host: str, wait_s: float | None, text: str) -> WaybillError:
-    """
-    What an answer that is not 2xx does to the item.
-
-    `text` is its body, of 400 and 403 only: several vendors say there what
-    others say with 429.
-    """
-    if status == 429 or (status == 503 and wait_s is not None):
-        return Throttled(
-            f"{host} asks us to slow down ({status})",
-            hint="lower the rate of this limit in pipeline.toml if it happens often",
-            retry_after_s=wait_s,
-        )
-    if status in (400, 403) and _QUOTA.search(text):
-        return Throttled(
-            f"{host} says that our quota is used up ({status})",
-            code="QUOTA",
-            hint="raise the quota at the vendor, or lower the rate of this limit",
-            retry_after_s=wait_s,
-        )
-    if status in (408, 504):
-        return Transient(
-            f"{host} gave up waiting ({status})",
-            code="VENDOR_TIMEOUT",
-            hint="look at the vendor's status page",
-            retry_after_s=wait_s,
-        )
-    if status >= 500 or status == 425:
-        return Transient(
-            f"{host} is in trouble ({status})",
-            code="VENDOR_DOWN",
-            hint="look at the vendor's status page",
-            retry_after_s=wait_s,
-        )
-    if status in (401, 403):
-        return Permanent(
-            f"{host} does not accept our key ({status})",
-            code="VENDOR_AUTH",
-            hint="check the service's key: WAYBILL_LLM_KEY, WAYBILL_VISION_KEY",
-        )
-    return Permanent(
-        f"{host} refused the request ({status})",
-        code="VENDOR_REFUSED",
-        hint="redirects are not followed: set url to the final address"
-        if 300 <= status < 400
-        else "check url and model in pipeline.toml",
-    )
-
-
-# "Limit" alone is not enough: a prompt over the model's token limit is refused
-# with the same word, and waiting would not make it shorter.
-_QUOTA = re.compile(
-    r"quota|throttl|too.many.requests|resource.exhausted"
-    r"|(?:rate|request|usage|billing|spend)\w{0,3}.{0,6}limit"
-    r"|limit.{0,40}per.(?:second|minute|hour|day|month)",
-    re.IGNORECASE,
-)
-
-
-def retry_after_s(headers: httpx.Headers, now: datetime) -> float | None:
-    """
-    Seconds a vendor asks us to wait, from 0 to an hour; None when it does not.
-
-    A date is measured from the answer's own Date where it has one, so that a
-    wrong clock, theirs or ours, does not matter.
-    """
-    value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value, re.ASCII):
-        return min(float(value), RETRY_AFTER_MAX_S)
-    until = _http_date(value)
-    if until is None:
-        return None
-    wait_s = (until - (_http_date(headers.get("date", "")) or now)).total_seconds()
-    return min(max(wait_s, 0.0), RETRY_AFTER_MAX_S)
-
-
-def _http_date(value: str) -> datetime | None:
-    if not value or len(value) > 64:
-        return None
-    try:
-        parsed = parsedate_to_datetime(value)
-    except (ValueError, IndexError, TypeError, OverflowError):
-        return None
-    # HTTP dates are GMT, also when they say so in a way the parser calls naive.
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 async def _decoded(response: httpx.Response, bytes_max: int) -> bytes | None:
@@ -438,45 +285,7 @@ async def _decoded(response: httpx.Response, bytes_max: int) -> bytes | None:
     return bytes(whole)
 
 
-def _parsed(data: bytes, host: str) -> Any:
-    try:
-        return json.loads(data, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise _garbage(host, "something that is not JSON") from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _garbage(host: str, what: str) -> Transient:
-    return Transient(
-        f"{host} sent {what}",
-        code="VENDOR_GARBAGE",
-        hint="check that url is the service's base URL; a proxy may be in between",
-    )
-
-
 # -- requests ----------------------------------------------------------------------
-
-
-def reachable(address: Address, allowed: bool) -> bool:
-    """
-    Whether we may connect.  `allowed` hosts may be private or local; metadata
-    services, link-local, multicast and reserved addresses nobody.
-    """
-    if isinstance(address, ipaddress.IPv6Address):
-        # An IPv4 address in IPv6 clothes is judged as what it is.
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return reachable(inner, allowed)
-    if address in METADATA or address.is_link_local or address.is_multicast:
-        return False
-    if address.is_unspecified:
-        return False
-    return allowed or (address.is_global and not address.is_reserved)
 
 
 def _target(url: str) -> httpx.URL:

@@ -9,8 +9,6 @@ call that was told, or the next call would ask the same tired vendor again.
 aiolimiter paces on asyncio.  It cannot run on trio, where a leaky bucket of ours
 with the same meaning stands in, so that forecasts and tests in virtual time obey
 the same limits.
-
-A breaker stops the calls to a vendor that failed several times in a row.
 """
 
 from __future__ import annotations
@@ -20,20 +18,18 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import anyio
 from aiolimiter import AsyncLimiter
 
-from pipeline.errors import Throttled, Usage
+from pipeline.errors import Usage
 
 RETRY_AFTER_MAX_S = 3600.0  # a vendor that asks for a day is asked again after an hour
 
 # A bucket is full this much above its brim: levels are floats, and for a level of
 # 1e-17 too much a waiter would wait a time that is no time, again and again.
 SLACK = 1e-6
-
-BreakerState = Literal["closed", "open", "half-open"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +65,6 @@ class LimitSpec:
         return (self.rate - self.burst + 1) / self.per_s
 
 
-@dataclass(frozen=True, slots=True)
-class LimitStatistics:
-    """One limit at one moment."""
-
-    granted: int
-    waiting: int
-    in_use: int
-    paused_s: float  # still to go; 0 when not paused
-
-
 class Limits:
     """
     All limits of one process, by name.
@@ -94,7 +80,8 @@ class Limits:
         self._limits = {name: _Limit(spec) for name, spec in specs.items()}
 
     def __repr__(self) -> str:
-        return f"<Limits {', '.join(sorted(self._limits)) or 'none'}>"
+        each = [f"{name}: {limit}" for name, limit in sorted(self._limits.items())]
+        return f"<Limits {', '.join(each) or 'none'}>"
 
     @asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[None]:
@@ -123,10 +110,6 @@ class Limits:
         """
         self._find(name).pause(for_s)
 
-    def statistics(self) -> dict[str, LimitStatistics]:
-        """Every limit at this moment."""
-        return {name: limit.statistics() for name, limit in self._limits.items()}
-
     def _find(self, name: str) -> _Limit:
         try:
             return self._limits[name]
@@ -151,9 +134,13 @@ class _Limit:
             else anyio.CapacityLimiter(spec.concurrency)
         )
         self._paused_until = -math.inf
-        self._granted = 0
         self._waiting = 0
         self._in_use = 0
+
+    def __str__(self) -> str:
+        left_s = max(0.0, self._paused_until - anyio.current_time())
+        pause = f", paused for {left_s:.1f} s" if left_s else ""
+        return f"{self._in_use} in use, {self._waiting} waiting{pause}"
 
     async def enter(self, who: object) -> None:
         self._waiting += 1
@@ -170,7 +157,6 @@ class _Limit:
                 raise
         finally:
             self._waiting -= 1
-        self._granted += 1
         self._in_use += 1
 
     def leave(self, who: object) -> None:
@@ -196,10 +182,6 @@ class _Limit:
             return
         until = anyio.current_time() + min(max(for_s, 0.0), RETRY_AFTER_MAX_S)
         self._paused_until = max(self._paused_until, until)
-
-    def statistics(self) -> LimitStatistics:
-        left_s = max(0.0, self._paused_until - anyio.current_time())
-        return LimitStatistics(self._granted, self._waiting, self._in_use, left_s)
 
 
 class _Pacer(Protocol):
@@ -234,82 +216,6 @@ class _LeakyBucket:
                 self._level += 1
                 return
             await anyio.sleep((self._level + 1 - self._brim) / self._pace)
-
-
-class Breaker:
-    """
-    Closed: all may call.  Open: nobody.  Half-open: one probe, whose end decides.
-
-    Every call holds a ticket, the number of the state it began in, so that the
-    late failures of one outage cannot open the breaker a second time.
-    """
-
-    def __init__(self, after: int, open_s: float, max_s: float) -> None:
-        self._after = after
-        self._open_s = open_s
-        self._max_s = max_s
-        self._ticket = 0
-        self._in_a_row = 0
-        self._opened = 0  # times in a row, without a success between
-        self._until = -math.inf
-        self._probing = False
-        self.state: BreakerState = "closed"
-
-    def admit(self) -> int:
-        """
-        A ticket for one call.
-
-        Raises:
-            Throttled: VENDOR_OPEN, with the time until a probe may try.
-        """
-        if self.state == "open" and anyio.current_time() >= self._until:
-            self._move("half-open")
-        if self.state == "open" or self._probing:
-            raise Throttled(
-                "the vendor failed several times in a row; calls are paused",
-                code="VENDOR_OPEN",
-                hint="nothing to do: one call at a time tries whether it is back",
-                retry_after_s=self.left_s() or 1.0,  # probing: ask again soon
-            )
-        self._probing = self.state == "half-open"
-        return self._ticket
-
-    def succeeded(self, ticket: int) -> None:
-        """The vendor is alive."""
-        if ticket != self._ticket:
-            return
-        self._in_a_row = 0
-        if self.state == "half-open":
-            self._opened = 0
-            self._move("closed")
-
-    def failed(self, ticket: int) -> None:
-        """The vendor did not serve the call."""
-        if ticket != self._ticket:
-            return
-        self._in_a_row += 1
-        if self.state == "half-open" or self._in_a_row >= self._after:
-            stay_s = min(self._open_s * 2.0 ** min(self._opened, 30), self._max_s)
-            self._until = anyio.current_time() + stay_s
-            self._opened += 1
-            self._move("open")
-
-    def forget(self, ticket: int) -> None:
-        """The call ended without telling anything: the next one may probe."""
-        if ticket == self._ticket:
-            self._probing = False
-
-    def left_s(self) -> float:
-        """Seconds until a probe may try; 0 when not open."""
-        if self.state != "open":
-            return 0.0
-        return max(0.0, self._until - anyio.current_time())
-
-    def _move(self, state: BreakerState) -> None:
-        self.state = state
-        self._ticket += 1
-        self._in_a_row = 0
-        self._probing = False
 
 
 def _bad_spec(message: str) -> Usage:

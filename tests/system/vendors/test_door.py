@@ -18,7 +18,8 @@ from loadtest.vendors import Answer, serving
 from pipeline.errors import Permanent, Throttled, Transient, Usage, WaybillError
 from pipeline.model import Item
 from pipeline.stage import Advance, Endpoint
-from pipeline.vendors.door import Vendor, reachable
+from pipeline.vendors.addresses import reachable
+from pipeline.vendors.door import Vendor
 from stages.document import Document
 from stages.generation import GenerationSettings, generation
 from tests.steps import Steps
@@ -283,12 +284,13 @@ async def test_a_vendor_that_fails_in_a_row_is_left_alone_and_tried_by_one() -> 
         await anyio.sleep(0.35)
         await call()
         await call()
-        [statistics] = vendor.statistics().values()
+        state = repr(vendor)
 
     assert refused.value.code == "VENDOR_OPEN"
     assert 0 < (refused.value.retry_after_s or 0) <= 0.3
     assert asked == 3
-    assert (statistics.breaker, statistics.answered) == ("closed", 2)
+    assert len(server.requests) == asked + 2
+    assert state.endswith(" closed>")
 
 
 async def test_an_items_own_lack_of_time_is_not_the_vendors_fault() -> None:
@@ -322,10 +324,10 @@ async def test_cancelled_calls_leave_the_door_in_order() -> None:
                     tasks.start_soon(abandoned)
         with anyio.fail_after(5):
             answer = await vendor.post_json(server.url, {}, timeout_s=4)
-        [statistics] = vendor.statistics().values()
+        state = repr(vendor)
 
     assert answer["choices"]
-    assert (statistics.breaker, statistics.failed) == ("closed", 0)
+    assert state.endswith(" closed>")  # one failure would have opened it
 
 
 # -- generation, end to end -----------------------------------------------------------
