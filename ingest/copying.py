@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ingest.candidates import Candidate, Seen, fingerprint, kind_of
 from ingest.watch.folders import SPOOL_PREFIX
+from pipeline.artifacts.durable import new_part, publish
 from pipeline.errors import Transient
 
 CHUNK_BYTES = 1 << 20
@@ -167,21 +168,9 @@ def _source_read(source: int, limit: int) -> bytes:
 
 def copy_into(source: int, target: Path) -> None:
     """Copy a descriptor's bytes over `target`: durable, and all of them or none."""
-    with (
-        open(source, "rb", closefd=False) as reader,
-        tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=".", suffix=".part", delete=False
-        ) as writer,
-    ):
-        part = Path(writer.name)
-        try:
-            shutil.copyfileobj(reader, writer, CHUNK_BYTES)
-            writer.flush()
-            os.fsync(writer.fileno())
-            part.replace(target)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+    with open(source, "rb", closefd=False) as reader, new_part(target.parent) as part:
+        shutil.copyfileobj(reader, part, CHUNK_BYTES)
+        publish(part, target)
 
 
 # -- what a failure means -----------------------------------------------------------

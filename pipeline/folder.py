@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.artifacts.files import write_atomically
+from pipeline.artifacts.durable import write_atomically
 from pipeline.errors import Usage
 from pipeline.jail.custom import import_file, module_name
 from pipeline.stage import Artifacts, Retry, Settings, Stage

@@ -12,13 +12,13 @@ Ends    Advance; Hold(GLYPH_MISSING), Hold(LETTER_TOO_LONG); a missing font fail
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from pathlib import Path
 
 import anyio.to_thread
 
+from pipeline.artifacts.durable import publish
 from pipeline.errors import Permanent, Transient
 from pipeline.stage import Advance, Context, Hold, Outcome, Retry, stage
 from stages.document import PRINTED, Document, Printed
@@ -106,11 +106,4 @@ def _publish(data: bytes, part: Path, target: Path) -> None:
     """Durable, then visible: a reader sees the whole file or none."""
     with part.open("xb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        publish(file, target)

@@ -11,7 +11,7 @@ import csv
 import io
 from pathlib import Path
 
-from pipeline.artifacts.files import write_atomically
+from pipeline.artifacts.durable import write_atomically
 from stages.document import PRINTED
 from waybill.compose import App
 

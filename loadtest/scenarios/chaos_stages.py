@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 
-from pipeline.artifacts.files import write_atomically
+from pipeline.artifacts.durable import write_atomically
 from pipeline.stage import Context
 
 STEP_S = 0.06

@@ -1,9 +1,8 @@
 """
 Artifacts: immutable bytes named by the sha256 of their content.
 
-Laid out as `objects/ab/cdef…`.  Bytes are written beside their place, synced,
-renamed and the folder synced, so that a name that exists always means the whole
-content, also after a power cut.  Storing the same bytes twice costs a look.
+Laid out as `objects/ab/cdef…`, written durably: a name that exists always means the
+whole content.  Storing the same bytes twice costs a look.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from typing import IO
 
 from anyio import to_thread
 
+from pipeline.artifacts.durable import OURS, new_part, publish
 from pipeline.errors import Integrity, NotFound
 
 CHUNK_BYTES = 1 << 20
@@ -59,10 +59,9 @@ class FileArtifacts:
         name = hashlib.sha256(data).hexdigest()
         if self.path(name).exists():
             return name
-        with NamedTemporaryFile(dir=self._fresh, delete=False) as file:
-            file.write(data)
-            file.flush()
-            self._settle(Path(file.name), file.fileno(), name)
+        with new_part(self._fresh) as part:
+            part.write(data)
+            self._settle(part, name)
         return name
 
     def _put_file(self, path: Path) -> str:
@@ -70,32 +69,19 @@ class FileArtifacts:
         # happens to the source meanwhile.
         digest = hashlib.sha256()
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        with (
-            os.fdopen(descriptor, "rb") as source,
-            NamedTemporaryFile(dir=self._fresh, delete=False) as file,
-        ):
-            try:
-                while chunk := source.read(CHUNK_BYTES):
-                    digest.update(chunk)
-                    file.write(chunk)
-                file.flush()
-                name = digest.hexdigest()
-                self._settle(Path(file.name), file.fileno(), name)
-            except OSError:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        with os.fdopen(descriptor, "rb") as source, new_part(self._fresh) as part:
+            while chunk := source.read(CHUNK_BYTES):
+                digest.update(chunk)
+                part.write(chunk)
+            name = digest.hexdigest()
+            self._settle(part, name)
         return name
 
-    def _settle(self, fresh: Path, descriptor: int, name: str) -> None:
+    def _settle(self, part: IO[bytes], name: str) -> None:
         place = self.path(name)
-        if place.exists():
-            fresh.unlink()
-            return
-        os.fsync(descriptor)
-        fresh.chmod(0o640)
-        place.parent.mkdir(exist_ok=True)
-        fresh.replace(place)
-        sync_folder(place.parent)
+        if not place.exists():
+            place.parent.mkdir(exist_ok=True)
+            publish(part, place, mode=OURS)
 
     def _get(self, name: str) -> bytes:
         try:
@@ -109,29 +95,6 @@ class FileArtifacts:
                 hint="restore the artifact store from its backup",
             )
         return data
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `path` so that a reader sees all of the new bytes or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(
-        dir=path.parent, prefix=".", suffix=".part", delete=False
-    ) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).chmod(0o640)
-    Path(file.name).replace(path)
-    sync_folder(path.parent)
 
 
 def free_bytes(folder: Path) -> int:

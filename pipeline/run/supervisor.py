@@ -106,7 +106,7 @@ class Supervisor:
                     self._stopping += 1
                     self._stop.set()
                     log.info("stopping", step=self._stopping)
-                    self._tell(
+                    self._signal_all(
                         signal.SIGTERM if self._stopping <= 2 else signal.SIGKILL
                     )
                     if self._stopping == 1:
@@ -115,9 +115,9 @@ class Supervisor:
     async def _last_resort(self) -> None:
         await anyio.sleep(GRACE_S)
         log.error("workers_killed", after_s=GRACE_S)
-        self._tell(signal.SIGKILL)
+        self._signal_all(signal.SIGKILL)
 
-    def _tell(self, what: signal.Signals) -> None:
+    def _signal_all(self, what: signal.Signals) -> None:
         for slot in self._slots:
             if slot.process is not None and slot.process.returncode is None:
                 slot.process.send_signal(what)

@@ -17,7 +17,7 @@ import typer
 
 from ingest.watch.watcher import Pace
 from loadtest.corpora.letters import demo_files
-from pipeline.artifacts.files import write_atomically
+from pipeline.artifacts.durable import write_atomically
 from pipeline.store.port import Counts
 from waybill import terminal
 from waybill.board import Board

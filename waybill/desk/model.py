@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from pipeline.errors import NotFound, Usage
-from pipeline.holds.parking import ruling
+from pipeline.holds.ruling import ruling
 from pipeline.state import clean_text
 from pipeline.store.port import HoldRow
 from waybill.compose import App

@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from pipeline.errors import Conflict, Usage
-from pipeline.holds.parking import digest_of, ruling
+from pipeline.holds.parking import digest_of
+from pipeline.holds.ruling import ruling
 from pipeline.model import Advance, Hold
 from pipeline.state import encode
 from pipeline.store.port import HoldRow

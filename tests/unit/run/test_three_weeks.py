@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from pipeline.errors import Conflict, Throttled, Transient
-from pipeline.holds.parking import ruling
+from pipeline.holds.ruling import ruling
 from pipeline.model import FINAL, Advance, Hold, ItemId, State
 from pipeline.stage import Retry, Stage
 from pipeline.store.memory import EPOCH
