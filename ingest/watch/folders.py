@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import Usage
+from pipeline.names import cut, visible
 
 DEFAULT_TENANT = "default"
 MARKER = ".done"  # `scan.pdf.done` says that `scan.pdf` is complete
@@ -197,19 +198,11 @@ def display_name(name: str) -> str:
     Bytes that are not UTF-8 and characters that steer a terminal or the
     direction of text become escapes (`\\xff`, `\\x1b`, `\\u202e`).
     """
-    shown = "".join(_visible(char) for char in unicodedata.normalize("NFC", name))
+    shown = visible(unicodedata.normalize("NFC", name))
     if len(shown) > MAX_NAME_CHARS:
         tail = shown[-40:]  # keeps the extension and the number before it
         shown = f"{shown[: MAX_NAME_CHARS - 41]}…{tail}"
     return shown or "unnamed"
-
-
-def _visible(char: str) -> str:
-    if "\udc80" <= char <= "\udcff":  # a byte that Python could not decode
-        return f"\\x{ord(char) - 0xDC00:02x}"
-    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"):
-        return char.encode("unicode_escape").decode("ascii")
-    return char
 
 
 def safe_file_name(name: str) -> str:
@@ -223,9 +216,7 @@ def fit(name: str, max_bytes: int, tag: str = "") -> str:
     stem, ext = os.path.splitext(name)
     if len(os.fsencode(ext)) > 16:  # no extension, just a dot in a long name
         stem, ext = name, ""
-    while stem and len(os.fsencode(stem + tag + ext)) > max_bytes:
-        stem = stem[:-1]
-    return stem + tag + ext
+    return cut(stem, max_bytes - len(os.fsencode(tag + ext))) + tag + ext
 
 
 # -- file systems ---------------------------------------------------------------------

@@ -29,13 +29,14 @@ from pipeline.model import (
     Spawn,
     State,
 )
+from pipeline.names import is_component
 from pipeline.stage import Artifacts, Endpoint, Folder, VendorDoor
 from pipeline.state import clean_text, encode, result_adapter
 from pipeline.store.port import KinRow, WorkStore
 
 T = TypeVar("T")
 
-NAME_CHARS_MAX = 1000  # of a part, as of a file at the door
+NAME_CHARS_MAX = 1000  # of a part, as of a file at admission
 KIN_AT_ONCE = 50  # arbitrary: histories read by one query
 COUNT_MAX = 2**31 - 1  # what the database keeps of a progress
 SECRETS_BYTES_MAX = 64 << 10  # a list of passwords, not a dictionary
@@ -162,7 +163,7 @@ def secret_lines(folder: Path | None, tenant: str, name: str) -> list[str]:
         Usage: a name that could lead elsewhere.
     """
     for part in (tenant, name):
-        if not part or part.startswith(".") or "/" in part or "\\" in part:
+        if not is_component(part) or part.startswith(".") or "\\" in part:
             raise Usage(
                 f"{part!r} names no secrets",
                 code="BAD_NAME",

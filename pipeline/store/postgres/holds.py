@@ -14,6 +14,7 @@ import asyncpg
 
 from pipeline.errors import Conflict, NotFound, Usage
 from pipeline.model import Batch, HoldId, ItemId, Receipt, State, Submission
+from pipeline.names import is_component, is_text
 from pipeline.store.database import Connection, Database
 from pipeline.store.port import Counts, Decision, HoldRow, ItemRow
 from pipeline.store.postgres.admission import receive
@@ -237,16 +238,13 @@ def check_names(tenant: str, batch: str) -> None:
     Raises:
         Usage: BAD_NAME.
     """
-    parts = batch.split("/")
-    bad = (
-        not all(n and n not in (".", "..") for n in (tenant, *parts))
-        or "/" in tenant
-        or any(ord(c) < 32 for c in tenant + batch)
-        or any("\ud800" <= c <= "\udfff" for c in tenant + batch)  # bytes, no text
-        or len(tenant) > 200
-        or len(batch) > 200
+    good = (
+        all(is_component(name) for name in (tenant, *batch.split("/")))
+        and is_text(tenant + batch)
+        and len(tenant) <= 200
+        and len(batch) <= 200
     )
-    if bad:
+    if not good:
         raise Usage(
             "a tenant or batch has a name that cannot be a folder",
             code="BAD_NAME",

@@ -1,0 +1,52 @@
+"""
+Names that come from outside, and what they may become.
+
+People and documents name files, tenants and batches, and the names become folders,
+files and lines on a terminal.  The rules are here; what a name that breaks one
+means, a refusal or another name, is said where it is used.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+
+# Controls, direction marks and the like, surrogates, private characters, and the
+# two separators that end a line.
+STEERING = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+
+
+def is_component(name: str) -> bool:
+    """Whether `name` names one thing in a folder and leads nowhere else."""
+    return name not in ("", ".", "..") and "/" not in name
+
+
+def is_text(name: str) -> bool:
+    """Whether `name` has no C0 controls and no bytes that were no text."""
+    return not any(ord(c) < 32 or "\ud800" <= c <= "\udfff" for c in name)
+
+
+def visible(name: str) -> str:
+    """
+    `name` with what steers a terminal or the direction of text as escapes.
+
+    Bytes that are not UTF-8 (surrogates, as Python decodes them) become escapes as
+    well: `\\xff`, `\\x1b`, `\\u202e`.
+    """
+    return "".join(_visible(char) for char in name)
+
+
+def _visible(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte that Python could not decode
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    if unicodedata.category(char) in STEERING:
+        return char.encode("unicode_escape").decode("ascii")
+    return char
+
+
+def cut(name: str, max_bytes: int) -> str:
+    """The beginning of `name` that takes at most `max_bytes` on disk."""
+    # By characters: half a character is no name.
+    while name and len(os.fsencode(name)) > max_bytes:
+        name = name[:-1]
+    return name
