@@ -19,9 +19,10 @@ from pydantic import Field
 
 from pipeline.stage import Advance, Context, Hold, Outcome, Reject, Settings, stage
 from stages.document import Document, Span, Verdict
+from stages.rules.compiler import rulebook
 from stages.rules.normaliser import normalise
 from stages.rules.personal import find_personal
-from stages.rules.rulebook import Rulebook, rulebook
+from stages.rules.rulebook import Rulebook
 
 PERSONAL = "personal_data"  # the category that held personal data belongs to
 HOLD_PERSONAL = ("card", "iban")  # nobody needs these in a letter; an address they do
@@ -96,10 +97,10 @@ def assess(
         for found in find_personal(text)
     ]
     spans += [span for span in personal if span.rule in hold_personal]
-    return _judged(spans, personal, rules)
+    return _verdict(spans, personal, rules)
 
 
-def _judged(spans: list[Span], personal: list[Span], rules: Rulebook) -> Verdict:
+def _verdict(spans: list[Span], personal: list[Span], rules: Rulebook) -> Verdict:
     """The verdict that these reasons make: the gravest category's action."""
     ranks = {name: _rank(name, rules) for name in {span.category for span in spans}}
     names = sorted(ranks, key=lambda name: (ranks[name], name), reverse=True)
@@ -134,7 +135,7 @@ async def _assess_slices(
     """`assess`, giving other items a turn between the slices of a long text."""
     spans: list[Span] = []
     personal: list[Span] = []
-    seen = 0  # every place before it has been judged
+    seen = 0  # every place before it has been read
     for start, end in slices(text):
         if start:
             await checkpoint()
@@ -145,7 +146,7 @@ async def _assess_slices(
         spans += _within(found.spans, start, seen, until)
         personal += _within(found.personal, start, seen, until)
         seen = until
-    return _judged(spans, personal, rules)
+    return _verdict(spans, personal, rules)
 
 
 def slices(text: str) -> Iterator[tuple[int, int]]:

@@ -24,9 +24,10 @@ from pipeline.errors import Usage
 from pipeline.model import Advance, Hold, Reject
 from stages.document import Document, Verdict
 from stages.moderation import ModerationSettings, assess, moderation, slices
+from stages.rules.compiler import compile_rules, rulebook
 from stages.rules.normaliser import fold, normalise
 from stages.rules.personal import find_personal
-from stages.rules.rulebook import Rulebook, compile_rules, rulebook
+from stages.rules.rulebook import Rulebook
 
 PROJECT = Path(__file__).parents[3]
 LETTERS = PROJECT / "examples" / "letters"

@@ -1,0 +1,40 @@
+"""
+Regular expressions on a leash: which of them could take long on some text.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_PATTERN_COST = 2000  # tries a place: bounds the time a pattern takes
+
+_PIECE = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\((?:\?[:=!]|\?<[=!])?|\)"
+    r"|\{(\d*)(,?)(\d*)\}|[*+?]|.",
+    re.DOTALL,
+)
+
+
+def too_slow(pattern: str) -> str | None:
+    """Why `pattern` could take long on some text; None when it cannot."""
+    cost = 1
+    groups: list[bool] = []  # does the open group contain a quantifier?
+    closed = False  # did the last piece close a group that contains one?
+    group = False  # was the last piece a group at all?
+    for piece in _PIECE.finditer(pattern):
+        part = piece[0]
+        if part in ("*", "+") or (piece[2] and not piece[3]):
+            return "unbounded; write {0,40} in the place of * or {1,40} of +"
+        if part == "?" or piece[1] is not None:
+            most = 2 if part == "?" else int(piece[3] or piece[1] or 1)
+            if closed or (group and most > 4):
+                return "a repeated group with a repetition in it"
+            cost *= most if part == "?" or piece[2] else 1
+            groups = [True] * len(groups)
+        elif part.startswith("("):
+            groups.append(False)
+        closed = part == ")" and bool(groups) and groups.pop()
+        group = part == ")"
+    if cost > MAX_PATTERN_COST:
+        return f"too many repetitions: their product exceeds {MAX_PATTERN_COST}"
+    return None
