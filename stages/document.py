@@ -24,7 +24,7 @@ class PageStatus(StrEnum):
     UNREADABLE = "UNREADABLE"  # ink that no reader could make text of
     TIMEOUT = "TIMEOUT"
     KILLED_MEMORY = "KILLED_MEMORY"
-    SKIPPED_LIMIT = "SKIPPED_LIMIT"  # not tried: the document used up its patience
+    SKIPPED_LIMIT = "SKIPPED_LIMIT"  # not tried: too many pages before it failed
     ERROR = "ERROR"  # `code` says which
 
 
@@ -50,7 +50,7 @@ class PageText(BaseModel):
     covered: float = 0.0  # share of the ink inside words, 0-1
     source: Literal["", "ocr", "layer", "text", "person"] = ""
     engine: str = ""
-    hidden: int = 0  # characters a reader of the page does not see; never in `text`
+    hidden: int = 0  # characters that nobody sees on the page; never in `text`
     picture: str = ""  # artifact of a small picture, where a person must look
     crops: list[Crop] = Field(default_factory=list)
 

@@ -39,7 +39,7 @@ from stages.formats.kinds import EML, PASSWORDS, PDF, ZIP
 from stages.formats.probe import DocumentBounds, Probed, probe
 from stages.formats.separators import groups
 
-# Of a part: 3 is a letter in an archive in a mail in an archive.
+# Of a part: 3 is a file in an archive in a mail in an archive.
 DEPTH_MAX = 3
 PARTS_A_STEP = 200  # children, receipts and their checkpoint are one transaction
 PAGES_A_STEP = 50  # 2 s of looking for separators: what a crash repeats

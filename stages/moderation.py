@@ -25,8 +25,8 @@ from stages.rules.personal import find_personal
 from stages.rules.rulebook import Rulebook
 
 PERSONAL = "personal_data"  # the category that held personal data belongs to
-HOLD_PERSONAL = ("card", "iban")  # nobody needs these in a letter; an address they do
-SLICE_CHARS = 3_000  # some 20 ms of the event loop; most letters are one slice
+HOLD_PERSONAL = ("card", "iban")  # nobody needs these to answer; an address they do
+SLICE_CHARS = 3_000  # some 20 ms of the event loop; most documents are one slice
 OVERLAP_CHARS = 400  # more than a phrase and its excuse are long
 MAX_SPANS = 200  # in a verdict: rows stay small, and reviewers have seen enough
 MAX_EXCERPTS = 12

@@ -103,7 +103,7 @@ def _make_room(folder: Path, item_id: int) -> None:
 
 
 def _publish(data: bytes, part: Path, target: Path) -> None:
-    """Durable, then visible: a reader sees the whole file or none."""
+    """Durable, then visible: whoever looks sees the whole file or none."""
     with part.open("xb") as file:
         file.write(data)
         publish(file, target)

@@ -58,7 +58,7 @@ class Bounded(io.FileIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
-            size = DIRECTORY_BYTES_MAX  # a reader of archives then stands at its end
+            size = DIRECTORY_BYTES_MAX  # a parser of archives then stands at its end
         if size > DIRECTORY_BYTES_MAX:
             raise too_large_directory()
         return super().read(size) or b""

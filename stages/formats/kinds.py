@@ -1,5 +1,5 @@
 """
-Kinds of file: what a document is, told by its bytes and never by its name.
+Kinds of file: what a document is, known by its bytes and never by its name.
 
 The first bytes decide, so that a file that is two things at once (a picture with
 a ZIP behind it) is one thing to every part of the service.  What only looks like
@@ -63,7 +63,7 @@ WORDS = {
 }
 
 HEAD_BYTES = 64 << 10
-PDF_HEAD_BYTES = 1024  # readers of PDF accept its header anywhere in the first 1024
+PDF_HEAD_BYTES = 1024  # parsers of PDF accept its header anywhere in the first 1024
 NAMES_MAX = 2_000  # of a ZIP's entries; an office file's own come first
 
 SIGNATURES = (
@@ -103,7 +103,7 @@ OPEN_DOCUMENT = b"mimetypeapplication/vnd.oasis.opendocument"
 # -- text -----------------------------------------------------------------------------
 
 CONTROL_MAX = 0.005  # share of bytes; random bytes have 0.1
-# Above this share of bytes over 0x7f, text in one byte a letter is of an alphabet
+# Above this share of bytes over 0x7f, text in one byte a character is of an alphabet
 # that nothing in the file names.  French has 0.05, Greek or Russian 0.7.
 FOREIGN_MAX = 0.25
 _CONTROL = bytes(set(range(32)) - {8, 9, 10, 11, 12, 13, 26, 27}) + b"\x7f"
@@ -119,7 +119,7 @@ _MARKUP = re.compile(r"\s*<(?:[a-zA-Z][\w:.-]*[\s>/]|!doctype|!--|\?xml|\?php)",
 _PAGE = re.compile(r"<(?:html|head|body|svg)\b[^<>]*>", re.I)
 PAGE_WITHIN = 1024  # characters; further on it is text that speaks of such a page
 _HEADER = re.compile(rb"([A-Za-z][A-Za-z0-9-]*):(?=[ \t\r\n])")
-# Fields of a message: what people also write at the top of a letter, and what only
+# Fields of a message: what people also write at the top of a text, and what only
 # programs write.
 WRITTEN = frozenset({b"from", b"to", b"cc", b"date", b"subject", b"reply-to"})
 BY_MACHINE = frozenset(
@@ -195,7 +195,7 @@ def is_message(head: bytes) -> bool:
     """
     Whether this begins with a mail message's header.
 
-    A letter may begin with From, To and Date as well: at least one field that
+    A text may begin with From, To and Date as well: at least one field that
     only programs write must be there.
     """
     names: list[bytes] = []
@@ -248,7 +248,7 @@ def encoding_of(file: BinaryIO, head: bytes) -> str | None:
             return encoding
     file.seek(0, 2)
     size = file.tell()
-    # Where a sample is cut, a letter may be: it is left out.
+    # Where a sample is cut, a character may be: it is left out.
     sample = head if size == len(head) else head.rstrip(_HIGH)
     for place in (size // 2, size - HEAD_BYTES):
         if place > HEAD_BYTES:
@@ -268,7 +268,7 @@ def encoding_of(file: BinaryIO, head: bytes) -> str | None:
 
 
 def mostly_utf8(sample: bytes) -> bool:
-    """Whether what is not ASCII in here is UTF-8, but for a damaged letter or two."""
+    """Whether what is not ASCII in here is UTF-8, but for damage here and there."""
     text = sample.decode("utf-8", "replace")
     bad = text.count("\ufffd")
     return bad * 20 < sum(c > "\x7f" for c in text) - bad

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.errors import Unacceptable
-from stages.formats import text as textual
+from stages.formats import text
 from stages.formats.archive import BUNDLE_SIGNS
 from stages.formats.enclosed import ALL, Contents, Enclosed, too_many_parts, visible
 from stages.formats.kinds import EML
@@ -60,11 +60,11 @@ def opened(
             code="TOO_LARGE",
             hint="send its attachments as files",
         )
-    message = textual.read_message(path)
+    message = text.read_message(path)
     contents = Contents([])
-    body = textual.body_parts(message)
-    if any(textual.said(part).text.strip() for part in body):
-        pages = sum(1 for _ in textual.texts(textual.body_of(message)))
+    body = text.body_parts(message)
+    if any(text.said(part).text.strip() for part in body):
+        pages = sum(1 for _ in text.texts(text.body_of(message)))
         contents.parts.append(Enclosed("message", 0, no_pieces, pages=pages))
     shown = {id(part) for part in body}
     for leaf, inside in leaves(message):

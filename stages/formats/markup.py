@@ -1,5 +1,5 @@
 """
-HTML as a reader sees it: its text, without what is hidden from the eye.
+HTML as a person sees it: its text, without what is hidden from the eye.
 
 Only what stands in the elements themselves is known: rules of a style sheet are
 not applied.  Nothing is fetched and no script is run.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-HTML_CHARS_MAX = 4 << 20  # the parser is slow on hostile input; no letter is longer
+HTML_CHARS_MAX = 4 << 20  # the parser is slow on hostile input; no document is longer
 DEPTH_MAX = 2_000  # elements in each other; deeper ones are taken as their parent
 
 UNSEEN = frozenset(
@@ -38,17 +38,17 @@ BACKGROUND = re.compile(
     rf"{WHITE}))",
     re.I,
 )
-WHITE_LETTERS = re.compile(rf"(?:^|[;\s])color\s*:\s*{WHITE}\s*(?:;|$|!)", re.I)
-LETTERS = re.compile(r"(?:^|[;\s])color\s*:", re.I)
+WHITE_TEXT = re.compile(rf"(?:^|[;\s])color\s*:\s*{WHITE}\s*(?:;|$|!)", re.I)
+COLOURED = re.compile(r"(?:^|[;\s])color\s*:", re.I)
 
 
 def text_of_html(html: str) -> tuple[str, int]:
-    """The text of a page, and the number of characters a reader does not see."""
-    reader = _Reader()
-    reader.feed(html[:HTML_CHARS_MAX])
-    reader.close()
-    lines = (" ".join(line.split()) for line in "".join(reader.parts).split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip(), reader.hidden
+    """The text of a page, and the number of characters that nobody sees."""
+    visible = _VisibleText()
+    visible.feed(html[:HTML_CHARS_MAX])
+    visible.close()
+    lines = (" ".join(line.split()) for line in "".join(visible.parts).split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip(), visible.hidden
 
 
 class _Seen:
@@ -64,7 +64,7 @@ class _Seen:
         self.painted: bool = parent is not None and parent.painted
 
 
-class _Reader(HTMLParser):
+class _VisibleText(HTMLParser):
     """Gathers what is seen."""
 
     def __init__(self) -> None:
@@ -88,9 +88,9 @@ class _Reader(HTMLParser):
         if "hidden" in given or HIDING.search(style):
             seen.shown = False
         colour = given.get("color", "").strip()
-        if colour or LETTERS.search(style):
+        if colour or COLOURED.search(style):
             seen.white = bool(
-                re.fullmatch(WHITE, colour, re.I) or WHITE_LETTERS.search(style)
+                re.fullmatch(WHITE, colour, re.I) or WHITE_TEXT.search(style)
             )
         background = given.get("bgcolor", given.get("background", "")).strip()
         if BACKGROUND.search(style) or (

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import Unacceptable
 from stages.formats.images import plausible_dpi, shrink_to
 from stages.formats.text import no_such_page
-from stages.reading.layer.glyphs import INVISIBLE_MODES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 SCAN_COVERS = 0.7  # of the page, for its pictures to be the page
 SCAN_OBJECTS_MAX = 60  # a page of more objects is a drawing
 DPI_MIN = 72
+INVISIBLE_MODES = (3, 7)  # text render modes of PDF: drawn not, clip only
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def scan_dpi(page: Any, dpi: int) -> float:
     """
     The resolution at which a page is drawn: its scan's own, at most `dpi`.
 
-    A page is a scan when its pictures cover most of it and no letters are drawn
+    A page is a scan when its pictures cover most of it and no text is drawn
     on them; an invisible text layer does not count.
     """
     from pypdfium2 import raw

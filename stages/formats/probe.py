@@ -98,7 +98,7 @@ def look(
     """
     Look at a file as a stage would, without keeping anything.
 
-    The type is told by content; a name that says otherwise is only noted.
+    The type is known by content; a name that says otherwise is only noted.
     Images are decoded to the end, every page of a PDF is loaded.
 
     Args:
@@ -265,7 +265,7 @@ def attached_to_pdf(document: Any) -> list[str]:
 
 def compare_structure(path: str, pages: int, passwords: Sequence[str]) -> str:
     """
-    Ask a second reader, qpdf, for the structure; a note on what it repaired.
+    Ask a second parser, qpdf, for the structure; a note on what it repaired.
 
     PDFium mends broken files silently and may lose pages by it.
 
@@ -288,7 +288,7 @@ def compare_structure(path: str, pages: int, passwords: Sequence[str]) -> str:
         return ""  # PDFium knows a way of locking that qpdf does not
     if counted != pages:
         raise Unacceptable(
-            f"the PDF is damaged: one reader finds {pages} pages, another {counted}",
+            f"the PDF is damaged: one parser finds {pages} pages, another {counted}",
             code="PDF_CORRUPT",
             hint="export or scan it again: pages may be missing",
         )

@@ -24,14 +24,14 @@ PATCH = "PATCHT"
 OURS = "WAYBILL-SEPARATOR"
 FORMATS = "Code128,Code39,QRCode"
 # Bars of 0.33 mm on a scan turned by 5 degrees are read at 150 dpi; at 100 dpi
-# only those of 0.5 mm are.  Decoding takes 10 ms a letter, 20 ms a sheet.
+# only those of 0.5 mm are.  Decoding takes 10 ms a page, 20 ms a sheet.
 DPI = 150
 SIDE_MAX = 3000  # pixels, of a page larger than paper
 WORDS_CHARS = 600  # in a text layer: nobody writes so much on a separator
 BARS_INK = 0.001  # share of dark pixels; bars of the smallest sheet cover 0.002
 # One word is no blank page, though its ink is less than that of dust on a scanner:
-# what is as high as a letter of 8 pt (1.4 mm) was written.
-LETTER_PX = 8
+# what is as high as a glyph of 8 pt (1.4 mm) was written.
+GLYPH_PX = 8
 DARK = 128
 # Of each side: the shadow of a lid, holes and staples stand there.
 MARGIN = 0.05
@@ -70,7 +70,7 @@ def kind_of(document: Any, index: int, kinds: Sequence[str]) -> str:
     except Unacceptable:
         return ""  # a broken page: its reading will say so
     try:
-        written = letters(page)
+        written = characters(page)
         if written > WORDS_CHARS:
             return ""
         gray = rendered(page)
@@ -83,7 +83,7 @@ def kind_of(document: Any, index: int, kinds: Sequence[str]) -> str:
     return "barcode" if marked else ""
 
 
-def letters(page: Any) -> int:
+def characters(page: Any) -> int:
     """Characters in the text layer of a page."""
     layer = page.get_textpage()
     try:
@@ -118,13 +118,13 @@ def inside(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def is_blank(gray: NDArray[np.uint8]) -> bool:
-    """Nothing dark inside the margins is as large as a letter."""
+    """Nothing dark inside the margins is as large as a glyph."""
     import cv2
 
     dark = (inside(gray) < DARK).astype("uint8")
     count, _, found, _ = cv2.connectedComponentsWithStats(dark, connectivity=8)
     sides = found[1:count, cv2.CC_STAT_WIDTH : cv2.CC_STAT_HEIGHT + 1]
-    return not bool((sides >= LETTER_PX).any())
+    return not bool((sides >= GLYPH_PX).any())
 
 
 def is_marked(gray: NDArray[np.uint8]) -> bool:

@@ -2,8 +2,8 @@
 Documents that are text: plain text, Word documents, mail messages.
 
 Runs jailed.  A document is a run of pages of text, and of the pictures
-that a Word document carries.  What a reader of the document does not see (hidden
-runs, white or tiny letters) is left out and counted.  Nothing outside the file is
+that a Word document carries.  What nobody sees of the document (hidden
+runs, white or tiny text) is left out and counted.  Nothing outside the file is
 fetched, and no entity is expanded.
 
 python-docx is imported inside functions, as everything heavy is in the jail.

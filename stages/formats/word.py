@@ -1,9 +1,9 @@
 """
-Word documents as a reader sees them, from the tree that python-docx opened.
+Word documents as a person sees them, from the tree that python-docx opened.
 
 Text comes in the order of the file: headers, body with its tables and text boxes,
-footers, notes.  Runs that Word does not show, white letters on white paper and
-letters too small to read are left out and counted.
+footers, notes.  Runs that Word does not show, white text on white paper and
+text too small to read are left out and counted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BLIP = "{http://schemas.openxmlformats.org/drawingml/2006/main}blip"
 IMAGEDATA = "{urn:schemas-microsoft-com:vml}imagedata"
 NOTES = ("/footnotes", "/endnotes")
 
-TINY_HALF_POINTS = 6  # letters below 3 pt are not read by a person
+TINY_HALF_POINTS = 6  # text below 3 pt is not read by a person
 DECORATION_PX = 64  # a picture smaller than this on a side is a bullet or an icon
 STYLES_DEEP = 12  # styles that are based on each other; a ring is cut there
 PLAIN_TABLES = ("", "TableNormal", "TableGrid")
@@ -35,23 +35,23 @@ PASSED_OVER = frozenset(
 
 
 def text_of(document: Any) -> tuple[str, int]:
-    """What a reader sees, form feeds at page breaks; and the hidden characters."""
-    reader = _Reader(document)
+    """What a person sees, form feeds at page breaks; and the hidden characters."""
+    visible = _VisibleText(document)
     for section in document.sections:
         for part in (section.first_page_header, section.header):
             if not part.is_linked_to_previous:
-                reader.read(part._element)
-    reader.read(document.element.body)
+                visible.read(part._element)
+    visible.read(document.element.body)
     for section in document.sections:
         for part in (section.first_page_footer, section.footer):
             if not part.is_linked_to_previous:
-                reader.read(part._element)
+                visible.read(part._element)
     from docx.oxml.parser import parse_xml
 
     for relation in document.part.rels.values():
         if not relation.is_external and relation.reltype.endswith(NOTES):
-            reader.read(parse_xml(relation.target_part.blob))
-    return tidy("".join(reader.parts)), reader.hidden
+            visible.read(parse_xml(relation.target_part.blob))
+    return tidy("".join(visible.parts)), visible.hidden
 
 
 def tidy(text: str) -> str:
@@ -87,7 +87,7 @@ def pictures_of(document: Any) -> list[bytes]:
     return list(found.values())
 
 
-class _Reader:
+class _VisibleText:
     """Walks elements in order and gathers what is seen."""
 
     def __init__(self, document: Any) -> None:
@@ -137,7 +137,7 @@ class _Reader:
         return inner[::-1]
 
     def _seen(self, run: Any) -> bool:
-        """Whether a run's letters can be seen on the page."""
+        """Whether a run's text can be seen on the page."""
         hidden = colour = size = fill = None
         for properties in self._properties(run):
             hidden = value_of(properties, "vanish", "1") if hidden is None else hidden
@@ -185,7 +185,7 @@ def value_of(node: Any, name: str, bare: str) -> str | None:
 
 
 def painted(properties: Any) -> str | None:
-    """The colour behind letters, "" for white; None: it is not set here."""
+    """The colour behind text, "" for white; None: it is not set here."""
     for name, key in (("highlight", "val"), ("shd", "fill")):
         found = properties.find(W + name)
         if found is not None:

@@ -133,7 +133,7 @@ def _names(path: str) -> tuple[tuple[frozenset[str], int], ...]:
                 weight = int(face["OS/2"].usWeightClass)
                 rows.append((frozenset() if slanted else families, weight))
     except (TTLibError, OSError, KeyError, ValueError, AssertionError, AttributeError):
-        return ()  # a broken font file on the machine is not the letter's fault
+        return ()  # a broken font file on the machine is not the document's fault
     return tuple(rows)
 
 

@@ -63,7 +63,7 @@ PAGE = rb"""
 """
 
 # Marks that steer direction or choose a presentation.  On paper they are
-# nothing, and in a letter of ours they have no business.
+# nothing, and in a print of ours they have no business.
 INVISIBLE = frozenset(
     chr(point)
     for first, last in (
@@ -267,7 +267,7 @@ def _compile(page: Mapping[str, Any], paths: tuple[str, ...]) -> bytes:
 
 
 def _page_count(pdf: bytes) -> int:
-    # A second reader: a file that PDFium cannot open must not reach a printer.
+    # A second parser: a file that PDFium cannot open must not reach a printer.
     import pypdfium2
 
     document = pypdfium2.PdfDocument(pdf)

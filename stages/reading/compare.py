@@ -22,7 +22,7 @@ from stages.reading.protocol import Cutting, Line
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SAME_WORD = 0.75  # similarity, 0-1: one letter of five may differ
+SAME_WORD = 0.75  # similarity, 0-1: one character of five may differ
 SAME_LINE = 0.8  # share of words in common
 PICTURE_SIDE = 1400  # pixels of the small copy a person, or a model, looks at
 PICTURE_QUALITY = 60
@@ -34,7 +34,7 @@ def agreement(one: str, other: str) -> float:
     """
     The share of words, 0-1, that two readings have in common, in any order.
 
-    Case and punctuation do not count, and a word that differs in one letter of
+    Case and punctuation do not count, and a word that differs in one character of
     five is the same word: readers slip, and still saw the same page.
     """
     from rapidfuzz import process

@@ -1,7 +1,7 @@
 """
 Judging a reading: how much of a page was read, and how far it is to be believed.
 
-An engine's confidence speaks only for the text that it found.  So ink and letters
+An engine's confidence speaks only for the text that it found.  So ink and glyphs
 that are in no word count as well, and whether a page is blank is told by its ink
 alone.  Every number here was measured; the tables are in docs/adr/0012-reading.md.
 
@@ -35,17 +35,17 @@ NO_INK = 0.00002  # a dozen dots of the small copy: not even a full stop
 COVERED_MIN = 0.25
 # Words below this are scratches as often as words, and cover nothing.
 BELIEVED = 30.0
-# A letter of a word that is at most this sure counts as doubted.
+# A character of a word that is at most this sure counts as doubted.
 DOUBTED = 60.0
 WORDS_MIN = 3  # fewer say nothing about a page
 SURE = 85.0  # a word that stands for itself
 # Well-read pages have 0.83 and more of their ink in words.
 COVERED_ENOUGH = 0.85
 UNCOVERED_COSTS = 30.0  # points for all the ink of a page
-# The share of letters in no word, above which columns may have been left out: the
+# The share of glyphs in no word, above which columns may have been left out: the
 # page is read again as one block.  Prices of a receipt: 0.03-0.12.
 MISSED_ENOUGH = 0.025
-MISSED_COSTS = 40.0  # points for all the letters of a page
+MISSED_COSTS = 40.0  # points for all the glyphs of a page
 # Mean confidence of an engine -> 100 - CER, measured on receipts, typed letters,
 # handwriting and generated pages; the table is in docs/adr/0012-reading.md.
 _TESSERACT = (
@@ -66,7 +66,7 @@ CALIBRATION: dict[str, Sequence[tuple[float, float]]] = {
 
 
 def weight(words: Sequence[Word]) -> float:
-    """How much was read, and how surely: letters by their confidence."""
+    """How much was read, and how surely: characters by their confidence."""
     return sum(word.confidence * len(word.text) for word in words)
 
 
@@ -83,18 +83,18 @@ def judge(
     """
     How much of a page was read rightly, 0-100: an estimate of 100 - CER.
 
-    The engine's mean confidence, weighted by letters, is put on that scale by what
+    The engine's mean confidence, weighted by characters, is put on that scale by what
     was measured (`CALIBRATION`).  It speaks only for the text that was found, so
-    ink and letters that are in no believed word take from it, and too few words
+    ink and glyphs that are in no believed word take from it, and too few words
     say nothing.
     """
-    letters = sum(len(word.text) for word in words)
+    characters = sum(len(word.text) for word in words)
     if len(words) < WORDS_MIN:
         # One sure word, such as a page number, may be all that is there.
         sure = [word for word in words if word.confidence >= SURE]
         if not sure or len(sure) < len(words) or covered < COVERED_ENOUGH:
             return 0.0
-    mean = weight(words) / letters
+    mean = weight(words) / characters
     cost = UNCOVERED_COSTS * max(0.0, COVERED_ENOUGH - covered)
     cost += MISSED_COSTS * max(0.0, missed - MISSED_ENOUGH)
     return max(0.0, on_scale(CALIBRATION[engine], mean) - cost)
@@ -113,13 +113,13 @@ def on_scale(knots: Sequence[tuple[float, float]], value: float) -> float:
 
 
 def missed_of(soft: Softened, boxes: Sequence[Box]) -> float:
-    """The share of a page's letters, 0-1, whose middle is in none of `boxes`."""
+    """The share of a page's glyphs, 0-1, whose middle is in none of `boxes`."""
     import numpy
 
-    letters = soft.letters[
-        (soft.letters[:, 3] > soft.tall * 0.5) & (soft.letters[:, 3] < soft.tall * 2.5)
+    glyphs = soft.glyphs[
+        (soft.glyphs[:, 3] > soft.tall * 0.5) & (soft.glyphs[:, 3] < soft.tall * 2.5)
     ]
-    if not soft.tall or not len(letters):
+    if not soft.tall or not len(glyphs):
         return 0.0
     # On a map of 4 x 4 pixels a box is a rectangle with a margin.
     inside = numpy.zeros((soft.height // 4 + 2, soft.width // 4 + 2), bool)
@@ -128,8 +128,8 @@ def missed_of(soft: Softened, boxes: Sequence[Box]) -> float:
             max(0, top // 4 - 1) : bottom // 4 + 2,
             max(0, left // 4 - 1) : right // 4 + 2,
         ] = True
-    x = (letters[:, 0] + letters[:, 2] // 2) // 4
-    y = (letters[:, 1] + letters[:, 3] // 2) // 4
+    x = (glyphs[:, 0] + glyphs[:, 2] // 2) // 4
+    y = (glyphs[:, 1] + glyphs[:, 3] // 2) // 4
     return float(1.0 - inside[y, x].mean())
 
 

@@ -1,9 +1,9 @@
 """
-Reading one page: plain functions that run jailed.
+Reading one page, in the jail.
 
 `read_page` takes the text where a page has it, and a picture's otherwise;
 `read_again` is the second reader, for pages where the first is in doubt.  Whether
-a page without text is blank or beyond the reader is told by its ink, never by the
+a page without text is blank or beyond the reader is known by its ink, never by the
 engine.
 
 Libraries of pictures are imported inside functions: the worker imports this module
@@ -51,7 +51,7 @@ SENSELESS = 40.0  # confidence of a page on which one more reading is wasted
 # A page less sure than this may lie on its side, or on its head.
 TURN_BELOW = 65.0
 TURN_SIDE = 1300  # pixels of the copy on which other ways up are tried
-TURN_SENSE_MIN = 60.0  # letters in sound words: a few lines
+TURN_SENSE_MIN = 60.0  # characters in sound words: a few lines
 
 
 def read_page(request: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Read:
     engine: str
     ink: float
     covered: float
-    missed: float = 0.0  # share of letters, 0-1, that are in no word
+    missed: float = 0.0  # share of glyphs, 0-1, that are in no word
 
     @property
     def confidence(self) -> float:
@@ -166,7 +166,7 @@ class Reader:
         if ink.share < NO_INK:
             return Read(picture, [], self._engine.name, ink.share, 0.0)
         if ink.share < INK_MIN:
-            # Almost nothing is there.  Evening the light would make letters of
+            # Almost nothing is there.  Evening the light would make glyphs of
             # the paper's grain; only a word that is sure counts, a page number.
             words = [w for w in self._words(picture, dpi) if w.confidence >= SURE]
         elif self._soft:
@@ -232,7 +232,7 @@ def undoubted(read: Read) -> list[Word]:
 
 
 def sense(words: Sequence[Word]) -> float:
-    """How much sense a reading makes: letters of confident words that are words."""
+    """How much sense a reading makes: characters of confident words that are words."""
     return sum(
         len(word.text)
         for word in words

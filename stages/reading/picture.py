@@ -39,7 +39,7 @@ class SourcePage:
     One page of a document.
 
     Attributes:
-        hidden: Characters left out of `text` because a reader does not see them.
+        hidden: Characters left out of `text` because a person does not see them.
     """
 
     hidden = 0

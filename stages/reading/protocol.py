@@ -79,7 +79,7 @@ class PageReading(Value):
         confidence: Calibrated, 0-100: see `stages.reading.judging.judge`.
         ink: Share of dark pixels, 0-1.
         covered: Share of the ink in believed words, 0-1.
-        hidden: Characters that a reader of the page does not see; not in `text`.
+        hidden: Characters that nobody sees on the page; not in `text`.
         doubtful: Another should read it too; only then the rest is given.
         picture: JPEG, base64.
         crops: Where it differs from the first reading, or doubts itself.

@@ -1,7 +1,7 @@
 """
 The soft recipe: a page as a reader of print likes it, and still gray.
 
-Evens the light, brings letters to about 20 pixels, sets the lines level.  Nothing
+Evens the light, brings glyphs to about 20 pixels, sets the lines level.  Nothing
 is made black and white: hard thresholds win on drawn pages and ruin faint type on
 real ones.  Measured in docs/adr/0012-reading.md.
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; pixels
 
-TALL = 20.0  # pixels of a letter, the height tesseract was trained for
+TALL = 20.0  # pixels of a glyph, the height tesseract was trained for
 # Letters in between are read as they are: enlarging costs more than it gains.
 ENOUGH = (14.5, 26.0)
 ENLARGE_MAX, REDUCE_MAX = 2.0, 0.3
-LETTERS_MIN = 20  # pieces by which a page's letters are measured
+GLYPHS_MIN = 20  # pieces by which a page's glyphs are measured
 PAPER = 250  # of 255: the level that paper is brought to
 COARSE = 8  # the paper is looked for on a copy this much smaller
 NEIGHBOURHOOD = 7  # pixels of that copy; strokes are narrower, shadows wider
@@ -40,8 +40,8 @@ class Softened:
     A page ready to be read, and how it became so.
 
     Attributes:
-        tall: Median height of a letter as it came, pixels; 0: not known.
-        letters: Pieces that look like letters, on the page as it came: rows of
+        tall: Median height of a glyph as it came, pixels; 0: not known.
+        glyphs: Pieces that look like glyphs, on the page as it came: rows of
             left, top, width, height in pixels.
         scale: By which the page was enlarged.
         angle: Degrees by which it was turned, counterclockwise.
@@ -50,7 +50,7 @@ class Softened:
     image: Image
     dpi: int
     tall: float
-    letters: Any
+    glyphs: Any
     scale: float
     angle: float
     width: int  # of the page as it came
@@ -80,7 +80,7 @@ def soften(gray: Image, dpi: int = 0) -> Softened:
     """
     Prepare a gray page (mode L) for a reader of print.
 
-    Costs 30-60 ms for A4 at 200-300 dpi, most of it in the search for letters.
+    Costs 30-60 ms for A4 at 200-300 dpi, most of it in the search for glyphs.
     """
     import cv2
     import numpy
@@ -88,8 +88,8 @@ def soften(gray: Image, dpi: int = 0) -> Softened:
 
     cv2.setNumThreads(1)  # as many jailed processes as cores run beside us
     page = flattened(numpy.asarray(gray))
-    letters = letters_of(page)
-    tall = float(numpy.median(letters[:, 3])) if len(letters) >= LETTERS_MIN else 0.0
+    glyphs = glyphs_of(page)
+    tall = float(numpy.median(glyphs[:, 3])) if len(glyphs) >= GLYPHS_MIN else 0.0
     scale = scale_for(tall)
     angle = skew(page)
     high, wide = page.shape
@@ -106,7 +106,7 @@ def soften(gray: Image, dpi: int = 0) -> Softened:
         image=images.fromarray(page),
         dpi=max(70, round(dpi * scale)) if dpi else 0,
         tall=tall,
-        letters=letters,
+        glyphs=glyphs,
         scale=scale,
         angle=angle,
         width=wide,
@@ -115,7 +115,7 @@ def soften(gray: Image, dpi: int = 0) -> Softened:
 
 
 def flattened(gray: Any) -> Any:
-    """The page in even light: divided by the paper around every letter."""
+    """The page in even light: divided by the paper around every glyph."""
     import cv2
     import numpy
 
@@ -133,20 +133,20 @@ def flattened(gray: Any) -> Any:
     return cv2.divide(gray, paper, scale=PAPER)
 
 
-def letters_of(page: Any) -> Any:
-    """Boxes of what looks like letters: rows of left, top, width, height."""
+def glyphs_of(page: Any) -> Any:
+    """Boxes of what looks like glyphs: rows of left, top, width, height."""
     import cv2
 
     _, dark = cv2.threshold(page, 0, 255, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)
     _, _, stats, _ = cv2.connectedComponentsWithStats(dark, connectivity=8)
     wide, tall, area = (stats[1:, column] for column in (2, 3, 4))
-    # No dots, no rules, no pictures; joined letters are wider than they are tall.
+    # No dots, no rules, no pictures; joined glyphs are wider than they are tall.
     alike = (tall >= 6) & (tall <= 200) & (wide >= 3) & (wide <= 4 * tall)
     return stats[1:, :4][alike & (area >= 12)]
 
 
 def scale_for(tall: float) -> float:
-    """By how much to enlarge a page whose letters are `tall` pixels."""
+    """By how much to enlarge a page whose glyphs are `tall` pixels."""
     if not tall or ENOUGH[0] <= tall <= ENOUGH[1]:
         return 1.0
     return min(ENLARGE_MAX, max(REDUCE_MAX, TALL / tall))

@@ -1,5 +1,5 @@
 """
-Undo disguises: text as a reader hears it, with a way back to the original.
+Undo disguises: text as it is heard, with a way back to the original.
 
 `normalise` lower-cases, folds lookalike letters, drops what cannot be seen, joins
 letters that were spaced or dotted apart, reads digits and symbols inside words

@@ -1,7 +1,7 @@
 """
 Personal data in a text: telephone numbers, addresses, cards and the like.
 
-`find_personal` reports places and kinds.  Letters are full of addresses, so
+`find_personal` reports places and kinds.  Documents are full of addresses, so
 whether a kind matters is for the pipeline to say.  Numbers with a check digit
 are checked; the rest are shapes, which miss some and mistake some.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from stages.rules.normaliser import fold
 
-MAX_FOUND = 200  # in one text: a directory is not a letter
+MAX_FOUND = 200  # in one text: nobody writes a directory
 
 
 class Found(NamedTuple):

@@ -79,7 +79,7 @@ class Rulebook:
         lattice = Lattice(text, self.vocabulary)
         begun = lattice.begun = self._begun(lattice)
         # Nearly every phrase needs a word that is nowhere in the text: leaving
-        # those out first is what makes a letter cost milliseconds.
+        # those out first is what makes a text cost milliseconds.
         present = set().union(*begun)
         led: dict[int, list[Trail]] = {}
         for trail, needs in zip(self.trails, self.needs, strict=True):

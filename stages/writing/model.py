@@ -1,5 +1,5 @@
 """
-Asking a model for a reply: what it is told, and what its answer is worth.
+Asking a model for a reply: what it is asked, and what its answer is worth.
 
 The document is data in every message, between marks that its writer could not know.
 """

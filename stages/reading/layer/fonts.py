@@ -1,7 +1,7 @@
 """
-Fonts of a PDF: does a line written in one show the letters that its text claims?
+Fonts of a PDF: does a line written in one show the characters that its text claims?
 
-A font may map its letters to any others, by mistake or to deceive; only reading the
+A font may show any glyph for a character, by mistake or to deceive; only reading the
 picture tells.
 """
 
@@ -11,19 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.reading.layer.glyphs import Letters
+from stages.reading.layer.glyphs import Glyphs
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Verify = Callable[["Image"], str]  # what a reader makes of a picture of one line
 
-# Letters and digits of a font; fewer are a heading or a bullet, not worth a look.
+# Characters of a font; fewer are a heading or a bullet, not worth a look.
 VERIFY_MIN = 8
 VERIFY_CHARS = 50  # of the line that is looked at
 VERIFY_DPI = 300
 SIMILAR_MIN = 0.5
-UNVERIFIED_MAX = 0.2  # share of letters in fonts that were not looked at
+UNVERIFIED_MAX = 0.2  # share of glyphs in fonts that were not looked at
 
 # (document, font's name, sum of its bytes) -> whether a line of it was as said.
 _known: dict[tuple[str, str, int], bool] = {}
@@ -36,20 +36,20 @@ class Fonts:
 
     path: str
     page: Any
-    letters: Letters
+    glyphs: Glyphs
     seen: Any
     boxes: Any
     scale: float
 
     def say_what_they_show(self, verify: Verify) -> bool:
-        """Whether no font shows other letters than the layer says."""
+        """Whether no font shows other characters than the layer says."""
         counts: dict[int, int] = {}
         lines = self._lines()
         for font, places in lines:
             counts[font] = counts.get(font, 0) + len(places)
         unverified, allowed = 0, UNVERIFIED_MAX * sum(counts.values())
         for font, count in sorted(counts.items(), key=lambda pair: pair[1]):
-            key = (self.path, *self.letters.fonts[font])
+            key = (self.path, *self.glyphs.fonts[font])
             if key not in _known:
                 mine = [places for of, places in lines if of == font]
                 best = max(mine, key=len)
@@ -67,8 +67,8 @@ class Fonts:
         """Runs of letters and digits in one font on one line, with their places."""
         found: list[tuple[int, list[int]]] = []
         last: tuple[int, float] | None = None
-        for place in range(len(self.letters.codes)):
-            ink, code = self.letters.inks[place], self.letters.codes[place]
+        for place in range(len(self.glyphs.codes)):
+            ink, code = self.glyphs.inks[place], self.glyphs.codes[place]
             if code in (10, 13):
                 last = None
             if ink is None or not self.seen[place]:
@@ -85,10 +85,10 @@ class Fonts:
         return found
 
     def _shows(self, places: list[int], verify: Verify) -> bool:
-        """Whether a reader of the picture finds these letters there."""
+        """Whether a reader of the picture finds these characters there."""
         from rapidfuzz import fuzz
 
-        said = "".join(chr(self.letters.codes[place]) for place in places)
+        said = "".join(chr(self.glyphs.codes[place]) for place in places)
         read = verify(self._line(places))
         plain = "".join(c for c in read.casefold() if c.isalnum())
         said = said.casefold()

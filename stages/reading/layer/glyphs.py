@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-INVISIBLE_MODES = (3, 7)  # text render modes of PDF: drawn not, clip only
+from stages.formats.pdf import INVISIBLE_MODES
+
 CHARS_MAX = 100_000  # a full newspaper page has 40,000
-TINY_POINTS = 3.0  # letters smaller than this are not read by a person
+TINY_POINTS = 3.0  # glyphs smaller than this are not read by a person
 SPACES = frozenset({0, 9, 10, 13, 32, 0xA0, 0x3000})
 BROKEN_WORD = (0x02, 0xFFFE)  # PDFium's signs for a hyphen at the end of a line
 
@@ -26,11 +27,11 @@ class Ink:
 
     drawn: bool
     points: float
-    font: int  # place in `Letters.fonts`
+    font: int  # place in `Glyphs.fonts`
 
 
 @dataclass(slots=True)
-class Letters:
+class Glyphs:
     """The characters of a page, as PDFium lists them."""
 
     codes: list[int] = field(default_factory=list)  # UTF-16 units or code points
@@ -41,13 +42,13 @@ class Letters:
 
 
 @contextmanager
-def letters_of(page: Any) -> Iterator[Letters | None]:
+def glyphs_of(page: Any) -> Iterator[Glyphs | None]:
     """The characters of a page; None when there are more than any page has."""
     from pypdfium2 import raw
 
     text_page = raw.FPDFText_LoadPage(page)
     if not text_page:
-        yield Letters()
+        yield Glyphs()
         return
     try:
         count = raw.FPDFText_CountChars(text_page)
@@ -56,11 +57,11 @@ def letters_of(page: Any) -> Iterator[Letters | None]:
         raw.FPDFText_ClosePage(text_page)
 
 
-def gathered(text_page: Any, count: int) -> Letters:
+def gathered(text_page: Any, count: int) -> Glyphs:
     """Every character with its place and its object."""
     from pypdfium2 import raw
 
-    found = Letters()
+    found = Glyphs()
     inks: dict[int, Ink] = {}
     fonts: dict[int, int] = {}
     left, right, bottom, top = (ctypes.c_double() for _ in range(4))
@@ -85,7 +86,7 @@ def gathered(text_page: Any, count: int) -> Letters:
 
 
 def ink_of(
-    text_page: Any, index: int, pointer: Any, found: Letters, fonts: dict[int, int]
+    text_page: Any, index: int, pointer: Any, found: Glyphs, fonts: dict[int, int]
 ) -> Ink:
     """How the object of a character draws it."""
     from pypdfium2 import raw

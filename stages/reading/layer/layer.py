@@ -2,9 +2,9 @@
 The text layer of a page of a PDF, and whether it says what the page shows.
 
 A layer can say anything: it may be another program's poor OCR, hold words in white
-or behind a picture, or map the letters of a font to other ones.  So a page is drawn
-twice, with its letters and without, and a character counts only where that makes a
-difference to the eye.  What ink is left without the letters tells whether the layer
+or behind a picture, or show other glyphs for its characters.  So a page is drawn
+twice, with its glyphs and without, and a character counts only where that makes a
+difference to the eye.  What ink is left without the glyphs tells whether the layer
 is all there is to read.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.reading.layer.fonts import Fonts, Verify
-from stages.reading.layer.glyphs import BROKEN_WORD, Letters, letters_of
+from stages.reading.layer.glyphs import BROKEN_WORD, Glyphs, glyphs_of
 from stages.reading.layer.order import Box, in_reading_order
 
 if TYPE_CHECKING:
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-DPI = 100  # at which letters are looked for: enough for a difference, and quick
+DPI = 100  # at which glyphs are looked for: enough for a difference, and quick
 PIXELS_MAX = 4_000_000
-SEEN_LEVELS = 20  # of 256 by which a letter changes its place, to be seen
+SEEN_LEVELS = 20  # of 256 by which a glyph changes its place, to be seen
 FAINT_LEVELS = 10  # less than this is not there at all
 FAINT_MAX = 0.05  # share of characters that are neither seen nor quite unseen
 GARBLED_MAX = 0.1  # share of characters that no font should stand for
-LETTERS_MIN = 0.35  # share of letters and digits; prose has 0.95, sums of money 0.7
-OVERLAID_MAX = 0.02  # share of letters written over by other ones
+ALNUM_MIN = 0.35  # share of alphanumeric characters; prose has 0.95, sums of money 0.7
+OVERLAID_MAX = 0.02  # share of glyphs written over by other ones
 
-# Ink that the letters leave behind.
+# Ink that the glyphs leave behind.
 STROKE_PX = 25  # at `DPI`; what is broader is a surface, not a stroke
 STROKE_LEVELS = 40
 RULES_PX = ((40, 1), (1, 20))  # lines this long or high belong to a table
-LETTER_PX = (4, 40)  # heights of what may be a letter
-STRANGERS_MIN = 16  # pieces that look like letters; a logo has fewer
-STRANGERS_MAX = 0.05  # or this share of the layer's own letters
+GLYPH_PX = (4, 40)  # heights of what may be a glyph
+STRANGERS_MIN = 16  # pieces that look like glyphs; a logo has fewer
+STRANGERS_MAX = 0.05  # or this share of the layer's own glyphs
 REST_MAX = 0.4  # share of all strokes on the page
 
 
@@ -66,41 +66,41 @@ class Layer:
 
 def read_layer(path: str, page: Any, verify: Verify | None = None) -> Layer:
     """
-    Read and judge the layer of an open page.
+    Read the layer of an open page, and say whether it may be believed.
 
     Args:
         path: Of the document: what is known of its fonts is kept for its next page.
         verify: Reads a picture of one line.  With it, one line of each font is
             compared with what the layer says; without it fonts are believed.
     """
-    with letters_of(page) as letters:
-        if letters is None:
+    with glyphs_of(page) as glyphs:
+        if glyphs is None:
             return Layer("", 0, 0, False, "GARBLED")
-        return judged(path, page, letters, verify)
+        return layer_of(path, page, glyphs, verify)
 
 
-def judged(path: str, page: Any, letters: Letters, verify: Verify | None) -> Layer:
+def layer_of(path: str, page: Any, glyphs: Glyphs, verify: Verify | None) -> Layer:
     """The layer of a page whose characters are known."""
     import numpy as np
 
-    real = [ink is not None for ink in letters.inks]
+    real = [ink is not None for ink in glyphs.inks]
     count = sum(real)
     if not count:
         return Layer("", 0, 0, False, "NONE")
-    drawn = np.array([ink is not None and ink.drawn for ink in letters.inks])
+    drawn = np.array([ink is not None and ink.drawn for ink in glyphs.inks])
     if not drawn.any():
         return Layer("", 0, count, False, "INVISIBLE")
 
     scale = scale_of(page)
     shown = picture_of(page, scale)
-    with without(letters.objects):
+    with without(glyphs.objects):
         bare = picture_of(page, scale)
-    boxes = in_pixels(page, letters.boxes, scale, shown.shape)
+    boxes = in_pixels(page, glyphs.boxes, scale, shown.shape)
     difference = differing(shown, bare)
     seen = drawn & touched(difference >= SEEN_LEVELS, boxes)
     faint = drawn & ~seen & touched(difference >= FAINT_LEVELS, boxes)
 
-    text = text_of(letters, seen, boxes)
+    text = text_of(glyphs, seen, boxes)
     words, hidden = len(text.split()), count - int(seen.sum())
 
     def doubted(why: str) -> Layer:
@@ -110,14 +110,14 @@ def judged(path: str, page: Any, letters: Letters, verify: Verify | None) -> Lay
         return doubted("INVISIBLE")
     if garbled(text):
         return doubted("GARBLED")
-    if overlaid(letters, seen, boxes, shown.shape):
+    if overlaid(glyphs, seen, boxes, shown.shape):
         return doubted("DIFFERS")
     if int(faint.sum()) > FAINT_MAX * count or sparse(
         bare, difference, int(seen.sum())
     ):
         return doubted("SPARSE")
     if verify is not None:
-        known = Fonts(path, page, letters, seen, boxes, scale)
+        known = Fonts(path, page, glyphs, seen, boxes, scale)
         if not known.say_what_they_show(verify):
             return doubted("DIFFERS")
     return Layer(text, words, hidden, True)
@@ -126,7 +126,7 @@ def judged(path: str, page: Any, letters: Letters, verify: Verify | None) -> Lay
 # -- the text -------------------------------------------------------------------------
 
 
-def text_of(letters: Letters, seen: Any, boxes: Any) -> str:
+def text_of(glyphs: Glyphs, seen: Any, boxes: Any) -> str:
     """The characters that are seen, in lines; a line ends where PDFium ends it."""
     lines: list[tuple[str, Box]] = []
     visible = seen.tolist()
@@ -141,10 +141,10 @@ def text_of(letters: Letters, seen: Any, boxes: Any) -> str:
         units.clear()
         places.clear()
 
-    for place, code in enumerate(letters.codes):
+    for place, code in enumerate(glyphs.codes):
         if code in (10, 13):
             end_line()
-        elif letters.inks[place] is None:
+        elif glyphs.inks[place] is None:
             units.append(code)
         elif visible[place]:
             units.append(0x2D if code in BROKEN_WORD else code)
@@ -157,13 +157,13 @@ def text_of(letters: Letters, seen: Any, boxes: Any) -> str:
 
 
 def packed(units: list[int]) -> str:
-    """Text of UTF-16 units: above 0xFFFF a letter comes in two halves."""
+    """Text of UTF-16 units: above 0xFFFF a character comes in two halves."""
     text = "".join(chr(unit) for unit in units if 0 < unit <= 0x10FFFF)
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def garbled(text: str) -> bool:
-    """Whether these are no letters of any script, by what Unicode says of them."""
+    """Whether these are no characters of any script, by what Unicode says of them."""
     import unicodedata
 
     # Dots and dashes lead the eye through lists of contents.
@@ -172,8 +172,8 @@ def garbled(text: str) -> bool:
         c == "\ufffd" or unicodedata.category(c) in ("Cc", "Co", "Cn", "Cs")
         for c in solid
     )
-    letters = sum(c.isalnum() for c in solid)
-    return bad > GARBLED_MAX * len(solid) or letters <= LETTERS_MIN * len(solid)
+    alnum = sum(c.isalnum() for c in solid)
+    return bad > GARBLED_MAX * len(solid) or alnum <= ALNUM_MIN * len(solid)
 
 
 # -- the picture ----------------------------------------------------------------------
@@ -274,11 +274,11 @@ def touched(mask: Any, boxes: Any) -> Any:
     return inside > 0
 
 
-def overlaid(letters: Letters, seen: Any, boxes: Any, shape: tuple[int, ...]) -> bool:
+def overlaid(glyphs: Glyphs, seen: Any, boxes: Any, shape: tuple[int, ...]) -> bool:
     """
-    Whether letters lie upon other ones: nobody can say which of them is seen.
+    Whether glyphs lie upon other ones: nobody can say which of them is seen.
 
-    The same letter twice is how some programs make bold type, and letters of one
+    The same glyph twice is how some programs make bold type, and glyphs of one
     object share a place when they are drawn as one, as fi and Arabic ones are.
     """
     import numpy as np
@@ -294,15 +294,15 @@ def overlaid(letters: Letters, seen: Any, boxes: Any, shape: tuple[int, ...]) ->
         np.minimum(centres[:, 1], shape[0] - 1), np.minimum(centres[:, 0], shape[1] - 1)
     ]
     on_top = np.maximum(on_top, 0)
-    codes = np.array(letters.codes)
-    makers = np.array([id(ink) for ink in letters.inks])
+    codes = np.array(glyphs.codes)
+    makers = np.array([id(ink) for ink in glyphs.inks])
     other = (codes[on_top] != codes[places]) & (makers[on_top] != makers[places])
-    # Accents stand on their letters, and come next to them in the file.
+    # Accents stand on their glyphs, and come next to them in the file.
     other &= np.abs(on_top - places) > 2
     return bool(other.sum() > max(2, OVERLAID_MAX * len(places)))
 
 
-def sparse(bare: Pixels, difference: Pixels, letters: int) -> bool:
+def sparse(bare: Pixels, difference: Pixels, glyphs: int) -> bool:
     """Whether much is written on the page that is not in its layer."""
     import cv2
     import numpy as np
@@ -314,10 +314,10 @@ def sparse(bare: Pixels, difference: Pixels, letters: int) -> bool:
     rest = strokes(gray)
     count, _, stats, _ = cv2.connectedComponentsWithStats(rest, connectivity=8)
     heights, widths = stats[1:count, 3], stats[1:count, 2]
-    lowest, highest = LETTER_PX
+    lowest, highest = GLYPH_PX
     letterlike = (heights >= lowest) & (heights <= highest) & (widths <= 3 * highest)
     strangers = int(letterlike.sum())
-    if strangers >= max(STRANGERS_MIN, STRANGERS_MAX * letters):
+    if strangers >= max(STRANGERS_MIN, STRANGERS_MAX * glyphs):
         return True
     left, own = int(np.count_nonzero(rest)), int((difference >= STROKE_LEVELS).sum())
     return left > REST_MAX * (left + own)
@@ -329,7 +329,7 @@ def strokes(gray: Any) -> Any:
 
     block = cv2.getStructuringElement(cv2.MORPH_RECT, (STROKE_PX, STROKE_PX))
     dark = cv2.morphologyEx(gray, cv2.MORPH_BLACKHAT, block)
-    # Between dark letters the paper makes light strokes: they count on dark ground.
+    # Between dark glyphs the paper makes light strokes: they count on dark ground.
     ground = cv2.blur(gray, (STROKE_PX, STROKE_PX))
     light = cv2.morphologyEx(gray, cv2.MORPH_TOPHAT, block)
     light[ground >= 128] = 0
