@@ -220,6 +220,17 @@ async def test_hot_statements_read_by_index(store: PostgresStore, name, mode):
     assert scanned(nodes) == set()
 
 
+@pytest.mark.parametrize("name", ["item", "put back"])
+async def test_where_an_item_came_to_is_asked_without_a_call(store, name):
+    """The body of `reached` is planned with the statement, not called for each row."""
+    nodes = await explain(store, *STATEMENTS[name])
+
+    assert "Function Scan" not in {
+        n["Node Type"] for n in nodes if n.get("Function Name") == "reached"
+    }
+    assert [n for n in nodes if n.get("Relation Name") == "checkpoints"]
+
+
 class Spy:
     """A database that notes the statements a store sends, and runs them."""
 

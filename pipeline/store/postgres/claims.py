@@ -128,9 +128,9 @@ with gone as (
   returning *),
 found as (
   select g.item_id, g.tenant_id, g.deadline_at, g.solo, g.worker_id,
-         coalesce(s.next_stage, g.stage) as stage,
+         coalesce(s.stage, g.stage) as stage,
          coalesce(c.seq + 1, 0) as seq,
-         case when s.seq is null then g.attempt else 0 end as attempt,
+         case when s.stage is null then g.attempt else 0 end as attempt,
          case when not $2::boolean then g.strikes
               when coalesce(c.seq + 1, 0) > g.seq then 1
               when g.solo then g.strikes + 1
@@ -140,10 +140,7 @@ found as (
     left join cancels x on x.item_id = g.item_id
     left join lateral (select seq from checkpoints where item_id = g.item_id
                         order by seq desc limit 1) c on true
-    left join lateral (select seq, next_stage from checkpoints
-                        where item_id = g.item_id and seq >= g.seq
-                          and next_stage <> ''
-                        order by seq desc limit 1) s on true),
+    left join lateral reached(g.item_id, g.seq) s on true),
 back as (
   insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt, strikes)
   select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes

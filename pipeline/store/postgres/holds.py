@@ -92,26 +92,8 @@ insert into audit (item_id, event, stage, actor, code)
 select item_id, 'decided_' || $2, stage, $3, code from closed
 """
 
-CANCEL_PARKED = """
-with r as (delete from ready where item_id = any($1::bigint[])
-           returning item_id, stage),
-w as (delete from waiting where item_id = any($1::bigint[])
-      returning item_id, stage),
-j as (delete from joining where item_id = any($1::bigint[])
-      returning item_id, stage),
-h as (update holds set open = false, claimed_by = null, claimed_until = null
-       where item_id = any($1::bigint[]) and open
-      returning item_id, stage),
-gone as (select * from r union all select * from w
-         union all select * from j union all select * from h),
-ended as (
-  insert into outcomes (item_id, state, stage, code, why)
-  select item_id, 'cancelled', stage, 'CANCELLED', 'cancelled by ' || $2 from gone),
-noted as (
-  insert into audit (item_id, event, stage, actor)
-  select item_id, 'cancelled', stage, $2 from gone)
-select item_id from gone
-"""
+# Also what the end of a parent does to its children; see the schema.
+CANCEL_PARKED = "select cancel_parked($1::bigint[], $2) as item_id"
 
 # The row lock makes the worker's move wait, or us for it; see `_end_cancelled`.
 CANCEL_RUNNING = """
@@ -158,8 +140,7 @@ select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
             when w.item_id is not null or j.item_id is not null then 'waiting'
             when h.item_id is not null then 'held'
             else o.state end as state,
-       coalesce(r.stage, s.next_stage, u.stage, w.stage, j.stage, h.stage, o.stage,
-                '') as stage,
+       coalesce(r.stage, u.stage, w.stage, j.stage, h.stage, o.stage, '') as stage,
        coalesce(r.attempt, u.attempt, w.attempt, j.attempt, 0) as attempt,
        coalesce(h.code, o.code, '') as code,
        case when j.item_id is not null then 'its children'
@@ -172,15 +153,11 @@ select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
   join tenants t on t.id = i.tenant_id
   join batches b on b.id = i.batch_id
   left join ready r on r.item_id = i.id
-  left join running u on u.item_id = i.id
+  left join running_now u on u.item_id = i.id
   left join waiting w on w.item_id = i.id
   left join joining j on j.item_id = i.id
   left join holds h on h.item_id = i.id and h.open
   left join outcomes o on o.item_id = i.id
-  left join lateral (select next_stage from checkpoints c
-                      where c.item_id = i.id and c.seq >= u.seq
-                        and c.next_stage <> ''
-                      order by seq desc limit 1) s on true
 """
 
 

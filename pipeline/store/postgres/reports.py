@@ -240,12 +240,7 @@ class PostgresReads:
             with p as (
               select item_id, stage, 'ready' as state from ready
               union all
-              select u.item_id, coalesce(s.next_stage, u.stage), 'running'
-                from running u left join lateral (
-                  select next_stage from checkpoints c
-                   where c.item_id = u.item_id and c.seq >= u.seq
-                     and c.next_stage <> ''
-                   order by seq desc limit 1) s on true
+              select item_id, stage, 'running' from running_now
               union all select item_id, stage, 'waiting' from waiting
               union all select item_id, stage, 'waiting' from joining
               union all select item_id, stage, 'held' from holds where open)

@@ -48,14 +48,77 @@ select distinct on (c.item_id, v.key)
  where jsonb_typeof(v.value) = 'object' and v.value ->> 'artifact' is not null
  order by c.item_id, v.key, c.seq desc;
 
--- What is running, and the stage it is in now: a worker carries an item through
--- several, and its row of `running` names the one at which it was claimed.
+-- The stage an item came to in the hands of its worker, which carries it through
+-- several; none while it is at the one where it was claimed, as the next checkpoint
+-- `claimed_seq`.  PostgreSQL puts the body in the place of the call.
+create function reached(item bigint, claimed_seq int) returns table (stage text)
+  language sql stable as $$
+  select next_stage from waybill.checkpoints
+   where item_id = item and seq >= claimed_seq and next_stage <> ''
+   order by seq desc limit 1
+$$;
+
+-- What is running, and the stage it is in now: `running` names the one at which it
+-- was claimed.
 create view running_now with (security_invoker = true) as
-select u.item_id, coalesce(s.next_stage, u.stage) as stage,
-       s.next_stage is not null as moved_on, u.tenant_id, u.deadline_at, u.seq,
-       u.attempt, u.strikes, u.solo, u.worker_id, u.claimed_at
-  from running u
-  left join lateral (select c.next_stage from checkpoints c
-                      where c.item_id = u.item_id and c.seq >= u.seq
-                        and c.next_stage <> ''
-                      order by c.seq desc limit 1) s on true;
+select u.item_id, coalesce(s.stage, u.stage) as stage, u.attempt, u.claimed_at
+  from running u left join lateral reached(u.item_id, u.seq) s on true;
+
+-- Cancels of these items what no worker has; says which.  Without an author it is
+-- the end of its parent that cancels an item.
+create function cancel_parked(items bigint[], author text) returns setof bigint
+  language sql as $$
+  with r as (delete from waybill.ready where item_id = any (items)
+             returning item_id, stage),
+  w as (delete from waybill.waiting where item_id = any (items)
+        returning item_id, stage),
+  j as (delete from waybill.joining where item_id = any (items)
+        returning item_id, stage),
+  h as (update waybill.holds
+           set open = false, claimed_by = null, claimed_until = null
+         where item_id = any (items) and open
+        returning item_id, stage),
+  gone as (
+    select g.item_id, g.stage, coalesce(author, 'item ' || i.parent_id) as by
+      from (select * from r union all select * from w
+            union all select * from j union all select * from h) g
+      join waybill.items i on i.id = g.item_id),
+  noted as (
+    insert into waybill.audit (item_id, event, stage, actor)
+    select item_id, 'cancelled', stage, by from gone),
+  ended as (
+    insert into waybill.outcomes (item_id, state, stage, code, why)
+    select item_id, 'cancelled', stage, 'CANCELLED', 'cancelled by ' || by from gone)
+  select item_id from gone
+$$;
+
+-- As before; what is parked is cancelled by the function above.
+create or replace function outcome_stands() returns trigger language plpgsql as $$
+declare
+  orphans bigint[];
+begin
+  delete from waybill.open_children
+   where child_id = any (array(select item_id from ended));
+  orphans := array(
+    select k.child_id from waybill.open_children k
+     where k.parent_id = any (
+       array(select item_id from ended where state = 'cancelled')));
+  -- A child may move between two statements: what neither of them found is looked
+  -- for again.  Five times is arbitrary; each needs a claim and a commit within a
+  -- millisecond.
+  for look in 1..5 loop
+    exit when cardinality(orphans) = 0;
+    perform waybill.cancel_parked(orphans, null);
+    insert into waybill.cancels (item_id, author)
+    select u.item_id, 'item ' || i.parent_id
+      from (select item_id from waybill.running where item_id = any (orphans)
+             order by item_id for update) u
+      join waybill.items i on i.id = u.item_id
+    on conflict (item_id) do nothing;
+    orphans := array(
+      select id from unnest(orphans) t(id)
+       where not exists (select from waybill.outcomes o where o.item_id = id)
+         and not exists (select from waybill.cancels c where c.item_id = id));
+  end loop;
+  return null;
+end $$;
