@@ -22,7 +22,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, assert_never
+from typing import Any, assert_never
 
 import anyio
 import structlog
@@ -41,6 +41,7 @@ from pipeline.errors import (
 from pipeline.jail.codes import Cause, Codes, End
 from pipeline.model import Batch, Disposal, Receipt, Submission
 from pipeline.stage import Artifacts
+from pipeline.store.port import AdmissionStore
 
 log = structlog.get_logger()
 
@@ -62,16 +63,6 @@ class Found:
 # The stored bytes, the file's own name, its tenant, whose passwords may open it, and
 # the pipeline it is meant for, which bounds its size.
 Probe = Callable[[Path, str, str, int], Awaitable[Found]]
-
-
-class AdmissionStore(Protocol):
-    """The part of the store that admission needs."""
-
-    async def admit(
-        self, batch: Batch, pipeline_id: int, submissions: Sequence[Submission]
-    ) -> list[Receipt]:
-        """See `pipeline/store/port.py`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

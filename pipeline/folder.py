@@ -27,7 +27,7 @@ from pipeline.errors import Usage
 from pipeline.jail.custom import import_file, module_name
 from pipeline.stage import Artifacts, Retry, Settings, Stage
 from pipeline.state import Channels
-from pipeline.store.port import Desk, PipelineRow, WorkStore
+from pipeline.store.port import AdmissionStore, PipelineRow, WorkStore
 from pipeline.vendors.limits import LimitSpec
 
 FILES_MAX = 500  # arbitrary; a pipeline is configuration, not a corpus
@@ -237,14 +237,14 @@ class Catalogue:
         self._builtin = builtin
         self._loaded: dict[int, Pipeline] = {}
 
-    async def publish(self, root: Path, desk: Desk) -> tuple[int, Pipeline]:
+    async def publish(self, root: Path, store: AdmissionStore) -> tuple[int, Pipeline]:
         """Pin the folder as it stands; returns its id and the loaded pipeline."""
         pipeline = load(root, self._builtin)
         files = {
             relative: await self._artifacts.put_file(path)
             for relative, path in list_files(root).items()
         }
-        number = await desk.register_pipeline(
+        number = await store.register_pipeline(
             pipeline.name, pipeline.folder.version, list(pipeline.stages), files
         )
         return number, pipeline

@@ -2,7 +2,7 @@
 The nouns: items, checkpoints, moves, outcomes.
 
 The words are those of docs/concepts.md, here and in SQL, CLI and logs.  Nothing
-in this module does anything.
+in this module does anything to an item.
 """
 
 from __future__ import annotations
@@ -188,6 +188,18 @@ class Spawn:
     def token_of(self, place: int) -> str:
         """What names one part for ever."""
         return f"{self.token}/{place}"
+
+    def submissions(self) -> list[Submission]:
+        """The parts as admission takes files."""
+        found = []
+        for place, part in enumerate(self.parts):
+            token = self.token_of(place)
+            refusal = (part.refused_code, part.refused_why)
+            key = part.key or token
+            found.append(
+                Submission(part.name, key, token, part.size_bytes, part.input, *refusal)
+            )
+        return found
 
 
 # -- facts ---------------------------------------------------------------------------

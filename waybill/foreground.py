@@ -14,7 +14,7 @@ import anyio
 
 from pipeline.errors import StoreUnavailable
 from pipeline.model import ItemId, State
-from pipeline.store.port import Counts, Session
+from pipeline.store.port import Counts, WorkerRow
 from waybill.compose import App
 
 LOOK_S = 0.2
@@ -73,6 +73,6 @@ async def at_rest(app: App, batch_id: int, counts: Counts) -> bool:
     return counts.live == 0
 
 
-async def workers_up(app: App) -> list[Session]:
+async def workers_up(app: App) -> list[WorkerRow]:
     """The workers whose lease is valid, in this process or another."""
     return [s for s in await app.store.sessions() if s.left_s > 0]

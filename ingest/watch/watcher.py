@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import anyio
 import structlog
@@ -35,7 +35,7 @@ from ingest.watch.folders import (
 )
 from ingest.watch.stability import Stability, Waiting
 from pipeline.errors import StoreUnavailable, WaybillError
-from pipeline.model import Batch
+from pipeline.store.port import AdmissionStore
 
 log = structlog.get_logger()
 
@@ -53,14 +53,6 @@ class Route(NamedTuple):
 
 
 Router = Callable[[Place], Awaitable[Route]]
-
-
-class BatchStore(Protocol):
-    """The part of the store that the watcher needs."""
-
-    async def open_batch(self, tenant: str, name: str, *, deadline_s: float) -> Batch:
-        """See `pipeline/store/port.py`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +105,7 @@ class Watcher:
     def __init__(
         self,
         folders: Folders,
-        store: BatchStore,
+        store: AdmissionStore,
         admission: Admission,
         route: Router,
         *,

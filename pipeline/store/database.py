@@ -214,3 +214,10 @@ class Database:
     async def _release(self, con: Connection) -> None:
         if self._pool is not None:
             await self._pool.release(con, timeout=2)
+
+
+class Topic:
+    """One topic of the store: its statements, over one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database

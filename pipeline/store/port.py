@@ -1,9 +1,10 @@
 """
 The store's port: everything the engine asks of a database, and nothing more.
 
-Two stores implement it, `postgres.py` for real and `memory.py` for virtual time;
-one conformance suite (tests/store) runs on both.  `WorkStore` is what workers
-use on the hot path, `Desk` what people, admission and the CLI use.
+Two stores implement it, `postgres/` for real and `memory/` for virtual time; one
+conformance suite (tests/store) runs on both.  `WorkStore` is what workers use on
+the hot path, `AdmissionStore` what lets files in, `HoldStore` what reviewers use,
+`ItemStore` what whoever runs the service asks.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Share(NamedTuple):
     weight: float
 
 
-class Session(NamedTuple):
+class WorkerRow(NamedTuple):
     """A worker's row: who may act, from where, until when."""
 
     id: WorkerId
@@ -192,7 +193,7 @@ class WorkStore(Protocol):
         """Close a session; what it still had goes back in line, uncharged."""
         ...
 
-    async def sessions(self) -> list[Session]:
+    async def sessions(self) -> list[WorkerRow]:
         """Every worker row, live or expired."""
         ...
 
@@ -300,8 +301,8 @@ class WorkStore(Protocol):
         ...
 
 
-class Desk(Protocol):
-    """What admission, reviewers and the CLI need."""
+class AdmissionStore(Protocol):
+    """What the way in needs: publishing pipelines, the watcher, admission."""
 
     async def register_pipeline(
         self, name: str, version: str, stages: Sequence[str], files: Mapping[str, str]
@@ -324,26 +325,9 @@ class Desk(Protocol):
         """
         ...
 
-    async def counts(self, batch_id: int | None = None) -> Counts:
-        """Of one batch, or of everything."""
-        ...
 
-    async def astray(self, batch_id: int | None = None) -> list[ItemId]:
-        """Items that stand in no state table, or in more than one."""
-        ...
-
-    async def in_work(
-        self, *, batch_id: int | None = None, longer_than: int = 0, limit: int = 5
-    ) -> list[WorkRow]:
-        """
-        Running items whose stage told a total of more than `longer_than`, the
-        longest first.
-        """
-        ...
-
-    async def finished(self, batch_id: int, product: str) -> list[FinishedRow]:
-        """The done items of a batch by id, each with its product of this name."""
-        ...
+class HoldStore(Protocol):
+    """What a reviewer needs; no hold is ruled on twice."""
 
     async def holds(
         self, *, decided: bool = False, tenant: str | None = None, limit: int = 100
@@ -400,6 +384,35 @@ class Desk(Protocol):
         """
         ...
 
+
+class ItemStore(Protocol):
+    """What whoever runs the service needs: where items are, cancel and retry."""
+
+    async def item(self, item_id: ItemId) -> ItemRow:
+        """One item; raises NotFound."""
+        ...
+
+    async def counts(self, batch_id: int | None = None) -> Counts:
+        """Of one batch, or of everything."""
+        ...
+
+    async def astray(self, batch_id: int | None = None) -> list[ItemId]:
+        """Items that stand in no state table, or in more than one."""
+        ...
+
+    async def in_work(
+        self, *, batch_id: int | None = None, longer_than: int = 0, limit: int = 5
+    ) -> list[WorkRow]:
+        """
+        Running items whose stage told a total of more than `longer_than`, the
+        longest first.
+        """
+        ...
+
+    async def finished(self, batch_id: int, product: str) -> list[FinishedRow]:
+        """The done items of a batch by id, each with its product of this name."""
+        ...
+
     async def cancel(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
         """
         Cancel live and held items, and what was found in them.  Per item
@@ -413,8 +426,4 @@ class Desk(Protocol):
         Put failed, cancelled and rejected items back in line at the stage
         where they ended.  Per item "ready" or "not final".
         """
-        ...
-
-    async def item(self, item_id: ItemId) -> ItemRow:
-        """One item; raises NotFound."""
         ...

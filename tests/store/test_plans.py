@@ -19,12 +19,15 @@ import pytest
 from pipeline.errors import Usage
 from pipeline.store.database import Database
 from pipeline.store.migrate import migrate
-from pipeline.store.postgres import PostgresStore
-from pipeline.store.postgres import admission as door
-from pipeline.store.postgres import claims as work
-from pipeline.store.postgres import commits as moves
-from pipeline.store.postgres import holds as desk
-from pipeline.store.postgres.claims import PostgresWork
+from pipeline.store.postgres import (
+    PostgresStore,
+    admission,
+    cancels,
+    claims,
+    commits,
+    items,
+    sessions,
+)
 from tests.store.conftest import Server, Urls, run
 
 HOT = {
@@ -101,7 +104,7 @@ N = len(IDS)
 
 STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "claim": (
-        work.CLAIM,
+        claims.CLAIM,
         [
             "read",
             500,
@@ -112,22 +115,22 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
             0.0,
         ],
     ),
-    "claim of a newcomer": (work.CLAIM, ["read", 50, ME, [], [], [], 0.0]),
-    "claim solo": (work.CLAIM_SOLO, ["read", ME]),
-    "alive": (work.ALIVE, [ME]),
-    "progress": (moves.PROGRESS, [IDS, ["read"] * N, [1] * N, [9] * N, ME]),
+    "claim of a newcomer": (claims.CLAIM, ["read", 50, ME, [], [], [], 0.0]),
+    "claim solo": (claims.CLAIM_SOLO, ["read", ME]),
+    "alive": (sessions.ALIVE, [ME]),
+    "progress": (commits.PROGRESS, [IDS, ["read"] * N, [1] * N, [9] * N, ME]),
     "products": (
-        moves.PRODUCTS,
+        commits.PRODUCTS,
         [IDS, ["p"] * N, ["a" * 64] * N, ["{}"] * N, ["read"] * N, ME],
     ),
-    "to ready": (moves.TO_READY, [IDS, ["judge"] * N, [1] * N, [0] * N, ME]),
+    "to ready": (commits.TO_READY, [IDS, ["judge"] * N, [1] * N, [0] * N, ME]),
     "to waiting": (
-        moves.TO_WAITING,
+        commits.TO_WAITING,
         [IDS, ["read"] * N, [0] * N, [0] * N, [9.0] * N, ["X"] * N, ME],
     ),
-    "to joining": (moves.TO_JOINING, [IDS, ["read"] * N, [1] * N, [0] * N, ME]),
+    "to joining": (commits.TO_JOINING, [IDS, ["read"] * N, [1] * N, [0] * N, ME]),
     "to held": (
-        moves.TO_HELD,
+        commits.TO_HELD,
         [
             IDS,
             ["read"] * N,
@@ -141,16 +144,16 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
         ],
     ),
     "finish": (
-        moves.FINISH,
+        commits.FINISH,
         [IDS, ["done"] * N, ["judge"] * N, [""] * N, [""] * N, ME],
     ),
-    "put back": (work.PUT_BACK, [[ME], True, []]),
-    "cancel parked": (desk.CANCEL_PARKED, [list(range(1, 50)), "ann"]),
-    "cancel running": (desk.CANCEL_RUNNING, [IDS, "ann"]),
-    "retry": (desk.RETRY, [list(range(80000, 80050)), "ann"]),
-    "item": (desk.ITEM + " where i.id = $1", [70001]),
-    "parent": (moves.PARENT, [70001, ME]),
-    "known": (door.KNOWN, [1, ["k1", "k2"], 1]),
+    "put back": (sessions.PUT_BACK, [[ME], True, []]),
+    "cancel parked": (cancels.CANCEL_PARKED, [list(range(1, 50)), "ann"]),
+    "cancel running": (cancels.CANCEL_RUNNING, [IDS, "ann"]),
+    "retry": (cancels.RETRY, [list(range(80000, 80050)), "ann"]),
+    "item": (items.ITEM + " where i.id = $1", [70001]),
+    "parent": (admission.PARENT, [70001, ME]),
+    "known": (admission.KNOWN, [1, ["k1", "k2"], 1]),
 }
 
 
@@ -247,6 +250,10 @@ class Spy:
         return await self._database.fetchval(sql, *args)
 
 
+class Asked(sessions.PostgresSessions, claims.PostgresClaims, commits.PostgresCommits):
+    """What workers use, over any database."""
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -257,7 +264,7 @@ class Spy:
 async def test_hot_questions_read_by_index(store: PostgresStore, name: str):
     """What a dispatcher asks twice a second costs as much with a full house."""
     spy = Spy(store.database)
-    asked = PostgresWork(spy)
+    asked = Asked(spy)
     ask = {
         "lines": asked.lines,
         "suspects": asked.suspects,
@@ -300,9 +307,9 @@ async def test_the_end_of_an_item_costs_its_own_rows(store: PostgresStore, state
 
     async def work(con: asyncpg.Connection) -> None:
         ends = [IDS, [state] * N, ["judge"] * N, [""] * N, [""] * N, ME]
-        await con.execute(moves.FINISH, *ends)
-        await con.execute(desk.CANCEL_PARKED, [PARENT], "ann")
-        await con.execute(desk.RETRY, [*IDS, PARENT], "ann")
+        await con.execute(commits.FINISH, *ends)
+        await con.execute(cancels.CANCEL_PARKED, [PARENT], "ann")
+        await con.execute(cancels.RETRY, [*IDS, PARENT], "ann")
         rows = await con.fetch(
             "select relname, seq_tup_read from pg_stat_xact_user_tables"
             " where seq_tup_read > 0"

@@ -13,7 +13,7 @@ from pipeline.errors import Usage
 from pipeline.model import Checkpoint, State
 from pipeline.state import update_of
 from pipeline.store.port import ItemRow
-from pipeline.store.postgres.reports import Event
+from pipeline.store.postgres.items import Event
 from waybill import terminal
 from waybill.commands.options import (
     LAST,

@@ -1,16 +1,34 @@
-"""The PostgreSQL store: `WorkStore`, `Desk` and the reports, over one pool."""
+"""
+The PostgreSQL store: everything the port asks, and the reports, over one pool.
+
+Every statement is a literal.
+"""
 
 from __future__ import annotations
 
 from types import TracebackType
 
 from pipeline.store.database import Database
-from pipeline.store.postgres.claims import PostgresWork
-from pipeline.store.postgres.holds import PostgresDesk
-from pipeline.store.postgres.reports import PostgresReads
+from pipeline.store.postgres.admission import PostgresAdmission
+from pipeline.store.postgres.cancels import PostgresCancels
+from pipeline.store.postgres.claims import PostgresClaims
+from pipeline.store.postgres.commits import PostgresCommits
+from pipeline.store.postgres.holds import PostgresHolds
+from pipeline.store.postgres.items import PostgresItems
+from pipeline.store.postgres.reports import PostgresReports
+from pipeline.store.postgres.sessions import PostgresSessions
 
 
-class PostgresStore(PostgresWork, PostgresDesk, PostgresReads):
+class PostgresStore(
+    PostgresSessions,
+    PostgresClaims,
+    PostgresCommits,
+    PostgresAdmission,
+    PostgresHolds,
+    PostgresCancels,
+    PostgresItems,
+    PostgresReports,
+):
     """
     Everything durable, in one PostgreSQL database.
 
@@ -20,9 +38,7 @@ class PostgresStore(PostgresWork, PostgresDesk, PostgresReads):
 
     def __init__(self, url: str, *, pool: int = 6) -> None:
         self.database = Database(url, size=pool)
-        PostgresWork.__init__(self, self.database)
-        PostgresDesk.__init__(self, self.database)
-        PostgresReads.__init__(self, self.database)
+        super().__init__(self.database)
 
     def __repr__(self) -> str:
         return f"<PostgresStore {self.database!r}>"

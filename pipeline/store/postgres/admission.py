@@ -1,17 +1,20 @@
 """
 What becomes of documents that arrive: items, receipts, duplicates, quarantine.
 
-Two ways lead here, in the caller's transaction: files at the door (`desk.py`), and
-the parts that a stage found in one (`moves.py`).
+Two ways lead to `receive`, in the caller's transaction: files at the door, and the
+parts that a stage found in one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from pipeline.model import Disposal, ItemId, Receipt, Spawn, Submission
-from pipeline.store.database import Connection
+from pipeline.errors import Refused
+from pipeline.model import Batch, Disposal, Entry, ItemId, Receipt, Submission, WorkerId
+from pipeline.store.database import Connection, Topic
+from pipeline.store.refusals import check_names
 
 NEW_ITEMS = """
 with pinned as (select name, stages[1] as first from pipelines where id = $2),
@@ -56,6 +59,122 @@ select i.key, i.id from items i
  where p.id = $1 and i.key = any($2::text[])
    and i.tenant_id = (select tenant_id from batches where id = $3)
 """
+
+# Locked: a parent that is being cancelled is let go before its children are born,
+# or finds them.
+PARENT = """
+select i.batch_id, i.pipeline_id
+  from running u join items i on i.id = u.item_id
+ where u.item_id = $1 and u.worker_id = $2
+   for key share of u
+"""
+
+
+class PostgresAdmission(Topic):
+    """The way in, for files."""
+
+    async def register_pipeline(
+        self, name: str, version: str, stages: Sequence[str], files: Mapping[str, str]
+    ) -> int:
+        """Pin a version; the same version twice is one row."""
+        await self._db.fetch(
+            """
+            insert into pipelines (name, version, stages, files)
+            values ($1, $2, $3, $4) on conflict (name, version) do nothing
+            """,
+            name,
+            version,
+            list(stages),
+            json.dumps(dict(files)),
+        )
+        return int(
+            await self._db.fetchval(
+                "select id from pipelines where name = $1 and version = $2",
+                name,
+                version,
+            )
+        )
+
+    async def open_batch(self, tenant: str, name: str, *, deadline_s: float) -> Batch:
+        """The batch of this name, made when it is new."""
+        check_names(tenant, name)
+
+        async def work(con: Connection) -> Batch:
+            await con.execute(
+                "insert into tenants (name) values ($1) on conflict do nothing", tenant
+            )
+            await con.execute(
+                """
+                insert into batches (tenant_id, name, deadline_at)
+                select id, $2, clock() + make_interval(secs => $3)
+                  from tenants where name = $1
+                on conflict (tenant_id, name) do nothing
+                """,
+                tenant,
+                name,
+                deadline_s,
+            )
+            row = await con.fetchrow(
+                """
+                select b.id, t.name as tenant, b.name, b.deadline_at
+                  from batches b join tenants t on t.id = b.tenant_id
+                 where t.name = $1 and b.name = $2
+                """,
+                tenant,
+                name,
+            )
+            assert row is not None
+            return Batch(*row.values())
+
+        return await self._db.tx(work)
+
+    async def admit(
+        self, batch: Batch, pipeline_id: int, submissions: Sequence[Submission]
+    ) -> list[Receipt]:
+        """Receive files in one transaction; see the port."""
+
+        async def work(con: Connection) -> list[Receipt]:
+            return await receive(con, batch.id, pipeline_id, submissions)
+
+        return await self._db.tx(work)
+
+
+async def write_spawns(
+    con: Connection, worker: WorkerId, entries: Sequence[Entry]
+) -> Sequence[Entry]:
+    """
+    Make the children of the entries; returns the entries with the ids in their
+    checkpoints.
+
+    Raises:
+        Refused: a parent is not this worker's.
+    """
+    spawning = [e for e in entries if e.spawn is not None]
+    if not spawning:
+        return entries
+    born = {}
+    for e in spawning:
+        assert e.spawn is not None
+        assert e.checkpoint is not None
+        parent = await con.fetchrow(PARENT, e.item_id, worker)
+        if parent is None:
+            raise Refused(f"item {e.item_id} is not this worker's: it has no children")
+        receipts = await receive(
+            con,
+            parent["batch_id"],
+            parent["pipeline_id"],
+            e.spawn.submissions(),
+            parent=e.item_id,
+            stage=e.spawn.stage,
+        )
+        ids = json.dumps([r.item_id for r in receipts])
+        born[e.item_id, e.checkpoint.seq] = e.checkpoint._replace(update=ids)
+    return [
+        e
+        if e.checkpoint is None or e.spawn is None
+        else replace(e, checkpoint=born[e.item_id, e.checkpoint.seq], spawn=None)
+        for e in entries
+    ]
 
 
 async def receive(
@@ -132,22 +251,3 @@ def _rows(
             (s.token, s.name, s.key, s.size_bytes, disposal.value, item, *why)
         )
     return written
-
-
-def as_submissions(spawn: Spawn) -> list[Submission]:
-    """A spawn's parts as the door takes them."""
-    found = []
-    for place, part in enumerate(spawn.parts):
-        token = spawn.token_of(place)
-        found.append(
-            Submission(
-                part.name,
-                part.key or token,
-                token,
-                part.size_bytes,
-                part.input,
-                part.refused_code,
-                part.refused_why,
-            )
-        )
-    return found

@@ -1,41 +1,17 @@
 """
-What workers ask of PostgreSQL: sessions, claims, commits, the reaper.
-
-Every statement is a literal; every write for a worker first locks that worker's
-row against the reaper (`for key share`), so that a replaced worker's commit and
-its replacement can never both win.
+Taking items out of the line in PostgreSQL, fairly and never twice.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from uuid import uuid4
 
 from pipeline.errors import LeaseLost, NotFound
-from pipeline.model import (
-    Checkpoint,
-    Claim,
-    Entry,
-    Item,
-    ItemId,
-    WorkerId,
-)
-from pipeline.store.database import Connection, Database
-from pipeline.store.port import KinRow, Origin, PipelineRow, Session, Share
-from pipeline.store.postgres.commits import (
-    end_cancelled,
-    write_attempts,
-    write_checkpoints,
-    write_moves,
-    write_products,
-    write_progress,
-    write_spawns,
-)
-
-ALIVE = """
-select 1 from workers where id = $1 and lease_until > clock() for key share
-"""
+from pipeline.model import Checkpoint, Claim, Item, ItemId, WorkerId
+from pipeline.store.database import Topic
+from pipeline.store.port import KinRow, PipelineRow, Share
+from pipeline.store.postgres.sessions import ALIVE
 
 # Tenants by loose index scan (cost: their number, not the backlog's), each one's
 # most urgent by lateral top-k (twice its fair part: others may have less than
@@ -119,154 +95,9 @@ select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
   join batches b on b.id = i.batch_id
 """
 
-# The new snapshot of this second statement is the point: claims and commits that
-# held their worker's row while the first waited for it are visible here.
-PUT_BACK = """
-with gone as (
-  delete from running
-   where worker_id = any($1::uuid[]) and not item_id = any($3::bigint[])
-  returning *),
-found as (
-  select g.item_id, g.tenant_id, g.deadline_at, g.solo, g.worker_id,
-         coalesce(s.stage, g.stage) as stage,
-         coalesce(c.seq + 1, 0) as seq,
-         case when s.stage is null then g.attempt else 0 end as attempt,
-         case when not $2::boolean then g.strikes
-              when coalesce(c.seq + 1, 0) > g.seq then 1
-              when g.solo then g.strikes + 1
-              else least(g.strikes + 1, 2) end as strikes,
-         x.author as cancelled_by
-    from gone g
-    left join cancels x on x.item_id = g.item_id
-    left join lateral (select seq from checkpoints where item_id = g.item_id
-                        order by seq desc limit 1) c on true
-    left join lateral reached(g.item_id, g.seq) s on true),
-back as (
-  insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt, strikes)
-  select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes
-    from found where cancelled_by is null and strikes < 3),
-ended as (
-  insert into outcomes (item_id, state, stage, code, why)
-  select item_id,
-         case when cancelled_by is null then 'failed' else 'cancelled' end, stage,
-         case when cancelled_by is null then 'WORKER_KILLED' else 'CANCELLED' end,
-         case when cancelled_by is null
-              then 'three workers died while they had this item, the last with '
-                   || 'nothing else in hand'
-              else 'cancelled by ' || cancelled_by end
-    from found where cancelled_by is not null or strikes >= 3
-  returning item_id, state, stage, code),
-noted as (
-  insert into audit (item_id, event, stage, actor, code)
-  select item_id, state, stage, 'reaper', code from ended
-  union all
-  select item_id, case when $2 then 'worker_died' else 'put_back' end, stage,
-         'reaper', worker_id::text from found),
-let_go as (
-  delete from cancels where item_id in (select item_id from gone))
-select count(*) from gone
-"""
 
-
-class PostgresWork:
-    """The `WorkStore` half of the PostgreSQL store."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
-
-    async def join(self, origin: Origin, *, lease_s: float) -> WorkerId:
-        """Open a session under a fresh random id."""
-        worker = uuid4()
-        await self._db.fetch(
-            """
-            insert into workers (id, host, pid, born, lease_until)
-            values ($1, $2, $3, $4, clock() + make_interval(secs => $5))
-            """,
-            worker,
-            *origin,
-            lease_s,
-        )
-        return worker
-
-    async def renew(self, worker: WorkerId, *, lease_s: float) -> list[ItemId]:
-        """Extend the lease; learn which of its items people cancelled."""
-        # An expired lease is lost even if nobody has reaped it yet: giving up
-        # early is safe, carrying on is not.
-        rows = await self._db.fetch(
-            """
-            with kept as (
-              update workers set lease_until = clock() + make_interval(secs => $2)
-               where id = $1 and lease_until > clock() returning id)
-            select k.id, array(select r.item_id from cancels c
-                                 join running r on r.item_id = c.item_id
-                                where r.worker_id = $1) as cancelled
-              from kept k
-            """,
-            worker,
-            lease_s,
-        )
-        if not rows:
-            raise LeaseLost("this worker's lease ran out")
-        return list(rows[0]["cancelled"])
-
-    async def leave(self, worker: WorkerId) -> int:
-        """Close the session; its items go back in line, uncharged."""
-
-        async def work(con: Connection) -> int:
-            await con.execute("delete from workers where id = $1", worker)
-            return int(await con.fetchval(PUT_BACK, [worker], False, []))
-
-        return await self._db.tx(work)
-
-    async def sessions(self) -> list[Session]:
-        """Every worker row, with the seconds its lease has left."""
-        rows = await self._db.fetch(
-            """
-            select id, host, pid, born,
-                   extract(epoch from lease_until - clock())::float8 as left_s
-              from workers order by started_at
-            """
-        )
-        return [
-            Session(r["id"], Origin(r["host"], r["pid"], r["born"]), r["left_s"])
-            for r in rows
-        ]
-
-    async def reap(self, workers: Sequence[WorkerId], *, died: bool) -> int:
-        """Remove sessions and put their items back, in one transaction."""
-
-        async def work(con: Connection) -> int:
-            gone = await con.fetch(
-                """
-                delete from workers
-                 where id = any($1::uuid[]) and ($2 or lease_until <= clock())
-                returning id
-                """,
-                list(workers),
-                died,
-            )
-            if not gone:
-                return 0
-            moved = await con.fetchval(PUT_BACK, [r["id"] for r in gone], died, [])
-            return int(moved)
-
-        return await self._db.tx(work)
-
-    async def lines(self) -> list[str]:
-        """The stages at which something is ready, by loose index scan."""
-        rows = await self._db.fetch(
-            """
-            with recursive line as (
-              (select stage from ready where strikes < 2 order by stage limit 1)
-              union all
-              select (select r.stage from ready r
-                       where r.strikes < 2 and r.stage > l.stage
-                       order by r.stage limit 1)
-                from line l where l.stage is not null)
-            select stage from line where stage is not null
-            """
-        )
-        return [r["stage"] for r in rows]
+class PostgresClaims(Topic):
+    """Taking items out of the line, and what a worker must know to go on with them."""
 
     async def claim(
         self,
@@ -312,15 +143,21 @@ class PostgresWork:
             for r in rows
         ]
 
-    async def disown(self, worker: WorkerId, keep: Sequence[ItemId]) -> int:
-        """Put back what this worker owns but does not know of."""
-
-        async def work(con: Connection) -> int:
-            if await con.fetchval(ALIVE, worker) is None:
-                raise LeaseLost("this worker's lease ran out")
-            return int(await con.fetchval(PUT_BACK, [worker], False, list(keep)))
-
-        return await self._db.tx(work)
+    async def lines(self) -> list[str]:
+        """The stages at which something is ready, by loose index scan."""
+        rows = await self._db.fetch(
+            """
+            with recursive line as (
+              (select stage from ready where strikes < 2 order by stage limit 1)
+              union all
+              select (select r.stage from ready r
+                       where r.strikes < 2 and r.stage > l.stage
+                       order by r.stage limit 1)
+                from line l where l.stage is not null)
+            select stage from line where stage is not null
+            """
+        )
+        return [r["stage"] for r in rows]
 
     async def suspects(self) -> list[tuple[str, float]]:
         """Ready items that must run alone, longest waiting first."""
@@ -331,6 +168,45 @@ class PostgresWork:
             """
         )
         return [(r["stage"], r["age_s"]) for r in rows]
+
+    async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
+        """Due items go back in line, and those whose children are final."""
+        rows = await self._db.fetch(
+            """
+            with due as materialized (
+              select item_id from waiting where until <= clock()
+               order by until limit $1 for update skip locked),
+            joined as materialized (
+              select j.item_id from joining j
+               where not exists (select from open_children k
+                                  where k.parent_id = j.item_id)
+               limit $1 for update of j skip locked),
+            late as materialized (
+              select item_id from joining where deadline_at <= clock()
+               order by deadline_at limit $1 for update skip locked),
+            gone as (
+              delete from waiting w using due d where w.item_id = d.item_id
+              returning w.item_id, w.stage, w.tenant_id, w.deadline_at, w.seq,
+                        w.attempt),
+            met as (
+              delete from joining j
+               using (select * from joined union select * from late) d
+               where j.item_id = d.item_id
+              returning j.item_id, j.stage, j.tenant_id, j.deadline_at, j.seq,
+                        j.attempt),
+            back as (
+              insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt)
+              select * from gone union all select * from met
+              returning 1)
+            select (select count(*) from back) as moved,
+                   extract(epoch from least(
+                     (select min(until) from waiting where until > clock()),
+                     (select min(deadline_at) from joining
+                       where deadline_at > clock())) - clock())::float8 as next_s
+            """,
+            limit,
+        )
+        return rows[0]["moved"], rows[0]["next_s"]
 
     async def history(self, items: Sequence[ItemId]) -> dict[ItemId, list[Checkpoint]]:
         """Checkpoints of these items, in order."""
@@ -346,24 +222,6 @@ class PostgresWork:
         for row in rows:
             found[row["item_id"]].append(Checkpoint(*list(row.values())[1:]))
         return found
-
-    async def commit(self, worker: WorkerId, entries: Sequence[Entry]) -> list[bool]:
-        """Checkpoints, attempts and moves of all entries in one transaction."""
-
-        async def work(con: Connection) -> set[ItemId]:
-            if await con.fetchval(ALIVE, worker) is None:
-                raise LeaseLost("this worker's lease ran out")
-            written = await write_spawns(con, worker, entries)
-            await write_checkpoints(con, worker, written)
-            await write_attempts(con, worker, written)
-            await write_progress(con, worker, written)
-            await write_products(con, worker, written)
-            stood = await write_moves(con, worker, written)
-            await end_cancelled(con, written, stood)
-            return stood
-
-        stood = await self._db.tx(work)
-        return [e.move is None or e.item_id in stood for e in entries]
 
     async def result_of(self, item: ItemId, seq: int) -> str:
         """The update of a checkpoint."""
@@ -408,70 +266,6 @@ class PostgresWork:
             )
             for r in rows
         ]
-
-    async def recorded(self, worker: WorkerId, item: ItemId, seq: int) -> bool:
-        """Whether this worker's checkpoint (item, seq) stands."""
-        return bool(
-            await self._db.fetchval(
-                """
-                select exists (select from checkpoints
-                  where item_id = $1 and seq = $2 and worker_id = $3)
-                """,
-                item,
-                seq,
-                worker,
-            )
-        )
-
-    async def owns(self, worker: WorkerId, item: ItemId) -> bool:
-        """Whether the item is still this worker's."""
-        return bool(
-            await self._db.fetchval(
-                "select exists (select from running"
-                " where item_id = $1 and worker_id = $2)",
-                item,
-                worker,
-            )
-        )
-
-    async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
-        """Due items go back in line, and those whose children are final."""
-        rows = await self._db.fetch(
-            """
-            with due as materialized (
-              select item_id from waiting where until <= clock()
-               order by until limit $1 for update skip locked),
-            joined as materialized (
-              select j.item_id from joining j
-               where not exists (select from open_children k
-                                  where k.parent_id = j.item_id)
-               limit $1 for update of j skip locked),
-            late as materialized (
-              select item_id from joining where deadline_at <= clock()
-               order by deadline_at limit $1 for update skip locked),
-            gone as (
-              delete from waiting w using due d where w.item_id = d.item_id
-              returning w.item_id, w.stage, w.tenant_id, w.deadline_at, w.seq,
-                        w.attempt),
-            met as (
-              delete from joining j
-               using (select * from joined union select * from late) d
-               where j.item_id = d.item_id
-              returning j.item_id, j.stage, j.tenant_id, j.deadline_at, j.seq,
-                        j.attempt),
-            back as (
-              insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt)
-              select * from gone union all select * from met
-              returning 1)
-            select (select count(*) from back) as moved,
-                   extract(epoch from least(
-                     (select min(until) from waiting where until > clock()),
-                     (select min(deadline_at) from joining
-                       where deadline_at > clock())) - clock())::float8 as next_s
-            """,
-            limit,
-        )
-        return rows[0]["moved"], rows[0]["next_s"]
 
     async def pipeline(self, pipeline_id: int) -> PipelineRow:
         """A pinned pipeline version."""

@@ -1,6 +1,6 @@
 """
-What a commit writes: checkpoints, attempts and moves of many items at once, and
-the children of some.
+What a commit writes: checkpoints, attempts, progress, products and moves of many
+items at once, and the children of some.
 
 Each kind of row is one `unnest` insert, each kind of move one delete + insert that
 names its owner: where the item is no longer this worker's, the move is void and the
@@ -9,12 +9,10 @@ others stand.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypeVar
 
-from pipeline.errors import Refused
+from pipeline.errors import LeaseLost
 from pipeline.model import (
     Attempt,
     Entry,
@@ -27,11 +25,13 @@ from pipeline.model import (
     ToWaiting,
     WorkerId,
 )
-from pipeline.store.database import Connection
-from pipeline.store.postgres.admission import as_submissions, receive
-from pipeline.store.postgres.holds import CANCEL_PARKED
+from pipeline.store.database import Connection, Topic
+from pipeline.store.postgres.admission import write_spawns
+from pipeline.store.postgres.cancels import end_cancelled
+from pipeline.store.postgres.sessions import ALIVE
 
 M = TypeVar("M", bound=Move)
+
 
 CHECKPOINTS = """
 insert into checkpoints (item_id, seq, stage, step, update, ref, next_stage,
@@ -150,52 +150,52 @@ let_go as (
 select item_id from ended
 """
 
-# Locked: a parent that is being cancelled is let go before its children are born,
-# or finds them.
-PARENT = """
-select i.batch_id, i.pipeline_id
-  from running u join items i on i.id = u.item_id
- where u.item_id = $1 and u.worker_id = $2
-   for key share of u
-"""
 
+class PostgresCommits(Topic):
+    """What a worker's journal writes."""
 
-async def write_spawns(
-    con: Connection, worker: WorkerId, entries: Sequence[Entry]
-) -> Sequence[Entry]:
-    """
-    Make the children of the entries; returns the entries with the ids in their
-    checkpoints.
+    async def commit(self, worker: WorkerId, entries: Sequence[Entry]) -> list[bool]:
+        """Checkpoints, attempts and moves of all entries in one transaction."""
 
-    Raises:
-        Refused: a parent is not this worker's.
-    """
-    spawning = [e for e in entries if e.spawn is not None]
-    if not spawning:
-        return entries
-    born = {}
-    for e in spawning:
-        assert e.spawn is not None
-        assert e.checkpoint is not None
-        parent = await con.fetchrow(PARENT, e.item_id, worker)
-        if parent is None:
-            raise Refused(f"item {e.item_id} is not this worker's: it has no children")
-        receipts = await receive(
-            con,
-            parent["batch_id"],
-            parent["pipeline_id"],
-            as_submissions(e.spawn),
-            parent=e.item_id,
-            stage=e.spawn.stage,
+        async def work(con: Connection) -> set[ItemId]:
+            if await con.fetchval(ALIVE, worker) is None:
+                raise LeaseLost("this worker's lease ran out")
+            written = await write_spawns(con, worker, entries)
+            await write_checkpoints(con, worker, written)
+            await write_attempts(con, worker, written)
+            await write_progress(con, worker, written)
+            await write_products(con, worker, written)
+            stood = await write_moves(con, worker, written)
+            await end_cancelled(con, written, stood)
+            return stood
+
+        stood = await self._db.tx(work)
+        return [e.move is None or e.item_id in stood for e in entries]
+
+    async def recorded(self, worker: WorkerId, item: ItemId, seq: int) -> bool:
+        """Whether this worker's checkpoint (item, seq) stands."""
+        return bool(
+            await self._db.fetchval(
+                """
+                select exists (select from checkpoints
+                  where item_id = $1 and seq = $2 and worker_id = $3)
+                """,
+                item,
+                seq,
+                worker,
+            )
         )
-        ids = json.dumps([r.item_id for r in receipts])
-        born[e.item_id, e.checkpoint.seq] = e.checkpoint._replace(update=ids)
-    return [
-        e
-        if e.checkpoint is None or e.spawn is None
-        else replace(e, checkpoint=born[e.item_id, e.checkpoint.seq], spawn=None)
-        for e in entries
-    ]
+
+    async def owns(self, worker: WorkerId, item: ItemId) -> bool:
+        """Whether the item is still this worker's."""
+        return bool(
+            await self._db.fetchval(
+                "select exists (select from running"
+                " where item_id = $1 and worker_id = $2)",
+                item,
+                worker,
+            )
+        )
 
 
 async def write_checkpoints(
@@ -243,10 +243,6 @@ async def write_products(
         await con.execute(PRODUCTS, *columns, worker)
 
 
-def _of(entries: Sequence[Entry], kind: type[M]) -> list[tuple[ItemId, M]]:
-    return [(e.item_id, e.move) for e in entries if isinstance(e.move, kind)]
-
-
 async def write_moves(
     con: Connection, worker: WorkerId, entries: Sequence[Entry]
 ) -> set[ItemId]:
@@ -285,27 +281,8 @@ async def write_moves(
     return set(stood)
 
 
-async def end_cancelled(
-    con: Connection, entries: Sequence[Entry], stood: set[ItemId]
-) -> None:
-    """
-    Cancel what was parked before its worker heard of the cancellation.
-
-    A statement of its own: a `cancel` that held the item's row while the move
-    waited for it is visible only now.
-    """
-    parked = [
-        e.item_id
-        for e in entries
-        if not isinstance(e.move, Finish | None) and e.item_id in stood
-    ]
-    if parked:
-        sql = (
-            "delete from cancels where item_id = any($1::bigint[])"
-            " returning item_id, author"
-        )
-        for row in await con.fetch(sql, parked):
-            await con.execute(CANCEL_PARKED, [row["item_id"]], row["author"])
+def _of(entries: Sequence[Entry], kind: type[M]) -> list[tuple[ItemId, M]]:
+    return [(e.item_id, e.move) for e in entries if isinstance(e.move, kind)]
 
 
 async def _run(

@@ -1,0 +1,150 @@
+"""
+Taking items out of the line in memory, in the order of the PostgreSQL store.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+
+from pipeline.errors import NotFound
+from pipeline.model import (
+    Checkpoint,
+    Claim,
+    ItemId,
+    WorkerId,
+)
+from pipeline.store.memory.sessions import MemorySessions
+from pipeline.store.memory.tables import Place
+from pipeline.store.port import (
+    KinRow,
+    PipelineRow,
+    Share,
+)
+
+
+class MemoryClaims(MemorySessions):
+    """Lines and timers; see the port for every contract."""
+
+    async def claim(
+        self,
+        worker: WorkerId,
+        stage: str,
+        limit: int,
+        shares: Mapping[str, Share],
+        *,
+        solo: bool = False,
+    ) -> list[Claim]:
+        self._alive(worker)
+        if solo:
+            suspects = [
+                (p.since, i)
+                for i, p in self._ready.items()
+                if p.stage == stage and p.strikes >= 2
+            ]
+            return [self._take(i, worker, True) for _, i in sorted(suspects)[:1]]
+        floor = min((s.served for s in shares.values()), default=0.0)
+        turn = {}
+        for s, tenant in self._line:
+            if s == stage and self._head(stage, tenant) is not None:
+                share = shares.get(tenant, Share(floor, 1.0))
+                turn[tenant] = (share.served + 1 / share.weight, 1 / share.weight)
+        claims: list[Claim] = []
+        while turn and len(claims) < limit:
+            tenant = min(turn, key=lambda t: (turn[t][0], self._head(stage, t)))
+            head = self._head(stage, tenant)
+            if head is None:
+                del turn[tenant]
+                continue
+            claims.append(self._take(head[1], worker, False))
+            due, step = turn[tenant]
+            turn[tenant] = (due + step, step)
+            if self._head(stage, tenant) is None:
+                del turn[tenant]
+        return claims
+
+    def _take(self, item: ItemId, worker: WorkerId, solo: bool) -> Claim:
+        place = self._ready.pop(item)
+        place.worker, place.solo, place.since = worker, solo, self.now()
+        self._running[item] = place
+        row = self._items[item]
+        left_s = row.deadline - self.now()
+        return Claim(row.facts, place.stage, place.seq, place.attempt, left_s, solo)
+
+    async def lines(self) -> list[str]:
+        return sorted({s for s, t in self._line if self._head(s, t) is not None})
+
+    def _head(self, stage: str, tenant: str) -> tuple[float, ItemId] | None:
+        line = self._line[stage, tenant]
+        while line and not self._in_line(stage, tenant, line[0][1]):
+            heapq.heappop(line)
+        return line[0] if line else None
+
+    def _in_line(self, stage: str, tenant: str, item: ItemId) -> bool:
+        place = self._ready.get(item)
+        return place is not None and place.stage == stage and place.strikes < 2
+
+    async def suspects(self) -> list[tuple[str, float]]:
+        oldest: dict[str, float] = {}
+        for place in self._ready.values():
+            if place.strikes >= 2:
+                age = self.now() - place.since
+                oldest[place.stage] = max(age, oldest.get(place.stage, 0.0))
+        return sorted(oldest.items(), key=lambda pair: -pair[1])
+
+    async def wake(self, limit: int = 1000) -> tuple[int, float | None]:
+        joined = [i for i in self._joining if not self._open_kin(i)][:limit]
+        for item in joined:
+            self._on_again(item)
+        moved = len(joined)
+        while self._timers and moved < limit:
+            until, item = self._timers[0]
+            place = self._waiting.get(item) or self._joining.get(item)
+            if place is None or place.until != until:
+                heapq.heappop(self._timers)
+                continue
+            if until > self.now():
+                return moved, until - self.now()
+            heapq.heappop(self._timers)
+            self._on_again(item)
+            moved += 1
+        return moved, None
+
+    def _on_again(self, item: ItemId) -> None:
+        place = self._waiting.pop(item, None) or self._joining.pop(item)
+        self._put_ready(item, Place(place.stage, place.seq, place.attempt))
+
+    async def history(self, items: Sequence[ItemId]) -> dict[ItemId, list[Checkpoint]]:
+        known = self._items
+        return {i: list(known[i].checkpoints) if i in known else [] for i in items}
+
+    async def result_of(self, item: ItemId, seq: int) -> str:
+        for c in self._items[item].checkpoints:
+            if c.seq == seq and c.update is not None:
+                return c.update
+        raise NotFound(f"item {item} has no checkpoint {seq} with an update")
+
+    async def open_children(self, parent: ItemId) -> int:
+        return len(self._open_kin(parent))
+
+    async def kin(
+        self, parent: ItemId, only: Sequence[ItemId] | None = None
+    ) -> list[KinRow]:
+        found = []
+        for item in self._kin.get(parent, ()):
+            if only is None or item in only:
+                facts = self._items[item].facts
+                end = self._outcomes[item][0] if item in self._outcomes else None
+                state, stage, code = (
+                    (end.state.value, end.stage, end.code) if end else (None, "", "")
+                )
+                found.append(KinRow(item, facts.name, facts.input, state, stage, code))
+        return found
+
+    async def pipeline(self, pipeline_id: int) -> PipelineRow:
+        if pipeline_id not in self._pipelines:
+            raise NotFound(f"no pipeline {pipeline_id}")
+        return self._pipelines[pipeline_id]
+
+    async def weights(self) -> dict[str, float]:
+        return dict(self._weights)

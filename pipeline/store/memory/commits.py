@@ -1,0 +1,150 @@
+"""
+What a worker's journal writes, in memory.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import assert_never
+
+import anyio
+
+from pipeline.errors import Refused
+from pipeline.model import (
+    Checkpoint,
+    Entry,
+    Finish,
+    ItemId,
+    Move,
+    ToHeld,
+    ToJoining,
+    ToReady,
+    ToWaiting,
+    WorkerId,
+)
+from pipeline.store.memory.admission import MemoryAdmission
+from pipeline.store.memory.sessions import MemorySessions
+from pipeline.store.memory.tables import Place
+from pipeline.store.port import (
+    HoldRow,
+)
+
+
+class MemoryCommits(MemorySessions, MemoryAdmission):
+    """Entries and moves; see the port for every contract."""
+
+    async def commit(self, worker: WorkerId, entries: Sequence[Entry]) -> list[bool]:
+        # Before the lease is looked at: from there on nobody may come between.
+        await anyio.lowlevel.checkpoint()
+        self._alive(worker)
+        new = Counter(
+            (e.item_id, e.checkpoint.seq) for e in entries if e.checkpoint is not None
+        )
+        for (item, seq), times in new.items():
+            if times > 1 or seq in self._items[item].writers:
+                raise Refused("the database refused the rows (checkpoints_pkey)")
+        for e in entries:
+            place = self._running.get(e.item_id)
+            if e.spawn is not None and (place is None or place.worker != worker):
+                raise Refused(f"item {e.item_id} is not this worker's")
+        for e in entries:
+            if e.checkpoint is not None:
+                row = self._items[e.item_id]
+                row.checkpoints.append(self._born(e, e.checkpoint))
+                row.checkpoints.sort()
+                row.writers[e.checkpoint.seq] = worker
+            if e.attempt is not None:
+                self.attempts.append((e.item_id, e.attempt))
+            if await self.owns(worker, e.item_id):
+                if e.progress is not None:
+                    self._progress[e.item_id] = e.progress
+                self._products.update({(e.item_id, p.name): p for p in e.products})
+        return [
+            e.move is None or self._move(worker, e.item_id, e.move) for e in entries
+        ]
+
+    def _born(self, entry: Entry, checkpoint: Checkpoint) -> Checkpoint:
+        """The checkpoint, with the ids of the children that came with it."""
+        if entry.spawn is None:
+            return checkpoint
+        facts = self._items[entry.item_id].facts
+        receipts = self._receive(
+            self._batches[facts.tenant, facts.batch],
+            facts.pipeline_id,
+            entry.spawn.submissions(),
+            parent=entry.item_id,
+            stage=entry.spawn.stage,
+        )
+        return checkpoint._replace(update=json.dumps([r.item_id for r in receipts]))
+
+    def _move(self, worker: WorkerId, item: ItemId, move: Move) -> bool:
+        place = self._running.get(item)
+        if place is None or place.worker != worker:
+            return False
+        del self._running[item]
+        match move:
+            case ToReady():
+                self._put_ready(item, Place(move.stage, move.seq, move.attempt))
+            case ToWaiting():
+                place = Place(move.stage, move.seq, move.attempt, why=move.why)
+                until = self.now() + move.for_s
+                self._waiting[item] = self._park(item, place, until)
+            case ToJoining():
+                place = Place(move.stage, move.seq, move.attempt, why="its children")
+                self._joining[item] = self._park(item, place, math.inf)
+            case ToHeld():
+                self._hold(item, move)
+            case Finish():
+                self._cancels.pop(item, None)
+                self._end(item, move)
+            case _:
+                assert_never(move)
+        if item in self._cancels:  # parked before its worker heard of it
+            self._cancel_parked(item, self._cancels.pop(item))
+        return True
+
+    def _park(self, item: ItemId, place: Place, until: float) -> Place:
+        """Until then at the latest, and never past its deadline."""
+        place.since = self.now()
+        place.until = min(until, self._items[item].deadline)
+        heapq.heappush(self._timers, (place.until, item))
+        return place
+
+    def _hold(self, item: ItemId, move: ToHeld) -> None:
+        row = self._items[item]
+        number = len(self._holds) + 1
+        self._open[item] = number
+        self._holds[number] = HoldRow(
+            id=number,
+            item_id=item,
+            item_name=row.facts.name,
+            tenant=row.facts.tenant,
+            batch=row.facts.batch,
+            pipeline_id=row.facts.pipeline_id,
+            stage=move.stage,
+            code=move.code,
+            why=move.why,
+            shown=json.loads(move.shown),
+            proposal=json.loads(move.proposal),
+            digest=move.digest,
+            needs=list(move.needs),
+            again=move.again,
+            seq=move.seq,
+            next_stage=move.next_stage,
+            held_at=self._at(self.now()),
+            deadline_at=self._at(row.deadline),
+            claimed_by=None,
+            claimed_until=None,
+            decision=None,
+        )
+
+    async def recorded(self, worker: WorkerId, item: ItemId, seq: int) -> bool:
+        return self._items[item].writers.get(seq) == worker
+
+    async def owns(self, worker: WorkerId, item: ItemId) -> bool:
+        place = self._running.get(item)
+        return place is not None and place.worker == worker

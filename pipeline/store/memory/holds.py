@@ -1,0 +1,115 @@
+"""
+Holds and decisions in memory.
+"""
+
+from __future__ import annotations
+
+from pipeline.errors import NotFound, Refused
+from pipeline.model import (
+    Checkpoint,
+    Finish,
+    HoldId,
+    ItemId,
+    State,
+)
+from pipeline.store.memory.tables import MemoryTables, Place
+from pipeline.store.port import (
+    Decision,
+    HoldRow,
+)
+from pipeline.store.refusals import decided_before, stale, taken
+
+
+class MemoryHolds(MemoryTables):
+    """What reviewers ask; see the port for every contract."""
+
+    async def holds(
+        self, *, decided: bool = False, tenant: str | None = None, limit: int = 100
+    ) -> list[HoldRow]:
+        rows = [h for h in self._holds.values() if tenant in (None, h.tenant)]
+        if decided:
+            ruled = [(h.decision, h) for h in rows if h.decision is not None]
+            ruled.sort(key=lambda pair: pair[0].decided_at, reverse=True)
+            return [h for _, h in ruled][:limit]
+        rows = [h for h in rows if self._open.get(h.item_id) == h.id]
+        rows.sort(key=lambda h: (h.deadline_at, bool(h.needs), h.id))
+        return [self._seen_by(h) for h in rows[:limit]]
+
+    async def hold(self, hold_id: HoldId) -> HoldRow:
+        if hold_id not in self._holds:
+            raise NotFound(f"no hold h{hold_id}", hint="`waybill review ls` lists them")
+        return self._seen_by(self._holds[hold_id])
+
+    async def hold_of(self, item_id: ItemId) -> HoldRow:
+        for hold in reversed(self._holds.values()):
+            if hold.item_id == item_id:
+                return self._seen_by(hold)
+        raise NotFound(f"item {item_id} is not held and never was")
+
+    async def claim_hold(
+        self, hold_id: HoldId, author: str, *, lease_s: float
+    ) -> HoldRow:
+        hold = await self.hold(hold_id)
+        if not self._is_open(hold):
+            raise decided_before(hold)
+        if hold.claimed_by not in (None, author):
+            raise taken(hold)
+        until = self._at(self.now() + lease_s)
+        self._holds[hold_id] = hold._replace(claimed_by=author, claimed_until=until)
+        return self._holds[hold_id]
+
+    async def release_hold(self, hold_id: HoldId, author: str) -> None:
+        hold = await self.hold(hold_id)
+        if hold.claimed_by not in (None, author):
+            raise taken(hold)
+        self._holds[hold_id] = hold._replace(claimed_by=None, claimed_until=None)
+
+    async def decide(
+        self,
+        hold_id: HoldId,
+        *,
+        verb: str,
+        author: str,
+        reason: str,
+        digest: str,
+        update: str | None,
+    ) -> HoldRow:
+        hold = await self.hold(hold_id)
+        if not self._is_open(hold):
+            raise decided_before(hold)
+        if hold.claimed_by not in (None, author):
+            raise taken(hold)
+        if hold.digest != digest:
+            raise stale(hold)
+        if verb not in ("approve", "reject", "edit") or not author:
+            raise Refused("the database refused the rows (decisions_check)")
+        if verb == "reject" and not reason:
+            raise Refused("the database refused the rows (decisions_check)")
+        decision = Decision(verb, author, reason, self._at(self.now()))
+        self._holds[hold_id] = hold._replace(
+            decision=decision, claimed_by=None, claimed_until=None
+        )
+        del self._open[hold.item_id]
+        after = hold.stage if hold.again else hold.next_stage
+        if verb == "reject":
+            end = Finish(State.REJECTED, hold.stage, "REVIEW_REJECTED", reason)
+            self._end(hold.item_id, end)
+            return self._holds[hold_id]
+        row = self._items[hold.item_id]
+        row.checkpoints.append(
+            Checkpoint(hold.seq, hold.stage, None, update, None, after, 0.0)
+        )
+        row.writers[hold.seq] = None
+        if after:
+            self._put_ready(hold.item_id, Place(after, hold.seq + 1))
+        else:
+            self._end(hold.item_id, Finish(State.DONE, hold.stage))
+        return self._holds[hold_id]
+
+    def _is_open(self, hold: HoldRow) -> bool:
+        return self._open.get(hold.item_id) == hold.id
+
+    def _seen_by(self, hold: HoldRow) -> HoldRow:
+        if hold.claimed_until is None or hold.claimed_until <= self._at(self.now()):
+            return hold._replace(claimed_by=None, claimed_until=None)
+        return hold

@@ -1,0 +1,105 @@
+"""
+Workers in memory: leases, and what the reaper puts back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import uuid4
+
+from pipeline.errors import LeaseLost
+from pipeline.model import (
+    Finish,
+    ItemId,
+    State,
+    WorkerId,
+)
+from pipeline.store.memory.tables import Lease, MemoryTables, Place
+from pipeline.store.port import (
+    Origin,
+    WorkerRow,
+)
+
+
+class MemorySessions(MemoryTables):
+    """Sessions and the reaper; see the port for every contract."""
+
+    async def join(self, origin: Origin, *, lease_s: float) -> WorkerId:
+        worker = uuid4()
+        self._workers[worker] = Lease(origin, self.now() + lease_s)
+        return worker
+
+    async def renew(self, worker: WorkerId, *, lease_s: float) -> list[ItemId]:
+        self._alive(worker).lease_until = self.now() + lease_s
+        return [
+            i
+            for i in self._cancels
+            if i in self._running and self._running[i].worker == worker
+        ]
+
+    async def leave(self, worker: WorkerId) -> int:
+        self._workers.pop(worker, None)
+        return self._put_back([worker], died=False)
+
+    async def sessions(self) -> list[WorkerRow]:
+        return [
+            WorkerRow(i, w.origin, w.lease_until - self.now())
+            for i, w in self._workers.items()
+        ]
+
+    async def reap(self, workers: Sequence[WorkerId], *, died: bool) -> int:
+        gone = []
+        for worker in workers:
+            row = self._workers.get(worker)
+            if row is not None and (died or row.lease_until <= self.now()):
+                del self._workers[worker]
+                gone.append(worker)
+        return self._put_back(gone, died=died)
+
+    async def disown(self, worker: WorkerId, keep: Sequence[ItemId]) -> int:
+        self._alive(worker)
+        return self._put_back([worker], died=False, keep=keep)
+
+    def _alive(self, worker: WorkerId) -> Lease:
+        row = self._workers.get(worker)
+        if row is None or row.lease_until <= self.now():
+            raise LeaseLost("this worker's lease ran out")
+        return row
+
+    def _put_back(
+        self, workers: Sequence[WorkerId], *, died: bool, keep: Sequence[ItemId] = ()
+    ) -> int:
+        kept = set(keep)
+        gone = {
+            i: p
+            for i, p in self._running.items()
+            if p.worker in workers and i not in kept
+        }
+        for item, place in gone.items():
+            del self._running[item]
+            self._back_in_line(item, place, died)
+        return len(gone)
+
+    def _back_in_line(self, item: ItemId, place: Place, died: bool) -> None:
+        row = self._items[item]
+        seq = row.checkpoints[-1].seq + 1 if row.checkpoints else 0
+        reached = self._reached(item, place)
+        stage = reached or place.stage
+        attempt = 0 if reached else place.attempt
+        strikes = place.strikes
+        if died:
+            if seq > place.seq:
+                strikes = 1
+            elif place.solo:
+                strikes += 1
+            else:
+                strikes = min(strikes + 1, 2)
+        if item in self._cancels:
+            by = self._cancels.pop(item)
+            why = f"cancelled by {by}"
+            self._end(item, Finish(State.CANCELLED, stage, "CANCELLED", why))
+        elif strikes >= 3:
+            why = "three workers died while they had this item"
+            self._end(item, Finish(State.FAILED, stage, "WORKER_KILLED", why))
+        else:
+            self._put_ready(item, Place(stage, seq, attempt, strikes))

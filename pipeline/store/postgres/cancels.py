@@ -1,0 +1,106 @@
+"""
+Cancelling and retrying in PostgreSQL, while workers move what is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.model import Entry, Finish, ItemId
+from pipeline.store.database import Connection, Topic
+
+# Also what the end of a parent does to its children; see the schema.
+CANCEL_PARKED = "select cancel_parked($1::bigint[], $2) as item_id"
+
+# The row lock makes the worker's move wait, or us for it; see `end_cancelled`.
+CANCEL_RUNNING = """
+insert into cancels (item_id, author)
+select item_id, $2
+  from (select item_id from running where item_id = any($1::bigint[])
+         order by item_id for update) r
+on conflict (item_id) do update set author = cancels.author
+returning item_id
+"""
+
+UNENDED = """
+select id from items i
+ where id = any($1::bigint[])
+   and not exists (select from outcomes o where o.item_id = i.id)
+"""
+
+CANCEL_LOOKS = 5  # arbitrary: each needs a claim and a commit within a millisecond
+
+RETRY = """
+with gone as (
+  delete from outcomes
+   where item_id = any($1::bigint[]) and state <> 'done'
+  returning item_id, stage),
+line as (
+  insert into ready (item_id, stage, tenant_id, deadline_at, seq)
+  select g.item_id, g.stage, i.tenant_id, i.deadline_at,
+         coalesce((select max(seq) + 1 from checkpoints c
+                    where c.item_id = g.item_id), 0)
+    from gone g join items i on i.id = g.item_id),
+noted as (
+  insert into audit (item_id, event, stage, actor)
+  select item_id, 'retried', stage, $2 from gone),
+forgotten as (
+  delete from cancels where item_id in (select item_id from gone))
+select item_id from gone
+"""
+
+
+class PostgresCancels(Topic):
+    """Ending items before their time, and beginning again."""
+
+    async def cancel(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
+        """Cancel what is parked; ask the workers of what is running."""
+
+        async def work(con: Connection) -> dict[ItemId, str]:
+            ids = sorted(set(items))
+            said = dict.fromkeys(ids, "final")
+            left = ids
+            # An item may move on between two statements: what neither found and
+            # nothing ended is looked for again.
+            for _ in range(CANCEL_LOOKS):
+                for row in await con.fetch(CANCEL_PARKED, left, author):
+                    said[row["item_id"]] = "cancelled"
+                for row in await con.fetch(CANCEL_RUNNING, left, author):
+                    said[row["item_id"]] = "cancelling"
+                left = [i for i in left if said[i] == "final"]
+                rows = await con.fetch(UNENDED, left) if left else []
+                left = [row["id"] for row in rows]
+                if not left:
+                    break
+            return said
+
+        return await self._db.tx(work)
+
+    async def retry(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
+        """Put finished-but-not-done items back in line."""
+        rows = await self._db.fetch(RETRY, sorted(set(items)), author)
+        moved = {r["item_id"] for r in rows}
+        return {i: "ready" if i in moved else "not final" for i in items}
+
+
+async def end_cancelled(
+    con: Connection, entries: Sequence[Entry], stood: set[ItemId]
+) -> None:
+    """
+    Cancel what was parked before its worker heard of the cancellation.
+
+    A statement of its own: a `cancel` that held the item's row while the move
+    waited for it is visible only now.
+    """
+    parked = [
+        e.item_id
+        for e in entries
+        if not isinstance(e.move, Finish | None) and e.item_id in stood
+    ]
+    if parked:
+        sql = (
+            "delete from cancels where item_id = any($1::bigint[])"
+            " returning item_id, author"
+        )
+        for row in await con.fetch(sql, parked):
+            await con.execute(CANCEL_PARKED, [row["item_id"]], row["author"])

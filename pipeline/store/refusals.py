@@ -1,0 +1,62 @@
+"""
+What both stores refuse, in the same words.
+"""
+
+from __future__ import annotations
+
+from pipeline.errors import Conflict, Usage
+from pipeline.names import is_component, is_text
+from pipeline.store.port import HoldRow
+
+
+def check_names(tenant: str, batch: str) -> None:
+    """
+    Names become folders of the output: they must not lead out of it.
+
+    Raises:
+        Usage: BAD_NAME.
+    """
+    good = (
+        all(is_component(name) for name in (tenant, *batch.split("/")))
+        and is_text(tenant + batch)
+        and len(tenant) <= 200
+        and len(batch) <= 200
+    )
+    if not good:
+        raise Usage(
+            "a tenant or batch has a name that cannot be a folder",
+            code="BAD_NAME",
+            hint="use letters, digits, dots and dashes",
+        )
+
+
+def decided_before(hold: HoldRow) -> Conflict:
+    """The error a second decision gets: it names the first."""
+    first = hold.decision
+    if first is None:
+        return Conflict(f"hold h{hold.id} is closed: its item was cancelled")
+    return Conflict(
+        f"hold h{hold.id} was decided before: {first.verb} by {first.author} "
+        f"at {first.decided_at:%Y-%m-%d %H:%M:%S %Z}",
+        code="DECIDED",
+        hint=f"the first decision stands; see `waybill items show {hold.item_id}`",
+    )
+
+
+def taken(hold: HoldRow) -> Conflict:
+    """Another reviewer is reading this hold."""
+    return Conflict(
+        f"hold h{hold.id} is claimed by {hold.claimed_by} until "
+        f"{hold.claimed_until:%H:%M:%S %Z}",
+        code="CLAIMED",
+        hint="`waybill review next` gives you another",
+    )
+
+
+def stale(hold: HoldRow) -> Conflict:
+    """What was shown is not what is held now."""
+    return Conflict(
+        f"hold h{hold.id} is not what you were shown: its digest is {hold.digest[:12]}",
+        code="STALE",
+        hint=f"look again: `waybill review show h{hold.id}`",
+    )
