@@ -48,7 +48,7 @@ select i.id from items i
 
 ITEM = """
 select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
-       i.created_at, i.deadline_at,
+       i.created_at as received_at, i.deadline_at,
        case when r.item_id is not null then 'ready'
             when u.item_id is not null then 'running'
             when w.item_id is not null or j.item_id is not null then 'waiting'
@@ -74,6 +74,7 @@ select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
   left join outcomes o on o.item_id = i.id
 """
 
+# Where an item of `ITEM` stands, by the word that people use.
 STATES = {
     "ready": "r.item_id is not null",
     "running": "u.item_id is not null",
@@ -128,14 +129,12 @@ class PostgresItems(Topic):
         limit: int = 50,
     ) -> list[ItemRow]:
         """Newest first; `state` is one of the eight words."""
-        where = "true" if state is None else STATES[state]
+        here = "true" if state is None else STATES[state]
         rows = await self._db.fetch(
-            ITEM
-            + f" where {where}"
-            + " and ($1::bigint is null or i.batch_id = $1)"
-            + " and ($2::text is null or t.name = $2)"
-            + " and ($4::bigint is null or i.parent_id = $4)"
-            + " order by i.id desc limit $3",
+            f"{ITEM} where {here} and ($1::bigint is null or i.batch_id = $1)"
+            " and ($2::text is null or t.name = $2)"
+            " and ($4::bigint is null or i.parent_id = $4)"
+            " order by i.id desc limit $3",
             batch_id,
             tenant,
             limit,
@@ -234,22 +233,4 @@ class PostgresItems(Topic):
 
 def item_row(r: asyncpg.Record) -> ItemRow:
     """A row of `ITEM`."""
-    return ItemRow(
-        id=r["id"],
-        name=r["name"],
-        tenant=r["tenant"],
-        batch=r["batch"],
-        pipeline_id=r["pipeline_id"],
-        key=r["key"],
-        state=State(r["state"]),
-        stage=r["stage"],
-        attempt=r["attempt"],
-        code=r["code"],
-        why=r["why"],
-        received_at=r["created_at"],
-        deadline_at=r["deadline_at"],
-        since=r["since"],
-        until=r["until"],
-        parent_id=r["parent_id"],
-        joining=r["joining"],
-    )
+    return ItemRow(**{**r, "state": State(r["state"])})

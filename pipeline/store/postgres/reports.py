@@ -14,6 +14,11 @@ from pipeline.errors import NotFound
 from pipeline.store.database import Topic
 from pipeline.store.port import FinishedRow, WorkRow
 
+BATCH = """
+select b.id, t.name as tenant, b.name, b.created_at, b.deadline_at
+  from batches b join tenants t on t.id = b.tenant_id
+"""
+
 
 class BatchRow(NamedTuple):
     """A batch as `batches ls` shows it."""
@@ -118,14 +123,7 @@ class PostgresReports(Topic):
 
     async def batches(self, *, limit: int = 50) -> list[BatchRow]:
         """Newest first."""
-        rows = await self._db.fetch(
-            """
-            select b.id, t.name as tenant, b.name, b.created_at, b.deadline_at
-              from batches b join tenants t on t.id = b.tenant_id
-             order by b.id desc limit $1
-            """,
-            limit,
-        )
+        rows = await self._db.fetch(BATCH + " order by b.id desc limit $1", limit)
         return [BatchRow(*r.values()) for r in rows]
 
     async def find_batch(self, name: str) -> BatchRow:
@@ -137,12 +135,8 @@ class PostgresReports(Topic):
         """
         tenant, slash, rest = name.rpartition("/")
         rows = await self._db.fetch(
-            """
-            select b.id, t.name as tenant, b.name, b.created_at, b.deadline_at
-              from batches b join tenants t on t.id = b.tenant_id
-             where (b.name = $1 and ($2::text is null or t.name = $2))
-                or b.id::text = $3
-            """,
+            BATCH + " where (b.name = $1 and ($2::text is null or t.name = $2))"
+            " or b.id::text = $3",
             rest if slash else name,
             tenant if slash else None,
             name,
@@ -157,13 +151,7 @@ class PostgresReports(Topic):
 
     async def batch(self, batch_id: int) -> BatchRow:
         """One batch by its number; raises NotFound."""
-        rows = await self._db.fetch(
-            """
-            select b.id, t.name as tenant, b.name, b.created_at, b.deadline_at
-              from batches b join tenants t on t.id = b.tenant_id where b.id = $1
-            """,
-            batch_id,
-        )
+        rows = await self._db.fetch(BATCH + " where b.id = $1", batch_id)
         if not rows:
             raise NotFound(f"no batch {batch_id}")
         return BatchRow(*rows[0].values())
