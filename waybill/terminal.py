@@ -120,7 +120,7 @@ def command() -> str:
 
 
 def ago(then: datetime) -> str:
-    """How long ago, in words of two letters: `3 min`."""
+    """How long ago, in one unit: `3 min`."""
     return span((datetime.now(UTC) - then).total_seconds())
 
 
