@@ -51,7 +51,7 @@ def batches_ls(limit: Limit = 50, json: Json = False) -> None:
 
 @batches.command("show")
 def batches_show(
-    batch: Annotated[str, typer.Argument(help=f"{BATCH}.")],
+    batch: Annotated[str, typer.Argument(help=f"Which one: {BATCH}.")],
     json: Json = False,
 ) -> None:
     """One batch: its counts, what stands at each stage, where its output lies."""
