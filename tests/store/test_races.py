@@ -364,8 +364,8 @@ async def test_a_cancel_before_a_decision(crowd, shared, owner):
         (done(), "cancel", "cancelling", State.DONE),
         (waiting(60), "move", "cancelled", State.CANCELLED),
         (waiting(60), "cancel", "cancelling", State.CANCELLED),
+        (ToJoining("read", 0), "cancel", "cancelling", State.CANCELLED),
     ],
-    ids=["done-cancel", "cancel-done", "wait-cancel", "cancel-wait"],
 )
 async def test_a_cancel_meets_a_move(crowd, shared, owner, move, first, said, state):
     """Whoever comes first, the answer is true and a live item does not get away."""
@@ -468,9 +468,6 @@ async def test_a_batch_and_a_pipeline_are_made_once(crowd):
     )
 
     assert len(set(batches)) == len(set(pipelines)) == 1
-
-
-# -- the memory store ------------------------------------------------------------------
 
 
 # -- families --------------------------------------------------------------------------
@@ -580,6 +577,9 @@ async def test_bundles_with_the_same_parts_turned_round_end_well(crowd, shared, 
     assert said == [None, None]
     assert len(again) == 1
     assert (counts.received, counts.live, counts.duplicates) == (8, 5, 3)
+
+
+# -- the memory store ------------------------------------------------------------------
 
 
 async def test_memory_commits_are_fenced_at_the_moment_they_write():

@@ -1,0 +1,155 @@
+"""
+What becomes of what arrives, on both stores.
+
+Every call in these tests is followed by the conservation law and a search for
+items astray (`world.Lawful`).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.errors import Usage
+from pipeline.model import Disposal, State
+from pipeline.store.port import Counts
+from tests.store.world import World, done, sent
+
+
+async def test_a_received_file_is_one_ready_item(world: World):
+    """A receipt names the item, which stands at the pipeline's first stage."""
+    [receipt] = await world.receive(sent("a.pdf", key="k1", input={"pages": 2}))
+
+    row = await world.store.item(receipt.item_id)
+    [claim] = await world.claim(await world.join())
+    assert (receipt.name, receipt.disposal) == ("a.pdf", Disposal.ITEM)
+    assert (row.state, row.stage, row.key) == (State.READY, "read", "k1")
+    assert (row.name, row.tenant, row.batch) == ("a.pdf", "acme", "may")
+    assert claim.item.input == {"pages": 2}
+
+
+async def test_the_same_delivery_again_is_the_same_receipt(world: World):
+    """A file offered again under its token, after a crash, is no duplicate."""
+    letter = sent("a.pdf")
+
+    first = await world.receive(letter)
+    second = await world.receive(letter)
+    twice = await world.receive(letter, letter)
+
+    assert second == first
+    assert twice == first * 2
+    assert await world.store.counts() == Counts(1, 1, 0, 0, 0, 0, 0, 0, 0)
+
+
+async def test_the_same_bytes_in_one_call_are_one_item(world: World):
+    """The first delivery of a key is the item, the others are its duplicates."""
+    receipts = await world.receive(
+        sent("b.pdf", key="k"), sent("a.pdf", key="k"), sent("c.pdf", key="k")
+    )
+
+    assert [r.disposal for r in receipts] == ["item", "duplicate", "duplicate"]
+    assert [r.name for r in receipts] == ["b.pdf", "a.pdf", "c.pdf"]
+    assert len({r.item_id for r in receipts}) == 1
+
+
+async def test_the_same_bytes_later_are_a_recorded_duplicate(world: World):
+    """Also in another batch of the tenant, and after the item is done."""
+    worker = await world.join()
+    [first] = await world.receive(sent("a.pdf", key="k"))
+    await world.claim(worker)
+    await world.move(worker, first.item_id, done())
+    june = await world.batch("june")
+
+    [second] = await world.receive(sent("b.pdf", key="k"), batch=june)
+
+    assert (second.disposal, second.item_id) == ("duplicate", first.item_id)
+    assert await world.store.counts(june.id) == Counts(1, 0, 0, 0, 0, 0, 0, 1, 0)
+
+
+async def test_tenants_do_not_share_documents(world: World):
+    """The same bytes of two tenants are two items."""
+    [ours] = await world.receive(sent("a.pdf", key="k"))
+    theirs_batch = await world.batch(tenant="bravo")
+
+    [theirs] = await world.receive(sent("a.pdf", key="k"), batch=theirs_batch)
+
+    assert theirs.disposal == Disposal.ITEM
+    assert theirs.item_id != ours.item_id
+
+
+async def test_pipelines_do_not_share_documents(world: World):
+    """The same bytes in two pipelines are two items; two versions share them."""
+    [first] = await world.receive(sent("a.pdf", key="k"))
+    other = await world.store.register_pipeline("quotes", "v1", ["price"], {})
+    newer = await world.store.register_pipeline("letters", "v2", ["read"], {})
+    batch = await world.batch()
+
+    [quote] = await world.store.admit(batch, other, [sent("a.pdf", key="k")])
+    [again] = await world.store.admit(batch, newer, [sent("a.pdf", key="k")])
+
+    assert quote.disposal == Disposal.ITEM
+    assert (await world.store.item(quote.item_id)).stage == "price"
+    assert (again.disposal, again.item_id) == ("duplicate", first.item_id)
+
+
+async def test_a_refused_file_is_quarantined_and_counted(world: World):
+    """It gets a receipt without an item, and its bytes' key stays free."""
+    bad = sent("a.pdf", key="k", refused_code="PDF_ENCRYPTED", refused_why="locked")
+
+    [refused, taken] = await world.receive(bad, sent("b.pdf", key="k"))
+
+    assert (refused.disposal, refused.item_id) == ("quarantined", None)
+    assert taken.disposal == "item"
+    assert await world.store.counts() == Counts(2, 1, 0, 0, 0, 0, 0, 0, 1)
+
+
+async def test_admitting_nothing_is_nothing(world: World):
+    """An empty call gives an empty answer."""
+    assert await world.receive() == []
+    assert (await world.store.counts()).received == 0
+
+
+async def test_a_batch_keeps_the_deadline_it_was_opened_with(world: World):
+    """Opening it again, later and with another deadline, changes nothing."""
+    first = await world.batch(deadline_s=100)
+    await world.clock.advance(50)
+
+    again = await world.batch(deadline_s=9999)
+
+    assert again == first
+    assert (first.tenant, first.name) == ("acme", "may")
+
+
+@pytest.mark.parametrize(
+    ("tenant", "batch"),
+    [
+        ("acme", ""),
+        ("", "may"),
+        ("..", "may"),
+        (".", "may"),
+        ("a/b", "may"),
+        ("acme", ".."),
+        ("acme", "../may"),
+        ("acme", "may/../../etc"),
+        ("acme", "/etc"),
+        ("acme", "may/"),
+        ("acme", "may//june"),
+        ("acme", "may\n"),
+        ("ac\x00me", "may"),
+        ("acme", "m" * 201),
+        ("a" * 201, "may"),
+    ],
+)
+async def test_no_name_leads_out_of_the_output_folder(world: World, tenant, batch):
+    """Names become folders: what could not be one is refused."""
+    with pytest.raises(Usage) as refused:
+        await world.batch(batch, tenant=tenant)
+
+    assert refused.value.code == "BAD_NAME"
+    assert await world.store.weights() == {}
+
+
+async def test_a_batch_may_have_folders_in_its_name(world: World):
+    """Sub-folders of the drop folder are batches like any other."""
+    batch = await world.batch("2026/may")
+
+    assert batch.name == "2026/may"
