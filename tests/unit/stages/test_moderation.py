@@ -279,6 +279,12 @@ def test_a_span_shows_what_was_matched(
         ("call +44 7700 900123 now", "phone", "+44 7700 900123"),
         ("card 4111 1111 1111 1111 ok", "card", "4111 1111 1111 1111"),
         ("DE89 3704 0044 0532 0130 00 and", "iban", "DE89 3704 0044 0532 0130 00"),
+        ("PT50000201231234567890154.", "iban", "PT50000201231234567890154"),
+        (
+            "to BR18 0036 0305 0000 1000 9795 493C 1 please, dear",
+            "iban",
+            "BR18 0036 0305 0000 1000 9795 493C 1",
+        ),
         ("number 078-05-1120.", "ssn", "078-05-1120"),
         ("I live at 14 Maple Road.", "street", "14 Maple Road."),
         ("Lindenweg 5 in the wood", "street", "Lindenweg 5"),
@@ -299,6 +305,7 @@ def test_personal_data_is_found(text: str, kind: str, found: str) -> None:
     [
         "4111 1111 1111 1112",  # the Luhn digit is wrong
         "DE88 3704 0044 0532 0130 00",  # the check digits are wrong
+        "XX82 WEST 1234 5698 7654 32",  # no country's
         "on 24/12/2024 at 10:30 I was 7",
         "I have 10 of them in a way and 4 on the road",
         "",
