@@ -42,12 +42,8 @@ class Settings(BaseSettings):
         max_file_bytes: Larger files are quarantined unread, whatever their pipeline.
         settle_s: A file in the inbox is complete after this rest, seconds.
         vendor_hosts: Hosts inside your own network that stages may call.
-        llm_url: Base of an OpenAI-compatible service that writes replies.
-        llm_model: Its model.
-        llm_key: The key it asks for.
-        vision_url: Base of such a service that reads pictures of pages.
-        vision_model: Its model.
-        vision_key: The key it asks for.
+        llm_url, llm_model, llm_key: The model that writes replies.
+        vision_url, vision_model, vision_key: The model that reads pages.
         log_level: What is logged: this and what is graver.
         reviewer: The name beside a decision; default: the login name.
     """
