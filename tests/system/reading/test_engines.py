@@ -12,10 +12,10 @@ import pytest
 from PIL import Image, ImageChops, ImageDraw
 
 from loadtest.corpora import degrade
+from loadtest.corpora.illegible import UNREADABLE
 from loadtest.corpora.letters import compose
 from loadtest.corpora.noise import A5, TYPED, blank, inked
 from loadtest.corpora.truth import recall
-from loadtest.scenarios import honesty
 from pipeline.errors import Permanent, Transient
 from stages.formats.kinds import JPEG, PDF, PNG
 from stages.reading import engines
@@ -222,7 +222,7 @@ def test_text_in_two_columns_is_read_column_by_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", range(7))
 def test_what_nobody_can_read_is_never_read(tmp_path: Path, number: int) -> None:
     """Soaked, blurred, tiny, struck out, scribbled: unreadable, with a picture."""
-    draw = honesty.UNREADABLE[number % len(honesty.UNREADABLE)]
+    draw = UNREADABLE[number % len(UNREADABLE)]
     rng = random.Random(f"nobody:{number}")
 
     found = read(tmp_path, draw(compose(rng, "Ida", words=60), rng).convert("L"))
