@@ -387,7 +387,7 @@ class Submission:
 
 
 class Disposal(StrEnum):
-    """What became of a file at the door."""
+    """What admission made of a file."""
 
     ITEM = "item"
     DUPLICATE = "duplicate"

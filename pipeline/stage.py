@@ -4,7 +4,7 @@ The contract a stage sees.
 A stage is an async function from an item's state to an outcome:
 
     @stage(timeout_s=120, retry=Retry(attempts=5))
-    async def ocr(document: Document, ctx: Context) -> Outcome: ...
+    async def price(order: Order, ctx: Context) -> Outcome: ...
 
 It reads the state (a pydantic model whose fields are channels), does its work in
 named steps whose results are kept, and returns `Advance`, `Done`, `Hold`, `Reject`

@@ -142,7 +142,7 @@ class Reading:
                     return
                 try:
                     read[number] = await self._one(number)
-                    self._tell(number)
+                    self._report(number)
                 except WaybillError as error:
                     troubles.append(error)
 
@@ -154,7 +154,7 @@ class Reading:
             raise troubles[0]
         return [read[number] for number in range(1, count + 1)]
 
-    def _tell(self, number: int) -> None:
+    def _report(self, number: int) -> None:
         """One page more; what was in the record counts like what was read now."""
         self._ended.add(number)
         self._ctx.progress(len(self._ended), self._document.page_count)
@@ -208,7 +208,7 @@ class Reading:
             if self._settings.vision:
                 readings.append(await vision.read(first.picture, self._ctx))
         page = await self._settled(number, readings)
-        self._tell(number)  # here, too: it is committed with the page
+        self._report(number)  # here, too: it is committed with the page
         return page
 
     async def _by_machine(

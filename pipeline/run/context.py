@@ -36,7 +36,7 @@ from pipeline.store.port import KinRow, WorkStore
 
 T = TypeVar("T")
 
-NAME_CHARS_MAX = 1000  # of a part, as of a file at admission
+NAME_CHARS_MAX = 1000  # of a part, as of a file
 KIN_AT_ONCE = 50  # arbitrary: histories read by one query
 COUNT_MAX = 2**31 - 1  # what the database keeps of a progress
 SECRETS_BYTES_MAX = 64 << 10  # a list of passwords, not a dictionary

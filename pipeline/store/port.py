@@ -150,7 +150,7 @@ class FinishedRow(NamedTuple):
 
 class Counts(NamedTuple):
     """
-    One batch, counted.  `received` counts receipts at the door; the others
+    One batch, counted.  `received` counts receipts of admission; the others
     count what stands in the tables of each state, so that the law can break.
     """
 
@@ -404,7 +404,7 @@ class ItemStore(Protocol):
         self, *, batch_id: int | None = None, longer_than: int = 0, limit: int = 5
     ) -> list[WorkRow]:
         """
-        Running items whose stage told a total of more than `longer_than`, the
+        Running items whose stage has reported a total above `longer_than`, the
         longest first.
         """
         ...

@@ -178,8 +178,8 @@ async def test_result_of_nothing_is_not_found(world: World):
 
 
 async def test_a_part_that_is_known_is_a_duplicate(world: World):
-    """Of an item of the door, or of a part of the same spawn: its id is that one's,
-    and it is nobody's child twice."""
+    """Of an admitted item, or of a part of the same spawn: its id is that one's, and
+    it is nobody's child twice."""
     worker, [item] = await world.take("bundle.zip")
     [known] = [r.item_id for r in await world.receive(sent("letter", key="same"))]
     one, two = Part("one", {}, key="new"), Part("two", {}, key="new")

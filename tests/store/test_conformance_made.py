@@ -15,8 +15,8 @@ from tests.store.world import World, done, finished, sent, step
 FILE = Product("file", "a" * 64, '{"pages": 2}', "read")
 
 
-async def told(world: World, name: str, at: int, total: int) -> ItemId:
-    """An item in a worker's hands, whose stage has told how far it is."""
+async def reporting(world: World, name: str, at: int, total: int) -> ItemId:
+    """An item in a worker's hands, whose stage has reported how far it is."""
     worker, [item] = await world.take(name)
     reached = finished(0, "read", "judge", '{"page_count": 7}')
     await world.store.commit(worker, [Entry(item, reached)])
@@ -43,9 +43,9 @@ async def rows(world: World, product: str = "file") -> list[FinishedRow]:
 
 async def test_items_in_work_tell_how_far_they_are(world: World):
     """At the stage they are in, the longest first; short ones are left out."""
-    long = await told(world, "contract.pdf", 61, 120)
-    middle = await told(world, "report.pdf", 0, 30)
-    await told(world, "letter.pdf", 1, 2)
+    long = await reporting(world, "contract.pdf", 61, 120)
+    middle = await reporting(world, "report.pdf", 0, 30)
+    await reporting(world, "letter.pdf", 1, 2)
     await world.take("nobody said")
 
     found = await world.store.in_work(longer_than=3)
@@ -59,7 +59,7 @@ async def test_items_in_work_tell_how_far_they_are(world: World):
 
 async def test_items_in_work_are_those_of_the_batch(world: World):
     """And those that are running: what waits is not worked on now."""
-    item = await told(world, "contract.pdf", 5, 10)
+    item = await reporting(world, "contract.pdf", 5, 10)
     other = await world.batch("june")
     batch = await world.batch()
 
@@ -105,8 +105,8 @@ async def test_the_newest_progress_stands(world: World):
     worker, [item] = await world.take("a")
 
     for first in (1, 5):
-        told = [Entry(item, progress=Progress("read", first + n, 9)) for n in range(3)]
-        assert await world.store.commit(worker, told) == [True] * 3
+        notes = [Entry(item, progress=Progress("read", first + n, 9)) for n in range(3)]
+        assert await world.store.commit(worker, notes) == [True] * 3
 
     assert await world.store.in_work() == [WorkRow(item, "a", "read", 7, 9)]
 

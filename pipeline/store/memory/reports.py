@@ -111,9 +111,9 @@ class MemoryReports(MemoryTables):
         rows = []
         for item in filter(mine, self._running):
             stage = self._live(item)[0].stage
-            told = self._progress.get(item)
-            if told and told.stage == stage and told.total > longer_than:
-                rows.append(WorkRow(item, self._items[item].facts.name, *told))
+            at = self._progress.get(item)
+            if at and at.stage == stage and at.total > longer_than:
+                rows.append(WorkRow(item, self._items[item].facts.name, *at))
         return sorted(rows, key=lambda r: (-r.total, r.item))[:limit]
 
     async def finished(self, batch_id: int, product: str) -> list[FinishedRow]:

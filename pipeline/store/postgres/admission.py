@@ -1,8 +1,8 @@
 """
 What becomes of documents that arrive: items, receipts, duplicates, quarantine.
 
-Two ways lead to `receive`, in the caller's transaction: files at the door, and the
-parts that a stage found in one.
+Two ways lead to `receive`, in the caller's transaction: files that were dropped,
+and the parts that a stage found in one.
 """
 
 from __future__ import annotations

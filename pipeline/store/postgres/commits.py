@@ -228,9 +228,9 @@ async def write_attempts(
 async def write_progress(
     con: Connection, worker: WorkerId, entries: Sequence[Entry]
 ) -> None:
-    told = {e.item_id: e.progress for e in entries if e.progress is not None}
-    if told:
-        rows = [(item, *progress) for item, progress in told.items()]
+    newest = {e.item_id: e.progress for e in entries if e.progress is not None}
+    if newest:
+        rows = [(item, *progress) for item, progress in newest.items()]
         await con.execute(PROGRESS, *map(list, zip(*rows, strict=True)), worker)
 
 
