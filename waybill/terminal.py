@@ -24,13 +24,10 @@ from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from pipeline.errors import WaybillError
+from pipeline.names import STEERING
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
-
-# Control, format (every mark that turns text around is one), surrogates, private
-# use, line and paragraph separators.
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
 def visible(text: str, *, lines: bool = False) -> str:
@@ -45,7 +42,7 @@ def visible(text: str, *, lines: bool = False) -> str:
             shown.append(char)
         elif lines and char == "\f":
             shown.append("\n— next page —\n")
-        elif unicodedata.category(char) in _HIDDEN:
+        elif unicodedata.category(char) in STEERING:
             code = ord(char)
             shown.append(f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
         else:

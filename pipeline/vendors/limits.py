@@ -67,7 +67,7 @@ class LimitSpec:
 
 class Limits:
     """
-    All limits of one process, by name.
+    All limits of one version of a pipeline in one session, by name.
 
         async with limits.hold("llm"):
             answer = await vendor.post_json(...)
