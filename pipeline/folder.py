@@ -277,7 +277,7 @@ def _read_manifest(root: Path) -> _Manifest:
     except FileNotFoundError:
         raise Usage(
             f"{root} is not a pipeline: it has no {MANIFEST}",
-            hint="copy examples/letters and change it",
+            hint="copy a folder of examples/ and change it",
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Usage(f"{path} cannot be read: {error}") from None

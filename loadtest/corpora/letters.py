@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Literal, assert_never
 
 import pikepdf
 from PIL import Image
@@ -261,6 +261,8 @@ def _save(path: Path, shape: Shape, text: str, face: int, rng: random.Random) ->
             )
         case "pdf":
             save_pdf(path, images, sheet)
+        case _:
+            assert_never(shape.suffix)
 
 
 # How the pixels lie in the file for the viewer to turn them upright again.

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, assert_never
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
@@ -149,6 +149,8 @@ def page(
         case "photo":
             drawn = inked(text, face, sheet, rng, tilt=rng.uniform(-1.6, 1.6), soft=0.6)
             return grainy(shaded(drawn, 0.78, rng), 12, rng)
+        case _:
+            assert_never(wear)
 
 
 def inked(

@@ -6,7 +6,7 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, assert_never
 
 Named = tuple[str, bytes]  # a file's name and content
 Entry = Literal["file", "symlink", "fifo", "hardlink", "folder", "sparse", "socket"]
@@ -60,5 +60,7 @@ def plant(folder: Path, file: Hostile) -> None:
             path.write_bytes(file.data)
             os.truncate(path, SPARSE_BYTES)
         case "socket":
-            with socket.socket(socket.AF_UNIX) as door:
-                door.bind(str(path))
+            with socket.socket(socket.AF_UNIX) as bound:
+                bound.bind(str(path))
+        case _:
+            assert_never(file.entry)

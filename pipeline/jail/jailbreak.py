@@ -78,9 +78,9 @@ async def self_test(pool: Pool, programs: Sequence[str] = ()) -> dict[str, Any]:
             )
         )
         # Ours, and listening: what it does not reach, the jail refused.
-        for door in (tcp, udp):
-            door.bind(("127.0.0.1", 0))
-        local.bind(str(folder / "door"))
+        for ours in (tcp, udp):
+            ours.bind(("127.0.0.1", 0))
+        local.bind(str(folder / "socket"))
         name = f"\0waybill-{os.getpid()}" if sys.platform == "linux" else ""
         if name:
             abstract.bind(name)
@@ -92,7 +92,7 @@ async def self_test(pool: Pool, programs: Sequence[str] = ()) -> dict[str, Any]:
             timeout_s=TIMEOUT_S,
             tcp=tcp.getsockname()[1],
             udp=udp.getsockname()[1],
-            door=str(folder / "door"),
+            unix=str(folder / "socket"),
             abstract=name,
             outside=str(folder),
             store=str(pool.readable[0]) if pool.readable else "",
@@ -121,7 +121,7 @@ async def self_test(pool: Pool, programs: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def attempts(
-    tcp: int, udp: int, door: str, abstract: str, outside: str, store: str, worker: int
+    tcp: int, udp: int, unix: str, abstract: str, outside: str, store: str, worker: int
 ) -> dict[str, str]:
     """Try everything once; what met each attempt: an errno's name, or ALLOWED."""
     local = ("127.0.0.1", tcp)
@@ -129,7 +129,7 @@ def attempts(
     every: dict[str, Callable[[], object]] = {
         "tcp": lambda: reach(socket.AF_INET, socket.SOCK_STREAM, local),
         "udp": lambda: send(("127.0.0.1", udp)),
-        "unix": lambda: reach(socket.AF_UNIX, socket.SOCK_STREAM, door),
+        "unix": lambda: reach(socket.AF_UNIX, socket.SOCK_STREAM, unix),
         "abstract": lambda: reach(socket.AF_UNIX, socket.SOCK_STREAM, abstract),
         "raw": lambda: reach(socket.AF_INET, socket.SOCK_RAW, proto=1),
         "netlink": lambda: reach(getattr(socket, "AF_NETLINK", -1), socket.SOCK_RAW),
@@ -161,15 +161,15 @@ def met(attempt: Callable[[], object]) -> str:
 
 
 def reach(family: int, kind: int, address: Any = None, *, proto: int = 0) -> None:
-    with socket.socket(family, kind, proto) as door:
-        door.settimeout(2.0)
+    with socket.socket(family, kind, proto) as client:
+        client.settimeout(2.0)
         if address is not None:
-            door.connect(address)
+            client.connect(address)
 
 
 def send(address: tuple[str, int]) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
-        door.sendto(b"?", address)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"?", address)
 
 
 def leave(folder: str) -> None:

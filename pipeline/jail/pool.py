@@ -323,7 +323,7 @@ class JailPool:
             raise Permanent(
                 f"{name} needs more memory than a jailed process may have",
                 code="MEMORY_LIMIT",
-                hint="raise the memory limit of the jail, or lower dpi",
+                hint="raise the memory limit of the jail, or give one call less to do",
             )
         return jailed, answer
 
@@ -394,5 +394,5 @@ def overrun(name: str, how_long: str) -> Transient:
     return Transient(
         f"{name} ran {how_long}",
         code="JAIL_TIMEOUT",
-        hint="raise the stage's timeout_s, or lower dpi and max_pixels",
+        hint="raise the stage's timeout_s, or give one call less to do",
     )

@@ -167,7 +167,7 @@ def secret_lines(folder: Path | None, tenant: str, name: str) -> list[str]:
             raise Usage(
                 f"{part!r} names no secrets",
                 code="BAD_NAME",
-                hint="use letters, digits and dashes",
+                hint="use a-z, 0-9 and dashes",
             )
     if folder is None:
         return []

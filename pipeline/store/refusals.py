@@ -26,7 +26,7 @@ def check_names(tenant: str, batch: str) -> None:
         raise Usage(
             "a tenant or batch has a name that cannot be a folder",
             code="BAD_NAME",
-            hint="use letters, digits, dots and dashes",
+            hint="use a-z, 0-9, dots and dashes",
         )
 
 

@@ -89,13 +89,13 @@ def leaves(message: Message) -> Iterator[tuple[Message, frozenset[str]]]:
     pending: list[tuple[Message, frozenset[str]]] = [(message, frozenset())]
     while pending:
         part, inside = pending.pop()
-        children = part.get_payload()
-        if part.get_content_maintype() == "multipart" and isinstance(children, list):
+        payload = part.get_payload()
+        if part.get_content_maintype() == "multipart" and isinstance(payload, list):
             within = inside | {part.get_content_subtype()}
             pending += [
-                (child, within)
-                for child in reversed(children)
-                if isinstance(child, Message)
+                (each, within)
+                for each in reversed(payload)
+                if isinstance(each, Message)
             ]
         else:
             yield part, inside

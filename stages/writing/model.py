@@ -85,6 +85,8 @@ def answer_of(raw: Any) -> Answer:
     match raw:
         case {"choices": [{"message": dict(found)} as first, *_]}:
             choice, message = first, found
+        case _:
+            pass  # no completion: said below, where its parts are missed
     finish = choice.get("finish_reason")
     if message.get("refusal"):
         return Answer(content="", finish="refusal")
