@@ -27,7 +27,8 @@ from pipeline.errors import Usage
 from pipeline.jail.custom import import_file, module_name
 from pipeline.stage import Artifacts, Retry, Settings, Stage
 from pipeline.state import Channels
-from pipeline.store.port import AdmissionStore, PipelineRow, WorkStore
+from pipeline.store.port import AdmissionStore, WorkStore
+from pipeline.store.rows import PipelineRow
 from pipeline.vendors.limits import LimitSpec
 
 FILES_MAX = 500  # arbitrary; a pipeline is configuration, not a corpus

@@ -32,43 +32,36 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-FINAL = (State.DONE, State.REJECTED, State.FAILED, State.CANCELLED)
-
 # -- outcomes: what a stage returns ---------------------------------------------------
 
 
-class Advance:
+class _Updating:
+    """An outcome that only carries updates: equal to its like with the same ones."""
+
+    __slots__ = ("updates",)
+
+    def __init__(self, **updates: Any) -> None:
+        self.updates: dict[str, Any] = updates
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.updates)})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.updates == other.updates
+
+    __hash__ = None  # type: ignore[assignment]  # carries a dict
+
+
+class Advance(_Updating):
     """The stage is finished; `updates` go into the state, the item goes on."""
 
-    __slots__ = ("updates",)
-
-    def __init__(self, **updates: Any) -> None:
-        self.updates: dict[str, Any] = updates
-
-    def __repr__(self) -> str:
-        return f"Advance({', '.join(self.updates)})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Advance) and self.updates == other.updates
-
-    __hash__ = None  # type: ignore[assignment]  # carries a dict
+    __slots__ = ()
 
 
-class Done:
+class Done(_Updating):
     """The item is finished here: `updates` go into the state, no stage follows."""
 
-    __slots__ = ("updates",)
-
-    def __init__(self, **updates: Any) -> None:
-        self.updates: dict[str, Any] = updates
-
-    def __repr__(self) -> str:
-        return f"Done({', '.join(self.updates)})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Done) and self.updates == other.updates
-
-    __hash__ = None  # type: ignore[assignment]  # carries a dict
+    __slots__ = ()
 
 
 @dataclass(frozen=True, init=False)
@@ -104,13 +97,9 @@ class Hold:
         ask: Sequence[str] = (),
         **updates: Any,
     ) -> None:
-        put = object.__setattr__
-        put(self, "code", code)
-        put(self, "why", why)
-        put(self, "evidence", evidence)
-        put(self, "needs", tuple(needs))
-        put(self, "ask", tuple(ask))
-        put(self, "updates", updates)
+        said = {"code": code, "why": why, "evidence": evidence, "updates": updates}
+        for name, value in (said | {"needs": tuple(needs), "ask": tuple(ask)}).items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, init=False)

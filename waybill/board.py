@@ -15,8 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.store.port import Counts, WorkRow
-from pipeline.store.postgres.reports import StageRow
+from pipeline.store.rows import Counts, StageRow, WorkRow
 from waybill import terminal
 from waybill.compose import App
 

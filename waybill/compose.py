@@ -26,7 +26,7 @@ from pipeline.folder import MANIFEST, Builtin, Catalogue, Pipeline
 from pipeline.jail import jailbreak
 from pipeline.jail.pool import JailPool
 from pipeline.jail.pools import JailPools
-from pipeline.run.context import Services, secret_lines
+from pipeline.run.services import Services, secret_lines
 from pipeline.run.session import WorkerSettings
 from pipeline.run.worker import Worker
 from pipeline.stage import Endpoint

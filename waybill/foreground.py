@@ -14,7 +14,7 @@ import anyio
 
 from pipeline.errors import StoreUnavailable
 from pipeline.model import ItemId, State
-from pipeline.store.port import Counts, WorkerRow
+from pipeline.store.rows import Counts, WorkerRow
 from waybill.compose import App
 
 LOOK_S = 0.2

@@ -28,7 +28,7 @@ from pipeline.artifacts.files import FileArtifacts
 from pipeline.folder import Catalogue
 from pipeline.jail.pool import JailPool
 from pipeline.model import Submission
-from pipeline.run.context import Services
+from pipeline.run.services import Services
 from pipeline.run.session import WorkerSettings
 from pipeline.run.worker import Worker
 from pipeline.store import embedded

@@ -35,8 +35,8 @@ from pipeline.model import Submission
 from pipeline.run.origin import here, is_gone
 from pipeline.store import embedded
 from pipeline.store.migrate import migrate
-from pipeline.store.port import Origin
 from pipeline.store.postgres import PostgresStore
+from pipeline.store.rows import Origin
 from stages.document import Document
 
 PIPELINE = Path(__file__).parent / "chaos_pipeline"

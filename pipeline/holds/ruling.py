@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.errors import Permanent, Usage
 from pipeline.folder import Pipeline
 from pipeline.state import encode
-from pipeline.store.port import HoldRow
+from pipeline.store.rows import HoldRow
 
 
 def ruling(hold: HoldRow, pipeline: Pipeline, edits: dict[str, Any]) -> str:

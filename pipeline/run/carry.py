@@ -27,9 +27,10 @@ from pipeline.model import (
     ToReady,
 )
 from pipeline.run.attempt import attempt
-from pipeline.run.context import Run, Services, until_answered
+from pipeline.run.context import Run, until_answered
 from pipeline.run.endings import Ending, ending, error_text
 from pipeline.run.journal import Journal
+from pipeline.run.services import Services
 from pipeline.run.windows import Windows
 from pipeline.state import encode
 from pipeline.store.port import WorkStore

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -29,17 +29,17 @@ from pipeline.model import (
     Spawn,
     State,
 )
-from pipeline.names import is_component
+from pipeline.run.services import Services, secret_lines
 from pipeline.stage import Artifacts, Endpoint, Folder, VendorDoor
 from pipeline.state import clean_text, encode, result_adapter
-from pipeline.store.port import KinRow, WorkStore
+from pipeline.store.port import WorkStore
+from pipeline.store.rows import KinRow
 
 T = TypeVar("T")
 
 NAME_CHARS_MAX = 1000  # of a part, as of a file
 KIN_AT_ONCE = 50  # arbitrary: histories read by one query
 COUNT_MAX = 2**31 - 1  # what the database keeps of a progress
-SECRETS_BYTES_MAX = 64 << 10  # a list of passwords, not a dictionary
 
 
 class Parked(BaseException):
@@ -48,55 +48,6 @@ class Parked(BaseException):
 
     No error, so that nobody who catches errors catches it.
     """
-
-
-class Jail(Protocol):
-    """What runs functions jailed (`pipeline/jail/pools.py`)."""
-
-    async def run(
-        self,
-        fn: Callable[..., Any] | FileFunction,
-        /,
-        *,
-        timeout_s: float,
-        pool: str = "",
-        owner: Hashable = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Run `fn(**kwargs)` in a jailed process; slots are fair between owners."""
-        ...
-
-    async def run_files(
-        self,
-        fn: Callable[..., Any] | FileFunction,
-        /,
-        *,
-        timeout_s: float,
-        keep: Artifacts,
-        pool: str = "",
-        owner: Hashable = None,
-        **kwargs: Any,
-    ) -> tuple[Any, dict[str, str]]:
-        """Like `run`; the files it left are kept: name -> artifact."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """
-    What stages may reach, given once by the composition root.
-
-    Attributes:
-        secrets: Folder of `<tenant>/<name>.txt`; None: there are none.
-        endpoints: Models' services, by the names that stages ask for.
-    """
-
-    artifacts: Artifacts
-    jail: Jail
-    vendor: VendorDoor
-    out: Path
-    secrets: Path | None = None
-    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -153,30 +104,6 @@ class StepRecorder(Protocol):
     def note_progress(self, run: Run, progress: Progress) -> None:
         """Have it committed with whatever is committed next."""
         ...
-
-
-def secret_lines(folder: Path | None, tenant: str, name: str) -> list[str]:
-    """
-    The lines of `<folder>/<tenant>/<name>.txt`; none where it is missing.
-
-    Raises:
-        Usage: a name that could lead elsewhere.
-    """
-    for part in (tenant, name):
-        if not is_component(part) or part.startswith(".") or "\\" in part:
-            raise Usage(
-                f"{part!r} names no secrets",
-                code="BAD_NAME",
-                hint="use a-z, 0-9 and dashes",
-            )
-    if folder is None:
-        return []
-    try:
-        with (folder / tenant / f"{name}.txt").open("rb") as file:
-            text = file.read(SECRETS_BYTES_MAX).decode("utf-8", "replace")
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [line for line in text.splitlines() if line]
 
 
 class StageContext:

@@ -15,7 +15,8 @@ import structlog
 from pipeline.errors import StoreUnavailable
 from pipeline.model import Claim, ItemId, WorkerId
 from pipeline.run.windows import Windows
-from pipeline.store.port import Share, WorkStore
+from pipeline.store.port import WorkStore
+from pipeline.store.rows import Share
 
 log = structlog.get_logger()
 

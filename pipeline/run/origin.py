@@ -7,7 +7,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
-from pipeline.store.port import Origin
+from pipeline.store.rows import Origin
 
 
 @cache

@@ -20,10 +20,10 @@ from pipeline.errors import LeaseLost, StoreUnavailable
 from pipeline.folder import Catalogue
 from pipeline.model import Checkpoint, Claim, ItemId, WorkerId
 from pipeline.run.carry import Carrier
-from pipeline.run.context import Services
 from pipeline.run.dispatcher import Dispatcher
 from pipeline.run.journal import FLUSHERS, Journal
 from pipeline.run.origin import is_gone, origin
+from pipeline.run.services import Services
 from pipeline.run.windows import Windows
 from pipeline.store.port import WorkStore
 

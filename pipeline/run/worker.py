@@ -15,8 +15,8 @@ import structlog
 from pipeline.errors import StoreUnavailable
 from pipeline.folder import Catalogue
 from pipeline.model import WorkerId
-from pipeline.run.context import Services
 from pipeline.run.origin import origin
+from pipeline.run.services import Services
 from pipeline.run.session import Session, WorkerSettings
 from pipeline.store.port import WorkStore
 

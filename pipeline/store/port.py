@@ -10,8 +10,7 @@ the hot path, `AdmissionStore` what lets files in, `HoldStore` what reviewers us
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 from pipeline.model import (
     Batch,
@@ -21,153 +20,21 @@ from pipeline.model import (
     HoldId,
     ItemId,
     Receipt,
-    State,
     Submission,
     WorkerId,
 )
-
-
-class Origin(NamedTuple):
-    """Where a worker's process lives, so that a neighbour can see it die."""
-
-    host: str  # host name, boot id and pid namespace
-    pid: int
-    born: str  # its start, against reused process ids; "" where unknown
-
-
-class Share(NamedTuple):
-    """A tenant's standing with one dispatcher: work served, and its weight."""
-
-    served: float
-    weight: float
-
-
-class WorkerRow(NamedTuple):
-    """A worker's row: who may act, from where, until when."""
-
-    id: WorkerId
-    origin: Origin
-    left_s: float
-
-
-class PipelineRow(NamedTuple):
-    """One pinned version of a pipeline folder."""
-
-    id: int
-    name: str
-    version: str
-    stages: list[str]
-    files: dict[str, str]  # relative path -> artifact
-
-
-class HoldRow(NamedTuple):
-    """A hold as a reviewer sees it; `decision` is None while it is open."""
-
-    id: HoldId
-    item_id: ItemId
-    item_name: str
-    tenant: str
-    batch: str
-    pipeline_id: int
-    stage: str
-    code: str
-    why: str
-    shown: Any
-    proposal: dict[str, Any]
-    digest: str
-    needs: list[str]
-    again: bool
-    seq: int
-    next_stage: str
-    held_at: datetime
-    deadline_at: datetime
-    claimed_by: str | None
-    claimed_until: datetime | None
-    decision: Decision | None
-
-
-class Decision(NamedTuple):
-    """A person's ruling on a hold: final."""
-
-    verb: str  # approve | reject | edit
-    author: str
-    reason: str
-    decided_at: datetime
-
-
-class ItemRow(NamedTuple):
-    """An item and where it is."""
-
-    id: ItemId
-    name: str
-    tenant: str
-    batch: str
-    pipeline_id: int
-    key: str
-    state: State
-    stage: str
-    attempt: int
-    code: str
-    why: str
-    received_at: datetime
-    deadline_at: datetime
-    since: datetime  # of the state
-    until: datetime | None  # waiting: when it goes on
-    parent_id: ItemId | None = None  # the item it was found in
-    joining: bool = False  # waiting: for its children
-
-
-class KinRow(NamedTuple):
-    """A child and how it ended; `state` is None while it is open."""
-
-    id: ItemId
-    name: str
-    input: dict[str, Any]
-    state: str | None
-    stage: str
-    code: str
-
-
-class WorkRow(NamedTuple):
-    """An item in a worker's hands, and how far the stage is that it is in."""
-
-    item: ItemId
-    name: str
-    stage: str
-    done: int
-    total: int
-
-
-class FinishedRow(NamedTuple):
-    """A done item and one of its products; `artifact` is None without it."""
-
-    item: ItemId
-    name: str
-    at: datetime
-    artifact: str | None
-    facts: dict[str, Any]
-
-
-class Counts(NamedTuple):
-    """
-    One batch, counted.  `received` counts receipts of admission; the others
-    count what stands in the tables of each state, so that the law can break.
-    """
-
-    received: int
-    live: int
-    held: int
-    done: int
-    rejected: int
-    failed: int
-    cancelled: int
-    duplicates: int
-    quarantined: int
-
-    @property
-    def conserved(self) -> bool:
-        """The conservation law of docs/guarantees.md."""
-        return self.received == sum(self[1:])
+from pipeline.store.rows import (
+    Counts,
+    FinishedRow,
+    HoldRow,
+    ItemRow,
+    KinRow,
+    Origin,
+    PipelineRow,
+    Share,
+    WorkerRow,
+    WorkRow,
+)
 
 
 class WorkStore(Protocol):

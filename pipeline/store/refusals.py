@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pipeline.errors import Conflict, Usage
 from pipeline.names import is_component, is_text
-from pipeline.store.port import HoldRow
+from pipeline.store.rows import HoldRow
 
 
 def check_names(tenant: str, batch: str) -> None:

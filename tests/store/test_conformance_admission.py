@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import Usage
 from pipeline.model import Disposal, State
-from pipeline.store.port import Counts
+from pipeline.store.rows import Counts
 from tests.store.world import World, done, sent
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import NotFound
 from pipeline.model import Entry, Finish, State, ToJoining, ToReady
-from pipeline.store.port import Counts
+from pipeline.store.rows import Counts
 from tests.store.world import World, done, finished, parked, sent, step, waiting
 
 # -- counts ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.errors import LeaseLost
 from pipeline.model import Entry, Finish, State, ToReady
-from pipeline.store.port import Share
+from pipeline.store.rows import Share
 from tests.store.world import World, done, finished, waiting
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import LeaseLost, Refused
 from pipeline.model import Entry, ItemId, Product, Progress, ToReady
-from pipeline.store.port import FinishedRow, WorkRow
+from pipeline.store.rows import FinishedRow, WorkRow
 from tests.store.world import World, done, finished, sent, step
 
 FILE = Product("file", "a" * 64, '{"pages": 2}', "read")

@@ -31,7 +31,7 @@ from pipeline.model import (
     WorkerId,
 )
 from pipeline.store.memory import MemoryStore
-from pipeline.store.port import HoldRow, Origin, Share
+from pipeline.store.rows import HoldRow, Origin, Share
 
 STAGES = ["read", "judge", "write"]
 HERE = Origin("here/boot/1", 4711, "born")

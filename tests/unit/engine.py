@@ -16,20 +16,21 @@ from pydantic import BaseModel, Field
 
 from pipeline.errors import NotFound, StoreUnavailable
 from pipeline.folder import BoundStage, Pipeline, PipelineFolder
-from pipeline.model import FINAL, Advance, Checkpoint, Entry, ItemId, Submission
-from pipeline.run.context import Services
+from pipeline.model import Advance, Checkpoint, Entry, ItemId, State, Submission
+from pipeline.run.services import Services
 from pipeline.run.session import Session, WorkerSettings
 from pipeline.run.worker import Worker
 from pipeline.stage import Settings, Stage, add, append, merge, stage
 from pipeline.state import Channels
 from pipeline.store.memory import MemoryStore
-from pipeline.store.port import Origin
+from pipeline.store.rows import Origin
 from pipeline.vendors.limits import LimitSpec
 
 DAY_S = 86400.0
 # A machine that is not ours: only its lease can tell that a session is over.
 ELSEWHERE = Origin("elsewhere", 1, "1")
 LEASE_S = 10.0
+FINAL = (State.DONE, State.REJECTED, State.FAILED, State.CANCELLED)
 # Where days pass: looking every half second would cost minutes of real time.
 SLOW: dict[str, Any] = {"lease_s": 4 * 3600, "poll_s": 900}
 

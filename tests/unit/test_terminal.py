@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pipeline.errors import Usage
-from pipeline.store.port import Decision
+from pipeline.store.rows import Decision
 from waybill import terminal
 from waybill.terminal import (
     plain,

@@ -8,8 +8,7 @@ import typer
 
 from pipeline.errors import Integrity
 from pipeline.model import ItemId
-from pipeline.store.port import Counts
-from pipeline.store.postgres.reports import StageRow
+from pipeline.store.rows import Counts, StageRow
 from waybill import terminal
 from waybill.commands.counts import law, summary
 from waybill.commands.options import BATCH, Json, Limit, batch_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.errors import Integrity
-from pipeline.store.port import Counts
+from pipeline.store.rows import Counts
 
 WITH_FAILED = 4
 WITH_HELD = 5

@@ -18,7 +18,7 @@ import typer
 from ingest.watch.watcher import Pace
 from loadtest.corpora.letters import demo_files
 from pipeline.artifacts.durable import write_atomically
-from pipeline.store.port import Counts
+from pipeline.store.rows import Counts
 from waybill import terminal
 from waybill.board import Board
 from waybill.commands.counts import exit_code, law, summary

@@ -16,7 +16,7 @@ from ingest.watch.folders import today
 from pipeline.errors import Usage
 from pipeline.folder import seconds
 from pipeline.model import Batch, Disposal
-from pipeline.store.port import Counts
+from pipeline.store.rows import Counts
 from waybill import terminal
 from waybill.board import Board
 from waybill.commands.counts import exit_code, summary

@@ -12,8 +12,7 @@ import typer
 from pipeline.errors import Usage
 from pipeline.model import Checkpoint, State
 from pipeline.state import update_of
-from pipeline.store.port import ItemRow
-from pipeline.store.postgres.items import Event
+from pipeline.store.rows import Event, ItemRow
 from waybill import terminal
 from waybill.commands.options import (
     LAST,

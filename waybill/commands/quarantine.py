@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from pipeline.store.postgres.reports import RefusedRow
+from pipeline.store.rows import RefusedRow
 from waybill import terminal
 from waybill.commands.options import InBatch, Json, Limit, batch_id
 from waybill.commands.run import run_app

@@ -10,7 +10,7 @@ import typer
 
 from pipeline.errors import Usage
 from pipeline.state import clean_text
-from pipeline.store.port import HoldRow
+from pipeline.store.rows import HoldRow
 from waybill import terminal
 from waybill.commands.options import Json, Limit, OfTenant
 from waybill.commands.run import run_app

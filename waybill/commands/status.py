@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import anyio
 import typer
 
-from pipeline.store.port import Counts
-from pipeline.store.postgres.reports import StageRow
+from pipeline.store.rows import Counts, StageRow
 from waybill import terminal
 from waybill.board import LONG_PAGES, display, frame
 from waybill.commands.counts import summary

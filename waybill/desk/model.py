@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from pipeline.errors import NotFound, Usage
 from pipeline.holds.ruling import ruling
 from pipeline.state import clean_text
-from pipeline.store.port import HoldRow
+from pipeline.store.rows import HoldRow
 from waybill.compose import App
 from waybill.manifest import out_folder
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.panel import Panel
 from rich.text import Text
 
-from pipeline.store.port import HoldRow
+from pipeline.store.rows import HoldRow
 from waybill import terminal
 from waybill.desk.model import Span, View
 

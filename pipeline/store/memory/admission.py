@@ -15,10 +15,8 @@ from pipeline.model import (
     Submission,
 )
 from pipeline.store.memory.tables import EPOCH, Admitted, MemoryTables, Place
-from pipeline.store.port import (
-    PipelineRow,
-)
 from pipeline.store.refusals import check_names
+from pipeline.store.rows import PipelineRow
 
 
 class MemoryAdmission(MemoryTables):

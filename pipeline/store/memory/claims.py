@@ -16,11 +16,7 @@ from pipeline.model import (
 )
 from pipeline.store.memory.sessions import MemorySessions
 from pipeline.store.memory.tables import Place
-from pipeline.store.port import (
-    KinRow,
-    PipelineRow,
-    Share,
-)
+from pipeline.store.rows import KinRow, PipelineRow, Share
 
 
 class MemoryClaims(MemorySessions):

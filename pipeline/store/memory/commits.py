@@ -29,9 +29,7 @@ from pipeline.model import (
 from pipeline.store.memory.admission import MemoryAdmission
 from pipeline.store.memory.sessions import MemorySessions
 from pipeline.store.memory.tables import Place
-from pipeline.store.port import (
-    HoldRow,
-)
+from pipeline.store.rows import HoldRow
 
 
 class MemoryCommits(MemorySessions, MemoryAdmission):

@@ -13,11 +13,8 @@ from pipeline.model import (
     State,
 )
 from pipeline.store.memory.tables import MemoryTables, Place
-from pipeline.store.port import (
-    Decision,
-    HoldRow,
-)
 from pipeline.store.refusals import decided_before, stale, taken
+from pipeline.store.rows import Decision, HoldRow
 
 
 class MemoryHolds(MemoryTables):

@@ -16,12 +16,7 @@ from pipeline.model import (
     State,
 )
 from pipeline.store.memory.tables import EPOCH, MemoryTables
-from pipeline.store.port import (
-    Counts,
-    FinishedRow,
-    ItemRow,
-    WorkRow,
-)
+from pipeline.store.rows import Counts, FinishedRow, ItemRow, WorkRow
 
 
 class MemoryReports(MemoryTables):

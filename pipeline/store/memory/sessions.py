@@ -15,10 +15,7 @@ from pipeline.model import (
     WorkerId,
 )
 from pipeline.store.memory.tables import Lease, MemoryTables, Place
-from pipeline.store.port import (
-    Origin,
-    WorkerRow,
-)
+from pipeline.store.rows import Origin, WorkerRow
 
 
 class MemorySessions(MemoryTables):

@@ -27,11 +27,7 @@ from pipeline.model import (
     State,
     WorkerId,
 )
-from pipeline.store.port import (
-    HoldRow,
-    Origin,
-    PipelineRow,
-)
+from pipeline.store.rows import HoldRow, Origin, PipelineRow
 
 EPOCH = datetime(2026, 12, 1, tzinfo=UTC)
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pipeline.errors import LeaseLost, NotFound
 from pipeline.model import Checkpoint, Claim, Item, ItemId, WorkerId
 from pipeline.store.database import Topic
-from pipeline.store.port import KinRow, PipelineRow, Share
 from pipeline.store.postgres.sessions import ALIVE
+from pipeline.store.rows import KinRow, PipelineRow, Share
 
 # Tenants by loose index scan (cost: their number, not the backlog's), each one's
 # most urgent by lateral top-k (twice its fair part: others may have less than

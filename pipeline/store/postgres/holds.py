@@ -14,8 +14,8 @@ import asyncpg
 from pipeline.errors import NotFound
 from pipeline.model import HoldId, ItemId
 from pipeline.store.database import Connection, Topic
-from pipeline.store.port import Decision, HoldRow
 from pipeline.store.refusals import decided_before, stale, taken
+from pipeline.store.rows import Decision, HoldRow
 
 HOLD = """
 select h.id, h.item_id, i.name as item_name, t.name as tenant, b.name as batch,

@@ -4,15 +4,12 @@ Where items are, one by one and counted: reads only, never on the hot path.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import NamedTuple
-
 import asyncpg
 
 from pipeline.errors import NotFound
 from pipeline.model import ItemId, State
 from pipeline.store.database import Topic
-from pipeline.store.port import Counts, ItemRow
+from pipeline.store.rows import Counts, Event, ItemRow
 
 COUNTS = """
 with i as (select id from items where $1::bigint is null or batch_id = $1),
@@ -85,17 +82,6 @@ STATES = {
     "failed": "o.state = 'failed'",
     "cancelled": "o.state = 'cancelled'",
 }
-
-
-class Event(NamedTuple):
-    """One line of an item's timeline."""
-
-    at: datetime
-    event: str
-    stage: str
-    actor: str
-    detail: str
-    took_s: float | None
 
 
 class PostgresItems(Topic):

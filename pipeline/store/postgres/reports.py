@@ -7,51 +7,16 @@ Reads only; each is one statement, bounded, and never on the hot path.
 from __future__ import annotations
 
 import json
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.errors import NotFound
 from pipeline.store.database import Topic
-from pipeline.store.port import FinishedRow, WorkRow
+from pipeline.store.rows import BatchRow, FinishedRow, RefusedRow, StageRow, WorkRow
 
 BATCH = """
 select b.id, t.name as tenant, b.name, b.created_at, b.deadline_at
   from batches b join tenants t on t.id = b.tenant_id
 """
-
-
-class BatchRow(NamedTuple):
-    """A batch as `batches ls` shows it."""
-
-    id: int
-    tenant: str
-    name: str
-    created_at: datetime
-    deadline_at: datetime
-
-
-class RefusedRow(NamedTuple):
-    """A quarantined file."""
-
-    id: int
-    tenant: str
-    batch: str
-    name: str
-    code: str
-    why: str
-    kept_at: str
-    size_bytes: int
-    at: datetime
-
-
-class StageRow(NamedTuple):
-    """One line of `status`: a stage and what stands there."""
-
-    stage: str
-    ready: int
-    running: int
-    waiting: int
-    held: int
 
 
 class PostgresReports(Topic):

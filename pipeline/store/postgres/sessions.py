@@ -13,7 +13,7 @@ from uuid import uuid4
 from pipeline.errors import LeaseLost
 from pipeline.model import ItemId, WorkerId
 from pipeline.store.database import Connection, Topic
-from pipeline.store.port import Origin, WorkerRow
+from pipeline.store.rows import Origin, WorkerRow
 
 ALIVE = """
 select 1 from workers where id = $1 and lease_until > clock() for key share

@@ -12,7 +12,7 @@ from pipeline.holds.parking import digest_of
 from pipeline.holds.ruling import ruling
 from pipeline.model import Advance, Hold
 from pipeline.state import encode
-from pipeline.store.port import HoldRow
+from pipeline.store.rows import HoldRow
 from tests.unit.engine import DAY_S, SLOW, Engine, Letter, Tape, until
 
 

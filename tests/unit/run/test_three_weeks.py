@@ -15,12 +15,12 @@ import structlog
 
 from pipeline.errors import Conflict, Throttled, Transient
 from pipeline.holds.ruling import ruling
-from pipeline.model import FINAL, Advance, Hold, ItemId, State
+from pipeline.model import Advance, Hold, ItemId, State
 from pipeline.stage import Retry, Stage
 from pipeline.store.memory import EPOCH
-from pipeline.store.port import HoldRow
+from pipeline.store.rows import HoldRow
 from pipeline.vendors.limits import LimitSpec
-from tests.unit.engine import DAY_S, Engine, Letter, Tape
+from tests.unit.engine import DAY_S, FINAL, Engine, Letter, Tape
 
 SEED = 20261201
 LETTERS = 2000

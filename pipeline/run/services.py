@@ -1,0 +1,90 @@
+"""
+What stages may reach: the services of one process, given by the composition root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.errors import Usage
+from pipeline.jail.custom import FileFunction
+from pipeline.names import is_component
+from pipeline.stage import Artifacts, Endpoint, VendorDoor
+
+SECRETS_BYTES_MAX = 64 << 10  # a list of passwords, not a dictionary
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """
+    What stages may reach, given once by the composition root.
+
+    Attributes:
+        secrets: Folder of `<tenant>/<name>.txt`; None: there are none.
+        endpoints: Models' services, by the names that stages ask for.
+    """
+
+    artifacts: Artifacts
+    jail: Jail
+    vendor: VendorDoor
+    out: Path
+    secrets: Path | None = None
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+
+
+class Jail(Protocol):
+    """What runs functions jailed (`pipeline/jail/pools.py`)."""
+
+    async def run(
+        self,
+        fn: Callable[..., Any] | FileFunction,
+        /,
+        *,
+        timeout_s: float,
+        pool: str = "",
+        owner: Hashable = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run `fn(**kwargs)` in a jailed process; slots are fair between owners."""
+        ...
+
+    async def run_files(
+        self,
+        fn: Callable[..., Any] | FileFunction,
+        /,
+        *,
+        timeout_s: float,
+        keep: Artifacts,
+        pool: str = "",
+        owner: Hashable = None,
+        **kwargs: Any,
+    ) -> tuple[Any, dict[str, str]]:
+        """Like `run`; the files it left are kept: name -> artifact."""
+        ...
+
+
+def secret_lines(folder: Path | None, tenant: str, name: str) -> list[str]:
+    """
+    The lines of `<folder>/<tenant>/<name>.txt`; none where it is missing.
+
+    Raises:
+        Usage: a name that could lead elsewhere.
+    """
+    for part in (tenant, name):
+        if not is_component(part) or part.startswith(".") or "\\" in part:
+            raise Usage(
+                f"{part!r} names no secrets",
+                code="BAD_NAME",
+                hint="use a-z, 0-9 and dashes",
+            )
+    if folder is None:
+        return []
+    try:
+        with (folder / tenant / f"{name}.txt").open("rb") as file:
+            text = file.read(SECRETS_BYTES_MAX).decode("utf-8", "replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [line for line in text.splitlines() if line]
