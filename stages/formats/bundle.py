@@ -118,7 +118,7 @@ def separators(
     path: str,
     first: int,
     last: int,
-    kinds: Sequence[str] = ("barcode",),
+    kinds: Sequence[str],
     passwords: Sequence[str] = (),
 ) -> list[int]:
     """Which of the pages `first` to `last` of a PDF, from 1, are separator sheets."""

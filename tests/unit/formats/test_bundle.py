@@ -484,7 +484,7 @@ def test_sheets_are_known_by_their_barcode(
     pages = (scrawl(), bars(text, kind), scrawl(), bars("4006381333931", kind), None)
     path = stack(tmp_path / "stack.pdf", *pages)
 
-    found = bundle.separators(str(path), 1, 5)
+    found = bundle.separators(str(path), 1, 5, ["barcode"])
 
     assert found == [2]
 
@@ -506,7 +506,7 @@ def test_the_printed_sheet_is_a_separator(tmp_path: Path) -> None:
     path = tmp_path / "sheet.pdf"
     path.write_bytes(separators.sheet())
 
-    found = bundle.separators(str(path), 1, 1)
+    found = bundle.separators(str(path), 1, 1, ["barcode"])
 
     assert found == [1]
 
@@ -525,7 +525,7 @@ def test_the_empty_back_of_a_sheet_belongs_to_it(first: int, tmp_path: Path) -> 
     sheet = bars("PATCHT", "Code128")
     path = stack(tmp_path / "stack.pdf", scrawl(), sheet, None, scrawl(), None)
 
-    found = bundle.separators(str(path), first, 5)
+    found = bundle.separators(str(path), first, 5, ["barcode"])
 
     assert found == [page for page in (2, 3) if page >= first]
 
