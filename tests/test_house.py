@@ -482,3 +482,83 @@ def test_a_stages_docstring_is_its_contract(stage: str) -> None:
 
     assert heads == HEADS
     assert text.splitlines()[0].lower().startswith(f"{stage}:")
+
+
+# -- the ways through it ---------------------------------------------------------------
+
+STEP = re.compile(r"^(\d+)\. `([\w/]+\.py)` `([\w.]+)`", re.MULTILINE)
+
+
+def ways() -> dict[str, list[str]]:
+    """The lists of docs/house.md, line by line, by their headings."""
+    page = (ROOT / "docs" / "house.md").read_text(encoding="utf-8")
+    parts = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    found = {part.splitlines()[0]: part.splitlines()[1:] for part in parts}
+    return {name: lines for name, lines in found.items() if name.startswith("The way")}
+
+
+def definition(path: str, name: str) -> ast.AST | None:
+    """The function or method `name` of a module."""
+    here: ast.AST | None = modules().get(path)
+    for part in name.split("."):
+        here = next(
+            (
+                node
+                for node in getattr(here, "body", ())
+                if getattr(node, "name", None) == part
+            ),
+            None,
+        )
+    return here
+
+
+def mentions(node: ast.AST, name: str) -> bool:
+    """Whether code speaks of `name`, by itself or as an attribute."""
+    return any(
+        name in (getattr(part, "id", None), getattr(part, "attr", None))
+        for part in ast.walk(node)
+    )
+
+
+@pytest.mark.parametrize("way", sorted(ways()))
+def test_a_way_can_be_read_in_order(way: str) -> None:
+    """Every function exists, and one before it calls it, or it is handed over."""
+    before: list[ast.AST] = []
+    handed = True  # the first one is where the reader begins
+    numbers = []
+    for line in ways()[way]:
+        handed = handed or line.startswith("> ")
+        step = STEP.match(line)
+        if step is None:
+            assert not re.match(r"\d+\.", line), f"no function: {line}"
+            continue
+        number, path, name = step.groups()
+        node = definition(path, name)
+        assert node is not None, f"{path} has no {name}"
+        called = any(mentions(other, name.split(".")[-1]) for other in before)
+        assert called or handed, f"nobody before {path} {name} calls it"
+        before.append(node)
+        handed = False
+        numbers.append(int(number))
+
+    assert len(numbers) > 10
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_nothing_is_decided_twice() -> None:
+    """What docs/house.md says is asked in one place is asked there alone."""
+    page = (ROOT / "docs" / "house.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|`]+ \| `(\w+)` \| (.+) \|$", page, re.MULTILINE)
+
+    assert len(rows) > 5
+    for name, places in rows:
+        asked = {
+            path
+            for path, tree in modules().items()
+            if not path.startswith("loadtest/")
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Name)
+            and isinstance(node.ctx, ast.Load)
+            and node.id == name
+        }
+        assert asked == set(re.findall(r"`([\w/.]+)`", places)), name
