@@ -1,0 +1,183 @@
+"""Pictures as pages: upright, bounded, black on white however they are stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pillow_heif
+import pytest
+from PIL import Image, ImageDraw
+
+from pipeline.errors import Unacceptable
+from stages.formats.kinds import BMP, GIF, HEIC, JPEG, PNG, TIFF, WEBP
+from stages.formats.probe import DocumentBounds, look
+from tests.system.drawn import corner, is_corner, seen
+
+# Fewer than a pipeline may ask for.
+SMALL = DocumentBounds().model_copy(update={"max_decoded_pixels": 100_000})
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "mode"),
+    [
+        (PNG, "PNG", "L"),
+        (PNG, "PNG", "1"),
+        (PNG, "PNG", "P"),
+        (PNG, "PNG", "RGB"),
+        (PNG, "PNG", "RGBA"),
+        (PNG, "PNG", "LA"),
+        (PNG, "PNG", "I;16"),
+        (JPEG, "JPEG", "L"),
+        (JPEG, "JPEG", "RGB"),
+        (JPEG, "JPEG", "CMYK"),
+        (TIFF, "TIFF", "1"),
+        (TIFF, "TIFF", "CMYK"),
+        (TIFF, "TIFF", "I;16"),
+        (TIFF, "TIFF", "F"),
+        (TIFF, "TIFF", "LAB"),
+        (WEBP, "WEBP", "RGB"),
+        (WEBP, "WEBP", "RGBA"),
+        (BMP, "BMP", "RGB"),
+        (GIF, "GIF", "P"),
+    ],
+)
+def test_every_way_of_storing_a_page_shows_it(
+    kind: str, form: str, mode: str, tmp_path: Path
+) -> None:
+    """Palettes, 16 bits, CMYK, alpha: black stays black and paper white."""
+    path = tmp_path / "page"
+    page = corner()
+    if mode in ("I;16", "F", "LAB"):
+        page = {
+            "I;16": lambda: page.convert("I").point(lambda v: v * 200).convert("I;16"),
+            "F": lambda: page.convert("F"),
+            "LAB": lambda: Image.merge("LAB", [page, *[page.point(lambda _: 0)] * 2]),
+        }[mode]()
+    else:
+        page = page.convert("RGB").convert(mode) if mode == "P" else page.convert(mode)
+    page.save(path, form)
+
+    found = look(str(path))
+    picture, _ = seen(path, kind)
+
+    assert (found.media_type, found.pages) == (kind, 1)
+    assert picture.size == (300, 200)
+    assert is_corner(picture)
+
+
+def test_what_is_transparent_is_paper(tmp_path: Path) -> None:
+    """Black ink on nothing is black on white, never black on black."""
+    path = tmp_path / "page"
+    page = Image.new("RGBA", (300, 200), (0, 0, 0, 0))
+    ImageDraw.Draw(page).rectangle((0, 0, 75, 50), fill=(0, 0, 0, 255))
+    for form, kind in (("PNG", PNG), ("WEBP", WEBP)):
+        page.save(path, form, **({"lossless": True} if form == "WEBP" else {}))
+
+        picture, _ = seen(path, kind)
+
+        assert is_corner(picture)
+
+
+def test_a_gray_colour_of_a_png_may_be_transparent(tmp_path: Path) -> None:
+    """A PNG whose black stands for nothing is a blank page."""
+    path = tmp_path / "page.png"
+    corner().save(path, transparency=0)
+
+    picture, _ = seen(path, PNG)
+
+    assert picture.getextrema() == (255, 255)
+
+
+STORED = {
+    1: [],
+    2: [Image.Transpose.FLIP_LEFT_RIGHT],
+    3: [Image.Transpose.ROTATE_180],
+    4: [Image.Transpose.FLIP_TOP_BOTTOM],
+    5: [Image.Transpose.TRANSPOSE],
+    6: [Image.Transpose.ROTATE_90],
+    7: [Image.Transpose.TRANSVERSE],
+    8: [Image.Transpose.ROTATE_270],
+}
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "HEIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_shows_the_same_page(
+    orientation: int, form: str, tmp_path: Path
+) -> None:
+    """Whatever EXIF says, the black corner ends where it was written; once."""
+    page = corner((320, 192))
+    for turn in STORED[orientation]:
+        page = page.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo"
+    if form == "HEIF":
+        photo = pillow_heif.from_pillow(page.convert("RGB"))
+        photo.save(path, exif=exif.tobytes())
+    else:
+        page.convert("RGB").save(path, form, exif=exif)
+
+    found = look(str(path))
+    picture, _ = seen(path, found.media_type)
+
+    assert picture.size == (320, 192)
+    assert is_corner(picture)
+
+
+def test_a_heic_photo_is_a_page(tmp_path: Path) -> None:
+    """What phones make is decoded, and refused by its header when too large."""
+    path = tmp_path / "photo.heic"
+    pillow_heif.from_pillow(corner((640, 480)).convert("RGB")).save(path, quality=80)
+
+    found = look(str(path), path.name)
+    picture, _ = seen(path, HEIC)
+    with pytest.raises(Unacceptable) as caught:
+        look(str(path), path.name, SMALL)
+
+    assert (found.media_type, found.pages, found.note) == (HEIC, 1, "")
+    assert is_corner(picture)
+    assert caught.value.code == "PIXEL_LIMIT"
+
+
+def test_frames_of_a_tiff_are_pages(tmp_path: Path) -> None:
+    """Each frame is a page of its own size; one behind the last has a code."""
+    path = tmp_path / "fax.tif"
+    frames = [corner((300 + 10 * number, 200)) for number in range(4)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+    sizes = [seen(path, TIFF, index)[0].size for index in range(4)]
+    with pytest.raises(Unacceptable) as caught:
+        seen(path, TIFF, 4)
+
+    assert sizes == [(300, 200), (310, 200), (320, 200), (330, 200)]
+    assert caught.value.code == "NO_SUCH_PAGE"
+
+
+@pytest.mark.parametrize(("form", "kind"), [("GIF", GIF), ("PNG", PNG), ("WEBP", WEBP)])
+def test_an_animation_is_its_first_frame(form: str, kind: str, tmp_path: Path) -> None:
+    """The other frames are no pages, and the note says that there are some."""
+    path = tmp_path / "moving"
+    corner().convert("P").save(
+        path, form, save_all=True, append_images=[Image.new("P", (300, 200), 255)]
+    )
+
+    found = look(str(path))
+    picture, _ = seen(path, kind)
+
+    assert found.pages == 1
+    assert "first" in found.note
+    assert is_corner(picture)
+
+
+def test_a_photo_of_a_page_has_the_resolution_of_a_page(tmp_path: Path) -> None:
+    """72 dpi in a camera's file would be a page of a metre: it is estimated."""
+    path = tmp_path / "photo.jpg"
+    corner((3000, 2000)).save(path, dpi=(72, 72))
+
+    _, dpi = seen(path, JPEG)
+    small, small_dpi = seen(path, JPEG, max_pixels=1_500_000)
+
+    assert dpi == pytest.approx(3000 / 11.69, abs=1)
+    assert 1_400_000 < small.width * small.height <= 1_500_000
+    assert small_dpi == pytest.approx(dpi / 2, abs=1)
