@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import resource
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -23,133 +20,13 @@ from pipeline.errors import Permanent, Throttled, Transient, Unacceptable, Usage
 from pipeline.jail.codes import JAIL, Cause, Code, End, table
 from pipeline.jail.pool import JailPool
 from pipeline.jail.pools import JailPools
+from tests.system.jail import calls
 
-HERE = sys.modules[__name__]
 CODES = table(
     *JAIL.values(),
     Code("CORRUPT", Cause.DOCUMENT, End.REFUSED, fresh=True),
     Code("OCR_CRASHED", Cause.DOCUMENT, End.BROKE, memory=True),
 )
-
-
-# -- what runs in the jail ------------------------------------------------------------
-
-
-def echo(value: Any) -> Any:
-    return value
-
-
-def whoami() -> dict[str, Any]:
-    return {
-        "pid": os.getpid(),
-        "leads": os.getpgid(0) == os.getsid(0) == os.getpid(),
-        "nice": os.getpriority(os.PRIO_PROCESS, 0),
-        "environment": sorted(os.environ),
-        "omp": os.environ["OMP_THREAD_LIMIT"],
-        "scratch": os.environ["TMPDIR"],
-        "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
-        "descriptors": len(os.listdir("/proc/self/fd")) - 1,
-    }
-
-
-def babble(value: str) -> str:
-    print("a stray print", flush=True)
-    os.write(1, b"\0\0\0\0 bytes of a C library")
-    subprocess.run(["echo", "started from here"], check=True)
-    assert sys.stdin.read() == ""  # nor can requests be eaten
-    return value
-
-
-def linger() -> None:
-    """Start another process, and never end."""
-    subprocess.Popen(["sleep", "600"])
-    time.sleep(600)
-
-
-def grind() -> None:
-    """The same, inside a C library that looks at no signal."""
-    subprocess.Popen(["sleep", "600"])
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
-
-
-def crash(times: int) -> str:
-    """Die by a signal in the first `times` processes of a pool."""
-    if number() <= times:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return "alive"
-
-
-def number() -> int:
-    """How many processes its pool had started when it started this one."""
-    return int(os.environ["TMPDIR"].rpartition("-")[2])
-
-
-def devour() -> int:
-    return len(bytearray(8 << 30))
-
-
-def burn() -> None:
-    """Keep the processor busy in C code, where no Python handler would run."""
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
-
-
-def starve(megabytes: int) -> None:
-    """Have a program that we start grow, and die."""
-    grow = f"x = bytearray(b'x' * ({megabytes} << 20)); import os; os.abort()"
-    ended = subprocess.run([sys.executable, "-I", "-S", "-c", grow], check=False)
-    assert ended.returncode == -signal.SIGABRT
-    raise Transient("it died", code="OCR_CRASHED")
-
-
-def fill_disk(size: int) -> None:
-    with open("large", "wb") as file:
-        file.truncate(size)
-
-
-def leave_litter() -> list[str]:
-    found = os.listdir(os.environ["TMPDIR"])
-    Path("litter").write_text("left behind")
-    return found
-
-
-def chatter(size: int) -> str:
-    return "x" * size
-
-
-def refuse() -> None:
-    raise Unacceptable("no", code="PDF_ENCRYPTED", hint="remove the password")
-
-
-def slow_down() -> None:
-    raise Throttled("wait", retry_after_s=7.0)
-
-
-def doubt() -> None:
-    raise Unacceptable("broken", code="CORRUPT")
-
-
-def unpack(size: int) -> list[str]:
-    """Leave files, and what is none: the names of all."""
-    Path("a.txt").write_text("first")
-    Path("b \N{LATIN SMALL LETTER U WITH DIAERESIS}.bin").write_bytes(b"x" * size)
-    Path("folder").mkdir()
-    Path("folder", "within").write_text("not taken")
-    Path("link").symlink_to("/etc/passwd")
-    return sorted(os.listdir("."))
-
-
-def scatter(count: int) -> None:
-    for each in range(count):
-        Path(str(each)).touch()
-
-
-def litter_and_fail() -> None:
-    Path("a.txt").write_text("first")
-    raise Unacceptable("broken", code="CORRUPT")
-
-
-def blunder() -> None:
-    raise ZeroDivisionError("a line of the document")
 
 
 # -- fixtures -----------------------------------------------------------------------
@@ -165,7 +42,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 async def pool(tmp_path: Path) -> AsyncIterator[JailPool]:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    async with JailPool(2, allow=[HERE], codes=CODES, scratch=scratch) as pool:
+    async with JailPool(2, allow=[calls], codes=CODES, scratch=scratch) as pool:
         yield pool
     assert not list(scratch.iterdir())
 
@@ -225,7 +102,7 @@ async def gone(pids: list[int]) -> bool:
 
 async def test_a_process_is_jailed(pool: JailPool) -> None:
     """Own session, nice, no secrets, one OpenMP thread, private scratch, no cores."""
-    me = await pool.run(whoami, timeout_s=30)
+    me = await pool.run(calls.whoami, timeout_s=30)
 
     assert me["leads"]
     assert me["nice"] == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
@@ -241,8 +118,8 @@ async def test_a_process_is_jailed(pool: JailPool) -> None:
 
 async def test_a_process_is_used_again_and_recycled(tmp_path: Path) -> None:
     """Calls share a process until `recycle_after`; then a fresh one takes over."""
-    async with JailPool(1, allow=[HERE], recycle_after=2, scratch=tmp_path) as pool:
-        pids = [(await pool.run(whoami, timeout_s=30))["pid"] for _ in range(3)]
+    async with JailPool(1, allow=[calls], recycle_after=2, scratch=tmp_path) as pool:
+        pids = [(await pool.run(calls.whoami, timeout_s=30))["pid"] for _ in range(3)]
         seen = pool.statistics()
 
     assert pids[0] == pids[1] != pids[2]
@@ -252,7 +129,9 @@ async def test_a_process_is_used_again_and_recycled(tmp_path: Path) -> None:
 
 async def test_stray_output_cannot_corrupt_an_answer(pool: JailPool) -> None:
     """Prints of the function, of C code and of what it starts go nowhere."""
-    answers = [await pool.run(babble, timeout_s=30, value=word) for word in ("a", "ü")]
+    answers = [
+        await pool.run(calls.babble, timeout_s=30, value=word) for word in ("a", "ü")
+    ]
 
     assert answers == ["a", "ü"]
     assert pool.statistics().started == 1
@@ -261,7 +140,7 @@ async def test_stray_output_cannot_corrupt_an_answer(pool: JailPool) -> None:
 async def test_a_timeout_kills_the_whole_group(pool: JailPool, tmp_path: Path) -> None:
     """After JAIL_TIMEOUT neither the process nor what it started is left."""
     pids: list[int] = []
-    await pool.run(echo, timeout_s=30, value=1)  # it is up
+    await pool.run(calls.echo, timeout_s=30, value=1)  # it is up
 
     async def watch() -> None:
         pids.extend(await lingering(tmp_path / "scratch"))
@@ -269,11 +148,11 @@ async def test_a_timeout_kills_the_whole_group(pool: JailPool, tmp_path: Path) -
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
         with pytest.raises(Transient) as caught:
-            await pool.run(linger, timeout_s=3)
+            await pool.run(calls.linger, timeout_s=3)
 
     assert caught.value.code == "JAIL_TIMEOUT"
     assert await gone(pids)
-    assert await pool.run(echo, timeout_s=30, value=1) == 1
+    assert await pool.run(calls.echo, timeout_s=30, value=1) == 1
 
 
 async def test_a_cancelled_call_leaves_no_process(
@@ -283,7 +162,7 @@ async def test_a_cancelled_call_leaves_no_process(
     async with anyio.create_task_group() as group:
 
         async def work() -> None:
-            await pool.run(linger, timeout_s=600)
+            await pool.run(calls.linger, timeout_s=600)
 
         group.start_soon(work)
         pids = await lingering(tmp_path / "scratch")
@@ -291,7 +170,7 @@ async def test_a_cancelled_call_leaves_no_process(
 
     assert await gone(pids)
     assert pool.statistics().busy == 0
-    assert await pool.run(echo, timeout_s=30, value=1) == 1
+    assert await pool.run(calls.echo, timeout_s=30, value=1) == 1
 
 
 async def test_cancelling_at_any_moment_leaves_no_process(
@@ -300,7 +179,7 @@ async def test_cancelling_at_any_moment_leaves_no_process(
     """Whatever a call was doing when it was cancelled, nothing of it stays."""
     for number in range(20):
         with anyio.move_on_after(number * 0.012):
-            await pool.run(linger, timeout_s=600)
+            await pool.run(calls.linger, timeout_s=600)
 
     idle = pool.statistics().idle
     assert pool.statistics().busy == 0
@@ -311,19 +190,19 @@ async def test_cancelling_at_any_moment_leaves_no_process(
 
 async def test_a_crash_is_confirmed_in_a_fresh_process(pool: JailPool) -> None:
     """Twice dead is JAIL_CRASHED with the signal's name; both were other pids."""
-    await pool.run(echo, timeout_s=30, value=1)
+    await pool.run(calls.echo, timeout_s=30, value=1)
 
     with pytest.raises(Permanent, match="SIGSEGV") as caught:
-        await pool.run(crash, timeout_s=30, times=9)
+        await pool.run(calls.crash, timeout_s=30, times=9)
 
     assert caught.value.code == "JAIL_CRASHED"
     assert (pool.statistics().started, pool.statistics().ended) == (2, 2)
-    assert await pool.run(echo, timeout_s=30, value=1) == 1
+    assert await pool.run(calls.echo, timeout_s=30, value=1) == 1
 
 
 async def test_a_crash_of_one_process_alone_is_forgiven(pool: JailPool) -> None:
     """A call whose process dies by accident succeeds in the next one."""
-    answer = await pool.run(crash, timeout_s=30, times=1)
+    answer = await pool.run(calls.crash, timeout_s=30, times=1)
 
     assert answer == "alive"
     assert pool.statistics().ended == 1
@@ -332,7 +211,7 @@ async def test_a_crash_of_one_process_alone_is_forgiven(pool: JailPool) -> None:
 async def test_memory_is_limited(pool: JailPool) -> None:
     """A call that wants 8 GiB ends in MEMORY_LIMIT, confirmed in a fresh process."""
     with pytest.raises(Permanent) as caught:
-        await pool.run(devour, timeout_s=30)
+        await pool.run(calls.devour, timeout_s=30)
 
     assert caught.value.code == "MEMORY_LIMIT"
     assert (pool.statistics().started, pool.statistics().ended) == (2, 2)
@@ -343,12 +222,12 @@ async def test_memory_of_what_a_jailed_process_starts_is_told_apart(
 ) -> None:
     """A program that died large died for want of memory; a small one did not."""
     async with JailPool(
-        1, allow=[HERE], codes=CODES, memory_bytes=256 << 20, scratch=tmp_path
+        1, allow=[calls], codes=CODES, memory_bytes=256 << 20, scratch=tmp_path
     ) as pool:
         with pytest.raises(Permanent) as large:
-            await pool.run(starve, timeout_s=30, megabytes=100)
+            await pool.run(calls.starve, timeout_s=30, megabytes=100)
         with pytest.raises(Transient) as small:
-            await pool.run(starve, timeout_s=30, megabytes=1)
+            await pool.run(calls.starve, timeout_s=30, megabytes=1)
         seen = pool.statistics()
 
     assert large.value.code == "MEMORY_LIMIT"
@@ -358,10 +237,10 @@ async def test_memory_of_what_a_jailed_process_starts_is_told_apart(
 
 async def test_processor_time_is_limited(tmp_path: Path) -> None:
     """A call that burns more than its time allows ends like one that took too long."""
-    async with JailPool(1, allow=[HERE], cpu_per_s=0.01, scratch=tmp_path) as pool:
-        await pool.run(echo, timeout_s=30, value=1)
+    async with JailPool(1, allow=[calls], cpu_per_s=0.01, scratch=tmp_path) as pool:
+        await pool.run(calls.echo, timeout_s=30, value=1)
         with pytest.raises(Transient, match="processor") as caught:
-            await pool.run(burn, timeout_s=30)
+            await pool.run(calls.burn, timeout_s=30)
         seen = pool.statistics()
 
     assert caught.value.code == "JAIL_TIMEOUT"
@@ -370,9 +249,9 @@ async def test_processor_time_is_limited(tmp_path: Path) -> None:
 
 async def test_files_are_limited(tmp_path: Path) -> None:
     """A file larger than `file_bytes` is an error of the call, not its end."""
-    async with JailPool(1, allow=[HERE], file_bytes=1 << 20, scratch=tmp_path) as pool:
+    async with JailPool(1, allow=[calls], file_bytes=1 << 20, scratch=tmp_path) as pool:
         with pytest.raises(Permanent, match="OSError") as caught:
-            await pool.run(fill_disk, timeout_s=30, size=2 << 20)
+            await pool.run(calls.fill_disk, timeout_s=30, size=2 << 20)
 
     assert caught.value.code == "JAIL_ERROR"
     assert pool.statistics().ended == 0
@@ -380,7 +259,7 @@ async def test_files_are_limited(tmp_path: Path) -> None:
 
 async def test_scratch_is_empty_for_every_call(pool: JailPool) -> None:
     """What one call leaves in its scratch folder the next one does not meet."""
-    found = [await pool.run(leave_litter, timeout_s=30) for _ in range(2)]
+    found = [await pool.run(calls.leave_litter, timeout_s=30) for _ in range(2)]
 
     assert found == [[], []]
 
@@ -390,14 +269,16 @@ async def test_files_of_a_call_are_kept(pool: JailPool) -> None:
     shelf = Shelf()
 
     for size in (10, 1 << 20):  # in the same process
-        names, kept = await pool.run_files(unpack, timeout_s=30, keep=shelf, size=size)
+        names, kept = await pool.run_files(
+            calls.unpack, timeout_s=30, keep=shelf, size=size
+        )
 
         assert names == ["a.txt", "b ü.bin", "folder", "link"]
         assert list(kept) == ["a.txt", "b ü.bin"]
         assert shelf.kept[kept["a.txt"]] == b"first"
         assert shelf.kept[kept["b ü.bin"]] == b"x" * size
     assert pool.statistics().started == 1
-    assert await pool.run(leave_litter, timeout_s=30) == []
+    assert await pool.run(calls.leave_litter, timeout_s=30) == []
 
 
 async def test_of_a_failed_call_nothing_is_kept(pool: JailPool) -> None:
@@ -405,8 +286,8 @@ async def test_of_a_failed_call_nothing_is_kept(pool: JailPool) -> None:
     shelf = Shelf()
 
     with pytest.raises(Unacceptable):
-        await pool.run_files(litter_and_fail, timeout_s=30, keep=shelf)
-    _, kept = await pool.run_files(echo, timeout_s=30, keep=shelf, value=1)
+        await pool.run_files(calls.litter_and_fail, timeout_s=30, keep=shelf)
+    _, kept = await pool.run_files(calls.echo, timeout_s=30, keep=shelf, value=1)
 
     assert kept == shelf.kept == {}
 
@@ -416,7 +297,7 @@ async def test_no_more_files_are_taken_than_allowed(pool: JailPool) -> None:
     shelf = Shelf()
 
     with pytest.raises(Permanent) as caught:
-        await pool.run_files(scatter, timeout_s=30, keep=shelf, count=1001)
+        await pool.run_files(calls.scatter, timeout_s=30, keep=shelf, count=1001)
 
     assert caught.value.code == "JAIL_OUTPUT"
     assert shelf.kept == {}
@@ -425,10 +306,12 @@ async def test_no_more_files_are_taken_than_allowed(pool: JailPool) -> None:
 
 async def test_a_huge_answer_is_refused(tmp_path: Path) -> None:
     """An answer over `output_bytes` is JAIL_OUTPUT; the process serves on."""
-    async with JailPool(1, allow=[HERE], output_bytes=10_000, scratch=tmp_path) as pool:
+    async with JailPool(
+        1, allow=[calls], output_bytes=10_000, scratch=tmp_path
+    ) as pool:
         with pytest.raises(Permanent) as caught:
-            await pool.run(chatter, timeout_s=30, size=20_000)
-        answer = await pool.run(chatter, timeout_s=30, size=9_000)
+            await pool.run(calls.chatter, timeout_s=30, size=20_000)
+        answer = await pool.run(calls.chatter, timeout_s=30, size=9_000)
 
     assert caught.value.code == "JAIL_OUTPUT"
     assert len(answer) == 9_000
@@ -437,9 +320,9 @@ async def test_a_huge_answer_is_refused(tmp_path: Path) -> None:
 async def test_errors_keep_class_code_and_hint(pool: JailPool) -> None:
     """A WaybillError arrives as it was raised."""
     with pytest.raises(Unacceptable, match="no") as refused:
-        await pool.run(refuse, timeout_s=30)
+        await pool.run(calls.refuse, timeout_s=30)
     with pytest.raises(Throttled) as throttled:
-        await pool.run(slow_down, timeout_s=30)
+        await pool.run(calls.slow_down, timeout_s=30)
 
     assert refused.value.code == "PDF_ENCRYPTED"
     assert refused.value.hint == "remove the password"
@@ -449,7 +332,7 @@ async def test_errors_keep_class_code_and_hint(pool: JailPool) -> None:
 async def test_other_errors_say_their_type_alone(pool: JailPool) -> None:
     """The message of a foreign error, which may quote the document, stays inside."""
     with pytest.raises(Permanent) as caught:
-        await pool.run(blunder, timeout_s=30)
+        await pool.run(calls.blunder, timeout_s=30)
 
     assert caught.value.code == "JAIL_ERROR"
     assert "ZeroDivisionError" in str(caught.value)
@@ -459,11 +342,11 @@ async def test_other_errors_say_their_type_alone(pool: JailPool) -> None:
 async def test_a_verdict_of_a_used_process_is_confirmed(pool: JailPool) -> None:
     """CORRUPT is believed from a fresh process only; from that one at once."""
     with pytest.raises(Unacceptable):
-        await pool.run(doubt, timeout_s=30)
+        await pool.run(calls.doubt, timeout_s=30)
     assert pool.statistics().started == 1
 
     with pytest.raises(Unacceptable):
-        await pool.run(doubt, timeout_s=30)
+        await pool.run(calls.doubt, timeout_s=30)
 
     assert pool.statistics().started == 2
 
@@ -474,7 +357,7 @@ async def test_doubts_do_not_make_the_pool_grow(pool: JailPool) -> None:
 
         async def ask() -> None:
             with pytest.raises(Unacceptable):
-                await pool.run(doubt, timeout_s=30)
+                await pool.run(calls.doubt, timeout_s=30)
 
         for _ in range(6):
             group.start_soon(ask)
@@ -500,7 +383,7 @@ async def test_callers_beyond_the_size_wait_in_turn(pool: JailPool) -> None:
     answers: list[int] = []
 
     async def call(number: int) -> None:
-        answers.append(await pool.run(echo, timeout_s=30, value=number))
+        answers.append(await pool.run(calls.echo, timeout_s=30, value=number))
 
     async with anyio.create_task_group() as group:
         for number in range(10):
@@ -517,20 +400,20 @@ async def test_callers_beyond_the_size_wait_in_turn(pool: JailPool) -> None:
 
 async def test_an_idle_process_that_died_is_replaced(pool: JailPool) -> None:
     """The kernel may kill an idle process; the next call does not notice."""
-    pid = (await pool.run(whoami, timeout_s=30))["pid"]
+    pid = (await pool.run(calls.whoami, timeout_s=30))["pid"]
     os.kill(pid, signal.SIGKILL)
 
-    assert await pool.run(echo, timeout_s=30, value=1) == 1
+    assert await pool.run(calls.echo, timeout_s=30, value=1) == 1
     assert pool.statistics().ended == 1
 
 
 async def test_a_closed_pool_starts_nothing(tmp_path: Path) -> None:
     """After `aclose` a call is refused, and can be retried elsewhere."""
-    pool = JailPool(1, allow=[HERE], scratch=tmp_path)
+    pool = JailPool(1, allow=[calls], scratch=tmp_path)
     await pool.aclose()
 
     with pytest.raises(Transient) as caught:
-        await pool.run(echo, timeout_s=30, value=1)
+        await pool.run(calls.echo, timeout_s=30, value=1)
 
     assert caught.value.code == "JAIL_CLOSED"
 
@@ -540,18 +423,18 @@ async def test_pools_are_named(tmp_path: Path) -> None:
     shelf = Shelf()
     pools = JailPools(
         {
-            "": JailPool(1, allow=[HERE], scratch=tmp_path),
-            "second": JailPool(1, allow=[HERE], scratch=tmp_path),
+            "": JailPool(1, allow=[calls], scratch=tmp_path),
+            "second": JailPool(1, allow=[calls], scratch=tmp_path),
         }
     )
     async with pools:
-        assert await pools.run(echo, timeout_s=30, value=1) == 1
+        assert await pools.run(calls.echo, timeout_s=30, value=1) == 1
         assert pools["second"].statistics().started == 0
         answer = await pools.run_files(
-            echo, pool="second", owner=7, timeout_s=30, keep=shelf, value=2
+            calls.echo, pool="second", owner=7, timeout_s=30, keep=shelf, value=2
         )
         with pytest.raises(Usage) as caught:
-            await pools.run(echo, pool="third", timeout_s=30, value=3)
+            await pools.run(calls.echo, pool="third", timeout_s=30, value=3)
 
     assert answer == (2, {})
     assert [pool.statistics().calls for pool in pools.values()] == [1, 1]
@@ -565,7 +448,7 @@ async def test_a_book_does_not_hold_up_a_postcard(pool: JailPool) -> None:
 
     async def call(owner: str, *, task_status: TaskStatus[None]) -> None:
         task_status.started()
-        await pool.run(echo, timeout_s=30, owner=owner, value=1)
+        await pool.run(calls.echo, timeout_s=30, owner=owner, value=1)
         order.append(owner)
 
     async with anyio.create_task_group() as group:
@@ -580,11 +463,11 @@ WORKER = """
 import sys, anyio
 from pathlib import Path
 from pipeline.jail.pool import JailPool
-from tests.system.jail import test_pool as calls
+from tests.system.jail import calls
 
 async def main():
     fn = getattr(calls, sys.argv[2])
-    async with JailPool(1, allow=[calls.HERE], scratch=Path(sys.argv[1])) as pool:
+    async with JailPool(1, allow=[calls], scratch=Path(sys.argv[1])) as pool:
         await pool.run(fn, timeout_s=600)
 
 anyio.run(main)
@@ -608,7 +491,7 @@ async def test_a_killed_worker_leaves_no_process(tmp_path: Path, call: str) -> N
     assert await gone(pids)
     # The next pool sweeps away what the dead one could not.
     assert len(list(scratch.iterdir())) == 1
-    async with JailPool(1, allow=[HERE], scratch=scratch) as pool:
-        await pool.run(echo, timeout_s=30, value=1)
+    async with JailPool(1, allow=[calls], scratch=scratch) as pool:
+        await pool.run(calls.echo, timeout_s=30, value=1)
         assert len(list(scratch.iterdir())) == 1
     assert not list(scratch.iterdir())
