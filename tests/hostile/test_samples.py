@@ -11,10 +11,9 @@ from PIL import Image, ImageDraw, ImageStat
 
 from pipeline.errors import Unacceptable, WaybillError
 from pipeline.jail.pool import JailPool
-from stages.formats import kinds
-from stages.formats import probe as probing
+from stages.formats import kinds, probe
 from stages.formats.kinds import JPEG, PNG
-from stages.formats.probe import DocumentBounds, Probed, probe
+from stages.formats.probe import DocumentBounds, Probed, look
 from stages.reading import codes, page
 from stages.reading.page import read_page
 from stages.reading.picture import open_page
@@ -78,7 +77,7 @@ async def pool(tmp_path: Path) -> AsyncIterator[JailPool]:
     scratch.mkdir()
     async with JailPool(
         2,
-        allow=[probing, page, looking],
+        allow=[probe, page, looking],
         codes=codes.CODES,
         paths=[ROOT],
         readable=[SAMPLES, tmp_path],
@@ -91,7 +90,7 @@ async def outcome(pool: JailPool, path: Path) -> str:
     """Probe one file and look at its first pages; its code, "" when accepted."""
     try:
         answer = await pool.run(
-            probe,
+            probe.probe,
             timeout_s=60,
             path=str(path),
             name=path.name,
@@ -172,7 +171,7 @@ def asked(path: Path, media_type: str) -> PageRequest:
 
 
 async def reading(pool: JailPool, path: Path, media_type: str) -> PageReading:
-    """The first page of a file, read in a child."""
+    """The first page of a file, read in a jailed process."""
     answer = await pool.run(
         read_page, timeout_s=60, request=asked(path, media_type).model_dump(mode="json")
     )
@@ -182,7 +181,7 @@ async def reading(pool: JailPool, path: Path, media_type: str) -> PageReading:
 def refusal(path: Path, **limits: int) -> str:
     bounds = DocumentBounds().model_copy(update=limits)
     with pytest.raises(Unacceptable) as caught:
-        probing.look(str(path), path.name, bounds)
+        look(str(path), path.name, bounds)
     assert caught.value.hint
     return caught.value.code
 
@@ -200,7 +199,7 @@ def test_limits_are_checked_at_the_door(tmp_path: Path) -> None:
     assert refusal(pages, max_pages=4) == "TOO_MANY_PAGES"
     assert refusal(pages, max_decoded_pixels=100_000) == "PIXEL_LIMIT"
     assert refusal(tmp_path) == "UNSUPPORTED_TYPE"
-    assert probing.look(str(pages), "", DocumentBounds(max_pages=5)).pages == 5
+    assert look(str(pages), "", DocumentBounds(max_pages=5)).pages == 5
 
 
 def test_the_type_is_told_by_content(tmp_path: Path) -> None:
@@ -208,7 +207,7 @@ def test_the_type_is_told_by_content(tmp_path: Path) -> None:
     wrong = tmp_path / "letter.pdf"
     Image.new("L", (40, 30), 255).save(wrong, "PNG")
 
-    found = probing.look(str(wrong), wrong.name)
+    found = look(str(wrong), wrong.name)
 
     assert found.media_type == "image/png"
     assert found.note == "the name says .pdf, the content is PNG"

@@ -9,7 +9,6 @@ import asyncpg
 import pytest
 
 from pipeline.errors import Integrity
-from pipeline.store import migrate as migrations
 from pipeline.store.migrate import APP_ROLE, available, migrate
 from pipeline.store.postgres import PostgresStore
 from tests.store.conftest import Urls
@@ -115,7 +114,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     """Half a file is no file: it is one transaction, and can be tried again."""
     real = available()
     broken = real[0]._replace(sql=real[0].sql + "\nselect 1 / 0;")
-    monkeypatch.setattr(migrations, "available", lambda: [broken])
+    monkeypatch.setattr("pipeline.store.migrate.available", lambda: [broken])
 
     with pytest.raises(asyncpg.DivisionByZeroError):
         await migrate(empty_database.owner)
@@ -130,7 +129,7 @@ async def test_an_older_database_keeps_its_items(
 ):
     """Items of the first schema go on under the newest one."""
     real = available()
-    monkeypatch.setattr(migrations, "available", lambda: real[:1])
+    monkeypatch.setattr("pipeline.store.migrate.available", lambda: real[:1])
     await migrate(empty_database.owner)
     monkeypatch.undo()
     await owner_says(empty_database, OLD_ITEM)
@@ -149,7 +148,7 @@ async def test_who_joined_before_goes_on_joining(
 ):
     """Rows of `waiting` that meant children are in their own place; others stay."""
     real = available()
-    monkeypatch.setattr(migrations, "available", lambda: real[:2])
+    monkeypatch.setattr("pipeline.store.migrate.available", lambda: real[:2])
     await migrate(empty_database.owner)
     monkeypatch.undo()
     await owner_says(empty_database, OLD_ITEM)
@@ -184,7 +183,7 @@ async def test_what_was_printed_before_is_a_product(
 ):
     """The newest value that names an artifact, of the stages and not of their steps."""
     real = available()
-    monkeypatch.setattr(migrations, "available", lambda: real[:2])
+    monkeypatch.setattr("pipeline.store.migrate.available", lambda: real[:2])
     await migrate(empty_database.owner)
     monkeypatch.undo()
     await owner_says(empty_database, OLD_ITEM)

@@ -22,7 +22,7 @@ def leave(text: str) -> tuple[str, dict[str, bytes]]:
     return text, {"page-1.png": text.encode()}
 
 
-async def test_child_calls_name_pool_owner_and_time() -> None:
+async def test_jailed_calls_name_pool_owner_and_time() -> None:
     """Slots are shared by owner; nobody gets longer than is left."""
     tape = Tape()
 
