@@ -40,6 +40,10 @@ def babble(value: str) -> str:
     return value
 
 
+def rest(s: float) -> None:
+    time.sleep(s)
+
+
 def linger() -> None:
     """Start another process, and never end."""
     subprocess.Popen(["sleep", "600"])

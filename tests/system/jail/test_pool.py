@@ -446,15 +446,17 @@ async def test_a_book_does_not_hold_up_a_postcard(pool: JailPool) -> None:
     """A free process goes to the owner with the fewest calls, not to who came first."""
     order: list[str] = []
 
-    async def call(owner: str, *, task_status: TaskStatus[None]) -> None:
+    async def call(owner: str, s: float, *, task_status: TaskStatus[None]) -> None:
         task_status.started()
-        await pool.run(calls.echo, timeout_s=30, owner=owner, value=1)
+        await pool.run(calls.rest, timeout_s=30, owner=owner, s=s)
         order.append(owner)
 
     async with anyio.create_task_group() as group:
         for _ in range(8):
-            await group.start(call, "book")
-        await group.start(call, "postcard")
+            # Far longer than a process may have to wait for its processor: the
+            # order of answers is then the order of turns.
+            await group.start(call, "book", 0.3)
+        await group.start(call, "postcard", 0.0)
 
     assert order.index("postcard") <= 3
 
