@@ -285,7 +285,9 @@ def _read_manifest(root: Path) -> _Manifest:
     return _fit(_Manifest, raw, str(path))
 
 
-def _fit(model: type[M], raw: Mapping[str, Any], where: str) -> M:
+def _fit(
+    model: type[M], raw: Mapping[str, Any], where: str, *, beside: Sequence[str] = ()
+) -> M:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -293,7 +295,7 @@ def _fit(model: type[M], raw: Mapping[str, Any], where: str) -> M:
         key = ".".join(str(part) for part in first["loc"])
         raise Usage(
             f"{where}: {key}: {first['msg']}",
-            hint=f"known keys: {', '.join(model.model_fields)}",
+            hint=f"known keys: {', '.join([*model.model_fields, *beside])}",
         ) from None
 
 
@@ -366,7 +368,9 @@ def _bind(
     where = f"{root / MANIFEST} [stage.{stage.name}]"
     bound = replace(stage, retry=retry, **given)
     _check(bound, retry, where, manifest)
-    return BoundStage(bound, _fit(stage.settings, raw, where), after, depth)
+    return BoundStage(
+        bound, _fit(stage.settings, raw, where, beside=POLICIES), after, depth
+    )
 
 
 def _check(stage: Stage, retry: Retry, where: str, manifest: _Manifest) -> None:

@@ -20,9 +20,21 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from pipeline.model import Advance, Done, Hold, Item, Kin, Outcome, Part, Reject, Wait
+from pipeline.model import (
+    PARTS_MAX,
+    Advance,
+    Done,
+    Hold,
+    Item,
+    Kin,
+    Outcome,
+    Part,
+    Reject,
+    Wait,
+)
 
 __all__ = [
+    "PARTS_MAX",
     "Advance",
     "Artifacts",
     "Context",
@@ -114,7 +126,7 @@ class Stage:
 
     Attributes:
         window: Items in this stage at once, in one worker.
-        limit: Name of a `[limit.NAME]` that every call of the stage obeys.
+        limit: Name of a `[limit.NAME]` that every try of the stage obeys.
     """
 
     name: str

@@ -4,7 +4,7 @@ Generation: a document's text in, a reply out.
 Reads   `text` left by OCR, cleared by moderation.
 Writes  `reply`, and in `reply.writer` who wrote it, plainly.
 Steps   `ask-<n>` from 1: an answered call is never paid twice.
-Limits  that of the stage's `limit`, each ask one call.
+Limits  that of the stage's `limit`: one permit a try, its asks included.
 Ends    Advance; Hold(LLM_REFUSED); LLM_SCHEMA and LLM_TRUNCATED are buried, the
         vendor's failures do what their class says.
 

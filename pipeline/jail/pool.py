@@ -283,8 +283,10 @@ class JailPool:
             module, name, file = fn.__module__, fn.__qualname__, ""
             allowed = module in self._allow
         if not allowed or not name.isidentifier():
+            code = getattr(fn, "__code__", None)  # its file's own name, not the pinned
+            of = Path(code.co_filename).name if code else module
             raise Usage(
-                f"{module}:{name} may not run in the jail",
+                f"{name} of {of} may not run in the jail",
                 code="JAIL_NOT_ALLOWED",
                 hint='a module-level function may, when `jailed = ["…"]` in '
                 "pipeline.toml names its file",

@@ -330,3 +330,14 @@ def test_a_branch_that_cannot_be_is_refused(tmp_path: Path, branch: str) -> None
         load(root, BUILTIN)
 
     assert "pipeline.toml" in refused.value.message
+
+
+def test_a_misspelt_policy_is_told_what_there_is(tmp_path: Path) -> None:
+    """A stage without settings of its own still has its policies."""
+    manifest = 'name = "letters"\nstages = ["intake"]\n[stage.intake]\ntimout_s = 3\n'
+    root = folder(tmp_path / "letters", manifest)
+
+    with pytest.raises(Usage) as refused:
+        load(root, BUILTIN)
+
+    assert "timeout_s" in refused.value.hint

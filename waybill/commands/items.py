@@ -274,7 +274,7 @@ def items_cancel(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Cancel items that are not finished; a running one stops within 2 s."""
+    """Cancel unfinished items; a running one when its worker next renews its lease."""
     _move(item, state, batch, yes, json, "cancel")
 
 

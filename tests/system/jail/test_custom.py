@@ -91,7 +91,7 @@ def test_a_file_that_is_not_named_stays_outside(home: Home, tmp_path: Path, more
     item = home.ok("items", "show", "1")["item"]
     assert ran.code == 4
     assert item["code"] == "JAIL_NOT_ALLOWED"
-    assert "shouted may not run in the jail" in item["why"]
+    assert "shouted of shout.py may not run in the jail" in item["why"]
     assert "jailed = " in item["why"]
 
 
