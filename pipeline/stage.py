@@ -268,7 +268,10 @@ class Context(Protocol):
 
         Args:
             artifact: What `artifacts.put` gave.
-            facts: JSON-able data beside it, such as a file name and a size.
+            facts: JSON-able data beside it, such as a file name and a size; 8 kB.
+
+        Raises:
+            Permanent: BAD_PRODUCT, a name, an artifact or facts that cannot be.
         """
         ...
 

@@ -9,9 +9,10 @@ is stored always folds again.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -125,8 +126,20 @@ def encode(value: Any) -> str:
     nowhere else; the original bytes of a document stay in its artifact.
 
     Raises:
-        Permanent: BAD_UPDATE, the value has no JSON.
+        Permanent: BAD_UPDATE, the value has no JSON, or holds what is no number.
     """
+    text = _json(value)
+    if "NaN" in text or "Infinity" in text:
+        # Perhaps only a word of the document.
+        try:
+            json.loads(text, parse_constant=_no_number)
+        except ValueError:
+            said = "the value holds what is no number (NaN, Infinity)"
+            raise Permanent(said, code="BAD_UPDATE") from None
+    return text
+
+
+def _json(value: Any) -> str:
     try:
         text = to_json(value).decode()
     except (PydanticSerializationError, UnicodeEncodeError):
@@ -137,6 +150,10 @@ def encode(value: Any) -> str:
     if "\\u0000" in text:
         text = to_json(_clean(from_json(text))).decode()
     return text
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(word)
 
 
 def to_json_plain(value: Any) -> Any:

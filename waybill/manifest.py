@@ -27,7 +27,10 @@ async def write_manifest(app: App, batch_id: int) -> Path:
         [
             done.item,
             _cell(done.name),
-            *(done.facts.get(fact, "") for fact in ("file", "pages", "size_bytes")),
+            *(
+                _cell(str(done.facts.get(fact, "")))
+                for fact in ("file", "pages", "size_bytes")
+            ),
             done.artifact or "",
             done.at.isoformat(timespec="seconds"),
         ]

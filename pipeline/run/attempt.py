@@ -129,7 +129,7 @@ def _permit(bound: BoundStage, limits: Limits) -> AbstractAsyncContextManager[No
 def _returned(run: Run, outcome: Any) -> Returned | Raised:
     """What a stage returned, checked before it is stored: what is stored folds."""
     try:
-        outcome = _outcome(outcome)
+        outcome = _outcome(outcome, run)
         if isinstance(outcome, Wait):
             return Returned(outcome, {}, run.state)
         valid = run.pipeline.channels.validate(outcome.updates)
@@ -139,13 +139,24 @@ def _returned(run: Run, outcome: Any) -> Returned | Raised:
         return Raised(error)
 
 
-def _outcome(returned: Any) -> Outcome:
+def _outcome(returned: Any, run: Run) -> Outcome:
     """What a stage returned, when it is an outcome; a bug has a name."""
     if not isinstance(returned, (Advance, Done, Hold, Reject, Wait)):
         said = f"the stage returned {type(returned).__name__}, which is no outcome"
         raise Permanent(said, code="BAD_OUTCOME")
     if isinstance(returned, Wait) and not isinstance(returned.for_s, (int, float)):
         raise Permanent("the stage waits for what is no time", code="BAD_OUTCOME")
+    words = [getattr(returned, name, "") for name in ("code", "why")]
+    if not all(isinstance(word, str) for word in words):
+        said = f"code and why of {type(returned).__name__} are texts"
+        raise Permanent(said, code="BAD_OUTCOME")
+    if isinstance(returned, Hold):
+        channels = run.pipeline.channels.model.model_fields
+        for name in (*returned.needs, *returned.ask):
+            if name not in channels:
+                said = f"the hold asks for {name!r}, which is no channel"
+                hint = f"its channels are {', '.join(channels)}"
+                raise Permanent(said, code="BAD_OUTCOME", hint=hint)
     return returned
 
 

@@ -197,8 +197,15 @@ class Carrier:
             await self._move(run, entry)
             self._ring()
             return False
-        run.stage = bound.next
-        await self._journal.record(entry)
+        run.stage = bound.next  # whose window it is in now, whatever becomes of it
+        try:
+            await self._journal.record(entry)
+        except LeaseLost:
+            raise
+        except WaybillError as error:
+            # Where its result was refused, so that a retry makes it again.
+            await self._end_badly(run.item.id, bound.name, error)
+            return False
         run.state = what.state
         return True
 

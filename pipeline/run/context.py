@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,10 @@ T = TypeVar("T")
 
 NAME_CHARS_MAX = 1000  # of a part, as of a file
 KIN_AT_ONCE = 50  # arbitrary: histories read by one query
+PRODUCTS_MAX = 100  # of one try of a stage; arbitrary
+FACTS_CHARS_MAX = 8192  # as of an update that stands in its row
+NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
+ARTIFACT = re.compile(r"[0-9a-f]{64}")
 COUNT_MAX = 2**31 - 1  # what the database keeps of a progress
 
 
@@ -222,14 +227,15 @@ class StageContext:
         return secret_lines(self._session.services.secrets, self.item.tenant, name)
 
     def progress(self, done: int, total: int) -> None:
-        counts = (min(max(n, 0), COUNT_MAX) for n in (done, total))
-        self._session.note_progress(self._run, Progress(self._stage.name, *counts))
+        # What is no number is nothing done: a display is not worth a document.
+        of, so_far = (int(min(max(0, n), COUNT_MAX)) for n in (total, done))
+        progress = Progress(self._stage.name, min(so_far, of), of)
+        self._session.note_progress(self._run, progress)
 
     def product(self, name: str, artifact: str, **facts: Any) -> None:
-        name = clean_text(name)
-        self._run.products[name] = Product(
-            name, clean_text(artifact), encode(facts), self._stage.name
-        )
+        self._run.products[name] = product_of(name, artifact, facts, self._stage.name)
+        if len(self._run.products) > PRODUCTS_MAX:
+            raise _no_product(f"more than {PRODUCTS_MAX} products of one stage")
 
     async def spawn(
         self, parts: Sequence[Part], *, name: str = "parts", at: str = ""
@@ -328,6 +334,34 @@ class StageContext:
 
 _Ended = tuple[int, State, str, str]  # a child's id, state, stage and code
 _IDS = TypeAdapter(list[int | None])
+
+
+def product_of(name: str, artifact: str, facts: dict[str, Any], stage: str) -> Product:
+    """
+    A product as the database can store it, and everybody read it.
+
+    Raises:
+        Permanent: BAD_PRODUCT, a name, an artifact or facts that cannot be.
+    """
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise _no_product("its name is not 1 to 100 of a-z, A-Z, 0-9, `_`, `-`, `.`")
+    if not isinstance(artifact, str) or not ARTIFACT.fullmatch(artifact):
+        raise _no_product(f"{name} names no artifact", "pass what `artifacts.put` gave")
+    try:
+        text = encode(facts)
+        json.loads(text)  # a number of more than 4,300 digits is no number here
+    except (ValueError, RecursionError, Permanent):
+        raise _no_product(f"the facts of {name} have no JSON") from None
+    if len(text) > FACTS_CHARS_MAX:
+        raise _no_product(
+            f"the facts of {name} have more than {FACTS_CHARS_MAX} characters",
+            "keep them in an artifact",
+        )
+    return Product(name, artifact, text, stage)
+
+
+def _no_product(why: str, hint: str = "") -> Permanent:
+    return Permanent(f"a product cannot be: {why}", code="BAD_PRODUCT", hint=hint)
 
 
 def _park() -> NoReturn:

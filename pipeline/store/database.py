@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import asyncpg
 
-from pipeline.errors import Refused, StoreUnavailable, WaybillError
+from pipeline.errors import Refused, StoreUnavailable, Usage, WaybillError
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -97,6 +97,13 @@ class Database:
                     "random_page_cost": "1.1",
                 },
             )
+        except ValueError:
+            # Its message may quote a piece of the password.
+            raise Usage(
+                "WAYBILL_DATABASE_URL is no URL of a PostgreSQL",
+                hint="postgresql://USER:PASSWORD@HOST:PORT/DATABASE; what is not "
+                "a-z, A-Z or 0-9 in a password is written as %XX",
+            ) from None
         except _AWAY as error:
             raise StoreUnavailable(
                 f"the database cannot be reached ({type(error).__name__})",

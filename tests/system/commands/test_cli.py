@@ -445,3 +445,17 @@ def on_terminal(home: Home, *args: str) -> str:
         os.close(ours)
     assert process.wait(60) == 0
     return data.decode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:S3cret@[::1/x", "postgresql://u:p@127.0.0.1:S3cret/x"],
+)
+def test_a_url_that_is_none_is_told_without_a_piece_of_it(home: Home, url: str):
+    """A password with a character that a URL takes for its own: exit 2, a sentence."""
+    ran = home.run("status", DATABASE_URL=url)
+
+    assert ran.code == 2
+    assert "WAYBILL_DATABASE_URL" in ran.err
+    assert "S3cret" not in ran.err + ran.out
+    assert "Traceback" not in ran.err

@@ -17,7 +17,7 @@ from pipeline.errors import (
     Transient,
 )
 from pipeline.folder import BoundStage
-from pipeline.model import Advance, Claim, Item, Wait
+from pipeline.model import Advance, Claim, Hold, Item, Reject, Wait
 from pipeline.run.attempt import Cancelled, End, Joining, Raised, Returned, attempt
 from pipeline.run.context import Parked, Run
 from pipeline.stage import stage
@@ -178,3 +178,27 @@ async def test_nothing_begins_when_the_lease_may_be_over() -> None:
 
     assert isinstance(end, Raised)
     assert isinstance(end.error, LeaseLost)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        Hold("LOOK", needs=(1,)),  # type: ignore[arg-type]
+        Hold("LOOK", needs=("nonsense",)),
+        Hold("LOOK", ask=("nonsense",)),
+        Hold(None),  # type: ignore[arg-type]
+        Reject(7),  # type: ignore[arg-type]
+        Reject("NO", object()),  # type: ignore[arg-type]
+        Wait(1, object()),  # type: ignore[arg-type]
+    ],
+)
+async def test_an_outcome_that_nobody_could_act_on_is_none(what: Any) -> None:
+    """A hold that asks for a channel that is not there could never be answered."""
+
+    async def returns(run: Run) -> Any:
+        return what
+
+    end = await tried(returns)
+
+    assert isinstance(end, Raised)
+    assert end.error.code == "BAD_OUTCOME"

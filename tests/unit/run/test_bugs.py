@@ -169,3 +169,47 @@ async def test_rows_the_database_refuses_end_their_item_alone() -> None:
 
     assert (await engine.state(7), await engine.code(7)) == ("failed", "REFUSED")
     assert (await engine.store.counts()).done == 19
+
+
+async def test_a_refused_result_ends_its_item_where_it_was_made() -> None:
+    """So that a retry makes it again: no stage is passed over."""
+    tape = Tape()
+    engine = Engine(tape.line("one", "two"))
+    inner, refuse = engine.store.commit, [True]
+
+    async def commit(worker: Any, entries: Any) -> list[bool]:
+        if refuse and any(e.checkpoint is not None for e in entries):
+            raise Refused("no")
+        return await inner(worker, entries)
+
+    engine.store.commit = commit  # type: ignore[method-assign]  # a strict database
+    await run_all(engine)
+    item = 1
+    failed = await engine.store.item(item)
+    refuse.clear()
+    await engine.store.retry([item], "ann")
+    async with engine.session():
+        await engine.finish([item])
+
+    assert (failed.state.value, failed.code, failed.stage) == (
+        "failed",
+        "REFUSED",
+        "one",
+    )
+    assert await engine.state(item) == "done"
+    assert tape.stages(item) == ["one", "one", "two"]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), [{"a": float("nan")}]])
+async def test_what_is_no_number_is_no_update(number: Any) -> None:
+    """JSON has none: it fails the stage that returned it, before it is stored."""
+
+    async def run(letter: Letter, ctx: Any) -> Any:
+        return Advance(anything=number)
+
+    engine = Engine([Tape().station("one", run), *Tape().line("two")])
+    await run_all(engine)
+    item = 1
+
+    assert await engine.code(item) == "BAD_UPDATE"
+    assert (await engine.store.item(item)).stage == "one"

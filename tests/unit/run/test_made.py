@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import pytest
 
 from pipeline.errors import Transient
 from pipeline.model import Advance, Hold, Reject
@@ -148,3 +149,55 @@ async def test_a_stage_that_says_nothing_costs_nothing() -> None:
 
     assert len(engine.wire.entries) == 60
     assert not any(e.progress or e.products for e in engine.wire.entries)
+
+
+SHA = "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("name", "artifact", "facts"),
+    [
+        ("", SHA, {}),
+        ("n" * 101, SHA, {}),
+        ("../up", SHA, {}),
+        (None, SHA, {}),
+        ("file", "../../etc/passwd", {}),
+        ("file", None, {}),
+        ("file", SHA, {"size": float("nan")}),
+        ("file", SHA, {"size": 10**5000}),
+        ("file", SHA, {"text": "x" * 10_000}),
+        ("file", SHA, {"odd": object()}),
+    ],
+)
+async def test_a_product_that_nobody_could_read_is_none(
+    name: Any, artifact: Any, facts: dict[str, Any]
+) -> None:
+    """It fails its own item, by a code, and no report of the batch."""
+
+    async def run(letter: Letter, ctx: Any) -> Any:
+        ctx.product(name, artifact, **facts)
+        return Advance()
+
+    engine = Engine([Tape().station("write", run), *Tape().line("end")])
+    await run_all(engine)
+    item = 1
+
+    assert await engine.code(item) == "BAD_PRODUCT"
+    assert (await engine.store.item(item)).stage == "write"
+    assert await made(engine) == []
+
+
+async def test_what_is_no_number_is_nothing_done() -> None:
+    """Nor is more done than there is."""
+
+    async def run(letter: Letter, ctx: Any) -> Any:
+        ctx.progress(float("nan"), 3)
+        await anyio.sleep(1)
+        ctx.progress(10, 5)
+        return Advance()
+
+    engine = Engine([Tape().station("read", run)])
+    await run_all(engine)
+
+    said = [e.progress[1:] for e in engine.wire.entries if e.progress]
+    assert said == [(0, 3), (5, 5)]
