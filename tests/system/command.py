@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, TypeVar
 import asyncpg
 from PIL import Image
 
-from pipeline.store import embedded
+from pipeline.store import embedded, keeper
 
 T = TypeVar("T")
 
@@ -232,10 +232,7 @@ class Home:
         """Delete it; end what a failed test left running, and an embedded server."""
         for pid in self.processes():
             with_pid(pid, signal.SIGKILL)
-        postgres = Cluster(self.folder / "postgres")
-        if postgres.folder.exists():
-            postgres.remove()
-        shutil.rmtree(self.folder)
+        Cluster(self.folder / "postgres").remove()
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         return self.environment | {f"WAYBILL_{k}": v for k, v in more.items()}
@@ -251,22 +248,19 @@ class Cluster:
         """A database of this name; the server is started when it is not up."""
         return embedded.start(self.folder, database=name)
 
-    def stop(self, mode: str) -> None:
-        """`immediate` is what a power cut is to it: no goodbye, no checkpoint."""
-        server = embedded.get_server(self.folder, start=False)
-        subprocess.run(
-            [server.bin_path / "pg_ctl", "stop", "-D", self.folder, "-m", mode, "-w"],
-            user=server.system_user,
-            cwd="/",
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
+    def stop(self) -> None:
+        """What a power cut is to it: no goodbye, no checkpoint, nobody to start it."""
+        state = keeper.state_of(self.folder)
+        with_pid(int(keeper.beside(self.folder, "keeper").read_text()), signal.SIGKILL)
+        if state is not None:
+            with_pid(state[0], signal.SIGQUIT)
+            assert eventually(lambda: not alive([state[0]]), within_s=10)
 
     def remove(self) -> None:
-        """Stop it and delete its files."""
+        """Stop it and delete its files, with what lies beside them."""
         if (self.folder / "postmaster.pid").exists():
-            self.stop("immediate")
-        shutil.rmtree(self.folder)
+            self.stop()
+        shutil.rmtree(self.folder.parent)
 
 
 def eventually(check: Callable[[], T], *, within_s: float) -> T:

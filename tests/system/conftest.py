@@ -29,7 +29,7 @@ def forks() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A server that all homes but the embedded ones share."""
-    made = Cluster(Path(mkdtemp(prefix="waybill-pg-")))
+    made = Cluster(Path(mkdtemp(prefix="waybill-pg-")) / "postgres")
     yield made
     made.remove()
 
@@ -69,7 +69,7 @@ def embedded_home() -> Iterator[Home]:
 @pytest.fixture
 def own() -> Iterator[tuple[Cluster, Home]]:
     """A home over a server that nobody else uses, and which may be stopped."""
-    cluster = Cluster(Path(mkdtemp(prefix="waybill-pg-")))
+    cluster = Cluster(Path(mkdtemp(prefix="waybill-pg-")) / "postgres")
     home = make_home(cluster)
     yield cluster, home
     home.remove()

@@ -39,7 +39,7 @@ def test_an_outage_costs_time_and_nothing_else(busy, lease_s, away_s, sessions):
 
     with home.started("worker", LEASE_S=str(lease_s)) as service:
         assert eventually(lambda: home.ends().get("done", 0) >= 5, within_s=30)
-        cluster.stop("immediate")
+        cluster.stop()
         time.sleep(away_s)  # the outage itself
         alive = service.poll() is None
         cluster.database("away")
@@ -66,7 +66,7 @@ def test_what_was_acknowledged_survives_a_power_cut(busy):
     more.write_bytes(more.read_bytes() + b"late")
 
     receipt = home.ok("ingest", more, "--batch", "late")["files"][0]
-    cluster.stop("immediate")
+    cluster.stop()
     refused = home.run("status", "--json")
     cluster.database("away")
 

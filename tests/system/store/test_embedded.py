@@ -1,0 +1,211 @@
+"""The embedded server belongs to its users: up while one lives, gone after the last."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import asyncpg
+import pytest
+from anyio import to_thread
+
+from pipeline.errors import StoreUnavailable
+from pipeline.store import embedded, keeper
+from tests.system.command import alive, eventually, with_pid
+
+USER = """
+import sys, time
+from pathlib import Path
+from pipeline.store import embedded
+
+embedded.start(Path(sys.argv[1]))
+print("up", flush=True)
+time.sleep(600)
+"""
+# Characters that a shell, a URL, a setting or a pattern would take for its own.
+NAMES = ("with space", "a (b) $c", "%41#1", 'it\'s "so"', "über", "x" * 120)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Of a server that is not there yet."""
+    with TemporaryDirectory(prefix="waybill-") as home:
+        data = Path(home) / "postgres"
+        yield data
+        embedded.stop(data)
+        state = keeper.state_of(data)
+        assert state is None or eventually(lambda: not alive([state[0]]), within_s=10)
+
+
+def user(folder: Path) -> subprocess.Popen[str]:
+    """Another process that uses the server, and has it when this returns."""
+    process = begun(folder)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+def begun(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", USER, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def end(process: subprocess.Popen[str], how: signal.Signals) -> None:
+    with process:
+        process.send_signal(how)
+
+
+def server(folder: Path) -> int:
+    """The process id of the server."""
+    state = keeper.state_of(folder)
+    assert state is not None
+    return state[0]
+
+
+def keeper_of(folder: Path) -> int:
+    return int(keeper.beside(folder, "keeper").read_text())
+
+
+async def answers(url: str) -> bool:
+    """Whether a statement gets its answer."""
+    try:
+        con = await asyncpg.connect(url, timeout=5)
+    except (OSError, asyncpg.PostgresError):
+        return False
+    try:
+        return bool(await con.fetchval("select 1"))
+    finally:
+        await con.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_home_may_have_any_name(folder: Path, name: str):
+    """Spaces, quotes, brackets, per cent signs, umlauts, a hundred characters."""
+    data = folder.parent / name / "postgres"
+
+    urls = await start(data)
+
+    assert await answers(urls.app_url)
+    embedded.stop(data)
+
+
+async def start(folder: Path) -> embedded.Embedded:
+    """`embedded.start`, which wants no event loop of ours."""
+    return await to_thread.run_sync(embedded.start, folder)
+
+
+async def test_nobody_else_reaches_the_socket(folder: Path):
+    """`trust` lets in whoever reaches it: it lies in a folder that is ours alone."""
+    for data in (folder, folder.parent / ("y" * 120) / "postgres"):
+        await start(data)
+        state = keeper.state_of(data)
+
+        assert state is not None
+        found = state[1].stat()
+        assert stat.S_IMODE(found.st_mode) == 0o700
+        assert found.st_uid == os.geteuid()
+        assert stat.S_IMODE((state[1] / keeper.SOCKET).stat().st_mode) == 0o700
+        embedded.stop(data)
+
+
+async def test_folders_above_stay_closed(folder: Path):
+    """A private home is as private as before, also for root."""
+    folder.parent.chmod(0o700)
+
+    await start(folder)
+
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+async def test_a_killed_server_is_up_again_in_seconds(folder: Path):
+    """Nobody has to notice, and nothing that was committed is gone."""
+    urls = await start(folder)
+    con = await asyncpg.connect(urls.owner_url)
+    await con.execute("create table kept (n int); insert into kept values (7)")
+    first = server(folder)
+
+    with_pid(first, signal.SIGKILL)
+    eventually(lambda: not alive([first]), within_s=5)
+
+    assert eventually(
+        lambda: (
+            (state := keeper.state_of(folder)) is not None
+            and state[0] != first
+            and state[2] == "ready"
+        ),
+        within_s=10,
+    )
+    con.terminate()
+    again = await asyncpg.connect(urls.owner_url)
+    assert await again.fetchval("select n from kept") == 7
+    await again.close()
+
+
+async def test_a_killed_keeper_takes_its_server_along(folder: Path):
+    """No server that nobody watches; the next user starts another."""
+    await start(folder)
+    pids = [keeper_of(folder), server(folder)]
+
+    with_pid(pids[0], signal.SIGKILL)
+
+    assert eventually(lambda: not alive(pids), within_s=10)
+    assert await answers((await start(folder)).app_url)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_none_is_left_behind_by_the_last_user(folder: Path, how: signal.Signals):
+    """However its users end, the server ends after the last of them."""
+    one, other = user(folder), user(folder)
+    pids = [keeper_of(folder), server(folder)]
+
+    end(one, how)
+    still = alive(pids)
+    end(other, how)
+
+    assert still == pids
+    assert eventually(lambda: not alive(pids), within_s=10)
+
+
+async def test_after_a_power_cut_it_recovers(folder: Path):
+    """Everything is killed at once; a pid file tells of a server that is gone."""
+    process = user(folder)
+    pids = [keeper_of(folder), server(folder), process.pid]
+    for pid in pids[:2]:
+        with_pid(pid, signal.SIGKILL)
+    end(process, signal.SIGKILL)
+    assert eventually(lambda: not alive(pids), within_s=10)
+    assert (folder / "postmaster.pid").exists()
+
+    assert await answers((await start(folder)).app_url)
+
+
+async def test_several_at_once_start_one(folder: Path):
+    """Who comes second finds the server of the first."""
+    processes = [begun(folder) for _ in range(4)]
+
+    said = [p.stdout.readline() for p in processes if p.stdout is not None]
+
+    assert said == ["up\n"] * 4
+    for process in processes:
+        end(process, signal.SIGKILL)
+
+
+async def test_a_server_that_cannot_run_says_why(folder: Path):
+    """One sentence with the server's own last word, and where its log is."""
+    await start(folder)
+    embedded.stop(folder)
+    with (folder / "postgresql.conf").open("a", encoding="utf-8") as file:
+        file.write("max_connections = many\n")
+
+    with pytest.raises(StoreUnavailable, match="postgresql.conf") as refused:
+        await start(folder)
+
+    assert ".postgres.log" in refused.value.hint
