@@ -60,11 +60,9 @@ TASKS_BEGIN = (
 # Foreign code is run in these places alone, and whatever it raises ends in an error
 # of ours: a disposition, an answer to the worker, a usage error.
 ANYTHING_MAY_BE_RAISED = {
-    "pipeline/run/attempt.py": 1,  # a stage
     "pipeline/run/carry.py": 1,  # the edge of the worker, around an item
     "pipeline/jail/program.py": 1,  # what a jailed process was asked to run
     "pipeline/folder.py": 1,  # the top level of a custom stage
-    "pipeline/store/embedded.py": 1,  # the database's wheel raises bare exceptions
 }
 # The environment is read once, by `Settings`; and where a process is handed its
 # surroundings by the one that started it.

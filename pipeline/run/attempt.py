@@ -8,6 +8,7 @@ said in endings.py.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -104,11 +105,12 @@ async def _in_scope(
             # It may have joined beside other tasks.
             if group.subgroup(Parked) is not None:
                 return Joining()
-            if not isinstance(group, ExceptionGroup):
-                raise
             return Raised(_deciding(group))
-        except Exception as error:
-            # A bug is charged, retried and named, never swallowed.
+        except BaseException as error:
+            # A bug is charged, retried and named, never swallowed; and so is a stage
+            # that would end the process, or that plays at being cancelled.
+            if _is_cancellation(error):
+                raise
             log.error("stage_raised", stage=bound.name, error=type(error).__name__)
             return Raised(_bug(error))
         else:
@@ -118,6 +120,14 @@ async def _in_scope(
         return Raised(DeadlinePassed(late))
     slow = f"the stage ran longer than {bound.stage.timeout_s:g} s"
     return Raised(StageTimeout(slow))
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether a scope of ours, this one or one around it, was cancelled."""
+    return (
+        isinstance(error, anyio.get_cancelled_exc_class())
+        and anyio.current_effective_deadline() == -math.inf
+    )
 
 
 def _permit(bound: BoundStage, limits: Limits) -> AbstractAsyncContextManager[None]:

@@ -85,7 +85,7 @@ class Supervisor:
             except BaseException:
                 slot.process.kill()
                 raise
-            if self._stopping or code == 0:
+            if self._stopping:
                 log.info("worker_ended", slot=slot.number, code=code)
                 continue
             lived_s = anyio.current_time() - began

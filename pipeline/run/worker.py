@@ -22,6 +22,10 @@ from pipeline.store.port import WorkStore
 
 log = structlog.get_logger()
 
+HEALTHY_S = 10.0  # a session that lived this long was no failure at start
+JOIN_FIRST_S = 0.1
+JOIN_MAX_S = 5.0
+
 
 class Worker:
     """
@@ -54,8 +58,9 @@ class Worker:
             self.finished.set()
 
     async def _sessions(self) -> None:
-        pause_s = 0.1
+        away_s, rest_s = JOIN_FIRST_S, 0.0
         while not self._draining:
+            await anyio.sleep(random.uniform(rest_s / 2, rest_s))
             try:
                 with anyio.CancelScope(shield=True):
                     worker = await self._store.join(
@@ -63,19 +68,29 @@ class Worker:
                     )
             except StoreUnavailable as error:
                 log.warning("join_waits", code=error.code, why=str(error))
-                await anyio.sleep(random.uniform(0, pause_s))
-                pause_s = min(pause_s * 2, 5.0)
+                await anyio.sleep(random.uniform(0, away_s))
+                away_s = min(away_s * 2, JOIN_MAX_S)
                 continue
-            pause_s = 0.1
+            away_s = JOIN_FIRST_S
             log.info("worker_joined", worker=str(worker))
-            self.session = Session(
-                self._store, worker, self._catalogue, self._services, self._settings
-            )
-            try:
-                if not self._draining:  # told while it joined
-                    await self.session.run()
-            finally:
-                await self._leave(worker)
+            began = anyio.current_time()
+            await self._session(worker)
+            # A session that ended young may end so again, by what it was given.
+            young = anyio.current_time() - began < HEALTHY_S
+            rest_s = min(max(rest_s * 2, JOIN_FIRST_S), JOIN_MAX_S) if young else 0.0
+
+    async def _session(self, worker: WorkerId) -> None:
+        """One session, from joining to leaving."""
+        self.session = Session(
+            self._store, worker, self._catalogue, self._services, self._settings
+        )
+        died = True
+        try:
+            if not self._draining:  # told while it joined
+                await self.session.run()
+            died = False
+        finally:
+            await self._leave(worker, died)
 
     def drain(self) -> None:
         """Finish what is begun, then stop."""
@@ -89,13 +104,14 @@ class Worker:
         if self.session is not None:
             self.session.stop()
 
-    async def _leave(self, worker: WorkerId) -> None:
-        # Whatever this process still owns goes back in line at once, uncharged.
+    async def _leave(self, worker: WorkerId, died: bool) -> None:
+        # Whatever this process still owns goes back in line at once: uncharged, or
+        # with a strike where one of them may have torn the session down.
         # When the database is away that long, the lease is over anyway.
         with anyio.move_on_after(self._settings.lease_s, shield=True):
             while True:
                 try:
-                    items = await self._store.leave(worker)
+                    items = await self._store.leave(worker, died=died)
                     log.info("worker_left", worker=str(worker), put_back=items)
                     return
                 except StoreUnavailable:

@@ -56,8 +56,12 @@ class WorkStore(Protocol):
         """
         ...
 
-    async def leave(self, worker: WorkerId) -> int:
-        """Close a session; what it still had goes back in line, uncharged."""
+    async def leave(self, worker: WorkerId, *, died: bool = False) -> int:
+        """
+        Close a session; what it still had goes back in line, uncharged.
+
+        With `died` it did not end by itself: its items get strikes, as by `reap`.
+        """
         ...
 
     async def sessions(self) -> list[WorkerRow]:

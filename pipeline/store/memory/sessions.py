@@ -34,9 +34,9 @@ class MemorySessions(MemoryTables):
             if i in self._running and self._running[i].worker == worker
         ]
 
-    async def leave(self, worker: WorkerId) -> int:
+    async def leave(self, worker: WorkerId, *, died: bool = False) -> int:
         self._workers.pop(worker, None)
-        return self._put_back([worker], died=False)
+        return self._put_back([worker], died=died)
 
     async def sessions(self) -> list[WorkerRow]:
         return [

@@ -106,12 +106,12 @@ class PostgresSessions(Topic):
             raise LeaseLost("this worker's lease ran out")
         return list(rows[0]["cancelled"])
 
-    async def leave(self, worker: WorkerId) -> int:
+    async def leave(self, worker: WorkerId, *, died: bool = False) -> int:
         """Close the session; its items go back in line, uncharged."""
 
         async def work(con: Connection) -> int:
             await con.execute("delete from workers where id = $1", worker)
-            return int(await con.fetchval(PUT_BACK, [worker], False, []))
+            return int(await con.fetchval(PUT_BACK, [worker], died, []))
 
         return await self._db.tx(work)
 

@@ -205,7 +205,7 @@ async def test_a_server_that_cannot_run_says_why(folder: Path):
     with (folder / "postgresql.conf").open("a", encoding="utf-8") as file:
         file.write("max_connections = many\n")
 
-    with pytest.raises(StoreUnavailable, match="postgresql.conf") as refused:
+    with pytest.raises(StoreUnavailable, match=r"postgresql\.conf") as refused:
         await start(folder)
 
     assert ".postgres.log" in refused.value.hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -202,3 +203,48 @@ async def test_an_outcome_that_nobody_could_act_on_is_none(what: Any) -> None:
 
     assert isinstance(end, Raised)
     assert end.error.code == "BAD_OUTCOME"
+
+
+class Odd(BaseException):
+    """Of nobody's making; it does not even say what it is."""
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, Odd])
+async def test_nothing_that_a_stage_raises_is_more_than_its_failure(
+    kind: type[BaseException],
+) -> None:
+    """Not even what is meant to end a process: charged, named, and no more."""
+
+    async def raises(run: Run) -> Any:
+        raise kind
+
+    async def raises_beside_others(run: Run) -> Any:
+        raise BaseExceptionGroup("", [kind(), KeyError("secret")])
+
+    for body in (raises, raises_beside_others):
+        end = await tried(body)
+
+        assert isinstance(end, Raised)
+        assert isinstance(end.error, Transient)
+        assert kind.__name__ in end.error.message
+
+
+async def test_who_plays_at_being_cancelled_has_failed() -> None:
+    """Nobody cancelled it: a stray `CancelledError` is a bug like any other."""
+
+    async def raises(run: Run) -> Any:
+        raise asyncio.CancelledError
+
+    end = await tried(raises)
+
+    assert isinstance(end, Raised)
+    assert end.error.code == "STAGE_RAISED"
+    assert "CancelledError" in end.error.message
+
+
+async def test_who_is_cancelled_goes() -> None:
+    """A scope around the try ends it, whatever the stage thinks of that."""
+    with anyio.move_on_after(1) as scope:
+        await tried(sleeps)
+
+    assert scope.cancelled_caught
