@@ -260,7 +260,14 @@ class Cluster:
         """Stop it and delete its files, with what lies beside them."""
         if (self.folder / "postmaster.pid").exists():
             self.stop()
-        shutil.rmtree(self.folder.parent)
+        home = self.folder.parent
+
+        def gone() -> bool:
+            # Backends outlive their server by a moment, and write.
+            shutil.rmtree(home, ignore_errors=True)
+            return not home.exists()
+
+        assert eventually(gone, within_s=10)
 
 
 def eventually(check: Callable[[], T], *, within_s: float) -> T:
