@@ -87,16 +87,28 @@ class Channels:
         """
         if not valid:
             return state
+        there = {name: getattr(state, name) for name in valid}
+        return state.model_copy(update=self.joined(there, valid))
+
+    def joined(
+        self, first: Mapping[str, Any], then: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """
+        Two valid updates as one: where both name a channel, its reducer joins them.
+
+        Raises:
+            Permanent: BAD_UPDATE, when a reducer cannot join the two.
+        """
         reducers = self._reducers
         try:
-            changed = {n: reducers[n](getattr(state, n), v) for n, v in valid.items()}
+            met = {n: reducers[n](first[n], v) for n, v in then.items() if n in first}
         except (TypeError, ValueError, ArithmeticError) as error:
             raise Permanent(
-                f"the update of {', '.join(valid)} cannot be joined to what is there "
+                f"the update of {', '.join(then)} cannot be joined to what is there "
                 f"({type(error).__name__})",
                 code="BAD_UPDATE",
             ) from None
-        return state.model_copy(update=changed)
+        return {**first, **then, **met}
 
     def decode(self, update: str) -> dict[str, Any]:
         """A stored update, as the channels' types."""

@@ -11,6 +11,8 @@ from pipeline.folder import Pipeline
 from pipeline.state import encode
 from pipeline.store.rows import HoldRow
 
+EMPTY: tuple[Any, ...] = (None, "", [], {})
+
 
 def ruling(hold: HoldRow, pipeline: Pipeline, edits: dict[str, Any]) -> str:
     """
@@ -19,7 +21,7 @@ def ruling(hold: HoldRow, pipeline: Pipeline, edits: dict[str, Any]) -> str:
     Raises:
         Usage: a needed channel is missing, or a value does not fit its channel.
     """
-    missing = [name for name in hold.needs if edits.get(name) in (None, "", [], {})]
+    missing = [name for name in hold.needs if _given(edits, name) in EMPTY]
     if missing:
         raise Usage(
             f"hold h{hold.id} ({hold.code}) needs {', '.join(missing)} from you",
@@ -28,6 +30,16 @@ def ruling(hold: HoldRow, pipeline: Pipeline, edits: dict[str, Any]) -> str:
         )
     try:
         valid = pipeline.channels.validate(edits)
+        # As every other update: what the machine found beside it stays.
+        proposal = pipeline.channels.validate(hold.proposal)
+        update = pipeline.channels.joined(proposal, valid)
     except Permanent as error:  # a typing mistake of the reviewer's, not the item's
         raise Usage(error.message, code=error.code, hint=error.hint) from None
-    return encode({**hold.proposal, **valid})
+    return encode(update)
+
+
+def _given(edits: dict[str, Any], name: str) -> Any:
+    """The reviewer's value of a channel, or of a key of one (`clauses.date`)."""
+    channel, dot, key = name.partition(".")
+    value = edits.get(channel)
+    return value.get(key) if dot and isinstance(value, dict) else value

@@ -163,7 +163,7 @@ def _outcome(returned: Any, run: Run) -> Outcome:
     if isinstance(returned, Hold):
         channels = run.pipeline.channels.model.model_fields
         for name in (*returned.needs, *returned.ask):
-            if name not in channels:
+            if str(name).partition(".")[0] not in channels:  # or a key of one
                 said = f"the hold asks for {name!r}, which is no channel"
                 hint = f"its channels are {', '.join(channels)}"
                 raise Permanent(said, code="BAD_OUTCOME", hint=hint)

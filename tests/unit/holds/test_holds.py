@@ -261,3 +261,25 @@ async def test_a_cancelled_hold_leaves_the_desk() -> None:
     with pytest.raises(Conflict):
         await decide(engine, row, "approve")
     assert await engine.state() == "cancelled"
+
+
+async def test_a_reviewers_value_meets_the_proposal_by_the_channels_reducer() -> None:
+    """One key of a mapping is set; what the machine found beside it stays."""
+    pages = {"1": "one", "2": "tvvo"}
+    hold = Hold("LOOK", needs=["pages.2"], pages=pages, trail=["read"], text="old")
+    engine = Engine([Tape().station("read", holding(hold))])
+    [item] = await engine.submit()
+    async with engine.session():
+        row = await held(engine)
+        for wrong in ({"pages": {"1": "won"}}, {"pages": {"2": ""}}, {}):
+            with pytest.raises(Usage) as refused:
+                ruling(row, engine.pipeline, wrong)
+            assert refused.value.code == "ANSWER_NEEDED"
+        more = {"pages": {"2": "two"}, "trail": ["ann"], "text": "new"}
+        await decide(engine, row, "edit", **more)
+        await engine.finish([item])
+
+    letter = await engine.letter()
+    assert letter.pages == {"1": "one", "2": "two"}
+    assert letter.trail == ["read", "ann"]
+    assert letter.text == "new"
