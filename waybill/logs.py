@@ -15,16 +15,30 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
+from pipeline.errors import Usage
+
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: dict[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def configure(level: Level, *, file: Path | None = None) -> None:
-    """Send what is of `level` and above to `file`, or to stderr."""
+    """
+    Send what is of `level` and above to `file`, or to stderr.
+
+    Raises:
+        Usage: HOME_UNUSABLE, the file's folder cannot be written to.
+    """
     stream: TextIO = sys.stderr
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        stream = file.open("a", encoding="utf-8", buffering=1)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            stream = file.open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise Usage(
+                f"{file.parent} cannot be written to: {error.strerror}",
+                code="HOME_UNUSABLE",
+                hint="choose a folder of your own: WAYBILL_HOME=…",
+            ) from None
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

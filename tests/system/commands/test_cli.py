@@ -459,3 +459,14 @@ def test_a_url_that_is_none_is_told_without_a_piece_of_it(home: Home, url: str):
     assert "WAYBILL_DATABASE_URL" in ran.err
     assert "S3cret" not in ran.err + ran.out
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "/proc/nowhere"])
+def test_a_home_that_cannot_be_is_a_sentence(home: Home, place: str):
+    """No traceback: which folder, why, and what to set."""
+    ran = home.run("status", HOME=place)
+
+    assert ran.code == 2
+    assert place in ran.err
+    assert "WAYBILL_HOME" in ran.err
+    assert "Traceback" not in ran.err
