@@ -178,9 +178,10 @@ select i.id, i.name, i.parent_id, i.input::text as input,
 @contextmanager
 def trial() -> Iterator[Trial]:
     """A home that is removed afterwards; its server ends with this process."""
-    # Not in a private temporary folder: the embedded server runs as a user of its
-    # own when we are root.
     with tempfile.TemporaryDirectory(prefix="waybill-trial-") as place:
         folder = Path(place)
-        folder.chmod(0o755)
-        yield Trial(folder)
+        it = Trial(folder)
+        try:
+            yield it
+        finally:
+            embedded.end(it.home / "postgres")

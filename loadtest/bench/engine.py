@@ -241,11 +241,13 @@ def measure(benchmark: Benchmark, **sizes: int) -> dict[str, float]:
     """Run `steps`, `waiting` or `backlog` on a database of its own."""
     with tempfile.TemporaryDirectory(prefix="waybill-bench-") as place:
         folder = Path(place)
-        folder.chmod(0o755)
         server = embedded.start(folder / "pg")
 
         async def main() -> dict[str, float]:
             async with bed(folder, server) as it:
                 return await benchmark(it, **sizes)
 
-        return anyio.run(main, backend_options={"use_uvloop": True})
+        try:
+            return anyio.run(main, backend_options={"use_uvloop": True})
+        finally:
+            embedded.end(folder / "pg")

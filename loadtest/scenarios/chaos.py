@@ -350,7 +350,6 @@ def run(scenario: Scenario, say: Progress, **sizes: int) -> dict[str, Any]:
     """Run `kill` or `zombie` on a server and in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="waybill-chaos-") as place:
         folder = Path(place)
-        folder.chmod(0o755)
         server = embedded.start(folder / "pg")
 
         async def main() -> dict[str, Any]:
@@ -362,4 +361,7 @@ def run(scenario: Scenario, say: Progress, **sizes: int) -> dict[str, Any]:
                     say(f"the workers' log ends with:\n{tail}")
                     raise
 
-        return anyio.run(main)
+        try:
+            return anyio.run(main)
+        finally:
+            embedded.end(folder / "pg")

@@ -99,6 +99,15 @@ def stop(folder: Path) -> None:
         _keepers.pop(data).wait()
 
 
+def end(folder: Path) -> None:
+    """Like `stop`, and wait until the others have stopped too: before a home goes."""
+    stop(folder)
+    data = folder.absolute().resolve()
+    until = time.monotonic() + STOP_S
+    while data.exists() and time.monotonic() < until and not _free(data):
+        time.sleep(LOOK_S)
+
+
 @atexit.register
 def _stop_all() -> None:
     for data in list(_uses):

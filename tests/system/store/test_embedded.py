@@ -38,9 +38,7 @@ def folder() -> Iterator[Path]:
     with TemporaryDirectory(prefix="waybill-") as home:
         data = Path(home) / "postgres"
         yield data
-        embedded.stop(data)
-        state = keeper.state_of(data)
-        assert state is None or eventually(lambda: not alive([state[0]]), within_s=10)
+        embedded.end(data)
 
 
 def user(folder: Path) -> subprocess.Popen[str]:
