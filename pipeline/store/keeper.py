@@ -91,7 +91,7 @@ def main() -> None:
     lock = try_lock(beside(data, "keeper"), fcntl.LOCK_EX)
     if lock is None:
         return  # another one keeps it
-    lock.truncate()
+    lock.truncate(0)  # opened to append, it stands at its end
     lock.write(b"%d" % os.getpid())
     lock.flush()
     os.umask(0o077)

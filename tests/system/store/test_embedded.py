@@ -172,6 +172,17 @@ async def test_none_is_left_behind_by_the_last_user(folder: Path, how: signal.Si
     assert eventually(lambda: not alive(pids), within_s=10)
 
 
+async def test_its_file_tells_the_keeper_that_lives(folder: Path):
+    """A keeper after another writes its own number, not behind the other's."""
+    for _ in range(2):
+        process = user(folder)
+        told = keeper_of(folder)
+
+        assert alive([told]) == [told]
+        end(process, signal.SIGKILL)
+        assert eventually(lambda told=told: not alive([told]), within_s=10)
+
+
 async def test_after_a_power_cut_it_recovers(folder: Path):
     """Everything is killed at once; a pid file tells of a server that is gone."""
     process = user(folder)
