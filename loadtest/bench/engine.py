@@ -161,7 +161,7 @@ async def steps(bed: Bed, items: int, in_flight: int) -> dict[str, float]:
 
 async def raw_rows_fresh(bed: Bed, rows: int = 100_000) -> float:
     """`raw_rows` after removing what an earlier round wrote."""
-    await bed.store.database.fetch("delete from checkpoints where item_id < 0")
+    await bed.store.database.fetch("delete from waybill.checkpoints where item_id < 0")
     return await raw_rows(bed, rows)
 
 

@@ -85,7 +85,6 @@ class Database:
                 command_timeout=BUDGET_S,
                 max_inactive_connection_lifetime=60,
                 server_settings={
-                    "search_path": "waybill",
                     "application_name": "waybill",
                     "statement_timeout": "8000",
                     "lock_timeout": "4000",

@@ -140,7 +140,7 @@ async def test_a_lost_answer_before_commit_is_not_in_doubt(postgres: World, wire
     between, store = wire
     worker, [item] = await postgres.take("a")
     entry = Entry(item, finished(0, "read", ""), done())
-    between.cut_after = b"insert into checkpoints"
+    between.cut_after = b"insert into waybill.checkpoints"
 
     with pytest.raises(StoreUnavailable) as lost:
         await store.commit(worker, [entry])

@@ -17,25 +17,25 @@ from pipeline.store.database import Connection, Topic
 from pipeline.store.refusals import check_names
 
 NEW_ITEMS = """
-with pinned as (select name, stages[1] as first from pipelines where id = $2),
+with pinned as (select name, stages[1] as first from waybill.pipelines where id = $2),
 made as (
-  insert into items (tenant_id, batch_id, pipeline_id, pipeline, name, key,
+  insert into waybill.items (tenant_id, batch_id, pipeline_id, pipeline, name, key,
                      deadline_at, input, parent_id)
   select b.tenant_id, b.id, $2, p.name, t.name, t.key, b.deadline_at, t.input, $6
-    from batches b, pinned p,
+    from waybill.batches b, pinned p,
          unnest($3::text[], $4::text[], $5::jsonb[]) t(name, key, input)
    where b.id = $1
   on conflict (tenant_id, pipeline, key) do nothing
   returning id, deadline_at, tenant_id, key),
 line as (
-  insert into ready (item_id, stage, tenant_id, deadline_at, seq)
+  insert into waybill.ready (item_id, stage, tenant_id, deadline_at, seq)
   select m.id, coalesce($7, p.first), m.tenant_id, m.deadline_at, 0
     from made m, pinned p),
 kin as (
-  insert into open_children (child_id, parent_id)
+  insert into waybill.open_children (child_id, parent_id)
   select id, $6 from made where $6::bigint is not null),
 noted as (
-  insert into audit (item_id, event, stage, actor)
+  insert into waybill.audit (item_id, event, stage, actor)
   select m.id, 'received', coalesce($7, p.first),
          coalesce('item ' || $6::bigint, 'admission')
     from made m, pinned p)
@@ -45,7 +45,7 @@ select key, id from made
 # A key can be an item of this batch only once; every other receipt of it is a
 # duplicate, in this call or a later one.
 RECEIPTS = """
-insert into receipts (batch_id, token, name, key, size_bytes, disposal, item_id,
+insert into waybill.receipts (batch_id, token, name, key, size_bytes, disposal, item_id,
                       code, why, kept_at)
 select $1, t.* from unnest($2::text[], $3::text[], $4::text[], $5::bigint[],
                            $6::text[], $7::bigint[], $8::text[], $9::text[],
@@ -54,17 +54,17 @@ on conflict (token) do nothing
 """
 
 KNOWN = """
-select i.key, i.id from items i
-  join pipelines p on p.name = i.pipeline
+select i.key, i.id from waybill.items i
+  join waybill.pipelines p on p.name = i.pipeline
  where p.id = $1 and i.key = any($2::text[])
-   and i.tenant_id = (select tenant_id from batches where id = $3)
+   and i.tenant_id = (select tenant_id from waybill.batches where id = $3)
 """
 
 # Locked: a parent that is being cancelled is let go before its children are born,
 # or finds them.
 PARENT = """
 select i.batch_id, i.pipeline_id
-  from running u join items i on i.id = u.item_id
+  from waybill.running u join waybill.items i on i.id = u.item_id
  where u.item_id = $1 and u.worker_id = $2
    for key share of u
 """
@@ -79,7 +79,7 @@ class PostgresAdmission(Topic):
         """Pin a version; the same version twice is one row."""
         await self._db.fetch(
             """
-            insert into pipelines (name, version, stages, files)
+            insert into waybill.pipelines (name, version, stages, files)
             values ($1, $2, $3, $4) on conflict (name, version) do nothing
             """,
             name,
@@ -89,7 +89,7 @@ class PostgresAdmission(Topic):
         )
         return int(
             await self._db.fetchval(
-                "select id from pipelines where name = $1 and version = $2",
+                "select id from waybill.pipelines where name = $1 and version = $2",
                 name,
                 version,
             )
@@ -101,13 +101,14 @@ class PostgresAdmission(Topic):
 
         async def work(con: Connection) -> Batch:
             await con.execute(
-                "insert into tenants (name) values ($1) on conflict do nothing", tenant
+                "insert into waybill.tenants (name) values ($1) on conflict do nothing",
+                tenant,
             )
             await con.execute(
                 """
-                insert into batches (tenant_id, name, deadline_at)
-                select id, $2, clock() + make_interval(secs => $3)
-                  from tenants where name = $1
+                insert into waybill.batches (tenant_id, name, deadline_at)
+                select id, $2, waybill.clock() + make_interval(secs => $3)
+                  from waybill.tenants where name = $1
                 on conflict (tenant_id, name) do nothing
                 """,
                 tenant,
@@ -117,7 +118,7 @@ class PostgresAdmission(Topic):
             row = await con.fetchrow(
                 """
                 select b.id, t.name as tenant, b.name, b.deadline_at
-                  from batches b join tenants t on t.id = b.tenant_id
+                  from waybill.batches b join waybill.tenants t on t.id = b.tenant_id
                  where t.name = $1 and b.name = $2
                 """,
                 tenant,
@@ -223,7 +224,7 @@ async def receive(
 
 async def _receipts(con: Connection, tokens: Sequence[str]) -> dict[str, Receipt]:
     rows = await con.fetch(
-        "select token, name, disposal, item_id from receipts"
+        "select token, name, disposal, item_id from waybill.receipts"
         " where token = any($1::text[])",
         list(tokens),
     )

@@ -10,42 +10,42 @@ from pipeline.model import Entry, Finish, ItemId
 from pipeline.store.database import Connection, Topic
 
 # Also what the end of a parent does to its children; see the schema.
-CANCEL_PARKED = "select cancel_parked($1::bigint[], $2) as item_id"
+CANCEL_PARKED = "select waybill.cancel_parked($1::bigint[], $2) as item_id"
 
 # The row lock makes the worker's move wait, or us for it; see `end_cancelled`.
 CANCEL_RUNNING = """
-insert into cancels (item_id, author)
+insert into waybill.cancels (item_id, author)
 select item_id, $2
-  from (select item_id from running where item_id = any($1::bigint[])
+  from (select item_id from waybill.running where item_id = any($1::bigint[])
          order by item_id for update) r
 on conflict (item_id) do update set author = cancels.author
 returning item_id
 """
 
 UNENDED = """
-select id from items i
+select id from waybill.items i
  where id = any($1::bigint[])
-   and not exists (select from outcomes o where o.item_id = i.id)
+   and not exists (select from waybill.outcomes o where o.item_id = i.id)
 """
 
 CANCEL_LOOKS = 5  # arbitrary: each needs a claim and a commit within a millisecond
 
 RETRY = """
 with gone as (
-  delete from outcomes
+  delete from waybill.outcomes
    where item_id = any($1::bigint[]) and state <> 'done'
   returning item_id, stage),
 line as (
-  insert into ready (item_id, stage, tenant_id, deadline_at, seq)
+  insert into waybill.ready (item_id, stage, tenant_id, deadline_at, seq)
   select g.item_id, g.stage, i.tenant_id, i.deadline_at,
-         coalesce((select max(seq) + 1 from checkpoints c
+         coalesce((select max(seq) + 1 from waybill.checkpoints c
                     where c.item_id = g.item_id), 0)
-    from gone g join items i on i.id = g.item_id),
+    from gone g join waybill.items i on i.id = g.item_id),
 noted as (
-  insert into audit (item_id, event, stage, actor)
+  insert into waybill.audit (item_id, event, stage, actor)
   select item_id, 'retried', stage, $2 from gone),
 forgotten as (
-  delete from cancels where item_id in (select item_id from gone))
+  delete from waybill.cancels where item_id in (select item_id from gone))
 select item_id from gone
 """
 
@@ -99,7 +99,7 @@ async def end_cancelled(
     ]
     if parked:
         sql = (
-            "delete from cancels where item_id = any($1::bigint[])"
+            "delete from waybill.cancels where item_id = any($1::bigint[])"
             " returning item_id, author"
         )
         for row in await con.fetch(sql, parked):

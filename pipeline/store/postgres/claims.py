@@ -21,19 +21,20 @@ from pipeline.store.rows import KinRow, PipelineRow, Share
 # served one ($7).
 CLAIM = """
 with recursive alive as materialized (
-  select 1 from workers where id = $3 and lease_until > clock() for key share),
+  select 1 from waybill.workers
+    where id = $3 and lease_until > waybill.clock() for key share),
 line as (
-  (select tenant_id from ready where stage = $1 and strikes < 2
+  (select tenant_id from waybill.ready where stage = $1 and strikes < 2
     order by tenant_id limit 1)
   union all
-  select (select r.tenant_id from ready r
+  select (select r.tenant_id from waybill.ready r
            where r.stage = $1 and r.strikes < 2 and r.tenant_id > l.tenant_id
            order by r.tenant_id limit 1)
     from line l where l.tenant_id is not null),
 share as (
   select t.id as tenant_id, s.served, s.weight
     from unnest($4::text[], $5::float8[], $6::float8[]) s(name, served, weight)
-    join tenants t on t.name = s.name),
+    join waybill.tenants t on t.name = s.name),
 standing as (
   select l.tenant_id, coalesce(s.served, $7) as served,
          coalesce(s.weight, 1) as weight,
@@ -46,7 +47,7 @@ head as (
    cross join lateral (
      select r.item_id, r.deadline_at,
             row_number() over (order by r.deadline_at, r.item_id) as n
-       from (select item_id, deadline_at from ready
+       from (select item_id, deadline_at from waybill.ready
               where stage = $1 and tenant_id = t.tenant_id and strikes < 2
               order by deadline_at, item_id
               limit greatest(8, ceil(2 * $2 * t.weight / t.weights)::bigint)
@@ -54,45 +55,46 @@ head as (
 pick as materialized (
   select item_id from head order by turn, deadline_at limit $2),
 locked as materialized (
-  select r.item_id from ready r where r.item_id in (select item_id from pick)
+  select r.item_id from waybill.ready r where r.item_id in (select item_id from pick)
      for update skip locked),
 gone as (
-  delete from ready r using locked k where r.item_id = k.item_id returning r.*),
+  delete from waybill.ready r using locked k where r.item_id = k.item_id returning r.*),
 taken as (
-  insert into running (item_id, stage, tenant_id, deadline_at, seq, attempt,
+  insert into waybill.running (item_id, stage, tenant_id, deadline_at, seq, attempt,
                        strikes, solo, worker_id)
   select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes, false, $3
     from gone)
 select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
        t.name as tenant, b.name as batch,
-       extract(epoch from g.deadline_at - clock())::float8 as left_s
+       extract(epoch from g.deadline_at - waybill.clock())::float8 as left_s
   from gone g
-  join items i on i.id = g.item_id
-  join tenants t on t.id = g.tenant_id
-  join batches b on b.id = i.batch_id
+  join waybill.items i on i.id = g.item_id
+  join waybill.tenants t on t.id = g.tenant_id
+  join waybill.batches b on b.id = i.batch_id
 """
 
 CLAIM_SOLO = """
 with alive as materialized (
-  select 1 from workers where id = $2 and lease_until > clock() for key share),
+  select 1 from waybill.workers
+    where id = $2 and lease_until > waybill.clock() for key share),
 locked as materialized (
-  select item_id from ready
+  select item_id from waybill.ready
    where stage = $1 and strikes >= 2 and exists (select from alive)
    order by since limit 1 for update skip locked),
 gone as (
-  delete from ready r using locked k where r.item_id = k.item_id returning r.*),
+  delete from waybill.ready r using locked k where r.item_id = k.item_id returning r.*),
 taken as (
-  insert into running (item_id, stage, tenant_id, deadline_at, seq, attempt,
+  insert into waybill.running (item_id, stage, tenant_id, deadline_at, seq, attempt,
                        strikes, solo, worker_id)
   select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes, true, $2
     from gone)
 select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
        t.name as tenant, b.name as batch,
-       extract(epoch from g.deadline_at - clock())::float8 as left_s
+       extract(epoch from g.deadline_at - waybill.clock())::float8 as left_s
   from gone g
-  join items i on i.id = g.item_id
-  join tenants t on t.id = g.tenant_id
-  join batches b on b.id = i.batch_id
+  join waybill.items i on i.id = g.item_id
+  join waybill.tenants t on t.id = g.tenant_id
+  join waybill.batches b on b.id = i.batch_id
 """
 
 
@@ -148,9 +150,9 @@ class PostgresClaims(Topic):
         rows = await self._db.fetch(
             """
             with recursive line as (
-              (select stage from ready where strikes < 2 order by stage limit 1)
+              (select stage from waybill.ready where strikes < 2 order by stage limit 1)
               union all
-              select (select r.stage from ready r
+              select (select r.stage from waybill.ready r
                        where r.strikes < 2 and r.stage > l.stage
                        order by r.stage limit 1)
                 from line l where l.stage is not null)
@@ -163,8 +165,9 @@ class PostgresClaims(Topic):
         """Ready items that must run alone, longest waiting first."""
         rows = await self._db.fetch(
             """
-            select stage, extract(epoch from clock() - min(since))::float8 as age_s
-              from ready where strikes >= 2 group by stage order by 2 desc
+            select stage, extract(epoch
+              from waybill.clock() - min(since))::float8 as age_s
+              from waybill.ready where strikes >= 2 group by stage order by 2 desc
             """
         )
         return [(r["stage"], r["age_s"]) for r in rows]
@@ -174,35 +177,38 @@ class PostgresClaims(Topic):
         rows = await self._db.fetch(
             """
             with due as materialized (
-              select item_id from waiting where until <= clock()
+              select item_id from waybill.waiting where until <= waybill.clock()
                order by until limit $1 for update skip locked),
             joined as materialized (
-              select j.item_id from joining j
-               where not exists (select from open_children k
+              select j.item_id from waybill.joining j
+               where not exists (select from waybill.open_children k
                                   where k.parent_id = j.item_id)
                limit $1 for update of j skip locked),
             late as materialized (
-              select item_id from joining where deadline_at <= clock()
+              select item_id from waybill.joining where deadline_at <= waybill.clock()
                order by deadline_at limit $1 for update skip locked),
             gone as (
-              delete from waiting w using due d where w.item_id = d.item_id
+              delete from waybill.waiting w using due d where w.item_id = d.item_id
               returning w.item_id, w.stage, w.tenant_id, w.deadline_at, w.seq,
                         w.attempt),
             met as (
-              delete from joining j
+              delete from waybill.joining j
                using (select * from joined union select * from late) d
                where j.item_id = d.item_id
               returning j.item_id, j.stage, j.tenant_id, j.deadline_at, j.seq,
                         j.attempt),
             back as (
-              insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt)
+              insert into waybill.ready (item_id, stage, tenant_id, deadline_at, seq,
+                attempt)
               select * from gone union all select * from met
               returning 1)
             select (select count(*) from back) as moved,
                    extract(epoch from least(
-                     (select min(until) from waiting where until > clock()),
-                     (select min(deadline_at) from joining
-                       where deadline_at > clock())) - clock())::float8 as next_s
+                     (select min(until) from waybill.waiting
+                       where until > waybill.clock()),
+                     (select min(deadline_at) from waybill.joining
+                       where deadline_at > waybill.clock()))
+                         - waybill.clock())::float8 as next_s
             """,
             limit,
         )
@@ -213,7 +219,7 @@ class PostgresClaims(Topic):
         rows = await self._db.fetch(
             """
             select item_id, seq, stage, step, update, ref, next_stage, took_s
-              from checkpoints where item_id = any($1::bigint[])
+              from waybill.checkpoints where item_id = any($1::bigint[])
              order by item_id, seq
             """,
             list(items),
@@ -226,7 +232,9 @@ class PostgresClaims(Topic):
     async def result_of(self, item: ItemId, seq: int) -> str:
         """The update of a checkpoint."""
         found = await self._db.fetchval(
-            "select update from checkpoints where item_id = $1 and seq = $2", item, seq
+            "select update from waybill.checkpoints where item_id = $1 and seq = $2",
+            item,
+            seq,
         )
         if found is None:
             raise NotFound(f"item {item} has no checkpoint {seq} with an update")
@@ -236,7 +244,8 @@ class PostgresClaims(Topic):
         """How many children of this item are not final."""
         return int(
             await self._db.fetchval(
-                "select count(*) from open_children where parent_id = $1", parent
+                "select count(*) from waybill.open_children where parent_id = $1",
+                parent,
             )
         )
 
@@ -248,7 +257,7 @@ class PostgresClaims(Topic):
             """
             select i.id, i.name, i.input, o.state, coalesce(o.stage, '') as stage,
                    coalesce(o.code, '') as code
-              from items i left join outcomes o on o.item_id = i.id
+              from waybill.items i left join waybill.outcomes o on o.item_id = i.id
              where i.parent_id = $1 and ($2::bigint[] is null or i.id = any($2))
              order by i.id
             """,
@@ -270,7 +279,8 @@ class PostgresClaims(Topic):
     async def pipeline(self, pipeline_id: int) -> PipelineRow:
         """A pinned pipeline version."""
         rows = await self._db.fetch(
-            "select id, name, version, stages, files from pipelines where id = $1",
+            "select id, name, version, stages, files"
+            " from waybill.pipelines where id = $1",
             pipeline_id,
         )
         if not rows:
@@ -282,5 +292,5 @@ class PostgresClaims(Topic):
 
     async def weights(self) -> dict[str, float]:
         """Every tenant's weight."""
-        rows = await self._db.fetch("select name, weight from tenants")
+        rows = await self._db.fetch("select name, weight from waybill.tenants")
         return {r["name"]: r["weight"] for r in rows}

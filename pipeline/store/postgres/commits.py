@@ -34,7 +34,7 @@ M = TypeVar("M", bound=Move)
 
 
 CHECKPOINTS = """
-insert into checkpoints (item_id, seq, stage, step, update, ref, next_stage,
+insert into waybill.checkpoints (item_id, seq, stage, step, update, ref, next_stage,
                          took_s, worker_id)
 select t.*, $9
   from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::jsonb[],
@@ -42,7 +42,8 @@ select t.*, $9
 """
 
 ATTEMPTS = """
-insert into attempts (item_id, stage, attempt, code, message, charged, worker_id)
+insert into waybill.attempts (item_id, stage, attempt, code, message, charged,
+  worker_id)
 select t.*, $7
   from unnest($1::bigint[], $2::text[], $3::smallint[], $4::text[], $5::text[],
               $6::boolean[]) t
@@ -50,22 +51,22 @@ select t.*, $7
 
 # Sorted: two commits of one worker lock these rows in one order.
 PROGRESS = """
-insert into progress (item_id, stage, done, total)
+insert into waybill.progress (item_id, stage, done, total)
 select t.*
   from unnest($1::bigint[], $2::text[], $3::int[], $4::int[])
        t(item_id, stage, done, total)
-  join running u on u.item_id = t.item_id and u.worker_id = $5
+  join waybill.running u on u.item_id = t.item_id and u.worker_id = $5
  order by t.item_id
 on conflict (item_id) do update
    set stage = excluded.stage, done = excluded.done, total = excluded.total
 """
 
 PRODUCTS = """
-insert into products (item_id, name, artifact, facts, stage)
+insert into waybill.products (item_id, name, artifact, facts, stage)
 select t.*
   from unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[], $5::text[])
        t(item_id, name, artifact, facts, stage)
-  join running u on u.item_id = t.item_id and u.worker_id = $6
+  join waybill.running u on u.item_id = t.item_id and u.worker_id = $6
  order by t.item_id, t.name
 on conflict (item_id, name) do update
    set artifact = excluded.artifact, facts = excluded.facts, stage = excluded.stage
@@ -73,9 +74,9 @@ on conflict (item_id, name) do update
 
 TO_READY = """
 with gone as (
-  delete from running where item_id = any($1::bigint[]) and worker_id = $5
+  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $5
   returning item_id, tenant_id, deadline_at)
-insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt)
+insert into waybill.ready (item_id, stage, tenant_id, deadline_at, seq, attempt)
 select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt
   from gone g
   join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[])
@@ -85,11 +86,12 @@ returning item_id
 
 TO_WAITING = """
 with gone as (
-  delete from running where item_id = any($1::bigint[]) and worker_id = $7
+  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $7
   returning item_id, tenant_id, deadline_at)
-insert into waiting (item_id, stage, tenant_id, deadline_at, seq, attempt, until, why)
+insert into waybill.waiting (item_id, stage, tenant_id, deadline_at, seq, attempt,
+  until, why)
 select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt,
-       least(clock() + make_interval(secs => t.for_s), g.deadline_at), t.why
+       least(waybill.clock() + make_interval(secs => t.for_s), g.deadline_at), t.why
   from gone g
   join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[], $5::float8[],
               $6::text[]) t(item_id, stage, seq, attempt, for_s, why) using (item_id)
@@ -98,9 +100,9 @@ returning item_id
 
 TO_JOINING = """
 with gone as (
-  delete from running where item_id = any($1::bigint[]) and worker_id = $5
+  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $5
   returning item_id, tenant_id, deadline_at)
-insert into joining (item_id, stage, tenant_id, deadline_at, seq, attempt)
+insert into waybill.joining (item_id, stage, tenant_id, deadline_at, seq, attempt)
 select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt
   from gone g
   join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[])
@@ -110,10 +112,11 @@ returning item_id
 
 TO_HELD = """
 with gone as (
-  delete from running where item_id = any($1::bigint[]) and worker_id = $12
+  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $12
   returning item_id, tenant_id, deadline_at),
 held as (
-  insert into holds (item_id, stage, tenant_id, deadline_at, seq, code, why, shown,
+  insert into waybill.holds (item_id, stage, tenant_id, deadline_at, seq, code, why,
+    shown,
                      proposal, digest, needs, again, next_stage)
   select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.code, t.why,
          t.shown, t.proposal, t.digest,
@@ -126,27 +129,27 @@ held as (
            next_stage) using (item_id)
   returning item_id, stage, code),
 noted as (
-  insert into audit (item_id, event, stage, actor, code)
+  insert into waybill.audit (item_id, event, stage, actor, code)
   select item_id, 'held', stage, $12::uuid::text, code from held)
 select item_id from held
 """
 
 FINISH = """
 with gone as (
-  delete from running where item_id = any($1::bigint[]) and worker_id = $6
+  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $6
   returning item_id),
 ended as (
-  insert into outcomes (item_id, state, stage, code, why)
+  insert into waybill.outcomes (item_id, state, stage, code, why)
   select g.item_id, t.state, t.stage, t.code, t.why
     from gone g
     join unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[])
          t(item_id, state, stage, code, why) using (item_id)
   returning item_id, state, stage, code),
 noted as (
-  insert into audit (item_id, event, stage, actor, code)
+  insert into waybill.audit (item_id, event, stage, actor, code)
   select item_id, state, stage, $6::uuid::text, code from ended),
 let_go as (
-  delete from cancels where item_id in (select item_id from gone))
+  delete from waybill.cancels where item_id in (select item_id from gone))
 select item_id from ended
 """
 
@@ -177,7 +180,7 @@ class PostgresCommits(Topic):
         return bool(
             await self._db.fetchval(
                 """
-                select exists (select from checkpoints
+                select exists (select from waybill.checkpoints
                   where item_id = $1 and seq = $2 and worker_id = $3)
                 """,
                 item,
@@ -190,7 +193,7 @@ class PostgresCommits(Topic):
         """Whether the item is still this worker's."""
         return bool(
             await self._db.fetchval(
-                "select exists (select from running"
+                "select exists (select from waybill.running"
                 " where item_id = $1 and worker_id = $2)",
                 item,
                 worker,

@@ -21,40 +21,41 @@ HOLD = """
 select h.id, h.item_id, i.name as item_name, t.name as tenant, b.name as batch,
        i.pipeline_id, h.stage, h.code, h.why, h.shown, h.proposal, h.digest, h.needs,
        h.again, h.seq, h.next_stage, h.held_at, h.deadline_at,
-       case when h.claimed_until > clock() then h.claimed_by end as claimed_by,
-       case when h.claimed_until > clock() then h.claimed_until end as claimed_until,
+       case when h.claimed_until > waybill.clock() then h.claimed_by end as claimed_by,
+       case when h.claimed_until > waybill.clock() then h.claimed_until end
+         as claimed_until,
        d.verb, d.author, d.reason, d.decided_at
-  from holds h
-  join items i on i.id = h.item_id
-  join tenants t on t.id = h.tenant_id
-  join batches b on b.id = i.batch_id
-  left join decisions d on d.hold_id = h.id
+  from waybill.holds h
+  join waybill.items i on i.id = h.item_id
+  join waybill.tenants t on t.id = h.tenant_id
+  join waybill.batches b on b.id = i.batch_id
+  left join waybill.decisions d on d.hold_id = h.id
 """
 
 DECIDE = """
 with noted as (
-  insert into decisions (hold_id, verb, author, reason, digest)
+  insert into waybill.decisions (hold_id, verb, author, reason, digest)
   values ($1, $2, $3, $4, $5)),
 closed as (
-  update holds set open = false, claimed_by = null, claimed_until = null
+  update waybill.holds set open = false, claimed_by = null, claimed_until = null
    where id = $1 returning *),
 kept as (
-  insert into checkpoints (item_id, seq, stage, update, next_stage, took_s)
+  insert into waybill.checkpoints (item_id, seq, stage, update, next_stage, took_s)
   select item_id, seq, stage, $6::jsonb,
          case when again then stage else next_stage end, 0
     from closed where $2 <> 'reject'),
 line as (
-  insert into ready (item_id, stage, tenant_id, deadline_at, seq)
+  insert into waybill.ready (item_id, stage, tenant_id, deadline_at, seq)
   select item_id, case when again then stage else next_stage end, tenant_id,
          deadline_at, seq + 1
     from closed where $2 <> 'reject' and (again or next_stage <> '')),
 ended as (
-  insert into outcomes (item_id, state, stage, code, why)
+  insert into waybill.outcomes (item_id, state, stage, code, why)
   select item_id, case when $2 = 'reject' then 'rejected' else 'done' end, stage,
          case when $2 = 'reject' then 'REVIEW_REJECTED' else '' end,
          case when $2 = 'reject' then $4 else '' end
     from closed where $2 = 'reject' or (not again and next_stage = ''))
-insert into audit (item_id, event, stage, actor, code)
+insert into waybill.audit (item_id, event, stage, actor, code)
 select item_id, 'decided_' || $2, stage, $3, code from closed
 """
 
@@ -100,10 +101,11 @@ class PostgresHolds(Topic):
         """Lease an open hold to a reviewer; renews the reviewer's own lease."""
         rows = await self._db.fetch(
             """
-            update holds set claimed_by = $2,
-                   claimed_until = clock() + make_interval(secs => $3)
+            update waybill.holds set claimed_by = $2,
+                   claimed_until = waybill.clock() + make_interval(secs => $3)
              where id = $1 and open
-               and (claimed_by is null or claimed_by = $2 or claimed_until <= clock())
+                 and (claimed_by is null or claimed_by = $2
+                      or claimed_until <= waybill.clock())
             returning id
             """,
             hold_id,
@@ -123,7 +125,7 @@ class PostgresHolds(Topic):
         if hold.claimed_by not in (None, author):
             raise taken(hold)
         await self._db.fetch(
-            "update holds set claimed_by = null, claimed_until = null"
+            "update waybill.holds set claimed_by = null, claimed_until = null"
             " where id = $1 and claimed_by = $2",
             hold_id,
             author,
@@ -142,12 +144,16 @@ class PostgresHolds(Topic):
         """Rule on a hold; see the port."""
 
         async def work(con: Connection) -> None:
-            await con.fetchval("select 1 from holds where id = $1 for update", hold_id)
+            await con.fetchval(
+                "select 1 from waybill.holds where id = $1 for update", hold_id
+            )
             rows = await con.fetch(HOLD + " where h.id = $1", hold_id)
             if not rows:
                 raise NotFound(f"no hold h{hold_id}")
             hold = hold_row(rows[0])
-            still = await con.fetchval("select open from holds where id = $1", hold_id)
+            still = await con.fetchval(
+                "select open from waybill.holds where id = $1", hold_id
+            )
             if hold.decision is not None or not still:
                 raise decided_before(hold)
             if hold.claimed_by not in (None, author):

@@ -12,17 +12,18 @@ from pipeline.store.database import Topic
 from pipeline.store.rows import Counts, Event, ItemRow
 
 COUNTS = """
-with i as (select id from items where $1::bigint is null or batch_id = $1),
-r as (select disposal, count(*) as n from receipts
+with i as (select id from waybill.items where $1::bigint is null or batch_id = $1),
+r as (select disposal, count(*) as n from waybill.receipts
        where $1::bigint is null or batch_id = $1 group by disposal),
-o as (select o.state, count(*) as n from outcomes o join i on i.id = o.item_id
+o as (select o.state, count(*) as n from waybill.outcomes o join i on i.id = o.item_id
        group by o.state)
 select coalesce((select sum(n) from r), 0)::bigint as received,
-       (select count(*) from ready x join i on i.id = x.item_id)
-     + (select count(*) from running x join i on i.id = x.item_id)
-     + (select count(*) from waiting x join i on i.id = x.item_id)
-     + (select count(*) from joining x join i on i.id = x.item_id) as live,
-       (select count(*) from holds x join i on i.id = x.item_id where x.open) as held,
+       (select count(*) from waybill.ready x join i on i.id = x.item_id)
+     + (select count(*) from waybill.running x join i on i.id = x.item_id)
+     + (select count(*) from waybill.waiting x join i on i.id = x.item_id)
+     + (select count(*) from waybill.joining x join i on i.id = x.item_id) as live,
+       (select count(*) from waybill.holds x join i on i.id = x.item_id
+         where x.open) as held,
        coalesce((select n from o where state = 'done'), 0) as done,
        coalesce((select n from o where state = 'rejected'), 0) as rejected,
        coalesce((select n from o where state = 'failed'), 0) as failed,
@@ -32,14 +33,14 @@ select coalesce((select sum(n) from r), 0)::bigint as received,
 """
 
 ASTRAY = """
-select i.id from items i
+select i.id from waybill.items i
  where ($1::bigint is null or i.batch_id = $1)
-   and (select count(*) from ready x where x.item_id = i.id)
-     + (select count(*) from running x where x.item_id = i.id)
-     + (select count(*) from waiting x where x.item_id = i.id)
-     + (select count(*) from joining x where x.item_id = i.id)
-     + (select count(*) from holds x where x.item_id = i.id and x.open)
-     + (select count(*) from outcomes x where x.item_id = i.id) <> 1
+   and (select count(*) from waybill.ready x where x.item_id = i.id)
+     + (select count(*) from waybill.running x where x.item_id = i.id)
+     + (select count(*) from waybill.waiting x where x.item_id = i.id)
+     + (select count(*) from waybill.joining x where x.item_id = i.id)
+     + (select count(*) from waybill.holds x where x.item_id = i.id and x.open)
+     + (select count(*) from waybill.outcomes x where x.item_id = i.id) <> 1
  order by i.id limit 100
 """
 
@@ -60,15 +61,15 @@ select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
                 i.created_at) as since,
        coalesce(w.until, j.deadline_at) as until, i.parent_id,
        j.item_id is not null as joining
-  from items i
-  join tenants t on t.id = i.tenant_id
-  join batches b on b.id = i.batch_id
-  left join ready r on r.item_id = i.id
-  left join running_now u on u.item_id = i.id
-  left join waiting w on w.item_id = i.id
-  left join joining j on j.item_id = i.id
-  left join holds h on h.item_id = i.id and h.open
-  left join outcomes o on o.item_id = i.id
+  from waybill.items i
+  join waybill.tenants t on t.id = i.tenant_id
+  join waybill.batches b on b.id = i.batch_id
+  left join waybill.ready r on r.item_id = i.id
+  left join waybill.running_now u on u.item_id = i.id
+  left join waybill.waiting w on w.item_id = i.id
+  left join waybill.joining j on j.item_id = i.id
+  left join waybill.holds h on h.item_id = i.id and h.open
+  left join waybill.outcomes o on o.item_id = i.id
 """
 
 # Where an item of `ITEM` stands, by the word that people use.
@@ -132,19 +133,21 @@ class PostgresItems(Topic):
         """How many children of an item are in which state; {} when it has none."""
         rows = await self._db.fetch(
             """
-            with k as (select id from items where parent_id = $1)
+            with k as (select id from waybill.items where parent_id = $1)
             select state, count(*) as n
-              from (select 'ready' as state from ready r join k on k.id = r.item_id
+              from (select 'ready' as state from waybill.ready r
+                join k on k.id = r.item_id
                     union all
-                    select 'running' from running u join k on k.id = u.item_id
+                    select 'running' from waybill.running u join k on k.id = u.item_id
                     union all
-                    select 'waiting' from waiting w join k on k.id = w.item_id
+                    select 'waiting' from waybill.waiting w join k on k.id = w.item_id
                     union all
-                    select 'waiting' from joining j join k on k.id = j.item_id
+                    select 'waiting' from waybill.joining j join k on k.id = j.item_id
                     union all
-                    select 'held' from holds h join k on k.id = h.item_id and h.open
+                    select 'held' from waybill.holds h join k on k.id = h.item_id
+                      and h.open
                     union all
-                    select o.state from outcomes o join k on k.id = o.item_id) s
+                    select o.state from waybill.outcomes o join k on k.id = o.item_id) s
              group by state
             """,
             parent,
@@ -157,9 +160,10 @@ class PostgresItems(Topic):
         return int(
             await self._db.fetchval(
                 """
-                select count(*) from joining j join items i on i.id = j.item_id
+                select count(*) from waybill.joining j
+                  join waybill.items i on i.id = j.item_id
                  where i.batch_id = $1
-                   and exists (select from open_children k
+                   and exists (select from waybill.open_children k
                                 where k.parent_id = j.item_id)
                 """,
                 batch_id,
@@ -171,8 +175,9 @@ class PostgresItems(Topic):
         return int(
             await self._db.fetchval(
                 """
-                select count(*) from ready me
-                  join ready r on r.stage = me.stage and r.tenant_id = me.tenant_id
+                select count(*) from waybill.ready me
+                  join waybill.ready r on r.stage = me.stage
+                    and r.tenant_id = me.tenant_id
                    and (r.deadline_at, r.item_id) < (me.deadline_at, me.item_id)
                  where me.item_id = $1
                 """,
@@ -183,7 +188,7 @@ class PostgresItems(Topic):
     async def facts(self, item: ItemId) -> tuple[int, str]:
         """The item's pipeline id and its input as JSON text; raises NotFound."""
         rows = await self._db.fetch(
-            "select pipeline_id, input from items where id = $1", item
+            "select pipeline_id, input from waybill.items where id = $1", item
         )
         if not rows:
             raise NotFound(f"no item {item}", hint="`waybill items ls` lists the items")
@@ -194,21 +199,22 @@ class PostgresItems(Topic):
         rows = await self._db.fetch(
             """
             select at, event, stage, actor, code as detail, null::real as took_s
-              from audit where item_id = $1
+              from waybill.audit where item_id = $1
             union all
             select at, case when step is not null then 'step'
                             when worker_id is null then 'ruled' else 'stage' end,
                    stage, coalesce(worker_id::text, 'reviewer'),
                    coalesce(step, case when next_stage = '' then 'end'
                                        else '→ ' || next_stage end), took_s
-              from checkpoints where item_id = $1
+              from waybill.checkpoints where item_id = $1
             union all
             select at, case when charged then 'attempt' else 'setback' end, stage,
                    coalesce(worker_id::text, ''), code || ': ' || message, null
-              from attempts where item_id = $1
+              from waybill.attempts where item_id = $1
             union all
             select d.decided_at, d.verb, h.stage, d.author, d.reason, null
-              from decisions d join holds h on h.id = d.hold_id where h.item_id = $1
+              from waybill.decisions d join waybill.holds h on h.id = d.hold_id
+                where h.item_id = $1
             order by at limit $2
             """,
             item,

@@ -15,7 +15,7 @@ from pipeline.store.rows import BatchRow, FinishedRow, RefusedRow, StageRow, Wor
 
 BATCH = """
 select b.id, t.name as tenant, b.name, b.created_at, b.deadline_at
-  from batches b join tenants t on t.id = b.tenant_id
+  from waybill.batches b join waybill.tenants t on t.id = b.tenant_id
 """
 
 
@@ -27,12 +27,12 @@ class PostgresReports(Topic):
         rows = await self._db.fetch(
             """
             with p as (
-              select item_id, stage, 'ready' as state from ready
+              select item_id, stage, 'ready' as state from waybill.ready
               union all
-              select item_id, stage, 'running' from running_now
-              union all select item_id, stage, 'waiting' from waiting
-              union all select item_id, stage, 'waiting' from joining
-              union all select item_id, stage, 'held' from holds where open)
+              select item_id, stage, 'running' from waybill.running_now
+              union all select item_id, stage, 'waiting' from waybill.waiting
+              union all select item_id, stage, 'waiting' from waybill.joining
+              union all select item_id, stage, 'held' from waybill.holds where open)
             select p.stage,
                    count(*) filter (where state = 'ready') as ready,
                    count(*) filter (where state = 'running') as running,
@@ -40,7 +40,7 @@ class PostgresReports(Topic):
                    count(*) filter (where state = 'held') as held
               from p
              where $1::bigint is null
-                or exists (select from items i
+                or exists (select from waybill.items i
                             where i.id = p.item_id and i.batch_id = $1)
              group by p.stage order by p.stage
             """,
@@ -55,9 +55,9 @@ class PostgresReports(Topic):
         rows = await self._db.fetch(
             """
             select r.item_id, i.name, r.stage, p.done, p.total
-              from running_now r
-              join progress p on p.item_id = r.item_id and p.stage = r.stage
-              join items i on i.id = r.item_id
+              from waybill.running_now r
+              join waybill.progress p on p.item_id = r.item_id and p.stage = r.stage
+              join waybill.items i on i.id = r.item_id
              where p.total > $2 and ($1::bigint is null or i.batch_id = $1)
              order by p.total desc, r.item_id limit $3
             """,
@@ -72,8 +72,8 @@ class PostgresReports(Topic):
         rows = await self._db.fetch(
             """
             select i.id, i.name, o.at, p.artifact, coalesce(p.facts, '{}') as facts
-              from items i join outcomes o on o.item_id = i.id
-              left join products p on p.item_id = i.id and p.name = $2
+              from waybill.items i join waybill.outcomes o on o.item_id = i.id
+              left join waybill.products p on p.item_id = i.id and p.name = $2
              where i.batch_id = $1 and o.state = 'done' order by i.id
             """,
             batch_id,
@@ -129,9 +129,9 @@ class PostgresReports(Topic):
             """
             select r.id, t.name as tenant, b.name as batch, r.name, r.code, r.why,
                    r.kept_at, r.size_bytes, r.at
-              from receipts r
-              join batches b on b.id = r.batch_id
-              join tenants t on t.id = b.tenant_id
+              from waybill.receipts r
+              join waybill.batches b on b.id = r.batch_id
+              join waybill.tenants t on t.id = b.tenant_id
              where r.disposal = 'quarantined'
                and ($1::bigint is null or r.batch_id = $1)
              order by r.id desc limit $2
@@ -152,7 +152,8 @@ class PostgresReports(Topic):
                    (select rolsuper or rolbypassrls from pg_roles
                      where rolname = current_user) as bypasses,
                    extract(epoch from clock_timestamp())::float8 as now_s,
-                   (select count(*) from workers where lease_until > clock())
+                   (select count(*) from waybill.workers
+                     where lease_until > waybill.clock())
                      as workers
             """
         )
@@ -162,5 +163,5 @@ class PostgresReports(Topic):
         """The newest applied migration's number; 0 on an empty database."""
         if await self._db.fetchval("select to_regclass('waybill.migrations')") is None:
             return 0
-        newest = await self._db.fetchval("select max(number) from migrations")
+        newest = await self._db.fetchval("select max(number) from waybill.migrations")
         return int(newest or 0)

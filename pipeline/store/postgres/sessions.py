@@ -16,14 +16,15 @@ from pipeline.store.database import Connection, Topic
 from pipeline.store.rows import Origin, WorkerRow
 
 ALIVE = """
-select 1 from workers where id = $1 and lease_until > clock() for key share
+select 1 from waybill.workers
+  where id = $1 and lease_until > waybill.clock() for key share
 """
 
 # The new snapshot of this second statement is the point: claims and commits that
 # held their worker's row while the first waited for it are visible here.
 PUT_BACK = """
 with gone as (
-  delete from running
+  delete from waybill.running
    where worker_id = any($1::uuid[]) and not item_id = any($3::bigint[])
   returning *),
 found as (
@@ -37,16 +38,17 @@ found as (
               else least(g.strikes + 1, 2) end as strikes,
          x.author as cancelled_by
     from gone g
-    left join cancels x on x.item_id = g.item_id
-    left join lateral (select seq from checkpoints where item_id = g.item_id
+    left join waybill.cancels x on x.item_id = g.item_id
+    left join lateral (select seq from waybill.checkpoints where item_id = g.item_id
                         order by seq desc limit 1) c on true
-    left join lateral reached(g.item_id, g.seq) s on true),
+    left join lateral waybill.reached(g.item_id, g.seq) s on true),
 back as (
-  insert into ready (item_id, stage, tenant_id, deadline_at, seq, attempt, strikes)
+  insert into waybill.ready (item_id, stage, tenant_id, deadline_at, seq, attempt,
+    strikes)
   select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes
     from found where cancelled_by is null and strikes < 3),
 ended as (
-  insert into outcomes (item_id, state, stage, code, why)
+  insert into waybill.outcomes (item_id, state, stage, code, why)
   select item_id,
          case when cancelled_by is null then 'failed' else 'cancelled' end, stage,
          case when cancelled_by is null then 'WORKER_KILLED' else 'CANCELLED' end,
@@ -57,13 +59,13 @@ ended as (
     from found where cancelled_by is not null or strikes >= 3
   returning item_id, state, stage, code),
 noted as (
-  insert into audit (item_id, event, stage, actor, code)
+  insert into waybill.audit (item_id, event, stage, actor, code)
   select item_id, state, stage, 'reaper', code from ended
   union all
   select item_id, case when $2 then 'worker_died' else 'put_back' end, stage,
          'reaper', worker_id::text from found),
 let_go as (
-  delete from cancels where item_id in (select item_id from gone))
+  delete from waybill.cancels where item_id in (select item_id from gone))
 select count(*) from gone
 """
 
@@ -76,8 +78,8 @@ class PostgresSessions(Topic):
         worker = uuid4()
         await self._db.fetch(
             """
-            insert into workers (id, host, pid, born, lease_until)
-            values ($1, $2, $3, $4, clock() + make_interval(secs => $5))
+            insert into waybill.workers (id, host, pid, born, lease_until)
+            values ($1, $2, $3, $4, waybill.clock() + make_interval(secs => $5))
             """,
             worker,
             *origin,
@@ -92,10 +94,11 @@ class PostgresSessions(Topic):
         rows = await self._db.fetch(
             """
             with kept as (
-              update workers set lease_until = clock() + make_interval(secs => $2)
-               where id = $1 and lease_until > clock() returning id)
-            select k.id, array(select r.item_id from cancels c
-                                 join running r on r.item_id = c.item_id
+              update waybill.workers set lease_until = waybill.clock()
+                + make_interval(secs => $2)
+               where id = $1 and lease_until > waybill.clock() returning id)
+            select k.id, array(select r.item_id from waybill.cancels c
+                                 join waybill.running r on r.item_id = c.item_id
                                 where r.worker_id = $1) as cancelled
               from kept k
             """,
@@ -110,7 +113,7 @@ class PostgresSessions(Topic):
         """Close the session; its items go back in line, uncharged."""
 
         async def work(con: Connection) -> int:
-            await con.execute("delete from workers where id = $1", worker)
+            await con.execute("delete from waybill.workers where id = $1", worker)
             return int(await con.fetchval(PUT_BACK, [worker], died, []))
 
         return await self._db.tx(work)
@@ -120,8 +123,8 @@ class PostgresSessions(Topic):
         rows = await self._db.fetch(
             """
             select id, host, pid, born,
-                   extract(epoch from lease_until - clock())::float8 as left_s
-              from workers order by started_at
+                   extract(epoch from lease_until - waybill.clock())::float8 as left_s
+              from waybill.workers order by started_at
             """
         )
         return [
@@ -135,8 +138,8 @@ class PostgresSessions(Topic):
         async def work(con: Connection) -> int:
             gone = await con.fetch(
                 """
-                delete from workers
-                 where id = any($1::uuid[]) and ($2 or lease_until <= clock())
+                delete from waybill.workers
+                 where id = any($1::uuid[]) and ($2 or lease_until <= waybill.clock())
                 returning id
                 """,
                 list(workers),
