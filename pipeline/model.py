@@ -277,19 +277,22 @@ class ToHeld:
     """
     Parked for a person.  `proposal` is the JSON text the state receives on
     approval, `shown` the JSON text of what the reviewer sees, and `digest`
-    binds a decision to both.
+    binds a decision to both.  Either is None when it stands in the artifact that its
+    `_ref` names.
     """
 
     stage: str
     seq: int
     code: str
     why: str
-    shown: str
-    proposal: str
+    shown: str | None
+    proposal: str | None
     digest: str
     needs: tuple[str, ...]
     again: bool
     next_stage: str
+    shown_ref: str | None = None
+    proposal_ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from pipeline.stage import REDUCERS, Artifacts, replace
 
 Reducer = Callable[[Any, Any], Any]
 
+INLINE_BYTES_MAX = 8192  # larger values go to the artifact store by reference
+
 
 class Channels:
     """The channels of one state model, compiled once."""
@@ -120,6 +122,16 @@ class Channels:
         for update in updates:
             state = self.apply(state, self.decode(update))
         return state
+
+
+async def inline_or_ref(
+    text: str, artifacts: Artifacts
+) -> tuple[str | None, str | None]:
+    """JSON text as a row keeps it: itself, or the name of the artifact it stands in."""
+    data = text.encode()
+    if len(data) <= INLINE_BYTES_MAX:
+        return text, None
+    return None, await artifacts.put(data)
 
 
 async def update_of(checkpoint: Checkpoint, artifacts: Artifacts) -> str:

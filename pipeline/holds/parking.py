@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 from pydantic import BaseModel
 
 from pipeline.folder import BoundStage
 from pipeline.model import Hold, ToHeld
-from pipeline.state import clean_text, encode
+from pipeline.stage import Artifacts
+from pipeline.state import clean_text, encode, inline_or_ref
+from pipeline.store.rows import HoldRow
 
 WHY_CHARS_MAX = 500
 
@@ -36,6 +39,35 @@ def park(
         again=bool(hold.ask),
         next_stage=stage.next,
     )
+
+
+async def by_reference(move: ToHeld, artifacts: Artifacts) -> ToHeld:
+    """The same move; what is large is an artifact, of which the row holds the name."""
+    assert move.shown is not None
+    assert move.proposal is not None
+    shown, shown_ref = await inline_or_ref(move.shown, artifacts)
+    proposal, proposal_ref = await inline_or_ref(move.proposal, artifacts)
+    return replace(
+        move,
+        shown=shown,
+        shown_ref=shown_ref,
+        proposal=proposal,
+        proposal_ref=proposal_ref,
+    )
+
+
+async def whole(hold: HoldRow, artifacts: Artifacts) -> HoldRow:
+    """
+    The hold with what stands in artifacts.
+
+    Raises:
+        Integrity: an artifact is missing, or changed.
+    """
+    for name, ref in (("shown", hold.shown_ref), ("proposal", hold.proposal_ref)):
+        if ref is not None:
+            there = json.loads(await artifacts.get(ref))
+            hold = hold._replace(**{name: there, f"{name}_ref": None})
+    return hold
 
 
 def digest_of(code: str, shown: str, proposal: str) -> str:

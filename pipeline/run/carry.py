@@ -14,7 +14,8 @@ import anyio
 import structlog
 
 from pipeline.errors import LeaseLost, Permanent, StoreUnavailable, WaybillError
-from pipeline.folder import BoundStage, Catalogue
+from pipeline.folder import BoundStage, Catalogue, Pipeline
+from pipeline.holds.parking import by_reference
 from pipeline.model import (
     Checkpoint,
     Claim,
@@ -24,6 +25,7 @@ from pipeline.model import (
     Progress,
     Spawn,
     State,
+    ToHeld,
     ToReady,
 )
 from pipeline.run.attempt import attempt
@@ -32,13 +34,11 @@ from pipeline.run.endings import Ending, ending, error_text
 from pipeline.run.journal import Journal
 from pipeline.run.services import Services
 from pipeline.run.windows import Windows
-from pipeline.state import encode
+from pipeline.state import encode, inline_or_ref, update_of
 from pipeline.store.port import WorkStore
 from pipeline.vendors.limits import Limits
 
 log = structlog.get_logger()
-
-UPDATE_BYTES_MAX = 8192  # larger updates go to the artifact store by reference
 
 
 class Carrier:
@@ -76,13 +76,16 @@ class Carrier:
         self._journal = journal
         self._ring = ring
         self._limits: dict[int, Limits] = {}
+        self._large = anyio.Lock()  # one large state is loaded at a time
 
     def __repr__(self) -> str:
         return f"<Carrier items={len(self.runs)} done={self.done}>"
 
-    async def carry(self, claim: Claim, history: list[Checkpoint]) -> None:
+    async def carry(self, claim: Claim, history: list[Checkpoint] | None) -> None:
         """
         An item's stay in this worker; whatever it raises ends this item alone.
+
+        Without a `history` it is read when its turn has come.
 
         Raises:
             LeaseLost: the item is abandoned, and the session is over.
@@ -115,6 +118,8 @@ class Carrier:
             # Back in line, it may have been claimed again before we heard of it.
             if run is not None and self.runs.get(claim.item.id) is run:
                 del self.runs[claim.item.id]
+            if run is not None:
+                self._windows.load(-run.loaded)
             self._windows.leave((run or claim).stage)
 
     def cancel(self, item: ItemId) -> None:
@@ -125,27 +130,50 @@ class Carrier:
             if run.scope is not None:
                 run.scope.cancel()
 
-    async def _load(self, claim: Claim, history: list[Checkpoint]) -> Run:
-        """Fold the item's checkpoints into its state; keep its steps at hand."""
+    async def _load(self, claim: Claim, history: list[Checkpoint] | None) -> Run:
+        """
+        Fold the item's checkpoints into its state; keep its steps at hand.
+
+        What is large is read by one item after the other, while there is room for
+        it: were all read at once, none would ever be finished.
+        """
         pipeline = await self._catalogue.get(claim.item.pipeline_id, self.store)
         if claim.item.pipeline_id not in self._limits:
             self._limits[claim.item.pipeline_id] = Limits(pipeline.limits)
             for bound in pipeline.stages.values():
                 self._windows.shape(bound.name, bound.stage.window, bound.depth)
+        if history is not None and all(c.ref is None for c in history):
+            return self._folded(claim, pipeline, history)
+        async with self._large:
+            await self._windows.until_light()
+            if history is None:
+                item = claim.item.id
+                history = (await self.store.history([item]))[item]
+            artifacts = self.services.artifacts
+            read = [
+                c if c.ref is None else c._replace(update=await update_of(c, artifacts))
+                for c in history
+            ]
+            return self._folded(claim, pipeline, read)
+
+    def _folded(
+        self, claim: Claim, pipeline: Pipeline, history: list[Checkpoint]
+    ) -> Run:
+        """The item with its state in memory."""
         updates: list[str] = []
         memo: dict[tuple[str, str], str] = {}
+        loaded = 0
         for c in history:
-            text = c.update
-            if text is None and c.ref is not None:
-                text = (await self.services.artifacts.get(c.ref)).decode()
-            if text is None:
+            if c.update is None:
                 continue
+            loaded += len(c.update)
             if c.step is None:
-                updates.append(text)
+                updates.append(c.update)
             else:
-                memo[c.stage, c.step] = text
+                memo[c.stage, c.step] = c.update
         deadline = anyio.current_time() + claim.left_s
         state = pipeline.channels.fold(claim.item.input, updates)
+        self._windows.load(loaded)
         return Run(
             claim,
             pipeline,
@@ -155,6 +183,7 @@ class Carrier:
             state,
             deadline,
             memo,
+            loaded=loaded,
         )
 
     async def _one_stage(self, run: Run) -> bool:
@@ -185,8 +214,11 @@ class Carrier:
         if what.pause_s and bound.stage.limit is not None:
             self._limits[run.item.pipeline_id].pause(bound.stage.limit, what.pause_s)
         checkpoint = await self._checkpoint(run, bound, what)
+        move = what.move
+        if isinstance(move, ToHeld):
+            move = await by_reference(move, self.services.artifacts)
         entry = Entry(
-            run.item.id, checkpoint, what.move, what.attempt, products=what.products
+            run.item.id, checkpoint, move, what.attempt, products=what.products
         )
         if what.move is not None:
             await self._move(run, entry)
@@ -216,11 +248,12 @@ class Carrier:
     ) -> None:
         """Make a step's result durable before anybody sees it."""
         took_s = anyio.current_time() - began
-        update, ref = await self._inline_or_ref(text)
+        update, ref = await inline_or_ref(text, self.services.artifacts)
         seq, run.seq = run.seq, run.seq + 1
         checkpoint = Checkpoint(seq, key[0], key[1], update, ref, None, took_s)
         await self._journal.record(Entry(run.item.id, checkpoint))
         run.memo[key] = text
+        self._grown(run, text)
 
     async def record_spawn(
         self, run: Run, key: tuple[str, str], spawn: Spawn, began: float
@@ -244,16 +277,17 @@ class Carrier:
         """The record of a finished stage; None when it is not finished."""
         if what.update is None:
             return None
-        update, ref = await self._inline_or_ref(encode(what.update))
+        text = encode(what.update)
+        self._grown(run, text)
+        update, ref = await inline_or_ref(text, self.services.artifacts)
         seq, run.seq = run.seq, run.seq + 1
         after = bound.next if what.move is None else ""
         return Checkpoint(seq, bound.name, None, update, ref, after, what.took_s)
 
-    async def _inline_or_ref(self, text: str) -> tuple[str | None, str | None]:
-        data = text.encode()
-        if len(data) <= UPDATE_BYTES_MAX:
-            return text, None
-        return None, await self.services.artifacts.put(data)
+    def _grown(self, run: Run, text: str) -> None:
+        """The item's state in memory is larger by this."""
+        run.loaded += len(text)
+        self._windows.load(len(text))
 
     async def _move(self, run: Run, entry: Entry) -> None:
         """Record a move; one the database refuses ends the item with its code."""

@@ -70,6 +70,7 @@ class Run:
     scope: anyio.CancelScope | None = None
     cancelled: bool = False
     products: dict[str, Product] = field(default_factory=dict)  # of this attempt
+    loaded: int = 0  # bytes of its state and steps, as text
 
     @property
     def item(self) -> Item:

@@ -24,7 +24,7 @@ from pipeline.run.dispatcher import Dispatcher
 from pipeline.run.journal import FLUSHERS, Journal
 from pipeline.run.origin import is_gone, origin
 from pipeline.run.services import Services
-from pipeline.run.windows import Windows
+from pipeline.run.windows import BYTES_MAX, Windows
 from pipeline.store.port import WorkStore
 
 log = structlog.get_logger()
@@ -39,12 +39,14 @@ class WorkerSettings:
         lease_s: How long it may act without renewing; a worker on another
             machine is replaced after this.
         items_max: Items in this process at once.
+        bytes_max: Of their states; one more is loaded while there are fewer.
         drain_s: How long a stopping worker lets stages finish.
         poll_s: With nothing to do, look for work and for dead neighbours this often.
     """
 
     lease_s: float = 9.0
     items_max: int = 5000
+    bytes_max: int = BYTES_MAX
     drain_s: float = 30.0
     poll_s: float = 0.5
 
@@ -61,7 +63,7 @@ class Session:
         settings: WorkerSettings,
     ) -> None:
         self.worker = worker
-        self.windows = Windows(settings.items_max)
+        self.windows = Windows(settings.items_max, settings.bytes_max)
         self._store = store
         self._settings = settings
         self._claimed: dict[ItemId, Claim] = {}  # ours, until their task has ended
@@ -222,7 +224,8 @@ class Session:
         """Load what was claimed and start it."""
         resumed = [c.item.id for c in claims if c.seq > 0]
         try:
-            history = await self._store.history(resumed) if resumed else {}
+            # What is not read whole in one slice its task reads, in its turn.
+            history = await self._store.history(resumed, slices=1) if resumed else {}
         except StoreUnavailable:
             for claim in claims:
                 self.windows.leave(claim.stage)
@@ -231,9 +234,10 @@ class Session:
         assert self._tasks is not None
         self._claimed.update((c.item.id, c) for c in claims)
         for claim in claims:
-            self._tasks.start_soon(self._stay, claim, history.get(claim.item.id, []))
+            known = history.get(claim.item.id) if claim.seq > 0 else []
+            self._tasks.start_soon(self._stay, claim, known)
 
-    async def _stay(self, claim: Claim, history: list[Checkpoint]) -> None:
+    async def _stay(self, claim: Claim, history: list[Checkpoint] | None) -> None:
         """An item's task."""
         try:
             await self._carrier.carry(claim, history)

@@ -1,5 +1,6 @@
 """
-Windows: how many items are in each stage of this worker, and how many may be.
+Windows: how many items are in each stage of this worker, and how many may be; and
+how much of their states it has in memory.
 
 An item that moves on to its next stage enters that window before it leaves its own;
 when the window is full it goes back in line, so nobody hoards what cannot run soon.
@@ -11,12 +12,16 @@ from collections.abc import Sequence
 
 import anyio
 
+BYTES_MAX = 128 << 20  # of states as text; as objects they take some times that
+
 
 class Windows:
     """How many items are in each stage of this worker, and how many may be."""
 
-    def __init__(self, items_max: int) -> None:
+    def __init__(self, items_max: int, bytes_max: int = BYTES_MAX) -> None:
         self.items_max = items_max
+        self.bytes_max = bytes_max
+        self.loaded = 0  # bytes
         self._size: dict[str, int] = {}
         self._depth: dict[str, int] = {}
         self._busy: dict[str, int] = {}
@@ -43,7 +48,9 @@ class Windows:
         return sorted(stages, key=lambda s: -self._depth.get(s, 0))
 
     def room(self, stage: str) -> int:
-        """How many more may enter."""
+        """How many more may enter; nobody while the memory is full."""
+        if self.loaded >= self.bytes_max:
+            return 0
         free = self.size(stage) - self._busy.get(stage, 0)
         return min(free, self.items_max - self.total)
 
@@ -68,6 +75,17 @@ class Windows:
         self._busy[stage] -= 1
         self.total -= 1
         self._freed.set()
+
+    def load(self, size: int) -> None:
+        """So many bytes more are in memory; fewer, when it is negative."""
+        self.loaded += size
+        if size < 0:
+            self._freed.set()
+
+    async def until_light(self) -> None:
+        """Until there is room in memory for another state, of whatever size."""
+        while self.loaded >= self.bytes_max:
+            await self.wait_freed()
 
     async def wait_freed(self) -> None:
         """Until something moves or leaves; several may wait."""

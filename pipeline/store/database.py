@@ -124,9 +124,11 @@ class Database:
         work: Callable[[Connection], Awaitable[T]],
         *,
         budget_s: float = BUDGET_S,
+        snapshot: bool = False,
     ) -> T:
         """
-        Run `work` in one READ COMMITTED transaction and return its result.
+        Run `work` in one READ COMMITTED transaction and return its result; in one
+        that reads a single `snapshot` and writes nothing, when it is asked for.
 
         Raises:
             StoreUnavailable: the database did not answer; `in_doubt` when the
@@ -137,9 +139,13 @@ class Database:
         committing = False
         try:
             with anyio.fail_after(budget_s, shield=True):
-                con = await self._acquire(budget_s)
+                con = await self._acquire(min(budget_s, BUDGET_S))
                 try:
-                    transaction = con.transaction()
+                    transaction = (
+                        con.transaction(isolation="repeatable_read", readonly=True)
+                        if snapshot
+                        else con.transaction()
+                    )
                     await transaction.start()
                     result = await work(con)
                     committing = True

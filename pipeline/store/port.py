@@ -36,6 +36,12 @@ from pipeline.store.rows import (
     WorkRow,
 )
 
+# A claim looks at as many tenants as it may take items, and at these at least: to
+# find out who was served least costs little.  Arbitrary.
+TENANTS_MIN = 64
+# Of one read of histories, as stored: a fraction of a second, also of a slow disk.
+HISTORY_BYTES = 4 << 20
+
 
 class WorkStore(Protocol):
     """
@@ -95,6 +101,9 @@ class WorkStore(Protocol):
         Take up to `limit` items waiting at `stage`: earliest deadline first
         within a tenant, weighted fair between tenants.  `solo` takes one item
         that is suspected of killing workers.
+
+        With more tenants in line than `limit`, or `TENANTS_MIN`, it looks at that
+        many, at the next ones the next time: a claim costs what it takes.
         """
         ...
 
@@ -110,8 +119,15 @@ class WorkStore(Protocol):
         """(stage, seconds in line) of ready items that must run alone."""
         ...
 
-    async def history(self, items: Sequence[ItemId]) -> dict[ItemId, list[Checkpoint]]:
-        """All checkpoints of these items, by `seq`."""
+    async def history(
+        self, items: Sequence[ItemId], *, slices: int | None = None
+    ) -> dict[ItemId, list[Checkpoint]]:
+        """
+        All checkpoints of these items, by `seq`; read in slices of `HISTORY_BYTES`.
+
+        With `slices` it reads that many at most; an item that is not read whole by
+        then is left out.
+        """
         ...
 
     async def commit(self, worker: WorkerId, entries: Sequence[Entry]) -> list[bool]:
@@ -156,7 +172,7 @@ class WorkStore(Protocol):
         """
         Put waiting items back in line: those whose time has come, those that join
         children of which none is open any more, and those that join past their
-        deadline.
+        deadline.  Whatever else has to be put in order now and then, is.
 
         Returns how many, and the seconds until the next one whose time will come
         (None: none waits).
@@ -217,6 +233,15 @@ class HoldStore(Protocol):
         """The item's newest hold; raises NotFound."""
         ...
 
+    async def claim_next(
+        self, author: str, *, lease_s: float, tenant: str | None = None
+    ) -> HoldRow | None:
+        """
+        Lease the first hold, in the order of `holds`, that is free or this
+        reviewer's; None when there is none.  Two who ask at once get two holds.
+        """
+        ...
+
     async def claim_hold(
         self, hold_id: HoldId, author: str, *, lease_s: float
     ) -> HoldRow:
@@ -241,12 +266,14 @@ class HoldStore(Protocol):
         reason: str,
         digest: str,
         update: str | None,
+        ref: str | None = None,
     ) -> HoldRow:
         """
         Rule on a hold: its item goes on, or ends, in the same transaction.
 
         `update` is the JSON text the state receives (approve: the proposal;
-        edit: with the reviewer's values), None on reject.
+        edit: with the reviewer's values), or `ref` the artifact in which that
+        stands; both are None on reject.
 
         Raises:
             Conflict: decided before (the message names by whom and when),

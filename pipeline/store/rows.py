@@ -46,7 +46,12 @@ class PipelineRow(NamedTuple):
 
 
 class HoldRow(NamedTuple):
-    """A hold as a reviewer sees it; `decision` is None while it is open."""
+    """
+    A hold as a reviewer sees it; `decision` is None while it is open.
+
+    What stands in an artifact, named by `shown_ref` or `proposal_ref`, is empty here;
+    `pipeline.holds.parking.whole` puts it in.
+    """
 
     id: HoldId
     item_id: ItemId
@@ -69,6 +74,8 @@ class HoldRow(NamedTuple):
     claimed_by: str | None
     claimed_until: datetime | None
     decision: Decision | None
+    shown_ref: str | None = None
+    proposal_ref: str | None = None
 
 
 class Decision(NamedTuple):
@@ -153,6 +160,23 @@ class Counts(NamedTuple):
     def conserved(self) -> bool:
         """The conservation law of docs/guarantees.md."""
         return self.received == sum(self[1:])
+
+
+class Audit(NamedTuple):
+    """
+    Everything looked up, in one snapshot: what is there, what the tallies say, and
+    the first hundred items that stand in no state table, or in several.
+    """
+
+    counted: Counts
+    tallied: Counts
+    astray: list[ItemId]
+
+    @property
+    def sound(self) -> bool:
+        """Nothing is missing, and the tallies tell the truth."""
+        lawful = self.counted.conserved and not self.astray
+        return lawful and self.counted == self.tallied
 
 
 class Event(NamedTuple):

@@ -28,7 +28,8 @@ TABLES = (
     *("decisions", "holds", "receipts", "ready", "running", "waiting", "joining"),
     *("outcomes", "open_children", "checkpoints", "attempts", "cancels", "audit"),
     *("workers", "progress", "products"),
-    *("items", "batches", "pipelines", "tenants"),  # last: others refer to them
+    *("items", "batches", "pipelines", "tenants"),  # late: others refer to them
+    *("tallies", "tally_changes"),  # last: triggers write here what was deleted
 )
 
 EMPTY = ";".join(f"delete from waybill.{table}" for table in TABLES)

@@ -155,7 +155,7 @@ async def test_a_claim_whose_answer_was_lost_is_disowned(postgres: World, wire):
     [item] = await postgres.admit("a")
     worker = await postgres.join()
     await store.claim(worker, "write", 10, {})  # prepares the statement
-    between.cut_after = b"read"
+    between.cut_after = worker.bytes
 
     with pytest.raises(StoreUnavailable):
         await store.claim(worker, "read", 10, {})

@@ -41,7 +41,7 @@ SHOWN = '{"evidence": null}'
 READS = {
     *("item", "history", "hold", "hold_of", "holds", "counts", "astray", "recorded"),
     *("owns", "lines", "suspects", "sessions", "weights", "pipeline"),
-    *("kin", "open_children", "result_of", "in_work", "finished"),
+    *("kin", "open_children", "result_of", "in_work", "finished", "audit", "items"),
 }
 
 _tokens = count(1)
@@ -92,7 +92,8 @@ def clock_sql(ahead_s: float) -> str:
 class Lawful:
     """
     A store that is audited after every call that may write: the conservation law
-    holds and no item is astray, whether the call returned or raised.
+    holds, no item is astray, and what triggers tally is what is there, whether the
+    call returned or raised.
     """
 
     def __init__(self, store: Any) -> None:
@@ -110,6 +111,9 @@ class Lawful:
                 counts = await self._store.counts()
                 assert counts.conserved, f"{name} broke the law: {counts}"
                 assert await self._store.astray() == [], f"{name} led items astray"
+                if audit := getattr(self._store, "audit", None):
+                    found_there = await audit()
+                    assert found_there.sound, f"{name} is tallied wrong: {found_there}"
 
         return audited
 

@@ -7,14 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import Integrity
-from pipeline.model import ItemId
-from pipeline.store.rows import Counts, StageRow
+from pipeline.store.rows import Audit, StageRow
 from waybill import terminal
 from waybill.commands.counts import law, summary
 from waybill.commands.options import BATCH, Json, Limit, batch_id
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.manifest import out_folder
+
+NOTE_EVERY = 200_000  # rows: some seconds' work
 
 batches = typer.Typer(help="What was submitted together.", no_args_is_help=True)
 
@@ -24,11 +25,9 @@ def batches_ls(limit: Limit = 50, json: Json = False) -> None:
     """Batches with their counts, newest first."""
 
     async def main(opened: App) -> list[dict[str, Any]]:
-        found = []
-        for b in await opened.store.batches(limit=limit):
-            counts = await opened.store.counts(b.id)
-            found.append({**b._asdict(), **summary(counts)})
-        return found
+        found = await opened.store.batches(limit=limit)
+        counts = await opened.store.counts_of([b.id for b in found])
+        return [{**b._asdict(), **summary(counts[b.id])} for b in found]
 
     rows = run_app(main)
     if json:
@@ -83,19 +82,29 @@ def batches_reconcile(
 ) -> None:
     """Check the conservation law; exit 8 when something is missing."""
 
-    async def main(opened: App) -> tuple[Counts, list[ItemId]]:
-        number = await batch_id(opened, batch)
-        return await opened.store.counts(number), await opened.store.astray(number)
+    def note(looked_at: int) -> None:
+        if looked_at % NOTE_EVERY == 0:
+            terminal.err.print(f"{looked_at} rows looked at")
 
-    counts, astray = run_app(main)
-    broken = not counts.conserved or astray
+    async def main(opened: App) -> Audit:
+        return await opened.store.audit(await batch_id(opened, batch), note=note)
+
+    found = run_app(main)
+    counts, astray = found.counted, found.astray
     if json:
-        terminal.print_json({**summary(counts), "astray": astray})
-        raise typer.Exit(Integrity.exit_code if broken else 0)
+        tallied = found.tallied._asdict()
+        terminal.print_json({**summary(counts), "astray": astray, "tallied": tallied})
+        raise typer.Exit(0 if found.sound else Integrity.exit_code)
     terminal.out.print(" ".join(law(counts)))
-    if broken:
+    if not counts.conserved or astray:
         raise Integrity(
             f"the law is broken; astray: {astray or 'none'}",
             code="NOT_CONSERVED",
             hint="`waybill items show` each; nothing was deleted",
+        )
+    if not found.sound:
+        raise Integrity(
+            f"counted: {counts}; `status` would say {found.tallied}",
+            code="TALLIES_WRONG",
+            hint="nothing is missing; rows were changed behind the triggers",
         )

@@ -47,6 +47,9 @@ def items_ls(
     parent: Annotated[
         int, typer.Option(min=0, max=LAST, help="Found in this item.")
     ] = 0,
+    before: Annotated[
+        int, typer.Option(min=1, max=LAST, help="Numbered below this one.")
+    ] = LAST,
     limit: Limit = 50,
     json: Json = False,
 ) -> None:
@@ -59,6 +62,7 @@ def items_ls(
             batch_id=await batch_id(opened, batch),
             tenant=tenant or None,
             parent=parent or None,
+            before=before,
             limit=limit,
         )
 
@@ -82,6 +86,8 @@ def items_ls(
             for r in rows
         ),
     )
+    if len(rows) == limit:
+        terminal.err.print(f"there may be more: --before {rows[-1].id}, or --limit")
 
 
 @items.command("show")
@@ -288,12 +294,11 @@ def _move(
     async def main(opened: App) -> dict[int, str]:
         ids = list(chosen)
         if state or batch:
-            rows = await opened.store.items(
+            ids += await opened.store.item_ids(
                 state=state or None,
                 batch_id=await batch_id(opened, batch),
                 limit=ITEMS_MAX,
             )
-            ids += [r.id for r in rows]
         for one in chosen:
             await opened.store.item(one)  # says which one does not exist
         if len(ids) > 1 and not yes:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import Usage
-from pipeline.store.postgres.items import STATES
+from pipeline.store.postgres.listing import STATES
 from waybill.compose import App
 
 LAST = 2**63 - 1  # what the database can count to

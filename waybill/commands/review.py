@@ -73,11 +73,11 @@ def review_ls(
 
 
 @review.command("next")
-def review_next(json: Json = False) -> None:
+def review_next(tenant: OfTenant = "", json: Json = False) -> None:
     """Claim the most urgent open hold and show it."""
 
     async def main(opened: App) -> model.View:
-        return model.view(opened, await model.claim_next(opened))
+        return model.view(opened, await model.claim_next(opened, tenant))
 
     _show(run_app(main), json)
 

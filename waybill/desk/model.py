@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from pipeline.errors import NotFound, Usage
+from pipeline.holds.parking import whole
 from pipeline.holds.ruling import ruling
-from pipeline.state import clean_text
+from pipeline.state import clean_text, inline_or_ref
 from pipeline.store.rows import HoldRow
 from waybill.compose import App
 from waybill.manifest import out_folder
 
 LEASE_S = 900.0  # long enough for a careful read; taken over afterwards
 REASON_CHARS_MAX = 2000
-HOLDS_MAX = 1000  # looked at for one that is free; arbitrary
 
 Verb = Literal["approve", "reject", "edit"]
 
@@ -85,18 +85,18 @@ async def find(app: App, text: str) -> HoldRow:
     number = text.removeprefix("h")
     if not number.isdigit() or len(number) > 18:
         raise Usage(f"{text!r} is neither a hold (h7) nor an item number (12)")
-    if text.startswith("h"):
-        return await app.store.hold(int(number))
-    return await app.store.hold_of(int(number))
+    ask = app.store.hold if text.startswith("h") else app.store.hold_of
+    return await whole(await ask(int(number)), app.artifacts)
 
 
-async def claim_next(app: App) -> HoldRow:
+async def claim_next(app: App, tenant: str = "") -> HoldRow:
     """Claim the most urgent hold that nobody else has; NotFound: NOTHING_HELD."""
-    me = app.settings.reviewer
-    for hold in await app.store.holds(limit=HOLDS_MAX):
-        if hold.claimed_by in (None, me):
-            return await app.store.claim_hold(hold.id, me, lease_s=LEASE_S)
-    raise NotFound("nothing is held, or others are at it", code="NOTHING_HELD")
+    hold = await app.store.claim_next(
+        app.settings.reviewer, lease_s=LEASE_S, tenant=tenant or None
+    )
+    if hold is None:
+        raise NotFound("nothing is held, or others are at it", code="NOTHING_HELD")
+    return await whole(hold, app.artifacts)
 
 
 def view(app: App, hold: HoldRow) -> View:
@@ -202,10 +202,11 @@ async def decide(
         Usage: something is needed that `edits` lacks, or a value does not fit.
         Conflict: decided before, another's lease, or another digest.
     """
-    update = None
+    update = ref = None
     if verb != "reject" and hold.decision is None:
         pipeline = await app.catalogue.get(hold.pipeline_id, app.store)
-        update = ruling(hold, pipeline, edits or {})
+        text = ruling(await whole(hold, app.artifacts), pipeline, edits or {})
+        update, ref = await inline_or_ref(text, app.artifacts)
     return await app.store.decide(
         hold.id,
         verb=verb,
@@ -213,6 +214,7 @@ async def decide(
         reason=clean_text(reason).strip()[:REASON_CHARS_MAX],
         digest=digest or hold.digest,
         update=update,
+        ref=ref,
     )
 
 

@@ -5,6 +5,7 @@ Taking items out of the line in memory, in the order of the PostgreSQL store.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
 
 from pipeline.errors import NotFound
@@ -16,6 +17,7 @@ from pipeline.model import (
 )
 from pipeline.store.memory.sessions import MemorySessions
 from pipeline.store.memory.tables import Place
+from pipeline.store.port import HISTORY_BYTES, TENANTS_MIN
 from pipeline.store.rows import KinRow, PipelineRow, Share
 
 
@@ -41,10 +43,9 @@ class MemoryClaims(MemorySessions):
             return [self._take(i, worker, True) for _, i in sorted(suspects)[:1]]
         floor = min((s.served for s in shares.values()), default=0.0)
         turn = {}
-        for s, tenant in self._line:
-            if s == stage and self._head(stage, tenant) is not None:
-                share = shares.get(tenant, Share(floor, 1.0))
-                turn[tenant] = (share.served + 1 / share.weight, 1 / share.weight)
+        for tenant in self._in_line_of(stage, max(limit, TENANTS_MIN)):
+            share = shares.get(tenant, Share(floor, 1.0))
+            turn[tenant] = (share.served + 1 / share.weight, 1 / share.weight)
         claims: list[Claim] = []
         while turn and len(claims) < limit:
             tenant = min(turn, key=lambda t: (turn[t][0], self._head(stage, t)))
@@ -58,6 +59,16 @@ class MemoryClaims(MemorySessions):
             if self._head(stage, tenant) is None:
                 del turn[tenant]
         return claims
+
+    def _in_line_of(self, stage: str, most: int) -> list[str]:
+        """Tenants who have something in line: `most` after those of the last time."""
+        after = self._looked_at.get(stage, "")
+        there = [
+            t for s, t in self._line if s == stage and self._head(s, t) is not None
+        ]
+        found = sorted(there, key=lambda tenant: (tenant <= after, tenant))[:most]
+        self._looked_at[stage] = found[-1] if len(found) == most else ""
+        return found
 
     def _take(self, item: ItemId, worker: WorkerId, solo: bool) -> Claim:
         place = self._ready.pop(item)
@@ -110,9 +121,19 @@ class MemoryClaims(MemorySessions):
         place = self._waiting.pop(item, None) or self._joining.pop(item)
         self._put_ready(item, Place(place.stage, place.seq, place.attempt))
 
-    async def history(self, items: Sequence[ItemId]) -> dict[ItemId, list[Checkpoint]]:
+    async def history(
+        self, items: Sequence[ItemId], *, slices: int | None = None
+    ) -> dict[ItemId, list[Checkpoint]]:
         known = self._items
-        return {i: list(known[i].checkpoints) if i in known else [] for i in items}
+        left = math.inf if slices is None else slices * HISTORY_BYTES
+        found = {}
+        for item in sorted(set(items)):
+            kept = list(known[item].checkpoints) if item in known else []
+            left -= sum(len(c.update or "") for c in kept)
+            if left < 0:
+                break
+            found[item] = kept
+        return found
 
     async def result_of(self, item: ItemId, seq: int) -> str:
         for c in self._items[item].checkpoints:

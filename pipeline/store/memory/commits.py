@@ -126,8 +126,8 @@ class MemoryCommits(MemorySessions, MemoryAdmission):
             stage=move.stage,
             code=move.code,
             why=move.why,
-            shown=json.loads(move.shown),
-            proposal=json.loads(move.proposal),
+            shown=json.loads(move.shown or "{}"),
+            proposal=json.loads(move.proposal or "{}"),
             digest=move.digest,
             needs=list(move.needs),
             again=move.again,
@@ -138,6 +138,8 @@ class MemoryCommits(MemorySessions, MemoryAdmission):
             claimed_by=None,
             claimed_until=None,
             decision=None,
+            shown_ref=move.shown_ref,
+            proposal_ref=move.proposal_ref,
         )
 
     async def recorded(self, worker: WorkerId, item: ItemId, seq: int) -> bool:

@@ -28,7 +28,7 @@ class MemoryHolds(MemoryTables):
             ruled = [(h.decision, h) for h in rows if h.decision is not None]
             ruled.sort(key=lambda pair: pair[0].decided_at, reverse=True)
             return [h for _, h in ruled][:limit]
-        rows = [h for h in rows if self._open.get(h.item_id) == h.id]
+        rows = [h for h in rows if self._is_open(h)]
         rows.sort(key=lambda h: (h.deadline_at, bool(h.needs), h.id))
         return [self._seen_by(h) for h in rows[:limit]]
 
@@ -42,6 +42,14 @@ class MemoryHolds(MemoryTables):
             if hold.item_id == item_id:
                 return self._seen_by(hold)
         raise NotFound(f"item {item_id} is not held and never was")
+
+    async def claim_next(
+        self, author: str, *, lease_s: float, tenant: str | None = None
+    ) -> HoldRow | None:
+        for hold in await self.holds(tenant=tenant, limit=len(self._open)):
+            if hold.claimed_by in (None, author):
+                return await self.claim_hold(hold.id, author, lease_s=lease_s)
+        return None
 
     async def claim_hold(
         self, hold_id: HoldId, author: str, *, lease_s: float
@@ -70,6 +78,7 @@ class MemoryHolds(MemoryTables):
         reason: str,
         digest: str,
         update: str | None,
+        ref: str | None = None,
     ) -> HoldRow:
         hold = await self.hold(hold_id)
         if not self._is_open(hold):
@@ -94,7 +103,7 @@ class MemoryHolds(MemoryTables):
             return self._holds[hold_id]
         row = self._items[hold.item_id]
         row.checkpoints.append(
-            Checkpoint(hold.seq, hold.stage, None, update, None, after, 0.0)
+            Checkpoint(hold.seq, hold.stage, None, update, ref, after, 0.0)
         )
         row.writers[hold.seq] = None
         if after:

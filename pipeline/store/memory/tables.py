@@ -76,6 +76,7 @@ class MemoryTables:
         self._items: dict[ItemId, Admitted] = {}
         self._ready: dict[ItemId, Place] = {}
         self._line: dict[tuple[str, str], list[tuple[float, ItemId]]] = {}
+        self._looked_at: dict[str, str] = {}  # the last tenant of each line
         self._running: dict[ItemId, Place] = {}
         self._waiting: dict[ItemId, Place] = {}
         self._timers: list[tuple[float, ItemId]] = []

@@ -1,7 +1,7 @@
 """
 The PostgreSQL store: everything the port asks, and the reports, over one pool.
 
-Every statement is a literal.
+Every statement is put together from literals; values are its parameters.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pipeline.store.postgres.admission import PostgresAdmission
 from pipeline.store.postgres.cancels import PostgresCancels
 from pipeline.store.postgres.claims import PostgresClaims
 from pipeline.store.postgres.commits import PostgresCommits
+from pipeline.store.postgres.counts import PostgresCounts
 from pipeline.store.postgres.holds import PostgresHolds
 from pipeline.store.postgres.items import PostgresItems
 from pipeline.store.postgres.reports import PostgresReports
@@ -26,6 +27,7 @@ class PostgresStore(
     PostgresAdmission,
     PostgresHolds,
     PostgresCancels,
+    PostgresCounts,
     PostgresItems,
     PostgresReports,
 ):

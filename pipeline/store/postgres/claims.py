@@ -9,38 +9,40 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.errors import LeaseLost, NotFound
 from pipeline.model import Checkpoint, Claim, Item, ItemId, WorkerId
-from pipeline.store.database import Topic
+from pipeline.store.database import Database, Topic
+from pipeline.store.port import HISTORY_BYTES, TENANTS_MIN
+from pipeline.store.postgres.counts import FOLD
 from pipeline.store.postgres.sessions import ALIVE
 from pipeline.store.rows import KinRow, PipelineRow, Share
 
-# Tenants by loose index scan (cost: their number, not the backlog's), each one's
-# most urgent by lateral top-k (twice its fair part: others may have less than
-# theirs), then a FIXED set locked: `limit` with `skip locked` past a head, or
-# `in (select … limit)`, may take more than it was asked.
-# A tenant this process has not met takes its first turn level with the least
-# served one ($7).
-CLAIM = """
-with recursive alive as materialized (
-  select 1 from waybill.workers
-    where id = $3 and lease_until > waybill.clock() for key share),
-line as (
-  (select tenant_id from waybill.ready where stage = $1 and strikes < 2
+# Some of the tenants in line, by loose index scan from $2 on: as many as there is room
+# for, however many there are.
+IN_LINE = """
+with recursive line as (
+  (select tenant_id, 1 as n from waybill.ready
+    where stage = $1 and strikes < 2 and tenant_id > $2
     order by tenant_id limit 1)
   union all
   select (select r.tenant_id from waybill.ready r
            where r.stage = $1 and r.strikes < 2 and r.tenant_id > l.tenant_id
-           order by r.tenant_id limit 1)
-    from line l where l.tenant_id is not null),
-share as (
-  select t.id as tenant_id, s.served, s.weight
-    from unnest($4::text[], $5::float8[], $6::float8[]) s(name, served, weight)
-    join waybill.tenants t on t.name = s.name),
+           order by r.tenant_id limit 1), l.n + 1
+    from line l where l.tenant_id is not null and l.n < $3)
+select l.tenant_id as id,
+       (select t.name from waybill.tenants t where t.id = l.tenant_id) as name
+  from line l where l.tenant_id is not null
+"""
+
+# Each tenant's most urgent by lateral top-k (twice its fair part: others may have less
+# than theirs), then a FIXED set locked: `limit` with `skip locked` past a head, or
+# `in (select … limit)`, may take more than it was asked.
+CLAIM = """
+with alive as materialized (
+  select 1 from waybill.workers
+    where id = $3 and lease_until > waybill.clock() for key share),
 standing as (
-  select l.tenant_id, coalesce(s.served, $7) as served,
-         coalesce(s.weight, 1) as weight,
-         sum(coalesce(s.weight, 1)) over () as weights
-    from line l left join share s on s.tenant_id = l.tenant_id
-   where l.tenant_id is not null and exists (select from alive)),
+  select s.tenant_id, s.served, s.weight, sum(s.weight) over () as weights
+    from unnest($4::int[], $5::float8[], $6::float8[]) s(tenant_id, served, weight)
+   where exists (select from alive)),
 head as (
   select h.item_id, h.deadline_at, t.served + h.n / t.weight as turn
     from standing t
@@ -50,7 +52,7 @@ head as (
        from (select item_id, deadline_at from waybill.ready
               where stage = $1 and tenant_id = t.tenant_id and strikes < 2
               order by deadline_at, item_id
-              limit greatest(8, ceil(2 * $2 * t.weight / t.weights)::bigint)
+              limit greatest(4, ceil(2 * $2 * t.weight / t.weights)::bigint)
             ) r) h),
 pick as materialized (
   select item_id from head order by turn, deadline_at limit $2),
@@ -97,9 +99,36 @@ select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
   join waybill.batches b on b.id = i.batch_id
 """
 
+# One slice of histories.  How large an update is as it is stored says its column,
+# without reading it.
+HISTORY = """
+select item_id, seq, stage, step, update, ref, next_stage, took_s, there
+  from (select c.*, count(*) over () as there,
+               sum(size) over (order by item_id, seq) - size as before
+          from (select item_id, seq, stage, step, update, ref, next_stage, took_s,
+                       coalesce(pg_column_size(update), 0) as size
+                  from waybill.checkpoints
+                 where item_id = any($1::bigint[]) and (item_id, seq) > ($2, $3)
+                 order by item_id, seq limit 2000) c) s
+ where before < $4 order by item_id, seq
+"""
+HISTORY_ROWS = 2000  # of a slice: none is larger than an update may be
+
+KIN = """
+select i.id, i.name, i.input, o.state, coalesce(o.stage, '') as stage,
+       coalesce(o.code, '') as code
+  from waybill.items i left join waybill.outcomes o on o.item_id = i.id
+ where i.parent_id = $1 and {only}
+ order by i.id
+"""
+
 
 class PostgresClaims(Topic):
     """Taking items out of the line, and what a worker must know to go on with them."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._looked_at: dict[str, int] = {}  # the last tenant of each line
 
     async def claim(
         self,
@@ -114,15 +143,18 @@ class PostgresClaims(Topic):
         if solo:
             rows = await self._db.fetch(CLAIM_SOLO, stage, worker)
         else:
+            tenants = await self._in_line(stage, max(limit, TENANTS_MIN))
+            floor = min((s.served for s in shares.values()), default=0.0)
+            level = Share(floor, 1.0)
+            standing = [shares.get(name, level) for name in tenants.values()]
             rows = await self._db.fetch(
                 CLAIM,
                 stage,
                 limit,
                 worker,
-                list(shares),
-                [s.served for s in shares.values()],
-                [s.weight for s in shares.values()],
-                min((s.served for s in shares.values()), default=0.0),
+                list(tenants),
+                [s.served for s in standing],
+                [s.weight for s in standing],
             )
         if not rows and await self._db.fetchval(ALIVE, worker) is None:
             raise LeaseLost("this worker's lease ran out")
@@ -144,6 +176,17 @@ class PostgresClaims(Topic):
             )
             for r in rows
         ]
+
+    async def _in_line(self, stage: str, most: int) -> dict[int, str]:
+        """Tenants who have something in line: `most` after those of the last time."""
+        after = self._looked_at.get(stage, 0)
+        rows = await self._db.fetch(IN_LINE, stage, after, most)
+        if after and len(rows) < most:
+            again = await self._db.fetch(IN_LINE, stage, 0, most - len(rows))
+            rows += [r for r in again if r["id"] <= after]
+        found = {r["id"]: r["name"] for r in rows}
+        self._looked_at[stage] = rows[-1]["id"] if len(rows) == most else 0
+        return found
 
     async def lines(self) -> list[str]:
         """The stages at which something is ready, by loose index scan."""
@@ -212,22 +255,28 @@ class PostgresClaims(Topic):
             """,
             limit,
         )
+        await self._db.fetch(FOLD)
         return rows[0]["moved"], rows[0]["next_s"]
 
-    async def history(self, items: Sequence[ItemId]) -> dict[ItemId, list[Checkpoint]]:
-        """Checkpoints of these items, in order."""
-        rows = await self._db.fetch(
-            """
-            select item_id, seq, stage, step, update, ref, next_stage, took_s
-              from waybill.checkpoints where item_id = any($1::bigint[])
-             order by item_id, seq
-            """,
-            list(items),
-        )
-        found: dict[ItemId, list[Checkpoint]] = {item: [] for item in items}
-        for row in rows:
-            found[row["item_id"]].append(Checkpoint(*list(row.values())[1:]))
-        return found
+    async def history(
+        self, items: Sequence[ItemId], *, slices: int | None = None
+    ) -> dict[ItemId, list[Checkpoint]]:
+        """Checkpoints of these items, in order; see the port."""
+        ids = sorted(set(items))
+        found: dict[ItemId, list[Checkpoint]] = {item: [] for item in ids}
+        last = (0, -1)
+        read = 0
+        while ids and read != slices:
+            rows = await self._db.fetch(HISTORY, ids, *last, HISTORY_BYTES)
+            read += 1
+            for row in rows:
+                item, *facts, _ = row.values()
+                found[item].append(Checkpoint(*facts))
+            if not rows or len(rows) == rows[0]["there"] < HISTORY_ROWS:
+                return found
+            last = rows[-1]["item_id"], rows[-1]["seq"]
+            ids = [item for item in ids if item >= last[0]]
+        return {item: kept for item, kept in found.items() if item not in ids}
 
     async def result_of(self, item: ItemId, seq: int) -> str:
         """The update of a checkpoint."""
@@ -253,16 +302,12 @@ class PostgresClaims(Topic):
         self, parent: ItemId, only: Sequence[ItemId] | None = None
     ) -> list[KinRow]:
         """The children of this item, by id."""
-        rows = await self._db.fetch(
-            """
-            select i.id, i.name, i.input, o.state, coalesce(o.stage, '') as stage,
-                   coalesce(o.code, '') as code
-              from waybill.items i left join waybill.outcomes o on o.item_id = i.id
-             where i.parent_id = $1 and ($2::bigint[] is null or i.id = any($2))
-             order by i.id
-            """,
-            parent,
-            only,
+        rows = (
+            await self._db.fetch(KIN.format(only="true"), parent)
+            if only is None
+            else await self._db.fetch(
+                KIN.format(only="i.id = any($2::bigint[])"), parent, list(only)
+            )
         )
         return [
             KinRow(

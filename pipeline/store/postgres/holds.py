@@ -17,19 +17,57 @@ from pipeline.store.database import Connection, Topic
 from pipeline.store.refusals import decided_before, stale, taken
 from pipeline.store.rows import Decision, HoldRow
 
-HOLD = """
+FACTS = """
 select h.id, h.item_id, i.name as item_name, t.name as tenant, b.name as batch,
-       i.pipeline_id, h.stage, h.code, h.why, h.shown, h.proposal, h.digest, h.needs,
+       i.pipeline_id, h.stage, h.code, h.why, h.shown, h.shown_ref,
+       h.proposal, h.proposal_ref, h.digest, h.needs,
        h.again, h.seq, h.next_stage, h.held_at, h.deadline_at,
        case when h.claimed_until > waybill.clock() then h.claimed_by end as claimed_by,
        case when h.claimed_until > waybill.clock() then h.claimed_until end
          as claimed_until,
        d.verb, d.author, d.reason, d.decided_at
-  from waybill.holds h
+"""
+BESIDE = """
   join waybill.items i on i.id = h.item_id
   join waybill.tenants t on t.id = h.tenant_id
   join waybill.batches b on b.id = i.batch_id
   left join waybill.decisions d on d.hold_id = h.id
+"""
+HOLD = f"{FACTS} from waybill.holds h {BESIDE}"
+
+# The order of the line, as its indexes have it.
+LINE = "h.deadline_at, (cardinality(h.needs) > 0), h.id"
+OF_TENANT = "h.tenant_id = (select t.id from waybill.tenants t where t.name = {tenant})"
+
+# Whoever comes at the same moment walks past the row that is locked.
+CLAIM_NEXT = f"""
+with next as materialized (
+  select h.id from waybill.holds h
+   where h.open and {{of}}
+     and (h.claimed_by is null or h.claimed_by = $1
+          or h.claimed_until <= waybill.clock())
+   order by {LINE} limit 1 for update skip locked),
+mine as (
+  update waybill.holds h
+     set claimed_by = $1, claimed_until = waybill.clock() + make_interval(secs => $2)
+    from next where h.id = next.id returning h.*)
+{FACTS} from mine h {BESIDE}
+"""
+
+OPEN = f"""
+with line as materialized (
+  select h.id from waybill.holds h where h.open and {{of}} order by {LINE} limit $1)
+{HOLD} where h.id in (select id from line) order by {LINE}
+"""
+DECIDED = f"""
+with newest as materialized (
+  select d.hold_id as id, d.decided_at from waybill.decisions d where {{of}}
+   order by d.decided_at desc, d.hold_id desc limit $1)
+{HOLD} where h.id in (select id from newest) order by d.decided_at desc, h.id desc
+"""
+DECIDED_OF_TENANT = """
+(select h.tenant_id from waybill.holds h where h.id = d.hold_id)
+  = (select t.id from waybill.tenants t where t.name = {tenant})
 """
 
 DECIDE = """
@@ -40,8 +78,9 @@ closed as (
   update waybill.holds set open = false, claimed_by = null, claimed_until = null
    where id = $1 returning *),
 kept as (
-  insert into waybill.checkpoints (item_id, seq, stage, update, next_stage, took_s)
-  select item_id, seq, stage, $6::jsonb,
+  insert into waybill.checkpoints (item_id, seq, stage, update, ref, next_stage,
+    took_s)
+  select item_id, seq, stage, $6::jsonb, $7,
          case when again then stage else next_stage end, 0
     from closed where $2 <> 'reject'),
 line as (
@@ -67,14 +106,15 @@ class PostgresHolds(Topic):
         self, *, decided: bool = False, tenant: str | None = None, limit: int = 100
     ) -> list[HoldRow]:
         """Open holds by deadline, or decided ones, newest first."""
-        order = (
-            " where d.hold_id is not null and ($1::text is null or t.name = $1)"
-            " order by d.decided_at desc limit $2"
-            if decided
-            else " where h.open and ($1::text is null or t.name = $1)"
-            " order by h.deadline_at, cardinality(h.needs) > 0, h.id limit $2"
+        sql, of = (DECIDED, DECIDED_OF_TENANT) if decided else (OPEN, OF_TENANT)
+        rows = (
+            await self._db.fetch(sql.format(of="true"), limit)
+            if tenant is None
+            else await self._db.fetch(
+                sql.format(of=of.format(tenant="$2")), limit, tenant
+            )
         )
-        return [hold_row(r) for r in await self._db.fetch(HOLD + order, tenant, limit)]
+        return [hold_row(r) for r in rows]
 
     async def hold(self, hold_id: HoldId) -> HoldRow:
         """One hold; raises NotFound."""
@@ -94,6 +134,22 @@ class PostgresHolds(Topic):
                 hint="`waybill review ls` lists the holds",
             )
         return hold_row(rows[0])
+
+    async def claim_next(
+        self, author: str, *, lease_s: float, tenant: str | None = None
+    ) -> HoldRow | None:
+        """Lease the first free hold of the line, or of a tenant's."""
+        rows = (
+            await self._db.fetch(CLAIM_NEXT.format(of="true"), author, lease_s)
+            if tenant is None
+            else await self._db.fetch(
+                CLAIM_NEXT.format(of=OF_TENANT.format(tenant="$3")),
+                author,
+                lease_s,
+                tenant,
+            )
+        )
+        return hold_row(rows[0]) if rows else None
 
     async def claim_hold(
         self, hold_id: HoldId, author: str, *, lease_s: float
@@ -140,6 +196,7 @@ class PostgresHolds(Topic):
         reason: str,
         digest: str,
         update: str | None,
+        ref: str | None = None,
     ) -> HoldRow:
         """Rule on a hold; see the port."""
 
@@ -160,7 +217,8 @@ class PostgresHolds(Topic):
                 raise taken(hold)
             if hold.digest != digest:
                 raise stale(hold)
-            await con.execute(DECIDE, hold_id, verb, author, reason, digest, update)
+            ruled = (hold_id, verb, author, reason, digest, update, ref)
+            await con.execute(DECIDE, *ruled)
 
         await self._db.tx(work)
         return await self.hold(hold_id)
@@ -172,6 +230,6 @@ def hold_row(r: asyncpg.Record) -> HoldRow:
     if r["verb"] is not None:
         decision = Decision(r["verb"], r["author"], r["reason"], r["decided_at"])
     facts = {name: r[name] for name in HoldRow._fields if name != "decision"}
-    facts["shown"] = json.loads(r["shown"])
-    facts["proposal"] = json.loads(r["proposal"])
+    facts["shown"] = json.loads(r["shown"] or "{}")
+    facts["proposal"] = json.loads(r["proposal"] or "{}")
     return HoldRow(**facts, decision=decision)

@@ -9,39 +9,15 @@ import asyncpg
 from pipeline.errors import NotFound
 from pipeline.model import ItemId, State
 from pipeline.store.database import Topic
-from pipeline.store.rows import Counts, Event, ItemRow
+from pipeline.store.postgres.counts import EVERY, OF_BATCHES, SLICE, TALLIED
+from pipeline.store.postgres.listing import STATES, Listing, statement
+from pipeline.store.rows import Event, ItemRow
 
-COUNTS = """
-with i as (select id from waybill.items where $1::bigint is null or batch_id = $1),
-r as (select disposal, count(*) as n from waybill.receipts
-       where $1::bigint is null or batch_id = $1 group by disposal),
-o as (select o.state, count(*) as n from waybill.outcomes o join i on i.id = o.item_id
-       group by o.state)
-select coalesce((select sum(n) from r), 0)::bigint as received,
-       (select count(*) from waybill.ready x join i on i.id = x.item_id)
-     + (select count(*) from waybill.running x join i on i.id = x.item_id)
-     + (select count(*) from waybill.waiting x join i on i.id = x.item_id)
-     + (select count(*) from waybill.joining x join i on i.id = x.item_id) as live,
-       (select count(*) from waybill.holds x join i on i.id = x.item_id
-         where x.open) as held,
-       coalesce((select n from o where state = 'done'), 0) as done,
-       coalesce((select n from o where state = 'rejected'), 0) as rejected,
-       coalesce((select n from o where state = 'failed'), 0) as failed,
-       coalesce((select n from o where state = 'cancelled'), 0) as cancelled,
-       coalesce((select n from r where disposal = 'duplicate'), 0) as duplicates,
-       coalesce((select n from r where disposal = 'quarantined'), 0) as quarantined
-"""
+LAST = 2**63 - 1  # what the database can count to
 
-ASTRAY = """
-select i.id from waybill.items i
- where ($1::bigint is null or i.batch_id = $1)
-   and (select count(*) from waybill.ready x where x.item_id = i.id)
-     + (select count(*) from waybill.running x where x.item_id = i.id)
-     + (select count(*) from waybill.waiting x where x.item_id = i.id)
-     + (select count(*) from waybill.joining x where x.item_id = i.id)
-     + (select count(*) from waybill.holds x where x.item_id = i.id and x.open)
-     + (select count(*) from waybill.outcomes x where x.item_id = i.id) <> 1
- order by i.id limit 100
+BATCHES_OF = """
+select b.id from waybill.batches b
+ where b.tenant_id = (select t.id from waybill.tenants t where t.name = $1)
 """
 
 ITEM = """
@@ -72,30 +48,9 @@ select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
   left join waybill.outcomes o on o.item_id = i.id
 """
 
-# Where an item of `ITEM` stands, by the word that people use.
-STATES = {
-    "ready": "r.item_id is not null",
-    "running": "u.item_id is not null",
-    "waiting": "(w.item_id is not null or j.item_id is not null)",
-    "held": "h.item_id is not null",
-    "done": "o.state = 'done'",
-    "rejected": "o.state = 'rejected'",
-    "failed": "o.state = 'failed'",
-    "cancelled": "o.state = 'cancelled'",
-}
-
 
 class PostgresItems(Topic):
     """Where items are."""
-
-    async def counts(self, batch_id: int | None = None) -> Counts:
-        """The conservation law's terms, from one snapshot."""
-        [row] = await self._db.fetch(COUNTS, batch_id)
-        return Counts(*(int(v) for v in row.values()))
-
-    async def astray(self, batch_id: int | None = None) -> list[ItemId]:
-        """Items in no state table, or in several; at most 100."""
-        return [r["id"] for r in await self._db.fetch(ASTRAY, batch_id)]
 
     async def item(self, item_id: ItemId) -> ItemRow:
         """One item; raises NotFound."""
@@ -113,21 +68,71 @@ class PostgresItems(Topic):
         batch_id: int | None = None,
         tenant: str | None = None,
         parent: ItemId | None = None,
+        before: ItemId = LAST,
         limit: int = 50,
     ) -> list[ItemRow]:
-        """Newest first; `state` is one of the eight words."""
-        here = "true" if state is None else STATES[state]
+        """Newest first, those numbered below `before`; `state` is one of the words."""
+        what = await self._listing(state, batch_id, tenant, parent)
+        if what is None:
+            return []
+        sql, args = statement(what)
         rows = await self._db.fetch(
-            f"{ITEM} where {here} and ($1::bigint is null or i.batch_id = $1)"
-            " and ($2::text is null or t.name = $2)"
-            " and ($4::bigint is null or i.parent_id = $4)"
-            " order by i.id desc limit $3",
-            batch_id,
-            tenant,
+            f"with picked as materialized ({sql}) {ITEM}"
+            " where i.id in (select id from picked) order by i.id desc",
+            before,
             limit,
-            parent,
+            *args,
         )
         return [item_row(r) for r in rows]
+
+    async def item_ids(
+        self, *, state: str | None, batch_id: int | None, limit: int
+    ) -> list[ItemId]:
+        """The numbers of such items, newest first, read in slices."""
+        found: list[ItemId] = []
+        what = await self._listing(state, batch_id, None, None)
+        if what is None:
+            return found
+        sql, args = statement(what)
+        while (most := min(SLICE, limit - len(found))) > 0:
+            before = found[-1] if found else LAST
+            rows = await self._db.fetch(sql, before, most, *args)
+            found += [r["id"] for r in rows]
+            if len(rows) < most:
+                break
+        return found
+
+    async def _listing(
+        self,
+        state: str | None,
+        batch_id: int | None,
+        tenant: str | None,
+        parent: ItemId | None,
+    ) -> Listing | None:
+        """Where such items are looked for; None when there is none."""
+        if batch_id is None and tenant is None:
+            return Listing(None, parent, state)
+        of = [batch_id] if batch_id is not None else None
+        if tenant is not None:
+            rows = await self._db.fetch(BATCHES_OF, tenant)
+            theirs = [r["id"] for r in rows]
+            of = theirs if of is None else [b for b in of if b in theirs]
+        assert of is not None
+        if state is None or parent is not None:
+            return Listing(of, parent, state) if of else None
+        mine = inside = every = 0
+        having = set()
+        for r in await self._db.fetch(OF_BATCHES, [*of, EVERY]):
+            hit = r["state"] in TALLIED.get(state, (state,))
+            if r["batch_id"] == EVERY:
+                every += r["n"] * hit
+                continue
+            mine += r["n"] * hit
+            inside += r["n"] * (r["state"] == "item")
+            if hit and r["n"]:
+                having.add(r["batch_id"])
+        by_state = max(every, mine) < inside
+        return Listing(sorted(having), None, state, by_state) if having else None
 
     async def children(self, parent: ItemId) -> dict[str, int]:
         """How many children of an item are in which state; {} when it has none."""

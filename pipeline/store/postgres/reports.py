@@ -1,7 +1,7 @@
 """
-What people look at: the stages, what is worked on, batches, quarantine, the server.
+What people look at: what is worked on, batches, quarantine, the server.
 
-Reads only; each is one statement, bounded, and never on the hot path.
+Reads only, of bounded statements, and never on the hot path.
 """
 
 from __future__ import annotations
@@ -11,80 +11,79 @@ from typing import Any
 
 from pipeline.errors import NotFound
 from pipeline.store.database import Topic
-from pipeline.store.rows import BatchRow, FinishedRow, RefusedRow, StageRow, WorkRow
+from pipeline.store.postgres.counts import SLICE
+from pipeline.store.rows import BatchRow, FinishedRow, RefusedRow, WorkRow
 
 BATCH = """
 select b.id, t.name as tenant, b.name, b.created_at, b.deadline_at
   from waybill.batches b join waybill.tenants t on t.id = b.tenant_id
 """
 
+# In work are no more than workers carry, whatever stands in the other tables.
+IN_WORK = """
+select r.item_id, i.name, r.stage, p.done, p.total
+  from waybill.running_now r
+  join waybill.progress p on p.item_id = r.item_id and p.stage = r.stage
+  join waybill.items i on i.id = r.item_id
+ where p.total > $1 and {of}
+ order by p.total desc, r.item_id limit $2
+"""
+
+# `limit 1`: look-ups by key, whatever the planner believes a slice to be.
+FINISHED = """
+with slice as materialized (
+  select id, name from waybill.items where batch_id = $1 and id > $3
+   order by id limit $4)
+select i.id, i.name, o.state, o.at, p.artifact, coalesce(p.facts, '{}') as facts
+  from slice i
+  left join lateral (select state, at from waybill.outcomes
+                      where item_id = i.id limit 1) o on true
+  left join lateral (select artifact, facts from waybill.products
+                      where item_id = i.id and name = $2 limit 1) p on true
+ order by i.id
+"""
+
+REFUSED = """
+select r.id, t.name as tenant, b.name as batch, r.name, r.code, r.why, r.kept_at,
+       r.size_bytes, r.at
+  from waybill.receipts r
+  join waybill.batches b on b.id = r.batch_id
+  join waybill.tenants t on t.id = b.tenant_id
+ where r.disposal = 'quarantined' and {of}
+ order by r.id desc limit $1
+"""
+
 
 class PostgresReports(Topic):
     """The state of the whole."""
-
-    async def stages(self, batch_id: int | None = None) -> list[StageRow]:
-        """What stands at each stage now."""
-        rows = await self._db.fetch(
-            """
-            with p as (
-              select item_id, stage, 'ready' as state from waybill.ready
-              union all
-              select item_id, stage, 'running' from waybill.running_now
-              union all select item_id, stage, 'waiting' from waybill.waiting
-              union all select item_id, stage, 'waiting' from waybill.joining
-              union all select item_id, stage, 'held' from waybill.holds where open)
-            select p.stage,
-                   count(*) filter (where state = 'ready') as ready,
-                   count(*) filter (where state = 'running') as running,
-                   count(*) filter (where state = 'waiting') as waiting,
-                   count(*) filter (where state = 'held') as held
-              from p
-             where $1::bigint is null
-                or exists (select from waybill.items i
-                            where i.id = p.item_id and i.batch_id = $1)
-             group by p.stage order by p.stage
-            """,
-            batch_id,
-        )
-        return [StageRow(*r.values()) for r in rows]
 
     async def in_work(
         self, *, batch_id: int | None = None, longer_than: int = 0, limit: int = 5
     ) -> list[WorkRow]:
         """The longest that are worked on now, and how far they are."""
-        rows = await self._db.fetch(
-            """
-            select r.item_id, i.name, r.stage, p.done, p.total
-              from waybill.running_now r
-              join waybill.progress p on p.item_id = r.item_id and p.stage = r.stage
-              join waybill.items i on i.id = r.item_id
-             where p.total > $2 and ($1::bigint is null or i.batch_id = $1)
-             order by p.total desc, r.item_id limit $3
-            """,
-            batch_id,
-            longer_than,
-            limit,
+        rows = (
+            await self._db.fetch(IN_WORK.format(of="true"), longer_than, limit)
+            if batch_id is None
+            else await self._db.fetch(
+                IN_WORK.format(of="i.batch_id = $3"), longer_than, limit, batch_id
+            )
         )
         return [WorkRow(*r.values()) for r in rows]
 
     async def finished(self, batch_id: int, product: str) -> list[FinishedRow]:
-        """Done items of a batch, each with its product of this name."""
-        rows = await self._db.fetch(
-            """
-            select i.id, i.name, o.at, p.artifact, coalesce(p.facts, '{}') as facts
-              from waybill.items i join waybill.outcomes o on o.item_id = i.id
-              left join waybill.products p on p.item_id = i.id and p.name = $2
-             where i.batch_id = $1 and o.state = 'done' order by i.id
-            """,
-            batch_id,
-            product,
-        )
-        return [
-            FinishedRow(
-                r["id"], r["name"], r["at"], r["artifact"], json.loads(r["facts"])
-            )
-            for r in rows
-        ]
+        """Done items of a batch, each with its product of this name; in slices."""
+        found: list[FinishedRow] = []
+        last = 0
+        while rows := await self._db.fetch(FINISHED, batch_id, product, last, SLICE):
+            last = rows[-1]["id"]
+            found += [
+                FinishedRow(
+                    r["id"], r["name"], r["at"], r["artifact"], json.loads(r["facts"])
+                )
+                for r in rows
+                if r["state"] == "done"
+            ]
+        return found
 
     async def batches(self, *, limit: int = 50) -> list[BatchRow]:
         """Newest first."""
@@ -125,19 +124,12 @@ class PostgresReports(Topic):
         self, *, batch_id: int | None = None, limit: int = 50
     ) -> list[RefusedRow]:
         """Files that could not be taken, newest first."""
-        rows = await self._db.fetch(
-            """
-            select r.id, t.name as tenant, b.name as batch, r.name, r.code, r.why,
-                   r.kept_at, r.size_bytes, r.at
-              from waybill.receipts r
-              join waybill.batches b on b.id = r.batch_id
-              join waybill.tenants t on t.id = b.tenant_id
-             where r.disposal = 'quarantined'
-               and ($1::bigint is null or r.batch_id = $1)
-             order by r.id desc limit $2
-            """,
-            batch_id,
-            limit,
+        rows = (
+            await self._db.fetch(REFUSED.format(of="true"), limit)
+            if batch_id is None
+            else await self._db.fetch(
+                REFUSED.format(of="r.batch_id = $2"), limit, batch_id
+            )
         )
         return [RefusedRow(*r.values()) for r in rows]
 

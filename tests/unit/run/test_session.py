@@ -19,8 +19,8 @@ from pipeline.errors import (
     Usage,
 )
 from pipeline.model import Advance, Hold, Reject, ToWaiting, Wait
-from pipeline.run.carry import UPDATE_BYTES_MAX
 from pipeline.stage import Retry
+from pipeline.state import INLINE_BYTES_MAX
 from pipeline.vendors.limits import LimitSpec
 from tests.unit.engine import SLOW, Engine, Letter, Tape, run_all, until
 
@@ -432,7 +432,7 @@ async def test_what_the_database_cannot_store_is_cleaned() -> None:
 async def test_a_large_update_goes_to_the_artifacts_and_folds_back() -> None:
     """Rows stay small; the next worker reads the same state."""
     tape = Tape()
-    text = "ß" * UPDATE_BYTES_MAX
+    text = "ß" * INLINE_BYTES_MAX
 
     async def page() -> str:
         return text
@@ -464,7 +464,7 @@ async def test_rows_are_bounded_in_bytes_and_not_in_characters() -> None:
     tape = Tape()
 
     async def ocr(letter: Letter, ctx: Any) -> Advance:
-        return Advance(text="ß" * (UPDATE_BYTES_MAX - 100))
+        return Advance(text="ß" * (INLINE_BYTES_MAX - 100))
 
     engine = Engine([tape.station("ocr", ocr)])
 
