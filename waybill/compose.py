@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,6 +31,7 @@ from pipeline.run.session import WorkerSettings
 from pipeline.run.worker import Worker
 from pipeline.stage import Endpoint
 from pipeline.store import embedded
+from pipeline.store.database import CONNECTIONS
 from pipeline.store.migrate import available, migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.vendors.door import Vendor
@@ -165,11 +166,21 @@ def bounds_of(pipeline: Pipeline) -> DocumentBounds:
 
 @dataclass(frozen=True)
 class Urls:
-    """Where the database is: as its owner, and as the service."""
+    """
+    Where the database is.
 
-    owner: str
-    service: str
-    embedded: bool
+    Attributes:
+        service: As the service's role.
+        owner: As its owner, of the embedded server; "" of a server of your own.
+    """
+
+    service: str = field(repr=False)
+    owner: str = field(repr=False, default="")
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the server is ours."""
+        return self.owner != ""
 
 
 def database(settings: Settings) -> Urls:
@@ -178,17 +189,37 @@ def database(settings: Settings) -> Urls:
 
     Blocks for about a second on first use, so call it before the event loop.
     """
-    if settings.database_url:
-        owner = settings.owner_url or settings.database_url
-        return Urls(owner, settings.database_url, False)
+    url = settings.database_url.get_secret_value()
+    if url:
+        return Urls(url)
     server = embedded.start(settings.home / "postgres")
-    return Urls(server.owner_url, server.app_url, True)
+    return Urls(server.app_url, server.owner_url)
+
+
+def owner(settings: Settings) -> tuple[str, str]:
+    """
+    The URL that migrates, and the variable it comes from.
+
+    The owner's own, else the service's, else that of the embedded server.
+    """
+    for variable, secret in (
+        ("WAYBILL_OWNER_URL", settings.owner_url),
+        ("WAYBILL_DATABASE_URL", settings.database_url),
+    ):
+        if url := secret.get_secret_value():
+            return url, variable
+    return database(settings).owner, "WAYBILL_HOME"
 
 
 @asynccontextmanager
-async def open_store(urls: Urls) -> AsyncIterator[PostgresStore]:
+async def open_store(
+    urls: Urls, connections: int = CONNECTIONS
+) -> AsyncIterator[PostgresStore]:
     """
     The store, migrated (embedded) or checked (your own server).
+
+    Args:
+        connections: At most, at the same time.
 
     Raises:
         StoreUnavailable: it cannot be reached, or its schema is older than this
@@ -196,7 +227,7 @@ async def open_store(urls: Urls) -> AsyncIterator[PostgresStore]:
     """
     if urls.embedded:
         await migrate(urls.owner)
-    async with PostgresStore(urls.service) as store:
+    async with PostgresStore(urls.service, pool=connections) as store:
         there = await store.schema_version()
         wanted = available()[-1].number
         if there < wanted:
@@ -209,7 +240,9 @@ async def open_store(urls: Urls) -> AsyncIterator[PostgresStore]:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, urls: Urls) -> AsyncIterator[App]:
+async def open_app(
+    settings: Settings, urls: Urls, connections: int = CONNECTIONS
+) -> AsyncIterator[App]:
     """Everything, opened; closed in the opposite order."""
     home = settings.home.resolve()
     settings = settings.model_copy(
@@ -225,7 +258,7 @@ async def open_app(settings: Settings, urls: Urls) -> AsyncIterator[App]:
         (home / folder).mkdir(parents=True, exist_ok=True)
     endpoints = settings.endpoints
     vendor = Vendor(allow_hosts=[*settings.vendor_hosts, *_hosts(endpoints.values())])
-    async with open_store(urls) as store, vendor:
+    async with open_store(urls, connections) as store, vendor:
         pool = partial(
             JailPool,
             allow=JAILED,

@@ -7,6 +7,7 @@ files under `.waybill` in the current folder.
 
 from __future__ import annotations
 
+import ctypes
 import getpass
 import os
 from pathlib import Path
@@ -21,6 +22,7 @@ from stages.formats.probe import BYTES_MAX
 from waybill.logs import Level
 
 NAME_CHARS_MAX = 100  # of a reviewer
+OWNER = "WAYBILL_OWNER_URL"
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -35,7 +37,7 @@ class Settings(BaseSettings):
         pipelines: Folder of pipeline folders.
         pipeline: The pipeline of files that name none.
         database_url: A PostgreSQL of your own, connected to as the service.
-        owner_url: The same as its owner, for migrations.
+        owner_url: The same as its owner, for `waybill db migrate` alone.
         cores: Jailed processes for OCR and parsing, of this machine.
         items_max: Items at once in one worker process.
         lease_s: How long a worker may act without renewing, seconds.
@@ -55,8 +57,8 @@ class Settings(BaseSettings):
     out: Path | None = None
     pipelines: Path = EXAMPLES
     pipeline: str = "letters"
-    database_url: str = ""
-    owner_url: str = ""
+    database_url: SecretStr = SecretStr("")
+    owner_url: SecretStr = SecretStr("")
     cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=512)
     items_max: int = Field(default=5000, ge=1, le=100_000)
     lease_s: float = Field(default=9.0, ge=1, le=300)
@@ -101,10 +103,19 @@ class Settings(BaseSettings):
         return clean_text(name).strip()[:NAME_CHARS_MAX] or _login_name()
 
 
-def read_settings() -> Settings:
-    """Settings of the environment; raises `Usage` naming the variable."""
+def read_settings(*, as_owner: bool = False) -> Settings:
+    """
+    Settings of the environment.
+
+    Args:
+        as_owner: Keep the owner's URL.  Otherwise this process forgets it, and so
+            does whoever it starts: stages run there, which are other people's code.
+
+    Raises:
+        Usage: naming the variable.
+    """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "WAYBILL_" + "_".join(str(p) for p in first["loc"]).upper()
@@ -112,6 +123,36 @@ def read_settings() -> Settings:
     except SettingsError as error:  # a list that is no JSON; it quotes the field
         name = "WAYBILL_" + str(error).split('"')[1].upper()
         raise Usage(f'{name}: Input should be JSON, such as ["a"]') from None
+    if as_owner:
+        return settings
+    owner = settings.owner_url.get_secret_value()
+    if owner and not settings.database_url.get_secret_value():
+        raise Usage(
+            f"{OWNER} is set and WAYBILL_DATABASE_URL is not",
+            hint="the service needs the second, as its own role; with neither of them "
+            "the embedded server is used",
+        )
+    _forget(OWNER)
+    return settings.model_copy(update={"owner_url": SecretStr("")})
+
+
+def _forget(variable: str) -> None:
+    """Take a variable out of the environment, and out of what /proc shows of it."""
+    os.environ.pop(variable, None)
+    try:
+        stat = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return  # no Linux: nobody is shown it
+    # Fields 50 and 51, counted from 1; the name in parentheses may hold spaces.
+    begin, end = map(int, stat.rpartition(")")[2].split()[47:49])
+    if not begin:
+        return
+    start = f"{variable}=".encode()
+    at = begin
+    for entry in ctypes.string_at(begin, end - begin).split(b"\0"):
+        if entry.startswith(start):
+            ctypes.memset(at, 0, len(entry))
+        at += len(entry) + 1
 
 
 def _login_name() -> str:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import asyncpg
 
-from pipeline.errors import Refused, StoreUnavailable, Usage, WaybillError
+from pipeline.errors import Refused, StoreUnavailable, WaybillError
+from pipeline.store.connection import AWAY, FAILURES, Line
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -40,16 +41,8 @@ _REFUSED = (
     asyncpg.PostgresSyntaxError,
     asyncpg.ProgramLimitExceededError,
 )
-# InternalClientError: a process that was stopped for longer than its timeouts finds
-# the driver's own state in disorder when it goes on; the connection is terminated.
-_AWAY = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
-
+CONNECTIONS = 5  # at most, of one process; docs/operations.md counts with it
+SNAPSHOT = "set transaction isolation level repeatable read, read only"
 BUDGET_S = 10.0  # of one transaction; statements are cut by the server at 8 s
 
 
@@ -57,12 +50,12 @@ class Database:
     """
     A small pool of connections to one database.
 
-    The pool is small on purpose: a process needs one connection for claims, two
-    for the journal, one for its lease and one or two for people.
+    Small on purpose: a worker needs one for claims, two for the journal, one for its
+    lease and one to look for dead neighbours; a command one.
     """
 
-    def __init__(self, url: str, *, size: int = 6) -> None:
-        self._url = url
+    def __init__(self, url: str, *, size: int = CONNECTIONS) -> None:
+        self._line = Line(url)
         self._size = size
         self._pool: asyncpg.Pool | None = None
 
@@ -74,40 +67,20 @@ class Database:
         Connect once, to say early when the database cannot be had.
 
         Raises:
-            StoreUnavailable: with the server's reason, never the URL's password.
+            StoreUnavailable: with the reason, and nothing of the URL.
+            Usage: the URL is none.
         """
         try:
             self._pool = await asyncpg.create_pool(
-                self._url,
                 min_size=1,
                 max_size=self._size,
-                timeout=5,
                 command_timeout=BUDGET_S,
                 max_inactive_connection_lifetime=60,
-                server_settings={
-                    "application_name": "waybill",
-                    "statement_timeout": "8000",
-                    "lock_timeout": "4000",
-                    "idle_in_transaction_session_timeout": "15000",
-                    "client_connection_check_interval": "2000",
-                    "jit": "off",  # short statements: compiling them costs more
-                    # The hot tables are in memory.  At the default of 4 a claim of 500
-                    # read a backlog of 50,000 from end to end, twice.
-                    "random_page_cost": "1.1",
-                },
+                connect=self._line.connect,
+                reset=_nothing,
             )
-        except ValueError:
-            # Its message may quote a piece of the password.
-            raise Usage(
-                "WAYBILL_DATABASE_URL is no URL of a PostgreSQL",
-                hint="postgresql://USER:PASSWORD@HOST:PORT/DATABASE; what is not "
-                "a-z, A-Z or 0-9 in a password is written as %XX",
-            ) from None
-        except _AWAY as error:
-            raise StoreUnavailable(
-                f"the database cannot be reached ({type(error).__name__})",
-                hint="is PostgreSQL up, and WAYBILL_DATABASE_URL right?",
-            ) from None
+        except FAILURES as error:
+            raise self._line.unreachable(error) from None
 
     async def close(self) -> None:
         """Close the pool; what hangs is terminated after two seconds."""
@@ -141,20 +114,16 @@ class Database:
             with anyio.fail_after(budget_s, shield=True):
                 con = await self._acquire(min(budget_s, BUDGET_S))
                 try:
-                    transaction = (
-                        con.transaction(isolation="repeatable_read", readonly=True)
-                        if snapshot
-                        else con.transaction()
-                    )
-                    await transaction.start()
+                    begin = self._line.begin
+                    await con.execute(f"{begin}; {SNAPSHOT}" if snapshot else begin)
                     result = await work(con)
                     committing = True
-                    await transaction.commit()
+                    await con.execute("COMMIT")
                     return result
                 except (WaybillError, *_AGAIN, *_REFUSED):
                     # The server is sound and at most wants a ROLLBACK.
                     if not committing and con.is_in_transaction():
-                        await transaction.rollback()
+                        await con.execute("ROLLBACK")
                     raise
                 except BaseException:
                     con.terminate()
@@ -172,10 +141,9 @@ class Database:
             raise StoreUnavailable(
                 f"the database asks to try again ({type(error).__name__})"
             ) from None
-        except _AWAY as error:
-            raise StoreUnavailable(
-                f"the database did not answer ({type(error).__name__})",
-                in_doubt=committing,
+        except AWAY as error:
+            raise self._line.said(
+                error, otherwise="the database did not answer", in_doubt=committing
             ) from None
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
@@ -195,13 +163,21 @@ class Database:
         return await self.single(run)
 
     async def single(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Like `tx` for a single statement, which the server commits by itself."""
+        """Like `tx` for a single statement; straight, the server commits by itself."""
         try:
             with anyio.fail_after(BUDGET_S, shield=True):
                 con = await self._acquire(BUDGET_S)
                 try:
-                    return await work(con)
+                    if not self._line.pooled:
+                        return await work(con)
+                    # The driver prepares, then asks: both must meet one session.
+                    await con.execute(self._line.begin)
+                    result = await work(con)
+                    await con.execute("COMMIT")
+                    return result
                 except (*_AGAIN, *_REFUSED):
+                    if con.is_in_transaction():
+                        await con.execute("ROLLBACK")
                     raise
                 except BaseException:
                     con.terminate()
@@ -212,9 +188,9 @@ class Database:
             raise Refused(
                 f"the database refused the rows ({type(error).__name__})"
             ) from None
-        except _AWAY as error:
-            raise StoreUnavailable(
-                f"the database did not answer ({type(error).__name__})", in_doubt=True
+        except AWAY as error:
+            raise self._line.said(
+                error, otherwise="the database did not answer", in_doubt=True
             ) from None
 
     async def _acquire(self, budget_s: float) -> Connection:
@@ -226,6 +202,10 @@ class Database:
     async def _release(self, con: Connection) -> None:
         if self._pool is not None:
             await self._pool.release(con, timeout=2)
+
+
+async def _nothing(_: asyncpg.Connection[asyncpg.Record]) -> None:
+    """No session is left in a state of ours: a round trip saved in each transaction."""
 
 
 class Topic:

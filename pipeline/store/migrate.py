@@ -2,7 +2,8 @@
 Migrations: numbered plain-SQL files, applied once, checked for ever.
 
 Each file of `schema/` runs in its own transaction, in the order of its number,
-under an advisory lock, so that two processes that start at once apply it once.
+under an advisory lock, so that two processes that start at once apply it once.  The
+lock ends with the transaction: a pooler may lend the session to others after it.
 The sha256 of what was applied is kept: a file that changed afterwards is an
 error and not a silent difference between two installations.
 """
@@ -15,13 +16,31 @@ from typing import NamedTuple
 
 import asyncpg
 
-from pipeline.errors import Integrity
+from pipeline.errors import Integrity, StoreUnavailable
+from pipeline.store.connection import AWAY, CONNECT_S, FAILURES, Line
 
 # Arbitrary, fixed: every Waybill that migrates the same database must agree.
 LOCK = 0x7761_7962_696C_6C01
 
 # The role the service runs as: it owns nothing and cannot bypass a policy.
 APP_ROLE = "waybill_app"
+
+
+_IS_THERE = """
+select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                where n.nspname = 'waybill' and c.relname = 'migrations')
+"""
+# Whether the role lacks nothing of what `_grant` grants: asked at every start of the
+# embedded server, while a grant writes.
+_MAY_WORK = """
+select has_schema_privilege($1, 'waybill', 'usage') and not exists (
+  select from pg_class c
+   cross join unnest('{select,insert,update,delete}'::text[]) as may
+   where c.relnamespace = 'waybill'::regnamespace and c.relkind in ('r', 'v')
+     and not (c.relname = 'migrations' and may <> 'select')
+     and not (c.relname = 'audit' and may in ('update', 'delete'))
+     and not has_table_privilege($1, c.oid, may))
+"""
 
 
 class Migration(NamedTuple):
@@ -46,29 +65,53 @@ def available() -> list[Migration]:
 
 async def applied(con: asyncpg.Connection) -> dict[int, str]:
     """Number and checksum of each applied migration; {} on an empty database."""
-    if await con.fetchval("select to_regclass('waybill.migrations')") is None:
+    if not await con.fetchval(_IS_THERE):
         return {}
     rows = await con.fetch("select number, checksum from waybill.migrations")
     return {row["number"]: row["checksum"] for row in rows}
 
 
-async def migrate(url: str) -> list[str]:
+class Migrated(NamedTuple):
+    """What `migrate` did."""
+
+    applied: list[str]
+    granted: bool  # to the service's role; False: there is no such role yet
+
+
+async def migrate(url: str, variable: str = "WAYBILL_OWNER_URL") -> Migrated:
     """
-    Bring the database at `url` up to date, as its owner; return what was applied.
+    Bring the database at `url` up to date, as its owner, straight or by a pooler.
+
+    What the service's role may do is granted each time: it may have been made since.
+
+    Args:
+        variable: The setting that `url` comes from, for what is said to people.
 
     Raises:
         Integrity: an applied file differs from the one in this version, or the
             database is newer than this version.
+        StoreUnavailable, Usage: it cannot be had, or its owner is somebody else.
     """
-    con = await asyncpg.connect(url, timeout=10)
+    line = Line(url, variable)
     try:
-        await con.execute("select pg_advisory_lock($1)", LOCK)
-        try:
-            return await _apply(con)
-        finally:
-            await con.execute("select pg_advisory_unlock($1)", LOCK)
+        # Prepared in its transaction and gone with it, whoever stands in between.
+        con = await asyncpg.connect(url, timeout=CONNECT_S, statement_cache_size=0)
+    except FAILURES as error:
+        raise line.unreachable(error) from None
+    try:
+        names = []
+        while name := await _apply_next(con):
+            names.append(name)
+        return Migrated(names, await _grant(con))
+    except asyncpg.LockNotAvailableError:
+        raise StoreUnavailable(
+            "the running service holds what a migration must change",
+            hint="try again, or stop it for a moment",
+        ) from None
+    except AWAY as error:
+        raise line.said(error, otherwise="the migration was not finished") from None
     finally:
-        await con.close()
+        await con.close(timeout=CONNECT_S)
 
 
 def check(known: list[Migration], done: dict[int, str]) -> list[Migration]:
@@ -96,40 +139,50 @@ def check(known: list[Migration], done: dict[int, str]) -> list[Migration]:
     return [m for m in known if m.number not in done]
 
 
-async def _apply(con: asyncpg.Connection) -> list[str]:
-    todo = check(available(), await applied(con))
-    for migration in todo:
-        async with con.transaction():
-            # A lock that cannot be had soon must not queue behind it everything
-            # that the running service does.
-            await con.execute("set local lock_timeout = '5s'")
-            await con.execute(migration.sql)
-            await con.execute(
-                """
-                create table if not exists waybill.migrations (
-                  number int primary key, name text not null,
-                  checksum text not null, applied_at timestamptz not null default now())
-                """
-            )
-            await con.execute(
-                "insert into waybill.migrations (number, name, checksum)"
-                " values ($1, $2, $3)",
-                migration.number,
-                migration.name,
-                migration.checksum,
-            )
-    if todo:
+async def _apply_next(con: asyncpg.Connection) -> str | None:
+    """Apply one migration, alone; its name, or None when nothing is left."""
+    async with con.transaction():
+        await con.execute(f"select pg_advisory_xact_lock({LOCK})")
+        todo = check(available(), await applied(con))
+        if not todo:
+            return None
+        migration = todo[0]
+        # A lock that cannot be had soon must not queue behind it everything that
+        # the running service does.
+        await con.execute("set local lock_timeout = '5s'")
+        await con.execute(migration.sql)
         await con.execute(
-            f"""
-            do $$ begin
-              if exists (select from pg_roles where rolname = '{APP_ROLE}') then
+            """
+            create table if not exists waybill.migrations (
+              number int primary key, name text not null,
+              checksum text not null, applied_at timestamptz not null default now())
+            """
+        )
+        await con.execute(
+            "insert into waybill.migrations (number, name, checksum)"
+            " values ($1, $2, $3)",
+            migration.number,
+            migration.name,
+            migration.checksum,
+        )
+    return migration.name
+
+
+async def _grant(con: asyncpg.Connection) -> bool:
+    async with con.transaction():
+        await con.execute(f"select pg_advisory_xact_lock({LOCK})")
+        if not await con.fetchval(
+            "select 1 from pg_roles where rolname = $1", APP_ROLE
+        ):
+            return False
+        if not await con.fetchval(_MAY_WORK, APP_ROLE):
+            await con.execute(
+                f"""
                 grant usage on schema waybill to {APP_ROLE};
                 grant select, insert, update, delete
                   on all tables in schema waybill to {APP_ROLE};
                 revoke insert, update, delete on waybill.migrations from {APP_ROLE};
                 revoke update, delete on waybill.audit from {APP_ROLE};
-              end if;
-            end $$
-            """  # noqa: S608 - the role's name is our constant
-        )
-    return [m.name for m in todo]
+                """
+            )
+    return True

@@ -6,11 +6,11 @@ from typing import Any
 
 import typer
 
-from pipeline.store.migrate import available, migrate
+from pipeline.store.migrate import APP_ROLE, Migrated, available, migrate
 from waybill import terminal
 from waybill.commands.options import Json
 from waybill.commands.run import run_app, run_async
-from waybill.compose import App, database
+from waybill.compose import App, owner
 from waybill.settings import read_settings
 
 db = typer.Typer(help="The database's schema.", no_args_is_help=True)
@@ -19,17 +19,22 @@ db = typer.Typer(help="The database's schema.", no_args_is_help=True)
 @db.command("migrate")
 def db_migrate(json: Json = False) -> None:
     """Bring the schema up to date, as the database's owner."""
-    settings = read_settings()
-    urls = database(settings)
+    url, variable = owner(read_settings(as_owner=True))
 
-    async def main() -> list[str]:
-        return await migrate(urls.owner)
+    async def main() -> Migrated:
+        return await migrate(url, variable)
 
     done = run_async(main)
     if json:
-        terminal.print_json({"applied": done})
-    else:
-        terminal.err.print(f"applied {', '.join(done)}" if done else "up to date")
+        terminal.print_json(done)
+        return
+    applied = ", ".join(done.applied)
+    terminal.err.print(f"applied {applied}" if applied else "up to date")
+    if not done.granted:
+        terminal.err.print(
+            f"there is no role {APP_ROLE} yet, as which the service connects: "
+            f"`create role {APP_ROLE} login password …`, then run this again"
+        )
 
 
 @db.command("status")

@@ -16,6 +16,7 @@ from waybill.commands.run import run_async
 from waybill.compose import Urls, database, open_app, open_store
 from waybill.settings import Settings, read_settings
 
+UP_CONNECTIONS = 2  # the watcher's; the workers have their own
 Processes = Annotated[int, typer.Option(min=1, max=64, help="Workers.")]
 
 
@@ -26,7 +27,7 @@ def up(processes: Processes = 1) -> None:
     urls = database(settings)
 
     async def main() -> None:
-        async with open_app(settings, urls) as opened:
+        async with open_app(settings, urls, UP_CONNECTIONS) as opened:
             folders = opened.folders()
             watcher = opened.watcher(folders)
             terminal.err.print(f"drop files into {terminal.safe(folders.inbox)}")
@@ -58,7 +59,6 @@ def _fleet(settings: Settings, processes: int, urls: Urls) -> Supervisor:
     cores = max(1, settings.cores // processes)
     environment = {
         "WAYBILL_DATABASE_URL": urls.service,
-        "WAYBILL_OWNER_URL": urls.owner,
         "WAYBILL_CORES": str(cores),
     }
     command = [sys.executable, "-m", "waybill", "work"]

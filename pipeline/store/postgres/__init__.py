@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from pipeline.store.database import Database
+from pipeline.store.database import CONNECTIONS, Database
 from pipeline.store.postgres.admission import PostgresAdmission
 from pipeline.store.postgres.cancels import PostgresCancels
 from pipeline.store.postgres.claims import PostgresClaims
@@ -38,7 +38,7 @@ class PostgresStore(
     `StoreUnavailable` when that fails.
     """
 
-    def __init__(self, url: str, *, pool: int = 6) -> None:
+    def __init__(self, url: str, *, pool: int = CONNECTIONS) -> None:
         self.database = Database(url, size=pool)
         super().__init__(self.database)
 

@@ -152,8 +152,11 @@ class PostgresReports(Topic):
         return dict(row)
 
     async def schema_version(self) -> int:
-        """The newest applied migration's number; 0 on an empty database."""
-        if await self._db.fetchval("select to_regclass('waybill.migrations')") is None:
-            return 0
+        """
+        The newest applied migration's number.
+
+        Raises:
+            StoreUnavailable: the database holds no Waybill, or this role sees none.
+        """
         newest = await self._db.fetchval("select max(number) from waybill.migrations")
         return int(newest or 0)
