@@ -7,6 +7,7 @@ and taking it again gives the receipt of the first time (`Submission.token`):
     copy    read through one descriptor into the artifact store, fsync
     probe   jailed, on the stored bytes and never on the inbox
     reason  of a refused file, written where the file will be kept
+    look    once more: what was written to meanwhile, or is, stays
     admit   receipts and items of up to 200 files in one transaction
     move    to the archive or to quarantine, only after COMMIT
 
@@ -17,20 +18,30 @@ not ready is left for the next round; our own trouble pauses the round.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import anyio
 import structlog
 from anyio import to_thread
 
-from ingest.candidates import Candidate, Seen
-from ingest.copying import Copy, Paused, copy_bytes, paused, unreadable
+from ingest.afterwards import Afterwards, Away
+from ingest.answers import Prepared, Taken, left, note, token_of
+from ingest.candidates import Candidate
+from ingest.copying import (
+    Copy,
+    Paused,
+    copy_bytes,
+    folder_of,
+    paused,
+    require_rest,
+    unreadable,
+)
 from ingest.shelf import Refusal, Shelf
+from ingest.writers import BEING_WRITTEN
 from pipeline.errors import (
     Refused,
     StoreUnavailable,
@@ -46,6 +57,7 @@ from pipeline.store.port import AdmissionStore
 log = structlog.get_logger()
 
 GROUP = 200  # files a transaction: a commit's cost is spread, a retry stays cheap
+GREW = "admission: its file was not whole yet"  # the author of a cancellation
 MEMORY_BYTES = 4 << 20  # larger files go through the scratch folder
 # What one odd file can make library code raise.  RuntimeError is not among them:
 # that is a loop or a program in a bad state, and must be seen.
@@ -63,39 +75,6 @@ class Found:
 # The stored bytes, the file's own name, its tenant, whose passwords may open it, and
 # the pipeline it is meant for, which bounds its size.
 Probe = Callable[[Path, str, str, int], Awaitable[Found]]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A file whose bytes are in the store and which has been looked into."""
-
-    candidate: Candidate
-    seen: Seen
-    submission: Submission
-    refusal: Refusal | None
-    arrived_s: float
-    stored: bool  # False: over the size cap, its bytes were not read
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """
-    What became of a candidate.
-
-    Attributes:
-        receipt: Given after COMMIT; None: the file is where it was, see `code`.
-        code: Stable word; "" when all went well.  With a receipt: NOT_MOVED.
-        paused: Our own trouble: nothing else will go through either.
-        prepared: For `Admission.put_away`, when it was received but not moved.
-    """
-
-    candidate: Candidate
-    receipt: Receipt | None = None
-    code: str = ""
-    why: str = ""
-    hint: str = ""
-    paused: bool = False
-    prepared: Prepared | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +136,8 @@ class Admission:
         self._scratch = scratch
         self._codes = codes
         self._bounds = bounds
+        self._afterwards = Afterwards(shelf)
+        self._withdrawn: set[int] = set()  # items to cancel: their files grew
         self._failed_probes: dict[str, int] = {}  # token -> probes that died
 
     def __repr__(self) -> str:
@@ -185,7 +166,7 @@ class Admission:
         for start in range(0, len(files), GROUP):
             group = files[start : start + GROUP]
             if this.trouble is not None:
-                taken += [_left(file, this.trouble) for file in group]
+                taken += [left(file, this.trouble) for file in group]
             else:
                 taken += await self._take_group(group, this)
         return taken
@@ -204,8 +185,15 @@ class Admission:
             await to_thread.run_sync(self._move, prepared, receipt, archive)
         except Paused as error:
             return replace(taken, code="NOT_MOVED", why=error.message, hint=error.hint)
-        except Transient:
-            pass  # it was replaced meanwhile; the next scan finds the new one
+        except Transient as error:
+            if error.code == BEING_WRITTEN:
+                return replace(
+                    taken, code=error.code, why=error.message, hint=error.hint
+                )
+            # Whatever is there now is found by the next scan.
+            if error.code == "FILE_GREW":
+                self._withdraw(receipt)
+                await self._cancel_withdrawn()
         except OSError as error:
             if error.errno != errno.ENOENT or taken.candidate.path.exists():
                 why = os.strerror(error.errno or errno.EIO)
@@ -219,6 +207,26 @@ class Admission:
             why = f"received, but moving it failed with {type(error).__name__}"
             return replace(taken, code="NOT_MOVED", why=why)
         return replace(taken, code="", why="", hint="", prepared=None)
+
+    async def look_again(self) -> None:
+        """Of what was put away lately, take back what was written to since."""
+        for away in await to_thread.run_sync(lambda: list(self._afterwards.grown())):
+            self._withdraw(away.receipt)
+        await self._cancel_withdrawn()
+
+    def _withdraw(self, receipt: Receipt) -> None:
+        """The file of this item was not whole: what it has become is another item."""
+        log.warning("file_grew", name=receipt.name, item=receipt.item_id)
+        if receipt.disposal is Disposal.ITEM and receipt.item_id is not None:
+            self._withdrawn.add(receipt.item_id)
+
+    async def _cancel_withdrawn(self) -> None:
+        if self._withdrawn:
+            try:
+                await self._store.cancel(sorted(self._withdrawn), GREW)
+            except StoreUnavailable:
+                return  # once more when we look again
+            self._withdrawn.clear()
 
     # -- one group, one transaction ----------------------------------------------
 
@@ -236,6 +244,8 @@ class Admission:
             for _ in range(min(self._bounds.at_once, len(group))):
                 lanes.start_soon(lane, queue)
 
+        # Copies and probes took their time: whoever wrote meanwhile is asked once more.
+        answers = await to_thread.run_sync(_resting, answers)
         ready = [a for a in answers if isinstance(a, Prepared)]
         admitted = iter(await self._admit(ready, this))
         taken: list[Taken] = []
@@ -243,7 +253,7 @@ class Admission:
             assert answer is not None
             one = next(admitted) if isinstance(answer, Prepared) else answer
             if one.receipt is not None:
-                _note(one)
+                note(one)
                 one = await self.put_away(one, archive=this.archive)
             taken.append(one)
         return taken
@@ -253,14 +263,14 @@ class Admission:
         if not ready:
             return []
         if this.trouble is not None and this.trouble.code == StoreUnavailable.code:
-            return [_left(p.candidate, this.trouble) for p in ready]
+            return [left(p.candidate, this.trouble) for p in ready]
         try:
             receipts = await self._store.admit(
                 this.batch, this.pipeline_id, [p.submission for p in ready]
             )
         except Refused as error:
             if len(ready) == 1:
-                return [_left(ready[0].candidate, error)]
+                return [left(ready[0].candidate, error)]
             half = len(ready) // 2
             return [
                 *await self._admit(ready[:half], this),
@@ -270,7 +280,7 @@ class Admission:
             # Nothing was written, or we cannot know (a lost answer to COMMIT).
             # Either way the files stay, and the tokens tell next time.
             this.trouble = Paused(error.message, code=error.code, hint=error.hint)
-            return [_left(p.candidate, this.trouble) for p in ready]
+            return [left(p.candidate, this.trouble) for p in ready]
         return [
             Taken(p.candidate, receipt, prepared=p)
             for p, receipt in zip(ready, receipts, strict=True)
@@ -281,22 +291,22 @@ class Admission:
     async def _prepare(self, candidate: Candidate, this: _Round) -> Prepared | Taken:
         """Copy and probe one file; whatever it is, only its own answer tells."""
         if this.trouble is not None:
-            return _left(candidate, this.trouble)
+            return left(candidate, this.trouble)
         try:
             return await self._copy_and_probe(candidate, this)
         except (Paused, StoreUnavailable) as error:
             this.trouble = Paused(error.message, code=error.code, hint=error.hint)
-            return _left(candidate, this.trouble)
+            return left(candidate, this.trouble)
         except WaybillError as error:
-            return _left(candidate, error)
+            return left(candidate, error)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 this.trouble = paused(error, "reading the inbox")
-                return _left(candidate, this.trouble)
-            return _left(candidate, unreadable(error))
+                return left(candidate, this.trouble)
+            return left(candidate, unreadable(error))
         except ODD as error:
             # Only the type: the message of a parser may quote the document.
-            return _left(
+            return left(
                 candidate,
                 Transient(
                     f"taking it failed with {type(error).__name__}",
@@ -441,51 +451,27 @@ class Admission:
             return
         self._shelf.drop_marker(candidate)
         if refused:
-            self._shelf.quarantine(
+            target = self._shelf.quarantine(
                 candidate, prepared.seen, kept_at, across=prepared.stored
             )
         else:
-            self._shelf.archive(candidate, prepared.seen, submission.token)
+            target = self._shelf.archive(candidate, prepared.seen, submission.token)
+        self._afterwards.check(Away(target, prepared, receipt))
 
 
-def token_of(tenant: str, identity: str, seen: Seen, key: str) -> str:
-    """
-    The name of one delivery: this file, at this place, in this version.
-
-    Stable over crashes and restarts.  The inode is in it so that the same file
-    put in again, even with its old mtime, is a delivery of its own.
-    """
-    parts = (tenant, identity, *map(str, seen), key)
-    text = "\0".join(parts)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+def _resting(
+    answers: Sequence[Prepared | Taken | None],
+) -> list[Prepared | Taken | None]:
+    """The same; what was written to since it was copied, or is, is left.  Blocking."""
+    return [_rests(a) if isinstance(a, Prepared) else a for a in answers]
 
 
-def _left(candidate: Candidate, error: WaybillError) -> Taken:
-    return Taken(
-        candidate,
-        code=error.code,
-        why=error.message,
-        hint=error.hint,
-        paused=isinstance(error, Paused),
-    )
-
-
-def _note(taken: Taken) -> None:
-    """Log a receipt: names and codes only."""
-    receipt, prepared = taken.receipt, taken.prepared
-    assert receipt is not None
-    assert prepared is not None
-    match receipt.disposal:
-        case Disposal.ITEM:
-            log.info("file_received", name=receipt.name, item=receipt.item_id)
-        case Disposal.DUPLICATE:
-            log.info("file_duplicate", name=receipt.name, item=receipt.item_id)
-        case Disposal.QUARANTINED:
-            log.warning(
-                "file_quarantined",
-                name=receipt.name,
-                code=prepared.submission.refused_code,
-                kept_at=prepared.submission.kept_at,
-            )
-        case _:
-            assert_never(receipt.disposal)
+def _rests(prepared: Prepared) -> Prepared | Taken:
+    try:
+        with folder_of(prepared.candidate) as (folder, name):
+            require_rest(Path(name), prepared.seen, folder)
+    except OSError as error:
+        return left(prepared.candidate, unreadable(error))
+    except Transient as error:
+        return left(prepared.candidate, error)
+    return prepared

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ingest.candidates import Candidate, Seen, fingerprint, kind_of
 from ingest.watch.folders import SPOOL_PREFIX
+from ingest.writers import unwritten
 from pipeline.artifacts.durable import new_part, publish
 from pipeline.errors import Transient
 
@@ -52,8 +53,8 @@ def copy_bytes(
     Read a file once, through one descriptor.
 
     Raises:
-        Transient: NOT_A_FILE; LINKED, it has a second name; FILE_CHANGED, it was
-            written meanwhile.
+        Transient: NOT_A_FILE; LINKED, it has a second name; BEING_WRITTEN, somebody
+            has it open for writing; FILE_CHANGED, it was written meanwhile.
         Paused: our own copy could not be written.
         OSError: it could not be opened or read.
     """
@@ -73,26 +74,51 @@ def copy_bytes(
             seen = fingerprint(found)
             if candidate.seen not in (None, seen):
                 raise changed()
-            arrived_s = found.st_ctime_ns / 1e9
-            if seen.size > max_bytes:
-                return Copy(seen, arrived_s)
-            if seen.size <= in_memory_bytes:
-                # One byte more than it should have: growth shows as a surplus.
-                data = _read(source, seen.size + 1)
-                copy = Copy(seen, arrived_s, data=data)
-                whole = len(data) == seen.size
-            else:
-                copy = Copy(seen, arrived_s, spool=_spool(source, seen.size, scratch))
-                whole = copy.spool is not None and (
-                    copy.spool.stat().st_size == seen.size
-                )
-            if not whole or fingerprint(os.fstat(source)) != seen:
-                if copy.spool is not None:
-                    copy.spool.unlink()
-                raise changed()
-            return copy
+            with unwritten(source):
+                if seen.size > max_bytes:
+                    return Copy(seen, found.st_ctime_ns / 1e9)
+                in_memory = seen.size <= in_memory_bytes
+                return _whole(source, found, None if in_memory else scratch)
         finally:
             os.close(source)
+
+
+def _whole(source: int, found: os.stat_result, scratch: Path | None) -> Copy:
+    """The bytes of an open file, all it has; in memory without a `scratch` folder."""
+    seen, arrived_s = fingerprint(found), found.st_ctime_ns / 1e9
+    if scratch is None:
+        # One byte more than it should have: growth shows as a surplus.
+        copy = Copy(seen, arrived_s, data=_read(source, seen.size + 1))
+        size = len(copy.data or b"")
+    else:
+        copy = Copy(seen, arrived_s, spool=_spool(source, seen.size, scratch))
+        size = copy.spool.stat().st_size if copy.spool is not None else -1
+    if size != seen.size or fingerprint(os.fstat(source)) != seen:
+        if copy.spool is not None:
+            copy.spool.unlink()
+        raise changed()
+    return copy
+
+
+def require_rest(path: Path, seen: Seen, folder: int | None = None) -> bool:
+    """
+    Check that a file is what was `seen`, and that nobody has it open for writing.
+
+    Returns whether the kernel vouches for the second.
+
+    Raises:
+        Transient: BEING_WRITTEN, FILE_GREW, FILE_CHANGED.
+        OSError: it cannot be opened.
+    """
+    file = os.open(path, _FILE, dir_fd=folder)
+    try:
+        with unwritten(file) as vouched:
+            now = fingerprint(os.fstat(file))
+            if now != seen:
+                raise changed(now, seen)
+        return vouched
+    finally:
+        os.close(file)
 
 
 @contextmanager
@@ -232,10 +258,15 @@ def unreadable(error: OSError) -> Transient:
             )
 
 
-def changed() -> Transient:
-    """The error for a file that was written while we had it."""
+def changed(now: Seen | None = None, seen: Seen | None = None) -> Transient:
+    """
+    The error for a file that is not, or is `now` no more, what was `seen`.
+
+    FILE_GREW: the same file, and more of it.
+    """
+    grew = now and seen and now.inode == seen.inode and now.size > seen.size
     return Transient(
         "the file changed while it was being read",
-        code="FILE_CHANGED",
+        code="FILE_GREW" if grew else "FILE_CHANGED",
         hint="nothing to do: it is taken when it rests",
     )

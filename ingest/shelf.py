@@ -21,6 +21,7 @@ from pathlib import Path
 from ingest.candidates import Candidate, Seen, fingerprint
 from ingest.copying import changed, copy_into, folder_of
 from ingest.watch.folders import MARKER, display_name, fit, safe_file_name
+from ingest.writers import unwritten
 from pipeline.errors import Transient
 
 REASON = ".reason.json"
@@ -122,6 +123,11 @@ class Shelf:
                 copy_into(source.fileno(), target)
         return target
 
+    def take_back(self, target: Path, candidate: Candidate) -> None:
+        """Put a file that should not have been moved back into its folder."""
+        with folder_of(candidate) as (folder, name):
+            _give_back(target, folder, name)
+
     def drop_marker(self, candidate: Candidate) -> None:
         """
         Remove a file's `.done` marker, if there is one.
@@ -188,8 +194,9 @@ def move(
     with folder_of(candidate) as (source, name):
         # Somebody may have put another file there since we read it: that one
         # has not been received, so it must not go.
-        if fingerprint(os.stat(name, dir_fd=source, follow_symlinks=False)) != seen:
-            raise changed()
+        now = fingerprint(os.stat(name, dir_fd=source, follow_symlinks=False))
+        if now != seen:
+            raise changed(now, seen)
         target = reserved or _reserve(folder, names or iter(()))
         try:
             try:
@@ -203,10 +210,11 @@ def move(
             if reserved is None:
                 target.unlink()  # our own reservation, or a copy
             raise
-        if fingerprint(target.lstat()) != seen:
+        now = fingerprint(target.lstat())
+        if now != seen:
             # It was swapped between the look and the rename.
             _give_back(target, source, name)
-            raise changed()
+            raise changed(now, seen)
         return target
 
 
@@ -227,11 +235,13 @@ def _move_across(source: int, name: str, seen: Seen, target: Path) -> None:
     try:
         if fingerprint(os.fstat(reader)) != seen:
             raise changed()
-        copy_into(reader, target)
-        os.utime(target, ns=(seen.mtime_ns, seen.mtime_ns))
-        now = os.stat(name, dir_fd=source, follow_symlinks=False)
-        if not fingerprint(os.fstat(reader)) == fingerprint(now) == seen:
-            raise changed()
+        # What is written after the unlink is lost: only while nobody can.
+        with unwritten(reader):
+            copy_into(reader, target)
+            os.utime(target, ns=(seen.mtime_ns, seen.mtime_ns))
+            now = os.stat(name, dir_fd=source, follow_symlinks=False)
+            if not fingerprint(os.fstat(reader)) == fingerprint(now) == seen:
+                raise changed()
         os.unlink(name, dir_fd=source)
     finally:
         os.close(reader)

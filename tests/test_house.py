@@ -30,7 +30,10 @@ ON_TOP = {
     },
     "pipeline": {"errors", "folder", "model", "names", "stage", "state"},
     "stages": {*STAGES, "document"},
-    "ingest": {"admission", "candidates", "copying", "shelf"},
+    "ingest": {
+        *("admission", "afterwards", "answers", "candidates"),
+        *("copying", "shelf", "writers"),
+    },
     "loadtest": {"__main__", "trial", "vendors"},
 }
 TESTS = {"store", "hostile", "system", "unit"}  # kinds; rooms inside them
@@ -38,7 +41,7 @@ TESTS = {"store", "hostile", "system", "unit"}  # kinds; rooms inside them
 MODULE_LINES_MAX = 400
 # Written before that bound.  Each may shrink and none may grow, and none may come.
 LONGER = {
-    "ingest/admission.py": 491,
+    "ingest/admission.py": 477,
     "loadtest/corpora/letters.py": 571,
     "loadtest/hostile/bundles.py": 525,
     "loadtest/hostile/pdfs.py": 514,

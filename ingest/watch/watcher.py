@@ -23,7 +23,8 @@ import structlog
 from anyio import to_thread
 from watchfiles import Change, awatch
 
-from ingest.admission import Admission, Taken
+from ingest.admission import Admission
+from ingest.answers import Taken
 from ingest.candidates import Candidate, Look, Seen, Walk
 from ingest.watch.folders import (
     Folders,
@@ -34,6 +35,7 @@ from ingest.watch.folders import (
     today,
 )
 from ingest.watch.stability import Stability, Waiting
+from ingest.writers import BEING_WRITTEN
 from pipeline.errors import StoreUnavailable, WaybillError
 from pipeline.store.port import AdmissionStore
 
@@ -154,6 +156,7 @@ class Watcher:
         complete = await to_thread.run_sync(self._stability.observe, self._now, looks)
         self._forget(looks)
         self._log_odd()
+        await self._admission.look_again()
         due = [look for look in complete if self._is_due(look)]
         turns = fair(due, self._pace.round_files)
         self._more = len(due) > sum(len(files) for files in turns.values())
@@ -233,6 +236,8 @@ class Watcher:
             return
         old = self._later.get(path)
         wait_s = min(old.wait_s * 2, LATER_MAX_S) if old else LATER_FIRST_S
+        if answer.code == BEING_WRITTEN:  # soon over, and costs nothing to ask
+            wait_s = LATER_FIRST_S
         self._later[path] = _Later(
             look.seen,
             answer.code,
@@ -246,10 +251,13 @@ class Watcher:
 
     def _is_due(self, look: Look) -> bool:
         later = self._later.get(look.relative)
-        if later is not None and later.seen != look.seen:
-            del self._later[look.relative]  # another version: a fresh start
-            return True
-        return later is None or later.until <= self._now
+        if later is None or later.seen == look.seen:
+            return later is None or later.until <= self._now
+        # Another version: a fresh start.  If the last one has a receipt, putting it
+        # away tells what became of it.
+        if later.unmoved is None:
+            del self._later[look.relative]
+        return True
 
     def _forget(self, looks: Iterable[Look]) -> None:
         present = {look.relative for look in looks}

@@ -188,7 +188,19 @@ class WorkStore(Protocol):
         ...
 
 
-class AdmissionStore(Protocol):
+class Cancels(Protocol):
+    """Whoever ends items before their time."""
+
+    async def cancel(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
+        """
+        Cancel live and held items, and what was found in them.  Per item
+        "cancelled", "cancelling" (its worker will let go within one renewal) or
+        "final" (too late).
+        """
+        ...
+
+
+class AdmissionStore(Cancels, Protocol):
     """What the way in needs: publishing pipelines, the watcher, admission."""
 
     async def register_pipeline(
@@ -283,7 +295,7 @@ class HoldStore(Protocol):
         ...
 
 
-class ItemStore(Protocol):
+class ItemStore(Cancels, Protocol):
     """What whoever runs the service needs: where items are, cancel and retry."""
 
     async def item(self, item_id: ItemId) -> ItemRow:
@@ -309,14 +321,6 @@ class ItemStore(Protocol):
 
     async def finished(self, batch_id: int, product: str) -> list[FinishedRow]:
         """The done items of a batch by id, each with its product of this name."""
-        ...
-
-    async def cancel(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
-        """
-        Cancel live and held items, and what was found in them.  Per item
-        "cancelled", "cancelling" (its worker will let go within one renewal) or
-        "final" (too late).
-        """
         ...
 
     async def retry(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest.admission import Taken
+from ingest.answers import Taken
 from ingest.candidates import Candidate, named
 from ingest.watch.folders import today
 from pipeline.errors import Usage

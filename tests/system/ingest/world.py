@@ -80,6 +80,7 @@ class FakeStore:
         self.receipts: dict[str, Receipt] = {}
         self.items: dict[tuple[str, int, str], int] = {}
         self.batches: list[str] = []
+        self.cancelled: list[int] = []
         self.fault: Callable[[str], None] = lambda when: None
 
     async def open_batch(self, tenant: str, name: str, *, deadline_s: float) -> Batch:
@@ -99,6 +100,10 @@ class FakeStore:
             self.submitted.setdefault(one.token, one)
         self.fault("after admit")
         return [self.receipts[one.token] for one in submissions]
+
+    async def cancel(self, items: Sequence[int], author: str) -> dict[int, str]:
+        self.cancelled += items
+        return dict.fromkeys(items, "cancelled")
 
     def _receive(self, batch: Batch, pipeline_id: int, one: Submission) -> Receipt:
         if one.token in self.receipts:
