@@ -323,6 +323,21 @@ class ItemStore(Cancels, Protocol):
         """The done items of a batch by id, each with its product of this name."""
         ...
 
+    async def set_deadline(
+        self, batch_id: int, author: str, *, deadline_s: float
+    ) -> int:
+        """
+        Give a batch another deadline, `deadline_s` from now; what is not done of it
+        gets the same.  Nothing waits past it; an item in a worker's hands keeps the
+        old one until it leaves them.
+
+        Returns how many open items follow.
+
+        Raises:
+            NotFound: no such batch.
+        """
+        ...
+
     async def retry(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
         """
         Put failed, cancelled and rejected items back in line at the stage

@@ -4,14 +4,17 @@ What becomes of documents that arrive, in memory.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 
+from pipeline.errors import NotFound
 from pipeline.model import (
     Batch,
     Disposal,
     Item,
     ItemId,
     Receipt,
+    State,
     Submission,
 )
 from pipeline.store.memory.tables import EPOCH, Admitted, MemoryTables, Place
@@ -42,6 +45,38 @@ class MemoryAdmission(MemoryTables):
             number = len(self._batches) + 1
             self._batches[tenant, name] = Batch(number, tenant, name, deadline_at)
         return self._batches[tenant, name]
+
+    async def set_deadline(
+        self, batch_id: int, author: str, *, deadline_s: float
+    ) -> int:
+        [place] = [p for p, b in self._batches.items() if b.id == batch_id] or [None]
+        if place is None:
+            raise NotFound(f"no batch {batch_id}")
+        due = self.now() + deadline_s
+        batch = self._batches[place]._replace(deadline_at=self._at(due))
+        self._batches[place] = batch
+        moved = 0
+        for item in filter(self._of_batch(batch_id), self._items):
+            end = self._outcomes.get(item)
+            moved += end is None
+            if end is None or end[0].state is not State.DONE:
+                self._items[item].deadline = due
+                self._follow(item, due)
+        for line in self._line.values():
+            line[:] = [(self._items[i].deadline, i) for _, i in line]
+            heapq.heapify(line)
+        return moved
+
+    def _follow(self, item: ItemId, due: float) -> None:
+        """Nobody waits past the deadline, and a hold shows it."""
+        if item in self._open:
+            number = self._open[item]
+            hold = self._holds[number]._replace(deadline_at=self._at(due))
+            self._holds[number] = hold
+        parked = self._joining.get(item) or self._waiting.get(item)
+        if parked is not None:
+            parked.until = due if item in self._joining else min(parked.until, due)
+            heapq.heappush(self._timers, (parked.until, item))
 
     async def admit(
         self, batch: Batch, pipeline_id: int, submissions: Sequence[Submission]

@@ -14,6 +14,7 @@ from pipeline.store.postgres.cancels import PostgresCancels
 from pipeline.store.postgres.claims import PostgresClaims
 from pipeline.store.postgres.commits import PostgresCommits
 from pipeline.store.postgres.counts import PostgresCounts
+from pipeline.store.postgres.deadlines import PostgresDeadlines
 from pipeline.store.postgres.holds import PostgresHolds
 from pipeline.store.postgres.items import PostgresItems
 from pipeline.store.postgres.reports import PostgresReports
@@ -25,6 +26,7 @@ class PostgresStore(
     PostgresClaims,
     PostgresCommits,
     PostgresAdmission,
+    PostgresDeadlines,
     PostgresHolds,
     PostgresCancels,
     PostgresCounts,
