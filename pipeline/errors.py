@@ -24,6 +24,16 @@ class Disposition(StrEnum):
     ABANDON = "abandon"  # this worker lost the item: write nothing more
 
 
+CODE_CHARS_MAX = 100
+
+
+def code_of(word: object) -> str:
+    """A code as it can be stored and scripted against: a short word, or UNNAMED."""
+    if isinstance(word, str) and len(word) <= CODE_CHARS_MAX and word.isprintable():
+        return word
+    return "UNNAMED"
+
+
 class WaybillError(Exception):
     """
     Base of every error of ours.

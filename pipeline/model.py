@@ -137,9 +137,8 @@ class Part:
     """
     One document found in another: what `Context.spawn` makes a child of.
 
-    `key` is what makes it the same document, as `Submission.key` does; "" is
-    never a duplicate of anything.  A `refused_code` makes it a quarantined
-    receipt and no item.
+    `key` is what makes it the same document, as `Submission.key` does; "" is never
+    a duplicate.  A `refused_code` makes it a quarantined receipt and no item.
     """
 
     name: str
@@ -310,13 +309,14 @@ Move = ToReady | ToWaiting | ToJoining | ToHeld | Finish
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a stage that did not succeed."""
+    """One try of a stage that did not succeed; `frames` says where, a line each."""
 
     stage: str
     attempt: int
     code: str
     message: str
     charged: bool
+    frames: str = ""
 
 
 class Progress(NamedTuple):

@@ -228,10 +228,27 @@ class Context(Protocol):
 
     item: Item
     settings: Any
-    artifacts: Artifacts
-    folder: Folder
-    vendor: VendorDoor
-    out_dir: Path  # where this item's finished files go: one folder a batch
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Where bytes are kept for ever."""
+
+    @property
+    def folder(self) -> Folder:
+        """The files beside `pipeline.toml`."""
+
+    @property
+    def vendor(self) -> VendorDoor:
+        """The way to outside services."""
+
+    @property
+    def out_dir(self) -> Path:
+        """
+        Where finished files go: one folder a batch, there when it is asked for.
+
+        All items of the batch share it, and whatever is put there stays: name a
+        file after `item.id`, write it beside its place and rename it there.
+        """
 
     def left_s(self) -> float:
         """Seconds until this stage's timeout or the item's deadline."""

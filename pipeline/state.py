@@ -9,10 +9,9 @@ is stored always folds again.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -24,6 +23,8 @@ from pipeline.stage import REDUCERS, Artifacts, replace
 Reducer = Callable[[Any, Any], Any]
 
 INLINE_BYTES_MAX = 8192  # larger values go to the artifact store by reference
+# Of one update or result; arbitrary, and PostgreSQL takes 255 MiB.
+JSON_CHARS_MAX = 64 << 20
 
 
 class Channels:
@@ -112,6 +113,14 @@ class Channels:
             ) from None
         return {**first, **then, **met}
 
+    def has_keys(self, name: str) -> bool:
+        """Whether the channel is a mapping or a model: one key of it can be given."""
+        try:
+            self._adapters[name].validate_python({})
+        except ValidationError as error:
+            return any(e["type"] == "missing" for e in error.errors())
+        return True
+
     def decode(self, update: str) -> dict[str, Any]:
         """A stored update, as the channels' types."""
         return self.validate(from_json(update))
@@ -142,42 +151,58 @@ async def update_of(checkpoint: Checkpoint, artifacts: Artifacts) -> str:
     return text or "{}"
 
 
-def encode(value: Any) -> str:
+def encode(value: Any, *, beneath: int = 0) -> str:
     """
-    JSON text that PostgreSQL can store, of anything pydantic can serialise.
+    JSON text that PostgreSQL can store and we can read, of what pydantic serialises.
 
     U+0000 and lone surrogates, which it cannot store, are taken out here and
     nowhere else; the original bytes of a document stay in its artifact.
 
+    Args:
+        beneath: So many levels of JSON it will stand in, and must still be readable.
+
     Raises:
-        Permanent: BAD_UPDATE, the value has no JSON, or holds what is no number.
+        Permanent: BAD_UPDATE, the value has no JSON, holds what is no number, or is
+            too deep or too large to be read again.
     """
-    text = _json(value)
-    if "NaN" in text or "Infinity" in text:
-        # Perhaps only a word of the document.
-        try:
-            json.loads(text, parse_constant=_no_number)
-        except ValueError:
-            said = "the value holds what is no number (NaN, Infinity)"
-            raise Permanent(said, code="BAD_UPDATE") from None
+    try:
+        text = _json(value)
+        # Written is not yet read: the reader's bounds are narrower than the writer's.
+        from_json("[" * beneath + text + "]" * beneath, allow_inf_nan=False)
+    except (ValueError, RecursionError) as error:
+        said = f"the value {_unfit(str(error))}"
+        raise Permanent(said, code="BAD_UPDATE") from None
+    if len(text) > JSON_CHARS_MAX:
+        raise Permanent(
+            f"the value has more than {JSON_CHARS_MAX} characters",
+            code="BAD_UPDATE",
+            hint="put it into an artifact and keep its name",
+        )
     return text
+
+
+def _unfit(said: str) -> str:
+    """Why a value is no JSON that comes back; `said` may quote it, this does not."""
+    for sign, why in (
+        ("recursion", "is nested too deep"),
+        ("depth", "is nested too deep"),
+        ("out of range", "holds a number of too many digits"),
+        ("expected value", "holds what is no number (NaN, Infinity)"),
+        ("invalid number", "holds what is no number (-Infinity)"),
+    ):
+        if sign in said:
+            return why
+    return "has no JSON"
 
 
 def _json(value: Any) -> str:
     try:
         text = to_json(value).decode()
     except (PydanticSerializationError, UnicodeEncodeError):
-        try:
-            return to_json(_clean(to_json_plain(value))).decode()
-        except PydanticSerializationError:
-            raise Permanent("the value has no JSON", code="BAD_UPDATE") from None
+        return to_json(_clean(to_json_plain(value))).decode()
     if "\\u0000" in text:
         text = to_json(_clean(from_json(text))).decode()
     return text
-
-
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(word)
 
 
 def to_json_plain(value: Any) -> Any:

@@ -39,7 +39,7 @@ async def output(document: Document, ctx: Context) -> Outcome:
             hint="put generation before output in pipeline.toml",
         )
     settings: PrintSettings = ctx.settings
-    await anyio.to_thread.run_sync(_make_room, ctx.out_dir, ctx.item.id)
+    await anyio.to_thread.run_sync(_sweep, ctx.out_dir, ctx.item.id)
     reply = document.reply.model_dump(include={"greeting", "paragraphs", "closing"})
     answer, files = await ctx.jailed_files(
         typesetter.typeset,
@@ -91,8 +91,7 @@ def _objection(made: Typeset, settings: PrintSettings) -> Hold | None:
     return None
 
 
-def _make_room(folder: Path, item_id: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _sweep(folder: Path, item_id: int) -> None:
     # A killed attempt leaves its part behind; nobody else would sweep it.
     for old in folder.glob(f".{item_id:08d}-*.part"):
         try:

@@ -8,7 +8,9 @@ characters could rewrite the screen, so they are shown as visible marks.
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import sys
 import unicodedata
@@ -28,6 +30,27 @@ from pipeline.names import STEERING
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
+
+
+def keep_stdout() -> None:
+    """
+    From here on stdout is what a command prints, and nothing else.
+
+    A stage's `print`, in any thread, and what a program that it starts writes, goes
+    to stderr: it would stand in the middle of a command's JSON.
+    """
+    if not isinstance(sys.stdout, io.TextIOWrapper) or out.file is not sys.stdout:
+        return  # there is none, or it is kept already
+    sys.stdout.flush()
+    kept = os.fdopen(
+        os.dup(sys.stdout.fileno()),
+        "w",
+        encoding=sys.stdout.encoding,
+        errors=sys.stdout.errors,
+    )
+    os.dup2(2, sys.stdout.fileno())
+    sys.stdout.reconfigure(line_buffering=True)  # in order with what is logged
+    out.file = kept
 
 
 def visible(text: str, *, lines: bool = False) -> str:
@@ -74,8 +97,8 @@ def plain(value: Any) -> Any:
 
 def print_json(value: Any) -> None:
     """The object itself, on stdout, in ASCII: safe on every terminal."""
-    sys.stdout.write(json.dumps(plain(value)) + "\n")
-    sys.stdout.flush()
+    out.file.write(json.dumps(plain(value)) + "\n")
+    out.file.flush()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -83,8 +106,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     if not out.is_terminal:
         for row in rows:
             cells = (visible(str(c)).replace("\t", " ") for c in row)
-            sys.stdout.write("\t".join(cells) + "\n")
-        sys.stdout.flush()
+            out.file.write("\t".join(cells) + "\n")
+        out.file.flush()
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:

@@ -14,22 +14,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-import structlog
 from pydantic import BaseModel
 
 from pipeline.errors import (
+    CODE_CHARS_MAX,
     DeadlinePassed,
     Permanent,
     StageTimeout,
     Transient,
     WaybillError,
+    code_of,
 )
 from pipeline.folder import BoundStage
 from pipeline.model import Advance, Done, Hold, Outcome, Reject, Wait
 from pipeline.run.context import Parked, Run, StageContext, StepRecorder
+from pipeline.run.frames import frames_of
+from pipeline.state import encode
 from pipeline.vendors.limits import Limits
 
-log = structlog.get_logger()
+BENEATH = 4  # levels that an update may stand in: evidence and state of a hold
 
 
 @dataclass(slots=True)
@@ -37,12 +40,12 @@ class Returned:
     """
     The stage returned an outcome, and its updates fit.
 
-    `valid` are the updates as their channels' types, `state` is what the item's
-    state would be with them.
+    `update` are the updates as JSON text, `state` is what the item's state would be
+    with them.
     """
 
     outcome: Outcome
-    valid: dict[str, Any]
+    update: str
     state: BaseModel
 
 
@@ -53,9 +56,14 @@ class Joining:
 
 @dataclass(slots=True)
 class Raised:
-    """The stage raised, took too long, or returned what is no outcome."""
+    """
+    The stage raised, took too long, or returned what is no outcome.
+
+    `frames` says where, a line each; "" where nothing was raised.
+    """
 
     error: WaybillError
+    frames: str = ""
 
 
 @dataclass(slots=True)
@@ -88,6 +96,8 @@ async def _in_scope(
     if run.deadline <= began:
         late = "the item's deadline was over before this stage"
         return Raised(DeadlinePassed(late))
+    root = run.pipeline.folder.root
+    cut = ""  # where it was when its time was up
     with anyio.CancelScope(deadline=run.deadline) as run.scope:
         try:
             async with _permit(bound, limits):
@@ -97,29 +107,29 @@ async def _in_scope(
                 run.scope.deadline = min(run.deadline, timeout_at)
                 ctx = StageContext(recorder, run, bound, run.scope.deadline)
                 outcome = await bound.stage.run(run.state, ctx)
+            # Validators and serializers of the state are the author's code as well.
+            return _returned(run, outcome)
         except Parked:
             return Joining()
         except WaybillError as error:
-            return Raised(error)
+            return Raised(error, frames_of(error, root))
         except BaseExceptionGroup as group:
             # It may have joined beside other tasks.
             if group.subgroup(Parked) is not None:
                 return Joining()
-            return Raised(_deciding(group))
+            return Raised(_deciding(group), frames_of(group, root))
         except BaseException as error:
             # A bug is charged, retried and named, never swallowed; and so is a stage
             # that would end the process, or that plays at being cancelled.
             if _is_cancellation(error):
+                cut = frames_of(error, root)
                 raise
-            log.error("stage_raised", stage=bound.name, error=type(error).__name__)
-            return Raised(_bug(error))
-        else:
-            return _returned(run, outcome)
+            return Raised(_bug(error), frames_of(error, root))
     if anyio.current_time() >= run.deadline:
         late = "the item's deadline passed while this stage ran"
-        return Raised(DeadlinePassed(late))
+        return Raised(DeadlinePassed(late), cut)
     slow = f"the stage ran longer than {bound.stage.timeout_s:g} s"
-    return Raised(StageTimeout(slow))
+    return Raised(StageTimeout(slow), cut)
 
 
 def _is_cancellation(error: BaseException) -> bool:
@@ -136,38 +146,87 @@ def _permit(bound: BoundStage, limits: Limits) -> AbstractAsyncContextManager[No
     return limits.hold(bound.stage.limit)
 
 
-def _returned(run: Run, outcome: Any) -> Returned | Raised:
-    """What a stage returned, checked before it is stored: what is stored folds."""
+def _returned(run: Run, outcome: Any) -> Returned:
+    """
+    What a stage returned, checked before it is stored: what is stored folds.
+
+    Raises:
+        Permanent: BAD_OUTCOME, naming the channel and never the value.
+    """
+    outcome = _outcome(outcome, run)
+    if isinstance(outcome, Wait):
+        return Returned(outcome, "{}", run.state)
+    channels = run.pipeline.channels
     try:
-        outcome = _outcome(outcome, run)
-        if isinstance(outcome, Wait):
-            return Returned(outcome, {}, run.state)
-        valid = run.pipeline.channels.validate(outcome.updates)
-        state = run.pipeline.channels.apply(run.state, valid)
-        return Returned(outcome, valid, state)
-    except WaybillError as error:
-        return Raised(error)
+        valid = channels.validate(outcome.updates)
+        state = channels.apply(run.state, valid)
+        if isinstance(outcome, Hold):
+            _stored("evidence", outcome.evidence)
+        return Returned(outcome, _update(valid), state)
+    except Permanent as error:
+        raise bad_outcome(error.message, error.hint) from None
+
+
+def _update(valid: dict[str, Any]) -> str:
+    """Updates as JSON text; of several it is said which cannot be stored."""
+    try:
+        return encode(valid, beneath=BENEATH)
+    except Permanent:
+        for name, value in valid.items():
+            _stored(f"the update of {name!r}", {name: value})
+        raise
+
+
+def _stored(what: str, value: Any) -> None:
+    try:
+        encode(value, beneath=BENEATH)
+    except Permanent as error:
+        said = f"{what} cannot be stored: {error.message}"
+        raise Permanent(said, code=error.code, hint=error.hint) from None
 
 
 def _outcome(returned: Any, run: Run) -> Outcome:
     """What a stage returned, when it is an outcome; a bug has a name."""
     if not isinstance(returned, (Advance, Done, Hold, Reject, Wait)):
-        said = f"the stage returned {type(returned).__name__}, which is no outcome"
-        raise Permanent(said, code="BAD_OUTCOME")
+        raise bad_outcome(
+            f"the stage returned {type(returned).__name__[:100]}, which is no outcome",
+            "return Advance(…), Done(…), Hold(…), Reject(…) or Wait(…)",
+        )
     if isinstance(returned, Wait) and not isinstance(returned.for_s, (int, float)):
-        raise Permanent("the stage waits for what is no time", code="BAD_OUTCOME")
+        raise bad_outcome("the stage waits for what is no time")
     words = [getattr(returned, name, "") for name in ("code", "why")]
     if not all(isinstance(word, str) for word in words):
-        said = f"code and why of {type(returned).__name__} are texts"
-        raise Permanent(said, code="BAD_OUTCOME")
+        raise bad_outcome(f"code and why of {type(returned).__name__} are texts")
+    if words[0] != code_of(words[0]):
+        raise bad_outcome(
+            f"the code of {type(returned).__name__} is no word of at most "
+            f"{CODE_CHARS_MAX} characters"
+        )
     if isinstance(returned, Hold):
-        channels = run.pipeline.channels.model.model_fields
         for name in (*returned.needs, *returned.ask):
-            if str(name).partition(".")[0] not in channels:  # or a key of one
-                said = f"the hold asks for {name!r}, which is no channel"
-                hint = f"its channels are {', '.join(channels)}"
-                raise Permanent(said, code="BAD_OUTCOME", hint=hint)
+            _asked(name, run)
     return returned
+
+
+def _asked(name: Any, run: Run) -> None:
+    """What a hold asks a person for: a channel, or a key of one that is a mapping."""
+    channels = run.pipeline.channels
+    channel, dot, key = name.partition(".") if isinstance(name, str) else ("", "", "")
+    if channel not in channels.model.model_fields:
+        raise bad_outcome(
+            f"the hold asks for {name!r}, which is no channel",
+            f"its channels are {', '.join(channels.model.model_fields)}",
+        )
+    if dot and (not key or "," in key or not channels.has_keys(channel)):
+        raise bad_outcome(
+            f"the hold asks for {name!r}, but {channel!r} has no such keys",
+            f"ask for {channel!r} itself, or make it a mapping",
+        )
+
+
+def bad_outcome(why: str, hint: str = "") -> Permanent:
+    """A stage returned what cannot be stored, or what nobody could act on."""
+    return Permanent(why, code="BAD_OUTCOME", hint=hint)
 
 
 def _deciding(group: BaseExceptionGroup[BaseException]) -> WaybillError:

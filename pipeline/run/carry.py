@@ -13,7 +13,13 @@ from collections.abc import Callable
 import anyio
 import structlog
 
-from pipeline.errors import LeaseLost, Permanent, StoreUnavailable, WaybillError
+from pipeline.errors import (
+    LeaseLost,
+    Permanent,
+    StoreUnavailable,
+    WaybillError,
+    code_of,
+)
 from pipeline.folder import BoundStage, Catalogue, Pipeline
 from pipeline.holds.parking import by_reference
 from pipeline.model import (
@@ -34,7 +40,7 @@ from pipeline.run.endings import Ending, ending, error_text
 from pipeline.run.journal import Journal
 from pipeline.run.services import Services
 from pipeline.run.windows import Windows
-from pipeline.state import encode, inline_or_ref, update_of
+from pipeline.state import inline_or_ref, update_of
 from pipeline.store.port import WorkStore
 from pipeline.vendors.limits import Limits
 
@@ -277,9 +283,8 @@ class Carrier:
         """The record of a finished stage; None when it is not finished."""
         if what.update is None:
             return None
-        text = encode(what.update)
-        self._grown(run, text)
-        update, ref = await inline_or_ref(text, self.services.artifacts)
+        self._grown(run, what.update)
+        update, ref = await inline_or_ref(what.update, self.services.artifacts)
         seq, run.seq = run.seq, run.seq + 1
         after = bound.next if what.move is None else ""
         return Checkpoint(seq, bound.name, None, update, ref, after, what.took_s)
@@ -311,6 +316,7 @@ class Carrier:
                 )
 
     async def _end_badly(self, item: ItemId, stage: str, error: WaybillError) -> None:
-        move = Finish(State.FAILED, stage, error.code, error_text(error))
+        code = code_of(error.code)
+        move = Finish(State.FAILED, stage, code, error_text(error))
         await self._journal.record(Entry(item, None, move))
-        log.warning("item_failed", item=item, stage=stage, code=error.code)
+        log.warning("item_failed", item=item, stage=stage, code=code)

@@ -150,7 +150,9 @@ class StageContext:
 
     @property
     def out_dir(self) -> Path:
-        return self._session.services.out / self.item.tenant / self.item.batch
+        folder = self._session.services.out / self.item.tenant / self.item.batch
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def left_s(self) -> float:
         return self._deadline - anyio.current_time()

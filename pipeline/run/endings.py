@@ -7,12 +7,12 @@ Nothing here is written or awaited; carry.py does what an `Ending` says.
 from __future__ import annotations
 
 import random
-from typing import Any, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 import structlog
 from pydantic import BaseModel
 
-from pipeline.errors import Disposition, LeaseLost, WaybillError
+from pipeline.errors import Disposition, LeaseLost, WaybillError, code_of
 from pipeline.folder import BoundStage
 from pipeline.holds.parking import park
 from pipeline.model import (
@@ -31,7 +31,7 @@ from pipeline.model import (
 )
 from pipeline.run.attempt import Cancelled, End, Joining, Raised, Returned
 from pipeline.run.context import Run
-from pipeline.state import clean_text, encode
+from pipeline.state import clean_text
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ class Ending(NamedTuple):
 
     Attributes:
         move: Where the item goes; None: on to the next stage.
-        update: Goes into the stage's checkpoint; None: there is none.
+        update: JSON text of the stage's checkpoint; None: there is none.
         state: The item's state in the next stage, when it goes on.
         took_s: How long the checkpointed stage took.
         attempt: The row of a try that failed.
@@ -54,7 +54,7 @@ class Ending(NamedTuple):
     """
 
     move: Move | None
-    update: dict[str, Any] | None = None
+    update: str | None = None
     state: BaseModel | None = None
     took_s: float = 0.0
     attempt: Attempt | None = None
@@ -78,7 +78,7 @@ def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
         case Joining():
             return Ending(ToJoining(run.stage, run.seq, run.attempt))
         case Raised():
-            return _of_error(run, bound, end.error)
+            return _of_error(run, bound, end)
         case Cancelled():
             why = "cancelled by a person"
             return Ending(Finish(State.CANCELLED, run.stage, "CANCELLED", why))
@@ -90,17 +90,16 @@ def _of_outcome(run: Run, bound: BoundStage, end: Returned, took_s: float) -> En
     outcome = end.outcome
     match outcome:
         case Advance() if bound.next:
-            return Ending(None, end.valid, end.state, took_s)
+            return Ending(None, end.update, end.state, took_s)
         case Advance() | Done():
             done = Finish(State.DONE, bound.name)
-            return Ending(done, end.valid, took_s=took_s)
+            return Ending(done, end.update, took_s=took_s)
         case Hold():
-            text = encode(end.valid)
-            return Ending(park(outcome, bound, run.seq, run.state, text))
+            return Ending(park(outcome, bound, run.seq, run.state, end.update))
         case Reject():
             why = sentence(outcome.why)
             rejected = Finish(State.REJECTED, bound.name, outcome.code, why)
-            return Ending(rejected, end.valid)
+            return Ending(rejected, end.update)
         case Wait():
             why = sentence(outcome.why)
             return Ending(to_waiting(run, run.attempt, outcome.for_s, why))
@@ -108,20 +107,24 @@ def _of_outcome(run: Run, bound: BoundStage, end: Returned, took_s: float) -> En
             assert_never(outcome)
 
 
-def _of_error(run: Run, bound: BoundStage, error: WaybillError) -> Ending:
+def _of_error(run: Run, bound: BoundStage, end: Raised) -> Ending:
     """What an error does to the item: its class says."""
+    error = end.error
     what = error.disposition
-    log.info(
+    code = code_of(error.code)
+    said = error_text(error)
+    tell = log.error if code == "STAGE_RAISED" else log.info
+    tell(
         "stage_failed",
         item=run.item.id,
         stage=bound.name,
-        attempt=run.attempt,
-        code=error.code,
+        attempt=run.attempt + 1,
+        code=code,
         disposition=what.value,
+        frames=end.frames.splitlines(),
     )
-    said = error_text(error)
     charged = what is Disposition.RETRY
-    failed = Attempt(bound.name, run.attempt, error.code, said, charged)
+    failed = Attempt(bound.name, run.attempt, code, said, charged, end.frames)
     retry = bound.stage.retry
     pause_s = 0.0
     match what:
@@ -130,20 +133,20 @@ def _of_error(run: Run, bound: BoundStage, error: WaybillError) -> Ending:
         case Disposition.RETRY if run.attempt + 1 < retry.attempts:
             cap_s = min(retry.cap_s, retry.base_s * 2**run.attempt)
             wait_s = max(random.uniform(0, cap_s), error.retry_after_s or 0)
-            move: Move = to_waiting(run, run.attempt + 1, wait_s, error.code)
+            move: Move = to_waiting(run, run.attempt + 1, wait_s, code)
         case Disposition.WAIT:
             # The whole limit rests, not the one call that met it.
             pause_s = error.retry_after_s or 0.0
             wait_s = error.retry_after_s or random.uniform(1, 10)
             # After a common pause everybody would call at once: spread out.
             wait_s *= random.uniform(1, 1.2)
-            move = to_waiting(run, run.attempt, wait_s, error.code)
+            move = to_waiting(run, run.attempt, wait_s, code)
         case Disposition.HOLD:
-            move = park(Hold(error.code, said), bound, run.seq, run.state, "{}")
+            move = park(Hold(code, said), bound, run.seq, run.state, "{}")
         case Disposition.REJECT:
-            move = Finish(State.REJECTED, bound.name, error.code, said)
+            move = Finish(State.REJECTED, bound.name, code, said)
         case Disposition.FAIL | Disposition.RETRY:
-            move = Finish(State.FAILED, bound.name, error.code, said)
+            move = Finish(State.FAILED, bound.name, code, said)
         case _:
             assert_never(what)
     return Ending(move, attempt=failed, pause_s=pause_s)
@@ -158,8 +161,8 @@ def to_waiting(run: Run, attempt: int, for_s: float, why: str) -> ToWaiting:
 
 def error_text(error: WaybillError) -> str:
     """An error's message with its hint, as it may be stored."""
-    text = f"{error.message} ({error.hint})" if error.hint else error.message
-    return sentence(text)
+    said = error.message if isinstance(error.message, str) else ""
+    return sentence(f"{said} ({error.hint})" if error.hint else said)
 
 
 def sentence(why: str) -> str:

@@ -24,6 +24,7 @@ from pipeline.model import (
     WorkerId,
 )
 from pipeline.store.rows import (
+    AttemptRow,
     Counts,
     FinishedRow,
     HoldRow,
@@ -308,6 +309,10 @@ class ItemStore(Cancels, Protocol):
 
     async def astray(self, batch_id: int | None = None) -> list[ItemId]:
         """Items that stand in no state table, or in more than one."""
+        ...
+
+    async def failures(self, item_id: ItemId, *, limit: int = 10) -> list[AttemptRow]:
+        """The item's failed tries, newest first."""
         ...
 
     async def in_work(

@@ -109,6 +109,18 @@ class ItemRow(NamedTuple):
     joining: bool = False  # waiting: for its children
 
 
+class AttemptRow(NamedTuple):
+    """A try of a stage that failed; `frames` says where, outermost first."""
+
+    stage: str
+    attempt: int  # charged tries before it
+    code: str
+    message: str
+    charged: bool
+    frames: list[str]
+    at: datetime
+
+
 class KinRow(NamedTuple):
     """A child and how it ended; `state` is None while it is open."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import NotFound
-from pipeline.model import Entry, Finish, State, ToJoining, ToReady
+from pipeline.model import Attempt, Entry, Finish, State, ToJoining, ToReady
 from pipeline.store.rows import Counts
 from tests.store.world import World, done, finished, parked, sent, step, waiting
 
@@ -104,6 +104,31 @@ async def test_an_unknown_item_is_not_found(world: World):
     """Asking for an item that never was is NotFound."""
     with pytest.raises(NotFound):
         await world.store.item(10**6)
+
+
+async def test_failed_tries_are_kept_with_where_they_were_raised(world: World):
+    """Newest first, each as it was: code, words, frames, and whether it is charged."""
+    worker, [item, other] = await world.take("a", "b")
+    first = Attempt(
+        "read", 0, "STAGE_RAISED", "a bug", True, "a.py:1 in a\nb.py:2 in b"
+    )
+    await world.store.commit(worker, [Entry(item, None, waiting(5), first)])
+    await world.clock.advance(6)
+    await world.store.wake()
+    await world.claim(worker)
+    second = Attempt("read", 1, "THROTTLED", "slowly", False)
+    await world.store.commit(worker, [Entry(item, None, waiting(5), second)])
+
+    rows = await world.store.failures(item)
+
+    assert [(r.code, r.attempt, r.charged) for r in rows] == [
+        ("THROTTLED", 1, False),
+        ("STAGE_RAISED", 0, True),
+    ]
+    assert [r.frames for r in rows] == [[], ["a.py:1 in a", "b.py:2 in b"]]
+    assert (rows[1].stage, rows[1].message) == ("read", "a bug")
+    assert await world.store.failures(item, limit=1) == rows[:1]
+    assert await world.store.failures(other) == []
 
 
 # -- cancel ----------------------------------------------------------------------------

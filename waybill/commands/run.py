@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import anyio
 
-from waybill import logs
+from waybill import logs, terminal
 from waybill.compose import App, database, open_app
 from waybill.settings import Settings, read_settings
 
@@ -29,7 +29,8 @@ def run_app(work: Callable[[App], Awaitable[T]]) -> T:
 
 
 def run_async(work: Callable[[], Awaitable[T]]) -> T:
-    """Run on asyncio with uvloop, as the service does."""
+    """Run on asyncio with uvloop, as the service does; stages may print to stderr."""
+    terminal.keep_stdout()
     return anyio.run(work, backend_options={"use_uvloop": sys.platform != "win32"})
 
 

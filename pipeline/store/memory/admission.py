@@ -49,7 +49,8 @@ class MemoryAdmission(MemoryTables):
     async def set_deadline(
         self, batch_id: int, author: str, *, deadline_s: float
     ) -> int:
-        [place] = [p for p, b in self._batches.items() if b.id == batch_id] or [None]
+        found = (p for p, b in self._batches.items() if b.id == batch_id)
+        place = next(found, None)
         if place is None:
             raise NotFound(f"no batch {batch_id}")
         due = self.now() + deadline_s

@@ -57,6 +57,7 @@ class MemoryCommits(MemorySessions, MemoryAdmission):
                 row.writers[e.checkpoint.seq] = worker
             if e.attempt is not None:
                 self.attempts.append((e.item_id, e.attempt))
+                self._attempted.append(self.now())
             if (e.progress or e.products) and await self.owns(worker, e.item_id):
                 if e.progress is not None:
                     self._progress[e.item_id] = e.progress

@@ -16,7 +16,7 @@ from pipeline.model import (
     State,
 )
 from pipeline.store.memory.tables import EPOCH, MemoryTables
-from pipeline.store.rows import Counts, FinishedRow, ItemRow, WorkRow
+from pipeline.store.rows import AttemptRow, Counts, FinishedRow, ItemRow, WorkRow
 
 
 class MemoryReports(MemoryTables):
@@ -98,6 +98,22 @@ class MemoryReports(MemoryTables):
                 seen[item] += 1
         mine = self._of_batch(batch_id)
         return [i for i in self._items if mine(i) and seen[i] != 1][:100]
+
+    async def failures(self, item_id: ItemId, *, limit: int = 10) -> list[AttemptRow]:
+        found = [
+            AttemptRow(
+                a.stage,
+                a.attempt,
+                a.code,
+                a.message,
+                a.charged,
+                a.frames.splitlines(),
+                self._at(at),
+            )
+            for (item, a), at in zip(self.attempts, self._attempted, strict=True)
+            if item == item_id
+        ]
+        return found[::-1][:limit]
 
     async def in_work(
         self, *, batch_id: int | None = None, longer_than: int = 0, limit: int = 5

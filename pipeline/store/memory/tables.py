@@ -73,6 +73,7 @@ class MemoryTables:
 
     def __init__(self) -> None:
         self.attempts: list[tuple[ItemId, Attempt]] = []
+        self._attempted: list[float] = []  # when, in the same order
         self._items: dict[ItemId, Admitted] = {}
         self._ready: dict[ItemId, Place] = {}
         self._line: dict[tuple[str, str], list[tuple[float, ItemId]]] = {}

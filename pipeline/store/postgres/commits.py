@@ -43,10 +43,10 @@ select t.*, $9
 
 ATTEMPTS = """
 insert into waybill.attempts (item_id, stage, attempt, code, message, charged,
-  worker_id)
-select t.*, $7
+  frames, worker_id)
+select t.*, $8
   from unnest($1::bigint[], $2::text[], $3::smallint[], $4::text[], $5::text[],
-              $6::boolean[]) t
+              $6::boolean[], $7::text[]) t
 """
 
 # Sorted: two commits of one worker lock these rows in one order.
@@ -224,6 +224,7 @@ async def write_attempts(
             [a.code for _, a in tried],
             [a.message for _, a in tried],
             [a.charged for _, a in tried],
+            [a.frames for _, a in tried],
             worker,
         )
 

@@ -11,7 +11,7 @@ from pipeline.model import ItemId, State
 from pipeline.store.database import Topic
 from pipeline.store.postgres.counts import EVERY, OF_BATCHES, SLICE, TALLIED
 from pipeline.store.postgres.listing import STATES, Listing, statement
-from pipeline.store.rows import Event, ItemRow
+from pipeline.store.rows import AttemptRow, Event, ItemRow
 
 LAST = 2**63 - 1  # what the database can count to
 
@@ -198,6 +198,18 @@ class PostgresItems(Topic):
         if not rows:
             raise NotFound(f"no item {item}", hint="`waybill items ls` lists the items")
         return rows[0]["pipeline_id"], rows[0]["input"]
+
+    async def failures(self, item_id: ItemId, *, limit: int = 10) -> list[AttemptRow]:
+        """Its failed tries, newest first."""
+        rows = await self._db.fetch(
+            """
+            select stage, attempt, code, message, charged, frames, at
+              from waybill.attempts where item_id = $1 order by id desc limit $2
+            """,
+            item_id,
+            limit,
+        )
+        return [AttemptRow(**{**r, "frames": r["frames"].splitlines()}) for r in rows]
 
     async def timeline(self, item: ItemId, *, limit: int = 500) -> list[Event]:
         """Everything recorded about one item, oldest first."""

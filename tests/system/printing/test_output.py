@@ -39,6 +39,7 @@ class FakeContext:
         self.settings = PrintSettings(**settings)
         self.artifacts = FileArtifacts(folder / "artifacts")
         self.out_dir = folder / "printed" / "b1"
+        self.out_dir.mkdir(parents=True, exist_ok=True)
         self._pool = pool
         self.products: dict[str, tuple[str, dict[str, Any]]] = {}
 
@@ -284,7 +285,6 @@ async def test_a_font_that_is_not_installed_is_named(
 async def test_a_killed_attempts_part_is_swept(tmp_path: Path, pool: JailPool) -> None:
     """Old parts of this item go; a living attempt's and another item's stay."""
     ctx = FakeContext(tmp_path, pool)
-    ctx.out_dir.mkdir(parents=True)
     names = (".00000007-dead.part", ".00000007-live.part", ".00000008-dead.part")
     for name in names:
         (ctx.out_dir / name).write_bytes(b"half")

@@ -83,7 +83,7 @@ async def test_an_outcome_comes_with_the_state_it_would_make() -> None:
 
     assert isinstance(end, Returned)
     assert end.outcome == Advance(text="read")
-    assert end.valid == {"text": "read"}
+    assert end.update == '{"text":"read"}'
     assert end.state == Letter(text="read")
 
 

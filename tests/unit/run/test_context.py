@@ -45,6 +45,24 @@ async def test_jailed_calls_name_pool_owner_and_time() -> None:
     assert all(t <= 60 for t in engine.jail.timeouts)
 
 
+async def test_the_output_folder_is_there(tmp_path: Path) -> None:
+    """A stage writes its file without making a folder first; it stays."""
+
+    async def run(letter: Letter, ctx: Any) -> Any:
+        (ctx.out_dir / f"{ctx.item.id}.txt").write_text("finished")
+        return Advance()
+
+    engine = Engine([Tape().station("write", run)])
+    engine.services = replace(engine.services, out=tmp_path / "none" / "yet")
+    [item] = await engine.submit(batch="2026/may")
+    async with engine.session():
+        await engine.finish([item])
+
+    assert await engine.state(item) == "done"
+    written = tmp_path / "none" / "yet" / "north" / "2026/may" / f"{item}.txt"
+    assert written.read_text() == "finished"
+
+
 async def secrets(tmp_path: Path, name: str, *, tenant: str = "north") -> Any:
     """What a stage is told, or the code that it failed with."""
     told: list[list[str]] = []

@@ -545,4 +545,4 @@ async def test_done_with_a_bad_update_is_a_bug_with_a_name() -> None:
     async def run(letter: Letter, ctx: Any) -> Any:
         return Done(no_such_channel=1)
 
-    assert (await failing(run))[0] == "BAD_UPDATE"
+    assert (await failing(run))[0] == "BAD_OUTCOME"
