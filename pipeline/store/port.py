@@ -30,6 +30,7 @@ from pipeline.store.rows import (
     HoldRow,
     ItemRow,
     KinRow,
+    Mark,
     Origin,
     PipelineRow,
     Share,
@@ -346,6 +347,19 @@ class ItemStore(Cancels, Protocol):
     async def retry(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
         """
         Put failed, cancelled and rejected items back in line at the stage
-        where they ended.  Per item "ready" or "not final".
+        where they ended.  Per item "ready", "done" or "not final".
+        """
+        ...
+
+    async def pin(
+        self, marks: Mapping[ItemId, Mark], pipeline_id: int, author: str
+    ) -> dict[ItemId, str]:
+        """
+        Pin items to another version of their pipeline, and put them back in line.
+
+        Those that no worker has and that are not done, where their mark says; an
+        open hold that no reviewer has claimed is closed, and its stage runs again.
+        Per item "ready", "joining" (pinned, and still waiting for its children) or
+        "moved" (not where its mark says: nothing was done).
         """
         ...

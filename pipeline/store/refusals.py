@@ -34,7 +34,7 @@ def decided_before(hold: HoldRow) -> Conflict:
     """The error a second decision gets: it names the first."""
     first = hold.decision
     if first is None:
-        return Conflict(f"hold h{hold.id} is closed: its item was cancelled")
+        return Conflict(f"hold h{hold.id} is closed: its item was cancelled or retried")
     return Conflict(
         f"hold h{hold.id} was decided before: {first.verb} by {first.author} "
         f"at {first.decided_at:%Y-%m-%d %H:%M:%S %Z}",

@@ -121,6 +121,13 @@ class AttemptRow(NamedTuple):
     at: datetime
 
 
+class Mark(NamedTuple):
+    """Where an item stood when it was looked at."""
+
+    stage: str
+    last_seq: int  # of its newest checkpoint; -1: it has none
+
+
 class KinRow(NamedTuple):
     """A child and how it ended; `state` is None while it is open."""
 

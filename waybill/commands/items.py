@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, assert_never
 
 import typer
 
-from pipeline.errors import Usage
+from pipeline.errors import Conflict, Usage
 from pipeline.model import Checkpoint, State
 from pipeline.state import update_of
 from pipeline.store.rows import Event, ItemRow
@@ -29,6 +29,7 @@ from waybill.commands.options import (
 )
 from waybill.commands.run import run_app
 from waybill.compose import App
+from waybill.desk.mended import SENTENCES, bring_on
 from waybill.desk.pages import Pages, pages_of
 from waybill.foreground import MOVING, workers_up
 
@@ -36,6 +37,10 @@ items = typer.Typer(help="Documents on their way.", no_args_is_help=True)
 
 ITEMS_MAX = 1_000_000  # moved by one call; arbitrary, and its ids fit into memory
 LIVE = (*MOVING, State.HELD)
+RETRIED = (State.FAILED, State.REJECTED, State.CANCELLED)
+# With a mended folder: what waits for it.  What somebody ended is named by hand.
+BROUGHT_ON = (State.FAILED, State.HELD, State.WAITING, State.READY, State.RUNNING)
+READY = SENTENCES["ready"]
 PAGE = ("number", "status", "code", "confidence", "source")  # of a page, its columns
 
 
@@ -265,11 +270,32 @@ def items_retry(
     item: Numbers = [],  # noqa: B006
     state: InState = "",
     batch: InBatch = "",
+    pipeline: Annotated[
+        str,
+        typer.Option(
+            help="With the pipeline as it stands now: current, a name or a folder."
+        ),
+    ] = "",
     yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Put failed, rejected or cancelled items back in line where they ended."""
-    _move(item, state, batch, yes, json, "retry")
+
+    async def retry(opened: App, ids: Sequence[int]) -> dict[int, str]:
+        if pipeline:
+            return await bring_on(opened, ids, pipeline)
+        said = await opened.store.retry(ids, opened.settings.reviewer)
+        return {one: SENTENCES[word] for one, word in said.items()}
+
+    meant = BROUGHT_ON if pipeline else RETRIED
+    now = _move(item, state, batch, yes, "retry", meant, retry)
+    _say(now, json)
+    moved = [word for word in now.values() if word in (READY, SENTENCES["joining"])]
+    if len(moved) < len(now):
+        left = f"{len(moved)} of {len(now)} items are in line again"
+        terminal.err.print(left + "; the others say why not")
+    if now and not moved:
+        raise typer.Exit(Conflict.exit_code)
 
 
 @items.command("cancel")
@@ -281,12 +307,23 @@ def items_cancel(
     json: Json = False,
 ) -> None:
     """Cancel unfinished items; a running one when its worker next renews its lease."""
-    _move(item, state, batch, yes, json, "cancel")
+
+    async def cancel(opened: App, ids: Sequence[int]) -> dict[int, str]:
+        return await opened.store.cancel(ids, opened.settings.reviewer)
+
+    _say(_move(item, state, batch, yes, "cancel", LIVE, cancel), json)
 
 
 def _move(
-    chosen: list[int], state: str, batch: str, yes: bool, json: bool, verb: str
-) -> None:
+    chosen: list[int],
+    state: str,
+    batch: str,
+    yes: bool,
+    verb: str,
+    meant: Sequence[State],
+    act: Callable[[App, Sequence[int]], Awaitable[dict[int, str]]],
+) -> dict[int, str]:
+    """Do `act` to the items chosen, or to those of a batch that are in `meant`."""
     if not chosen and not state and not batch:
         raise Usage(f"nothing to {verb}", hint="name items, or --state and --batch")
     check_state(state)
@@ -294,21 +331,23 @@ def _move(
     async def main(opened: App) -> dict[int, str]:
         ids = list(chosen)
         if state or batch:
-            ids += await opened.store.item_ids(
-                state=state or None,
-                batch_id=await batch_id(opened, batch),
-                limit=ITEMS_MAX,
-            )
+            number = await batch_id(opened, batch)
+            for word in [state] if state else meant:
+                ids += await opened.store.item_ids(
+                    state=word, batch_id=number, limit=ITEMS_MAX
+                )
         for one in chosen:
             await opened.store.item(one)  # says which one does not exist
         if len(ids) > 1 and not yes:
             terminal.err.print(f"{verb} {len(ids)} items?")
             if not typer.confirm("go on", err=True):
                 raise typer.Exit(2)
-        act = opened.store.retry if verb == "retry" else opened.store.cancel
-        return await act(ids, opened.settings.reviewer)
+        return await act(opened, list(dict.fromkeys(ids)))
 
-    now = run_app(main)
+    return run_app(main)
+
+
+def _say(now: dict[int, str], json: bool) -> None:
     if json:
         terminal.print_json(now)
     else:

@@ -4,13 +4,14 @@ Cancelling and retrying in memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.model import (
     ItemId,
     State,
 )
 from pipeline.store.memory.tables import MemoryTables, Place
+from pipeline.store.rows import Mark
 
 
 class MemoryCancels(MemoryTables):
@@ -33,11 +34,49 @@ class MemoryCancels(MemoryTables):
         for item in sorted(set(items)):
             end = self._outcomes.get(item)
             if end is None or end[0].state is State.DONE:
-                said[item] = "not final"
+                said[item] = "not final" if end is None else "done"
                 continue
             del self._outcomes[item]
-            row = self._items[item]
-            seq = row.checkpoints[-1].seq + 1 if row.checkpoints else 0
-            self._put_ready(item, Place(end[0].stage, seq))
+            self._put_ready(item, Place(end[0].stage, self._last_seq(item) + 1))
             said[item] = "ready"
         return said
+
+    async def pin(
+        self, marks: Mapping[ItemId, Mark], pipeline_id: int, author: str
+    ) -> dict[ItemId, str]:
+        said = {}
+        for item in sorted(marks):
+            mark = marks[item]
+            stage, seq = self._parked_at(item)
+            if (stage, self._last_seq(item)) != mark:
+                said[item] = "moved"
+                continue
+            row = self._items[item]
+            row.facts = row.facts._replace(pipeline_id=pipeline_id)
+            if item in self._joining:
+                said[item] = "joining"
+                continue
+            for plane in (self._ready, self._waiting, self._open, self._outcomes):
+                plane.pop(item, None)
+            self._put_ready(item, Place(stage, seq))
+            said[item] = "ready"
+        return said
+
+    def _parked_at(self, item: ItemId) -> tuple[str, int]:
+        """The stage and next checkpoint of an item that no worker and nobody has."""
+        for plane in (self._ready, self._waiting, self._joining):
+            if item in plane:
+                return plane[item].stage, plane[item].seq
+        if item in self._open:
+            hold = self._holds[self._open[item]]
+            until = hold.claimed_until
+            free = until is None or until <= self._at(self.now())
+            return (hold.stage if free else ""), hold.seq
+        end = self._outcomes.get(item)
+        if end is None or end[0].state is State.DONE:
+            return "", 0
+        return end[0].stage, self._last_seq(item) + 1
+
+    def _last_seq(self, item: ItemId) -> int:
+        checkpoints = self._items[item].checkpoints
+        return checkpoints[-1].seq if checkpoints else -1

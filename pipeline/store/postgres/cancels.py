@@ -4,10 +4,11 @@ Cancelling and retrying in PostgreSQL, while workers move what is meant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.model import Entry, Finish, ItemId
 from pipeline.store.database import Connection, Topic
+from pipeline.store.rows import Mark
 
 # Also what the end of a parent does to its children; see the schema.
 CANCEL_PARKED = "select waybill.cancel_parked($1::bigint[], $2) as item_id"
@@ -49,6 +50,61 @@ forgotten as (
 select item_id from gone
 """
 
+DONE = """
+select item_id from waybill.outcomes
+ where item_id = any($1::bigint[]) and state = 'done'
+"""
+
+# Out of `ready` and back in by delete + insert: a claim that began before this would
+# else take the row as it is now, with the version of the pipeline as it was.
+PIN = """
+with meant as (
+  select t.item_id, t.stage
+    from unnest($1::bigint[], $2::text[], $3::int[]) t(item_id, stage, last_seq)
+   where t.last_seq = coalesce((select max(c.seq) from waybill.checkpoints c
+                                 where c.item_id = t.item_id), -1)),
+r as (
+  delete from waybill.ready x using meant m
+   where x.item_id = m.item_id and x.stage = m.stage
+  returning x.item_id, x.stage, x.seq),
+w as (
+  delete from waybill.waiting x using meant m
+   where x.item_id = m.item_id and x.stage = m.stage
+  returning x.item_id, x.stage, x.seq),
+h as (
+  update waybill.holds x set open = false, claimed_by = null, claimed_until = null
+    from meant m
+   where x.item_id = m.item_id and x.stage = m.stage and x.open
+     and (x.claimed_until is null or x.claimed_until <= waybill.clock())
+  returning x.item_id, x.stage, x.seq),
+o as (
+  delete from waybill.outcomes x using meant m
+   where x.item_id = m.item_id and x.stage = m.stage and x.state <> 'done'
+  returning x.item_id, x.stage,
+            coalesce((select max(c.seq) + 1 from waybill.checkpoints c
+                       where c.item_id = x.item_id), 0)),
+j as materialized (
+  select x.item_id from waybill.joining x join meant m on m.item_id = x.item_id
+   where x.stage = m.stage for update of x),
+gone as (
+  select * from r union all select * from w union all select * from h
+   union all select * from o),
+pinned as (
+  update waybill.items set pipeline_id = $4
+   where id in (select item_id from gone union all select item_id from j)),
+line as (
+  insert into waybill.ready (item_id, stage, tenant_id, deadline_at, seq)
+  select g.item_id, g.stage, i.tenant_id, i.deadline_at, g.seq
+    from gone g join waybill.items i on i.id = g.item_id),
+noted as (
+  insert into waybill.audit (item_id, event, stage, actor, code)
+  select g.item_id, 'retried', g.stage, $5, 'pinned to ' || p.version
+    from gone g, waybill.pipelines p where p.id = $4),
+forgotten as (
+  delete from waybill.cancels where item_id in (select item_id from gone))
+select item_id, 'ready' as now from gone union all select item_id, 'joining' from j
+"""
+
 
 class PostgresCancels(Topic):
     """Ending items before their time, and beginning again."""
@@ -80,7 +136,19 @@ class PostgresCancels(Topic):
         """Put finished-but-not-done items back in line."""
         rows = await self._db.fetch(RETRY, sorted(set(items)), author)
         moved = {r["item_id"] for r in rows}
-        return {i: "ready" if i in moved else "not final" for i in items}
+        said = {i: "ready" if i in moved else "not final" for i in items}
+        left = [i for i in said if i not in moved]
+        return said | {r["item_id"]: "done" for r in (await self._db.fetch(DONE, left))}
+
+    async def pin(
+        self, marks: Mapping[ItemId, Mark], pipeline_id: int, author: str
+    ) -> dict[ItemId, str]:
+        """Pin items where they stand to a version, and put them in line."""
+        ids = sorted(marks)
+        stages = [marks[i].stage for i in ids]
+        seen = [marks[i].last_seq for i in ids]
+        rows = await self._db.fetch(PIN, ids, stages, seen, pipeline_id, author)
+        return dict.fromkeys(ids, "moved") | {r["item_id"]: r["now"] for r in rows}
 
 
 async def end_cancelled(

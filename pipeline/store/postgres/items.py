@@ -4,6 +4,8 @@ Where items are, one by one and counted: reads only, never on the hot path.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import asyncpg
 
 from pipeline.errors import NotFound
@@ -133,6 +135,18 @@ class PostgresItems(Topic):
                 having.add(r["batch_id"])
         by_state = max(every, mine) < inside
         return Listing(sorted(having), None, state, by_state) if having else None
+
+    async def rows(self, items: Sequence[ItemId]) -> dict[ItemId, ItemRow]:
+        """Those of these items that there are."""
+        found = await self._db.fetch(f"{ITEM} where i.id = any($1::bigint[])", items)
+        return {r["id"]: item_row(r) for r in found}
+
+    async def inputs(self, items: Sequence[ItemId]) -> dict[ItemId, str]:
+        """What their states began with, as JSON text."""
+        rows = await self._db.fetch(
+            "select id, input from waybill.items where id = any($1::bigint[])", items
+        )
+        return {r["id"]: r["input"] for r in rows}
 
     async def children(self, parent: ItemId) -> dict[str, int]:
         """How many children of an item are in which state; {} when it has none."""

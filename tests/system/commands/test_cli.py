@@ -311,7 +311,7 @@ def test_a_failed_item_goes_on_when_it_is_mended(notes):
     )
     (notes.folder / "mended").unlink()
 
-    assert said == {str(failed): "ready", str(done): "not final"}
+    assert said == {str(failed): "ready", str(done): "done items are not retried"}
     assert asked.code == 0  # one item: nothing to ask
     assert waited.code == 5, waited
     assert notes.ok("items", "show", str(failed))["item"]["state"] == "done"
