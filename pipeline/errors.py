@@ -18,6 +18,7 @@ class Disposition(StrEnum):
 
     RETRY = "retry"  # charged attempt, again after a jittered delay
     WAIT = "wait"  # throttled or away: again later, no attempt charged
+    ASIDE = "aside"  # our own trouble: again when it is mended, nobody's attempt
     HOLD = "hold"  # a person must look
     REJECT = "reject"  # a fact about the document: final, not our failure
     FAIL = "fail"  # dead letter with its code; `waybill items retry` revives it
@@ -119,6 +120,35 @@ class DeadlinePassed(WaybillError):
 
 
 # -- what the engine raises ---------------------------------------------------------
+
+
+class Trouble(WaybillError):
+    """
+    Our own trouble: a disk, descriptors, memory.  No item is to blame.
+
+    `pipeline/trouble.py` says which errors of the operating system it is.
+
+    Attributes:
+        where: What it is trouble with: a folder, or this machine.
+        folder: Whether `where` is a folder, which can be tried.
+    """
+
+    disposition = Disposition.ASIDE
+    code = "TROUBLE"
+    exit_code = 3
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        hint: str = "",
+        where: str = "",
+        folder: bool = False,
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.where = where
+        self.folder = folder
 
 
 class LeaseLost(WaybillError):

@@ -28,7 +28,7 @@ ON_TOP = {
         *("__main__", "cli", "compose", "logs", "settings"),
         *("board", "foreground", "manifest", "terminal"),
     },
-    "pipeline": {"errors", "folder", "model", "names", "stage", "state"},
+    "pipeline": {"errors", "folder", "model", "names", "stage", "state", "trouble"},
     "stages": {*STAGES, "document"},
     "ingest": {
         *("admission", "afterwards", "answers", "candidates"),

@@ -2,39 +2,75 @@
 Durable writes: a name that exists means the whole content, also after a power cut.
 
 Bytes are written under another name, synced, renamed to their own, and the folder is
-synced.  Blocking: call it in a thread where that matters.
+synced.  What a killed process was writing is swept away by the next one: whoever
+writes a part holds a lock on it.  Blocking: call it in a thread where that matters.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
 
+from pipeline.trouble import ours
+
 OURS = 0o640  # the service's group may read what it wrote
+PREFIX, SUFFIX = ".", ".part"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `path` so that a reader sees all of the new bytes or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with new_part(path.parent) as part:
-        part.write(data)
-        publish(part, path, mode=OURS)
+    """
+    Write `path` so that a reader sees all of the new bytes or none.
+
+    Raises:
+        Trouble: a full disk, a folder that cannot be written to; nothing is left.
+    """
+    with ours(f"the folder {path.parent.name}", path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_part(path.parent) as part:
+            part.write(data)
+            publish(part, path, mode=OURS)
 
 
 @contextmanager
 def new_part(folder: Path) -> Iterator[IO[bytes]]:
     """An open file of ours in `folder`, gone with the block unless published."""
-    with NamedTemporaryFile(
-        dir=folder, prefix=".", suffix=".part", delete=False
-    ) as part:
-        try:
-            yield part
-        finally:
+    part = _locked(folder)
+    try:
+        yield part
+    finally:
+        # A disk that became read-only keeps it; the next sweep takes it away.
+        with suppress(OSError):
             Path(part.name).unlink(missing_ok=True)
+        # What could not be written cannot be flushed: the first error told it.
+        with suppress(OSError):
+            part.close()
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    while True:
+        part = NamedTemporaryFile(  # noqa: SIM115  the caller closes it
+            dir=folder, prefix=PREFIX, suffix=SUFFIX, delete=False
+        )
+        try:
+            fcntl.flock(part, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: nothing is swept there
+            return part
+        if os.fstat(part.fileno()).st_nlink:
+            return part
+        part.close()  # swept before it was locked
+
+
+def sweep(folder: Path) -> None:
+    """Remove the parts in `folder` that nobody writes any more."""
+    for path in folder.glob(f"{PREFIX}*{SUFFIX}"):
+        with suppress(OSError), path.open("rb") as part:
+            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
 
 
 def publish(part: IO[bytes], target: Path, *, mode: int | None = None) -> None:

@@ -10,25 +10,34 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
 from anyio import to_thread
 
-from pipeline.artifacts.durable import OURS, new_part, publish
+from pipeline.artifacts.durable import OURS, new_part, publish, sweep
 from pipeline.errors import Integrity, NotFound
+from pipeline.trouble import Place, ours
 
 CHUNK_BYTES = 1 << 20
 
 
 class FileArtifacts:
-    """Artifacts in a folder of this machine (or of a shared file system)."""
+    """
+    Artifacts in a folder of this machine (or of a shared file system).
+
+    Every method raises `Trouble` when the folder cannot be used.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         # Every writer starts here: one file system, so that rename is atomic.
         self._fresh = root / "fresh"
-        self._fresh.mkdir(parents=True, exist_ok=True)
+        self.place = Place("the artifact store", self._fresh, made=True)
+        with self._ours():
+            self._fresh.mkdir(parents=True, exist_ok=True)
+            sweep(self._fresh)
 
     def __repr__(self) -> str:
         return f"<FileArtifacts {self.root}>"
@@ -55,21 +64,27 @@ class FileArtifacts:
         """
         return await to_thread.run_sync(self._get, name)
 
+    def _ours(self) -> AbstractContextManager[None]:
+        return ours(self.place.name, self.root)
+
     def _put(self, data: bytes) -> str:
         name = hashlib.sha256(data).hexdigest()
-        if self.path(name).exists():
-            return name
-        with new_part(self._fresh) as part:
-            part.write(data)
-            self._settle(part, name)
+        with self._ours():
+            if not self.path(name).exists():
+                with new_part(self._fresh) as part:
+                    part.write(data)
+                    self._settle(part, name)
         return name
 
     def _put_file(self, path: Path) -> str:
         # Copied and hashed in one pass: the name belongs to the copy, whatever
         # happens to the source meanwhile.
         digest = hashlib.sha256()
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as source, new_part(self._fresh) as part:
+        with (
+            self._ours(),
+            os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as source,
+            new_part(self._fresh) as part,
+        ):
             while chunk := source.read(CHUNK_BYTES):
                 digest.update(chunk)
                 part.write(chunk)
@@ -84,10 +99,14 @@ class FileArtifacts:
             publish(part, place, mode=OURS)
 
     def _get(self, name: str) -> bytes:
-        try:
-            data = self.path(name).read_bytes()
-        except FileNotFoundError:
-            raise NotFound(f"artifact {name[:12]} is not in the store") from None
+        with ours(self.place.name, self.root):
+            try:
+                data = self.path(name).read_bytes()
+            except FileNotFoundError:
+                if not self._fresh.is_dir():
+                    raise  # a disk that is not mounted: the whole store is gone
+                said = f"artifact {name[:12]} is not in the store"
+                raise NotFound(said) from None
         if hashlib.sha256(data).hexdigest() != name:
             raise Integrity(
                 f"artifact {name[:12]} changed on disk",

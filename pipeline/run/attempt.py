@@ -11,14 +11,17 @@ from __future__ import annotations
 import math
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio import to_thread
 from pydantic import BaseModel
 
 from pipeline.errors import (
     CODE_CHARS_MAX,
     DeadlinePassed,
+    Disposition,
     Permanent,
     StageTimeout,
     Transient,
@@ -30,6 +33,7 @@ from pipeline.model import Advance, Done, Hold, Outcome, Reject, Wait
 from pipeline.run.context import Parked, Run, StageContext, StepRecorder
 from pipeline.run.frames import frames_of
 from pipeline.state import encode
+from pipeline.trouble import FOLDER, behind, look_at, place_of
 from pipeline.vendors.limits import Limits
 
 BENEATH = 4  # levels that an update may stand in: evidence and state of a hold
@@ -112,19 +116,20 @@ async def _in_scope(
         except Parked:
             return Joining()
         except WaybillError as error:
-            return Raised(error, frames_of(error, root))
+            return Raised(await _blamed(recorder, error), frames_of(error, root))
         except BaseExceptionGroup as group:
             # It may have joined beside other tasks.
             if group.subgroup(Parked) is not None:
                 return Joining()
-            return Raised(_deciding(group), frames_of(group, root))
+            first = _deciding(group)
+            return Raised(await _blamed(recorder, first), frames_of(group, root))
         except BaseException as error:
             # A bug is charged, retried and named, never swallowed; and so is a stage
             # that would end the process, or that plays at being cancelled.
             if _is_cancellation(error):
                 cut = frames_of(error, root)
                 raise
-            return Raised(_bug(error), frames_of(error, root))
+            return Raised(await _blamed(recorder, error), frames_of(error, root))
     if anyio.current_time() >= run.deadline:
         late = "the item's deadline passed while this stage ran"
         return Raised(DeadlinePassed(late), cut)
@@ -229,14 +234,30 @@ def bad_outcome(why: str, hint: str = "") -> Permanent:
     return Permanent(why, code="BAD_OUTCOME", hint=hint)
 
 
-def _deciding(group: BaseExceptionGroup[BaseException]) -> WaybillError:
+def _deciding(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error that decides, of several steps that failed together."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             return _deciding(error)
         if isinstance(error, WaybillError):
             return error
-    return _bug(group.exceptions[0])
+    return group.exceptions[0]
+
+
+async def _blamed(recorder: StepRecorder, error: BaseException) -> WaybillError:
+    """What a stage raised, as the error that says who is to blame."""
+    known = error if isinstance(error, WaybillError) else None
+    if known is not None and known.disposition is not Disposition.RETRY:
+        return known  # the stage decided
+    places = recorder.services.places
+    trouble = behind(error, places)
+    if trouble is not None and isinstance(error, OSError) and error.errno in FOLDER:
+        # A stage may look for what it never wrote: only a folder that is not in
+        # order is our trouble.
+        place = place_of(error, places)
+        assert place is not None
+        trouble = await to_thread.run_sync(look_at, place, Path(trouble.where))
+    return trouble or known or _bug(error)
 
 
 def _bug(error: BaseException) -> Transient:

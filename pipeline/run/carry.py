@@ -17,6 +17,7 @@ from pipeline.errors import (
     LeaseLost,
     Permanent,
     StoreUnavailable,
+    Trouble,
     WaybillError,
     code_of,
 )
@@ -36,12 +37,14 @@ from pipeline.model import (
 )
 from pipeline.run.attempt import attempt
 from pipeline.run.context import Run, until_answered
-from pipeline.run.endings import Ending, ending, error_text
+from pipeline.run.endings import Ending, aside, ending, error_text
+from pipeline.run.gate import Gate
 from pipeline.run.journal import Journal
 from pipeline.run.services import Services
 from pipeline.run.windows import Windows
 from pipeline.state import inline_or_ref, update_of
 from pipeline.store.port import WorkStore
+from pipeline.trouble import trouble_of
 from pipeline.vendors.limits import Limits
 
 log = structlog.get_logger()
@@ -54,6 +57,7 @@ class Carrier:
     Args:
         check_lease: Raises `LeaseLost` when this worker may have been replaced.
         ring: Called when an item went back in line.
+        gate: Hears of the machine's trouble.
 
     Attributes:
         runs: The items that are loaded.
@@ -70,6 +74,7 @@ class Carrier:
         journal: Journal,
         check_lease: Callable[[], None],
         ring: Callable[[], None],
+        gate: Gate,
     ) -> None:
         self.store = store
         self.services = services
@@ -81,6 +86,7 @@ class Carrier:
         self._windows = windows
         self._journal = journal
         self._ring = ring
+        self._gate = gate
         self._limits: dict[int, Limits] = {}
         self._large = anyio.Lock()  # one large state is loaded at a time
 
@@ -105,10 +111,16 @@ class Carrier:
                 pass
         except (LeaseLost, StoreUnavailable):
             raise
+        except Trouble as trouble:
+            await self._put_aside(run or claim, trouble)
         except WaybillError as error:
             # The item cannot even begin here (its pipeline, its input).
             await self._end_badly(claim.item.id, (run or claim).stage, error)
         except Exception as error:
+            ours = trouble_of(error, self.services.places)
+            if ours is not None:
+                await self._put_aside(run or claim, ours)
+                return
             # The worker's edge: whatever it is, it ends this item and no other.
             # No traceback: its last line may quote a document.
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -217,6 +229,8 @@ class Carrier:
 
     async def _write(self, run: Run, bound: BoundStage, what: Ending) -> bool:
         """Make an ending durable; True when the item goes on in this worker."""
+        if what.trouble is not None:
+            self._gate.meet(what.trouble)
         if what.pause_s and bound.stage.limit is not None:
             self._limits[run.item.pipeline_id].pause(bound.stage.limit, what.pause_s)
         checkpoint = await self._checkpoint(run, bound, what)
@@ -314,6 +328,11 @@ class Carrier:
                     stage=move.stage,
                     code=move.code,
                 )
+
+    async def _put_aside(self, at: Run | Claim, trouble: Trouble) -> None:
+        """Not the item is to blame: it goes on when the trouble is over."""
+        self._gate.meet(trouble)
+        await self._journal.record(Entry(at.item.id, None, aside(at, trouble)))
 
     async def _end_badly(self, item: ItemId, stage: str, error: WaybillError) -> None:
         code = code_of(error.code)

@@ -14,6 +14,7 @@ import structlog
 
 from pipeline.errors import StoreUnavailable
 from pipeline.model import Claim, ItemId, WorkerId
+from pipeline.run.gate import Gate
 from pipeline.run.windows import Windows
 from pipeline.store.port import WorkStore
 from pipeline.store.rows import Share
@@ -24,6 +25,7 @@ CLAIM_MAX = 500
 # With nothing to do, look this soon, then less and less often; local moves ring
 # the bell at once.
 IDLE_S = 0.05
+GATE_LOOK_S = 0.5  # at a closed gate, to see that the worker is to stop
 # A suspect that waited this long makes a busy worker stop claiming, finish what
 # it has, and run it alone.
 SUSPECT_PATIENCE_S = 1.0
@@ -40,6 +42,7 @@ class Dispatcher:
     Args:
         accept: Given what was claimed; starts it and returns at once.
         owned: Ids of everything this worker has, to settle a lost answer.
+        gate: While it is closed nothing is claimed.
         poll_s: With nothing to do, look at least this often.
     """
 
@@ -50,6 +53,7 @@ class Dispatcher:
         windows: Windows,
         accept: Callable[[list[Claim]], Awaitable[None]],
         owned: Callable[[], list[ItemId]],
+        gate: Gate,
         *,
         poll_s: float = 0.5,
     ) -> None:
@@ -58,6 +62,7 @@ class Dispatcher:
         self._windows = windows
         self._accept = accept
         self._owned = owned
+        self._gate = gate
         self._poll_s = poll_s
         self._served: dict[str, float] = {}
         self._weights: dict[str, float] = {}
@@ -98,6 +103,9 @@ class Dispatcher:
         """Claim until stopped."""
         idle_s, away_s = IDLE_S, 0.1
         while not self._stopped:
+            if self._gate.closed:
+                await self._gate.wait_open(GATE_LOOK_S)
+                continue
             self._bell = anyio.Event()
             try:
                 # Shielded: the store bounds each call, and a claim cut midway

@@ -12,12 +12,13 @@ from typing import NamedTuple, assert_never
 import structlog
 from pydantic import BaseModel
 
-from pipeline.errors import Disposition, LeaseLost, WaybillError, code_of
+from pipeline.errors import Disposition, LeaseLost, Trouble, WaybillError, code_of
 from pipeline.folder import BoundStage
 from pipeline.holds.parking import park
 from pipeline.model import (
     Advance,
     Attempt,
+    Claim,
     Done,
     Finish,
     Hold,
@@ -36,6 +37,8 @@ from pipeline.state import clean_text
 log = structlog.get_logger()
 
 MESSAGE_CHARS_MAX = 500
+# Aside, items look again this soon: their worker takes none while its trouble stands.
+ASIDE_S = (1.0, 4.0)
 WAIT_MAX_S = 366 * 86400.0  # the deadline ends a wait; this keeps it a number
 
 
@@ -51,6 +54,7 @@ class Ending(NamedTuple):
         attempt: The row of a try that failed.
         pause_s: So long the stage's limit rests, for every item.
         products: What the stage made; of a try that did not return, nothing.
+        trouble: Of the machine, which the try met: it was nobody's.
     """
 
     move: Move | None
@@ -60,6 +64,7 @@ class Ending(NamedTuple):
     attempt: Attempt | None = None
     pause_s: float = 0.0
     products: tuple[Product, ...] = ()
+    trouble: Trouble | None = None
 
 
 def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
@@ -77,6 +82,8 @@ def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
             return what._replace(products=made) if made else what
         case Joining():
             return Ending(ToJoining(run.stage, run.seq, run.attempt))
+        case Raised(Trouble() as trouble):
+            return Ending(aside(run, trouble), trouble=trouble)
         case Raised():
             return _of_error(run, bound, end)
         case Cancelled():
@@ -134,7 +141,7 @@ def _of_error(run: Run, bound: BoundStage, end: Raised) -> Ending:
             cap_s = min(retry.cap_s, retry.base_s * 2**run.attempt)
             wait_s = max(random.uniform(0, cap_s), error.retry_after_s or 0)
             move: Move = to_waiting(run, run.attempt + 1, wait_s, code)
-        case Disposition.WAIT:
+        case Disposition.WAIT | Disposition.ASIDE:
             # The whole limit rests, not the one call that met it.
             pause_s = error.retry_after_s or 0.0
             wait_s = error.retry_after_s or random.uniform(1, 10)
@@ -150,6 +157,13 @@ def _of_error(run: Run, bound: BoundStage, end: Raised) -> Ending:
         case _:
             assert_never(what)
     return Ending(move, attempt=failed, pause_s=pause_s)
+
+
+def aside(at: Run | Claim, trouble: Trouble) -> ToWaiting:
+    """Out of the line for a moment, uncharged: not the item is to blame."""
+    return ToWaiting(
+        at.stage, at.seq, at.attempt, random.uniform(*ASIDE_S), trouble.code
+    )
 
 
 def to_waiting(run: Run, attempt: int, for_s: float, why: str) -> ToWaiting:

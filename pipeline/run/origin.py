@@ -47,7 +47,10 @@ def is_gone(other: Origin) -> bool:
         pass  # somebody else's process has this id: look at its start below
     if not other.born:
         return False
-    return _born(other.pid) != other.born
+    try:
+        return _born(other.pid) != other.born
+    except OSError:
+        return False  # we cannot look now (no descriptors): nobody is dead for that
 
 
 def _born(pid: int) -> str | None:
@@ -63,5 +66,5 @@ def _born(pid: int) -> str | None:
 def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return ""

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.errors import Usage
+from anyio import to_thread
+
+from pipeline.errors import Trouble, Usage
 from pipeline.jail.custom import FileFunction
 from pipeline.names import is_component
 from pipeline.stage import Artifacts, Endpoint, VendorDoor
+from pipeline.trouble import Place, look_at
 
 SECRETS_BYTES_MAX = 64 << 10  # a list of passwords, not a dictionary
 
@@ -25,6 +28,7 @@ class Services:
     Attributes:
         secrets: Folder of `<tenant>/<name>.txt`; None: there are none.
         endpoints: Models' services, by the names that stages ask for.
+        places: Folders of ours that stages write to.
     """
 
     artifacts: Artifacts
@@ -33,6 +37,12 @@ class Services:
     out: Path
     secrets: Path | None = None
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    places: tuple[Place, ...] = ()
+
+    async def look(self) -> list[Trouble]:
+        """Try every place; what is wrong with them."""
+        found = [await to_thread.run_sync(look_at, place) for place in self.places]
+        return [trouble for trouble in found if trouble is not None]
 
 
 class Jail(Protocol):

@@ -21,6 +21,7 @@ from pipeline.folder import Catalogue
 from pipeline.model import Checkpoint, Claim, ItemId, WorkerId
 from pipeline.run.carry import Carrier
 from pipeline.run.dispatcher import Dispatcher
+from pipeline.run.gate import Gate
 from pipeline.run.journal import FLUSHERS, Journal
 from pipeline.run.origin import is_gone, origin
 from pipeline.run.services import Services
@@ -72,12 +73,14 @@ class Session:
         # Until then nobody can have replaced us, by our own clock.
         self._safe_until = anyio.current_time() + settings.lease_s * 0.8
         self._journal = Journal(store, worker, self.lose)
+        self.gate = Gate(services.look)
         self._dispatcher = Dispatcher(
             store,
             worker,
             self.windows,
             self._accept,
             lambda: list(self._claimed),
+            self.gate,
             poll_s=settings.poll_s,
         )
         self._carrier = Carrier(
@@ -88,6 +91,7 @@ class Session:
             self._journal,
             self._check_lease,
             self.ring,
+            self.gate,
         )
         self._tasks: TaskGroup | None = None
 
@@ -110,6 +114,7 @@ class Session:
                 self._tasks.start_soon(self._heartbeat)
                 self._tasks.start_soon(self._watch_lease)
                 self._tasks.start_soon(self._reaper)
+                self._tasks.start_soon(self.gate.run)
                 self._tasks.start_soon(self._guarded, self._dispatcher.run)
         return not self._lost
 
@@ -180,7 +185,9 @@ class Session:
             try:
                 # Shielded from the session's end, bounded by the lease.
                 with anyio.move_on_after(lease_s, shield=True):
-                    cancelled = await self._store.renew(self.worker, lease_s=lease_s)
+                    cancelled = await self._store.renew(
+                        self.worker, lease_s=lease_s, troubles=self.gate.troubles
+                    )
                     self._safe_until = sent + lease_s * 0.8
                     for item in cancelled:
                         self._carrier.cancel(item)

@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 HEALTHY_S = 10.0  # a worker that lived this long was no crash at start
 RESTART_MAX_S = 10.0
+NO_PROCESS_S = 2.0  # to the next try to start one, where the machine has no room
 GRACE_S = 40.0  # more than a worker's own drain
 
 
@@ -71,14 +72,21 @@ class Supervisor:
             began = anyio.current_time()
             # Its own session: a Ctrl-C in the terminal reaches us alone, and we
             # pass it on once.
-            slot.process = await anyio.open_process(
-                list(self.command),
-                stdin=None,
-                stdout=None,
-                stderr=None,
-                env={**os.environ, **self.environment, PARENT: str(os.getpid())},
-                start_new_session=True,
-            )
+            try:
+                slot.process = await anyio.open_process(
+                    list(self.command),
+                    stdin=None,
+                    stdout=None,
+                    stderr=None,
+                    env={**os.environ, **self.environment, PARENT: str(os.getpid())},
+                    start_new_session=True,
+                )
+            except OSError as error:
+                # No descriptor, no memory, no process left: that passes.
+                log.error("worker_waits", slot=slot.number, why=error.strerror)
+                with anyio.move_on_after(NO_PROCESS_S):
+                    await self._stop.wait()
+                continue
             log.info("worker_started", slot=slot.number, pid=slot.process.pid)
             try:
                 code = await slot.process.wait()

@@ -47,6 +47,7 @@ class Worker:
         self._services = services
         self._settings = settings or WorkerSettings()
         self._draining = False
+        self._unleft: list[tuple[WorkerId, bool]] = []
         self.session: Session | None = None
         self.finished = anyio.Event()
 
@@ -73,6 +74,9 @@ class Worker:
                 continue
             away_s = JOIN_FIRST_S
             log.info("worker_joined", worker=str(worker))
+            # Before a neighbour takes us for dead: nobody died of an outage.
+            for former, died in self._unleft:
+                await self._leave(former, died)
             began = anyio.current_time()
             await self._session(worker)
             # A session that ended young may end so again, by what it was given.
@@ -107,12 +111,16 @@ class Worker:
     async def _leave(self, worker: WorkerId, died: bool) -> None:
         # Whatever this process still owns goes back in line at once: uncharged, or
         # with a strike where one of them may have torn the session down.
-        # When the database is away that long, the lease is over anyway.
+        # When the database is away that long, the lease is over anyway; its next
+        # session then sees to it.
+        self._unleft = [(w, d) for w, d in self._unleft if w != worker]
+        self._unleft.append((worker, died))
         with anyio.move_on_after(self._settings.lease_s, shield=True):
             while True:
                 try:
                     items = await self._store.leave(worker, died=died)
                     log.info("worker_left", worker=str(worker), put_back=items)
+                    self._unleft.pop()
                     return
                 except StoreUnavailable:
                     await anyio.sleep(random.uniform(0.05, 0.5))

@@ -34,6 +34,7 @@ from pipeline.store.rows import (
     Origin,
     PipelineRow,
     Share,
+    TroubleRow,
     WorkerRow,
     WorkRow,
 )
@@ -56,9 +57,12 @@ class WorkStore(Protocol):
         """Open a session: a fresh random id, never used again."""
         ...
 
-    async def renew(self, worker: WorkerId, *, lease_s: float) -> list[ItemId]:
+    async def renew(
+        self, worker: WorkerId, *, lease_s: float, troubles: Sequence[TroubleRow] = ()
+    ) -> list[ItemId]:
         """
-        Keep everything this worker has for another `lease_s` seconds.
+        Keep everything this worker has for another `lease_s` seconds; `troubles`
+        are what keeps it from working now, for `sessions`.
 
         Returns those of its items that somebody cancelled: it must let them go.
         """

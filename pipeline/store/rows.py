@@ -27,12 +27,21 @@ class Share(NamedTuple):
     weight: float
 
 
+class TroubleRow(NamedTuple):
+    """What is wrong with a machine of ours, where, and since when."""
+
+    what: str
+    where: str
+    since: datetime
+
+
 class WorkerRow(NamedTuple):
-    """A worker's row: who may act, from where, until when."""
+    """A worker's row: who may act, from where, until when, and what troubles it."""
 
     id: WorkerId
     origin: Origin
     left_s: float
+    troubles: tuple[TroubleRow, ...] = ()
 
 
 class PipelineRow(NamedTuple):

@@ -5,11 +5,13 @@ stores; every call is followed by the conservation law (`world.Lawful`).
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from pipeline.errors import LeaseLost, Refused
 from pipeline.model import Entry, ItemId, Product, Progress, ToReady
-from pipeline.store.rows import FinishedRow, WorkRow
+from pipeline.store.rows import FinishedRow, TroubleRow, WorkRow
 from tests.store.world import World, done, finished, sent, step
 
 FILE = Product("file", "a" * 64, '{"pages": 2}', "read")
@@ -207,3 +209,20 @@ async def test_a_zombie_tells_and_makes_nothing(world: World):
         )
 
     assert await world.store.in_work() == []
+
+
+async def test_a_worker_tells_what_troubles_it_with_its_lease(world: World):
+    """Whoever asks for the sessions reads it, until the worker says it is over."""
+    worker = await world.join()
+    at = datetime(2026, 11, 26, 10, 30, tzinfo=UTC)
+    full = TroubleRow("the disk is full", "/var/out", at)
+    odd = TroubleRow("a folder's name is no text: \udcff", "/var/\udcff", at)
+
+    await world.store.renew(worker, lease_s=30, troubles=[full, odd])
+    [told] = await world.store.sessions()
+    await world.store.renew(worker, lease_s=30)
+    [over] = await world.store.sessions()
+
+    assert told.troubles[0] == full
+    assert len(told.troubles) == 2
+    assert over.troubles == ()

@@ -15,7 +15,7 @@ from pipeline.model import (
     WorkerId,
 )
 from pipeline.store.memory.tables import Lease, MemoryTables, Place
-from pipeline.store.rows import Origin, WorkerRow
+from pipeline.store.rows import Origin, TroubleRow, WorkerRow
 
 
 class MemorySessions(MemoryTables):
@@ -26,8 +26,12 @@ class MemorySessions(MemoryTables):
         self._workers[worker] = Lease(origin, self.now() + lease_s)
         return worker
 
-    async def renew(self, worker: WorkerId, *, lease_s: float) -> list[ItemId]:
-        self._alive(worker).lease_until = self.now() + lease_s
+    async def renew(
+        self, worker: WorkerId, *, lease_s: float, troubles: Sequence[TroubleRow] = ()
+    ) -> list[ItemId]:
+        row = self._alive(worker)
+        row.lease_until = self.now() + lease_s
+        row.troubles = tuple(troubles)
         return [
             i
             for i in self._cancels
@@ -40,7 +44,7 @@ class MemorySessions(MemoryTables):
 
     async def sessions(self) -> list[WorkerRow]:
         return [
-            WorkerRow(i, w.origin, w.lease_until - self.now())
+            WorkerRow(i, w.origin, w.lease_until - self.now(), w.troubles)
             for i, w in self._workers.items()
         ]
 

@@ -27,7 +27,7 @@ from pipeline.model import (
     State,
     WorkerId,
 )
-from pipeline.store.rows import HoldRow, Origin, PipelineRow
+from pipeline.store.rows import HoldRow, Origin, PipelineRow, TroubleRow
 
 EPOCH = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -66,6 +66,7 @@ class Lease:
 
     origin: Origin
     lease_until: float
+    troubles: tuple[TroubleRow, ...] = ()
 
 
 class MemoryTables:

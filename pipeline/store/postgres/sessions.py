@@ -7,13 +7,16 @@ share`), so that a replaced worker's commit and its replacement can never both w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from uuid import uuid4
 
 from pipeline.errors import LeaseLost
 from pipeline.model import ItemId, WorkerId
+from pipeline.state import clean_text
 from pipeline.store.database import Connection, Topic
-from pipeline.store.rows import Origin, WorkerRow
+from pipeline.store.rows import Origin, TroubleRow, WorkerRow
 
 ALIVE = """
 select 1 from waybill.workers
@@ -87,7 +90,9 @@ class PostgresSessions(Topic):
         )
         return worker
 
-    async def renew(self, worker: WorkerId, *, lease_s: float) -> list[ItemId]:
+    async def renew(
+        self, worker: WorkerId, *, lease_s: float, troubles: Sequence[TroubleRow] = ()
+    ) -> list[ItemId]:
         """Extend the lease; learn which of its items people cancelled."""
         # An expired lease is lost even if nobody has reaped it yet: giving up
         # early is safe, carrying on is not.
@@ -95,7 +100,7 @@ class PostgresSessions(Topic):
             """
             with kept as (
               update waybill.workers set lease_until = waybill.clock()
-                + make_interval(secs => $2)
+                + make_interval(secs => $2), troubles = $3
                where id = $1 and lease_until > waybill.clock() returning id)
             select k.id, array(select r.item_id from waybill.cancels c
                                  join waybill.running r on r.item_id = c.item_id
@@ -104,6 +109,12 @@ class PostgresSessions(Topic):
             """,
             worker,
             lease_s,
+            json.dumps(
+                [
+                    (clean_text(what), clean_text(where), at.timestamp())
+                    for what, where, at in troubles
+                ]
+            ),
         )
         if not rows:
             raise LeaseLost("this worker's lease ran out")
@@ -122,13 +133,21 @@ class PostgresSessions(Topic):
         """Every worker row, with the seconds its lease has left."""
         rows = await self._db.fetch(
             """
-            select id, host, pid, born,
+            select id, host, pid, born, troubles,
                    extract(epoch from lease_until - waybill.clock())::float8 as left_s
               from waybill.workers order by started_at
             """
         )
         return [
-            WorkerRow(r["id"], Origin(r["host"], r["pid"], r["born"]), r["left_s"])
+            WorkerRow(
+                r["id"],
+                Origin(r["host"], r["pid"], r["born"]),
+                r["left_s"],
+                tuple(
+                    TroubleRow(what, where, datetime.fromtimestamp(at, UTC))
+                    for what, where, at in json.loads(r["troubles"])
+                ),
+            )
             for r in rows
         ]
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts.durable import new_part, publish, write_atomically
+from pipeline.artifacts.durable import new_part, publish, sweep, write_atomically
+from pipeline.artifacts.files import FileArtifacts
+from pipeline.errors import Trouble
 
 
 def names(folder: Path) -> list[str]:
@@ -48,3 +50,35 @@ def test_a_published_file_keeps_the_mode_it_was_made_with(tmp_path: Path) -> Non
         publish(part, tmp_path / "file")
 
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_sweep_takes_what_nobody_writes(tmp_path: Path) -> None:
+    """A killed process's part goes; a living one's stays."""
+    (tmp_path / ".killed.part").write_bytes(b"half")
+    (tmp_path / "document.part").write_bytes(b"somebody's")
+    with new_part(tmp_path) as part:
+        part.write(b"x")
+        sweep(tmp_path)
+        publish(part, tmp_path / "file")
+
+    assert names(tmp_path) == ["document.part", "file"]
+
+
+def test_a_store_begins_without_old_parts(tmp_path: Path) -> None:
+    """What a killed worker was writing does not stay for ever."""
+    FileArtifacts(tmp_path)
+    (tmp_path / "fresh" / ".killed.part").write_bytes(b"half")
+    FileArtifacts(tmp_path)
+
+    assert names(tmp_path / "fresh") == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_trouble(tmp_path: Path) -> None:
+    """Named, and told apart from what is wrong with the bytes."""
+    (tmp_path / "out").write_text("a file")
+
+    with pytest.raises(Trouble) as raised:
+        write_atomically(tmp_path / "out" / "x", b"x")
+
+    assert raised.value.code == "NO_FOLDER"
+    assert raised.value.where == str(tmp_path / "out")

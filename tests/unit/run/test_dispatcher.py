@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.model import Advance, Claim, Entry, Finish, ItemId, State, Wait
 from pipeline.run.dispatcher import Dispatcher
+from pipeline.run.gate import Gate
 from pipeline.run.windows import Windows
 from tests.unit.engine import (
     DAY_S,
@@ -58,7 +59,8 @@ async def hall(engine: Engine, windows: Windows) -> AsyncIterator[Hall]:
         await made[0].accept(claims)
 
     wire: Any = engine.wire
-    dispatcher = Dispatcher(wire, me, windows, accept, lambda: list(made[0].here))
+    gate = Gate(engine.services.look)
+    dispatcher = Dispatcher(wire, me, windows, accept, lambda: list(made[0].here), gate)
     made.append(Hall(engine, dispatcher, me))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(dispatcher.run)

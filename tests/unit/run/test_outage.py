@@ -456,3 +456,28 @@ async def test_attempts_are_not_lost_with_a_worker() -> None:
 
     assert len(tape.ran) == 4
     assert await engine.code() == "STAGE_RAISED"
+
+
+async def test_an_outage_longer_than_the_lease_kills_nobody() -> None:
+    """The next session lets go of what the last one had: no neighbour takes it for
+    dead, and no item gets a strike."""
+    tape = Tape()
+    engine = Engine(tape.line("one", took_s=15))
+    items = await engine.submit(5)
+    async with engine.worker() as worker:
+        await until(lambda: tape.inside["one"] == 5)
+        assert worker.session is not None
+        former = worker.session.worker
+        engine.wire.away_until = anyio.current_time() + 4 * LEASE_S
+        await anyio.sleep(4 * LEASE_S)
+        back = anyio.current_time()
+        await until(lambda: tape.inside["one"] == 5)
+        took_s = anyio.current_time() - back
+        sessions = [row.id for row in await engine.store.sessions()]
+        strikes = {place.strikes for place in engine.store._running.values()}
+        ends = await engine.finish(items)
+
+    assert former not in sessions
+    assert took_s < 7
+    assert strikes == {0}
+    assert ends == {"done": 5}

@@ -1,0 +1,107 @@
+"""Which errors are the machine's, which a folder's, and which are somebody's own."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import Trouble
+from pipeline.trouble import FOLDER, MACHINE, Place, behind, look_at, ours, trouble_of
+
+
+@pytest.mark.parametrize("number", MACHINE, ids=errno.errorcode.get)
+def test_the_machines_errors_are_trouble_wherever_they_are_met(number: int) -> None:
+    """With a code, a sentence, and what to do."""
+    found = trouble_of(OSError(number, os.strerror(number), None))
+
+    assert found is not None
+    assert found.code != Trouble.code
+    assert found.message
+    assert found.hint
+    assert str(os.getpid()) in found.where
+
+
+@pytest.mark.parametrize("number", FOLDER, ids=errno.errorcode.get)
+def test_of_a_folder_only_ours_is_trouble(number: int, tmp_path: Path) -> None:
+    """The same error of a file elsewhere is its reader's own."""
+    out = Place("the output folder", tmp_path / "out")
+    inside = OSError(number, os.strerror(number), str(out.folder / "b1" / "x"))
+    elsewhere = OSError(number, os.strerror(number), str(tmp_path / "other" / "x"))
+
+    found = trouble_of(inside, [out])
+
+    assert found is not None
+    assert found.folder
+    assert found.where.startswith(str(out.folder))
+    assert "the output folder" in found.message
+    assert trouble_of(elsewhere, [out]) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"),
+        OSError("no number"),
+        OSError(errno.EFBIG, "its own limit"),
+        BrokenPipeError(errno.EPIPE, "nobody reads"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "a vendor's"),
+    ],
+    ids=repr,
+)
+def test_anything_else_is_none(error: Exception) -> None:
+    """A bug, a bound, a vendor."""
+    assert trouble_of(error, [Place("anything", Path("/"))]) is None
+
+
+def test_a_loop_of_causes_ends() -> None:
+    """Errors may be each other's context."""
+    one, two = ValueError("one"), ValueError("two")
+    one.__context__, two.__context__ = two, one
+
+    assert behind(one) is None
+
+
+def test_what_is_in_order_is_left_as_it_was(tmp_path: Path) -> None:
+    """A look leaves nothing, and makes nothing."""
+    place = Place("out", tmp_path / "not" / "yet")
+
+    assert look_at(place) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_vanished_is_not_made_anew(tmp_path: Path) -> None:
+    """An empty folder where a disk was mounted would pass for a store without
+    anything in it."""
+    found = look_at(Place("the artifact store", tmp_path / "objects", made=True))
+
+    assert found is not None
+    assert found.code == "NO_FOLDER"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_a_folders_place_is_seen(tmp_path: Path) -> None:
+    """Of the place itself, and of a folder in it."""
+    (tmp_path / "file").write_text("in the way")
+    place = Place("the output folder", tmp_path / "file" / "b1")
+
+    found = look_at(place)
+    inside = look_at(Place("the output folder", tmp_path), tmp_path / "file" / "b1")
+
+    assert found is not None
+    assert inside is not None
+    assert found.where == inside.where == str(tmp_path / "file")
+    assert found.message == "the output folder is no folder"
+
+
+def test_what_goes_wrong_in_ours_names_no_other_folder(tmp_path: Path) -> None:
+    """Somebody else's missing file is no trouble of the folder that it should go to."""
+
+    def read() -> None:
+        with ours("the artifact store", tmp_path / "objects"):
+            (tmp_path / "missing").read_bytes()
+
+    with pytest.raises(FileNotFoundError):
+        read()
