@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -31,7 +32,7 @@ Body = Callable[[Run], Awaitable[Any]]
 class Recorder:
     """What a stage records with; here it only knows whether the lease holds."""
 
-    services: Any = None
+    services: Any = SimpleNamespace(places=())
     store: Any = None
     leased = True
 
