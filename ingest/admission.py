@@ -46,6 +46,7 @@ from pipeline.errors import (
     Refused,
     StoreUnavailable,
     Transient,
+    Trouble,
     Unacceptable,
     WaybillError,
 )
@@ -294,7 +295,7 @@ class Admission:
             return left(candidate, this.trouble)
         try:
             return await self._copy_and_probe(candidate, this)
-        except (Paused, StoreUnavailable) as error:
+        except (Trouble, StoreUnavailable) as error:
             this.trouble = Paused(error.message, code=error.code, hint=error.hint)
             return left(candidate, this.trouble)
         except WaybillError as error:
@@ -397,11 +398,9 @@ class Admission:
             found = await self._probe(path, name, this.batch.tenant, this.pipeline_id)
         except OSError as error:
             raise paused(error, "starting the probe") from error
-        except Unacceptable:
-            raise
         except WaybillError as error:
             known = self._codes.get(error.code)
-            if known is None:
+            if known is None or isinstance(error, Unacceptable):
                 raise
             if known.end is End.UNBEGUN:
                 raise Paused(error.message, code=error.code, hint=error.hint) from error

@@ -23,7 +23,8 @@ from ingest.candidates import Candidate, Seen, fingerprint, kind_of
 from ingest.watch.folders import SPOOL_PREFIX
 from ingest.writers import unwritten
 from pipeline.artifacts.durable import new_part, publish
-from pipeline.errors import Transient
+from pipeline.errors import Transient, Trouble
+from pipeline.trouble import FOLDER, GOES_ON, MACHINE
 
 CHUNK_BYTES = 1 << 20
 
@@ -202,7 +203,7 @@ def copy_into(source: int, target: Path) -> None:
 # -- what a failure means -----------------------------------------------------------
 
 
-class Paused(Transient):
+class Paused(Trouble):
     """
     Our own trouble (a full disk, no database): nothing more is taken this round.
 
@@ -215,21 +216,10 @@ class Paused(Transient):
 def paused(error: OSError, what: str) -> Paused:
     """What an operating system error in a folder of ours means."""
     number = error.errno or errno.EIO
-    code, hint = TROUBLE.get(number, ("STORE_IO", "see the system's log"))
-    return Paused(f"{what}: {os.strerror(number)}", code=code, hint=hint)
-
-
-TROUBLE = {
-    errno.ENOSPC: ("DISK_FULL", "free space; it goes on by itself"),
-    errno.EDQUOT: ("DISK_FULL", "raise the quota; it goes on by itself"),
-    errno.EROFS: ("READ_ONLY", "mount the disk writable"),
-    errno.EACCES: ("NO_PERMISSION", "let the service's user write there"),
-    errno.EPERM: ("NO_PERMISSION", "let the service's user write there"),
-    errno.EIO: ("DISK_IO", "check the disk"),
-    errno.EMFILE: ("TOO_MANY_FILES", "raise the limit of open files (ulimit -n)"),
-    errno.ENFILE: ("TOO_MANY_FILES", "raise the system's limit of open files"),
-    errno.ENOMEM: ("NO_MEMORY", "give the service more memory"),
-}
+    code, said, hint = {**FOLDER, **MACHINE}.get(
+        number, ("DISK_IO", os.strerror(number), "see the system's log")
+    )
+    return Paused(f"{what}: {said}", code=code, hint=hint + GOES_ON)
 
 
 def unreadable(error: OSError) -> Transient:

@@ -29,6 +29,7 @@ from pipeline.stage import Artifacts, Retry, Settings, Stage
 from pipeline.state import Channels
 from pipeline.store.port import AdmissionStore, WorkStore
 from pipeline.store.rows import PipelineRow
+from pipeline.trouble import trouble_of
 from pipeline.vendors.limits import LimitSpec
 
 FILES_MAX = 500  # arbitrary; a pipeline is configuration, not a corpus
@@ -341,6 +342,8 @@ def _import(path: Path) -> ModuleType:
     except FileNotFoundError:
         raise Usage(f"{path} is missing") from None
     except Exception as error:
+        if (ours := trouble_of(error)) is not None:
+            raise ours from None
         # Its top level is foreign code: whatever it raises, the file is to blame.
         why = f"{type(error).__name__}: {error}"
         raise Usage(f"{path} cannot be imported: {why}") from None

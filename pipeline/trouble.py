@@ -71,6 +71,7 @@ FOLDER = {
     errno.ESTALE: ("NO_FOLDER", "is gone from its server", "mount it again"),
     errno.ENOTCONN: ("NO_FOLDER", "is not connected", "mount it again"),
 }
+THIS_MACHINE = platform.node()
 WHOLE_MACHINE = ("TOO_MANY_FILES", "NO_MEMORY", "NO_PROCESS")
 GOES_ON = "; work goes on by itself"
 
@@ -165,7 +166,7 @@ def _is_fork(error: OSError) -> bool:
 def _of_machine(number: int, place: Place | None) -> Trouble:
     code, what, hint = MACHINE[number]
     if place is None or code in WHOLE_MACHINE:
-        where = f"process {os.getpid()} of {platform.node()}"
+        where = f"process {os.getpid()} of {THIS_MACHINE}"
         return Trouble(what, code=code, hint=hint + GOES_ON, where=where)
     said = f"{place.name}: {what}"
     where = str(place.folder)

@@ -12,21 +12,17 @@ Ends    Advance; Hold(GLYPH_MISSING), Hold(LETTER_TOO_LONG); a missing font fail
 
 from __future__ import annotations
 
-import secrets
-import time
 from pathlib import Path
 
 import anyio.to_thread
 
-from pipeline.artifacts.durable import publish
+from pipeline.artifacts.durable import new_part, sweep, write_atomically
 from pipeline.errors import Permanent, Transient
 from pipeline.stage import Advance, Context, Hold, Outcome, Retry, stage
 from stages.document import PRINTED, Document, Printed
 from stages.printing import typesetter
 from stages.printing.names import slug
 from stages.printing.typesetter import PrintSettings, Typeset, Wording
-
-STALE_PART_S = 3600.0  # a part this old belongs to no living attempt
 
 
 @stage(settings=PrintSettings, timeout_s=60, retry=Retry(attempts=4))
@@ -39,7 +35,7 @@ async def output(document: Document, ctx: Context) -> Outcome:
             hint="put generation before output in pipeline.toml",
         )
     settings: PrintSettings = ctx.settings
-    await anyio.to_thread.run_sync(_sweep, ctx.out_dir, ctx.item.id)
+    await anyio.to_thread.run_sync(_make_room, ctx.out_dir)
     reply = document.reply.model_dump(include={"greeting", "paragraphs", "closing"})
     answer, files = await ctx.jailed_files(
         typesetter.typeset,
@@ -57,14 +53,8 @@ async def output(document: Document, ctx: Context) -> Outcome:
             hint="check the disk under the home folder",
         )
     file = f"{ctx.item.id:08d}-{slug(ctx.item.name)}.pdf"
-    # Beside its final place, so that the rename stays in one file system; a
-    # random name, so that a replaced worker cannot write into ours.
-    part = ctx.out_dir / f".{ctx.item.id:08d}-{secrets.token_hex(6)}.part"
-    try:
-        data = await ctx.artifacts.get(artifact)
-        await anyio.to_thread.run_sync(_publish, data, part, ctx.out_dir / file)
-    finally:
-        part.unlink(missing_ok=True)
+    data = await ctx.artifacts.get(artifact)
+    await anyio.to_thread.run_sync(write_atomically, ctx.out_dir / file, data)
     printed = Printed(
         artifact=artifact, file=file, pages=made.pages, size_bytes=made.size_bytes
     )
@@ -91,18 +81,12 @@ def _objection(made: Typeset, settings: PrintSettings) -> Hold | None:
     return None
 
 
-def _sweep(folder: Path, item_id: int) -> None:
-    # A killed attempt leaves its part behind; nobody else would sweep it.
-    for old in folder.glob(f".{item_id:08d}-*.part"):
-        try:
-            if time.time() - old.stat().st_mtime > STALE_PART_S:
-                old.unlink()
-        except FileNotFoundError:
-            continue  # its own attempt removed it in between
+def _make_room(folder: Path) -> None:
+    """
+    Before anything is typeset: whether it can be put there.
 
-
-def _publish(data: bytes, part: Path, target: Path) -> None:
-    """Durable, then visible: whoever looks sees the whole file or none."""
-    with part.open("xb") as file:
-        file.write(data)
-        publish(file, target)
+    A killed attempt leaves its part behind; nobody else would sweep it.
+    """
+    sweep(folder)
+    with new_part(folder):
+        pass

@@ -26,7 +26,7 @@ ROOMS = {
 ON_TOP = {
     "waybill": {
         *("__main__", "cli", "compose", "logs", "settings"),
-        *("board", "foreground", "manifest", "terminal"),
+        *("board", "foreground", "health", "manifest", "terminal"),
     },
     "pipeline": {"errors", "folder", "model", "names", "stage", "state", "trouble"},
     "stages": {*STAGES, "document"},

@@ -7,6 +7,7 @@ codes are part of the contract; `waybill --help` lists them.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -14,6 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from pipeline.errors import Usage, WaybillError
+from pipeline.trouble import Place, trouble_of
 from waybill import __version__, terminal
 from waybill.commands import (
     batches,
@@ -28,6 +30,7 @@ from waybill.commands import (
     service,
     status,
 )
+from waybill.settings import read_settings
 
 INTERRUPTED = 130  # what a shell says of a command that SIGINT ended
 EXIT_CODES = {
@@ -75,6 +78,8 @@ app.add_typer(db.db, name="db")
 def main() -> None:
     """Entry point: an error becomes a sentence, a hint and an exit code."""
     as_json = "--json" in sys.argv
+    # What a tenant sent is for the service and its group: nobody else reads it.
+    os.umask(os.umask(0o077) | 0o007)
     try:
         if as_json:
             sys.exit(app(standalone_mode=False))
@@ -90,9 +95,25 @@ def main() -> None:
         if found is None:
             raise
         _end(found, as_json)
+    except BrokenPipeError:
+        # Who read our output has gone; what is left of it cannot be flushed either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _end(trouble_at_home(error), as_json)
     except KeyboardInterrupt:
         terminal.err.print("interrupted; what was received is kept, run it again")
         sys.exit(INTERRUPTED)
+
+
+def trouble_at_home(error: OSError) -> WaybillError:
+    """The trouble that an error is; raises it again when it is none."""
+    found = trouble_of(
+        error, [Place("the home folder", read_settings().home.absolute())]
+    )
+    if found is None:
+        raise error
+    return found
 
 
 def _end(error: WaybillError, as_json: bool) -> NoReturn:
@@ -105,6 +126,8 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> WaybillError | None
     for error in group.exceptions:
         if isinstance(error, WaybillError):
             return error
+        if (trouble := trouble_of(error)) is not None:
+            return trouble
         if isinstance(error, BaseExceptionGroup):
             found = first_error(error)
             if found is not None:

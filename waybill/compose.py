@@ -12,13 +12,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import anyio
 
 from ingest.admission import Admission, Bounds, Found
 from ingest.shelf import Shelf
-from ingest.watch.folders import Folders, Place
+from ingest.watch import folders as way_in
+from ingest.watch.folders import Folders
 from ingest.watch.watcher import Pace, Route, Watcher
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import StoreUnavailable, Usage
@@ -34,6 +36,7 @@ from pipeline.store import embedded
 from pipeline.store.database import CONNECTIONS
 from pipeline.store.migrate import available, migrate
 from pipeline.store.postgres import PostgresStore
+from pipeline.trouble import Place, trouble_of
 from pipeline.vendors.door import Vendor
 from stages.document import Document
 from stages.formats import bundle
@@ -98,7 +101,12 @@ class App:
                 hint=f"known: {', '.join(known) or 'none'}; WAYBILL_PIPELINES names "
                 "the folder of pipelines",
             )
-        return await self.catalogue.publish(folder, self.store)
+        try:
+            return await self.catalogue.publish(folder, self.store)
+        except OSError as error:
+            raise trouble_of(error) or Usage(
+                f"the pipeline {folder} cannot be read: {error.strerror}"
+            ) from None
 
     def admission(self, folders: Folders) -> Admission:
         """Admission of files, each probed once, within its pipeline's bounds."""
@@ -146,7 +154,7 @@ class App:
     def watcher(self, folders: Folders, pace: Pace | None = None) -> Watcher:
         """A watcher of `folders.inbox`."""
 
-        async def route(place: Place) -> Route:
+        async def route(place: way_in.Place) -> Route:
             number, pipeline = await self.publish(
                 place.pipeline or self.settings.pipeline
             )
@@ -154,6 +162,24 @@ class App:
 
         pace = pace or Pace(settle_s=self.settings.settle_s)
         return Watcher(folders, self.store, self.admission(folders), route, pace=pace)
+
+
+class Places(NamedTuple):
+    """The folders that a worker writes to."""
+
+    artifacts: Place
+    out: Place
+    scratch: Place
+
+    @classmethod
+    def of(cls, settings: Settings) -> Places:
+        """As these settings say."""
+        home = settings.home.absolute()
+        return cls(
+            Place("the artifact store", home / "objects" / "fresh", made=True),
+            Place("the output folder", settings.out_dir.absolute()),
+            Place("the scratch folder", home / "tmp"),
+        )
 
 
 def bounds_of(pipeline: Pipeline) -> DocumentBounds:
@@ -183,16 +209,17 @@ class Urls:
         return self.owner != ""
 
 
-def database(settings: Settings) -> Urls:
+def database(settings: Settings, *, wait_s: float = embedded.START_S) -> Urls:
     """
-    The database's URLs; starts the embedded server when none is configured.
+    The database's URLs; starts the embedded server when none is configured, and
+    waits so long for it.
 
     Blocks for about a second on first use, so call it before the event loop.
     """
     url = settings.database_url.get_secret_value()
     if url:
         return Urls(url)
-    server = embedded.start(settings.home / "postgres")
+    server = embedded.start(settings.home / "postgres", wait_s=wait_s)
     return Urls(server.app_url, server.owner_url)
 
 
@@ -253,6 +280,7 @@ async def open_app(
         }
     )
     artifacts = FileArtifacts(home / "objects")
+    places = Places.of(settings)
     catalogue = Catalogue(artifacts, home / "pipelines", BUILTIN)
     for folder in ("tmp", "pipelines"):
         (home / folder).mkdir(parents=True, exist_ok=True)
@@ -272,7 +300,8 @@ async def open_app(
             {
                 "": pool(settings.cores),
                 "second": pool(1, memory_bytes=SECOND_MEMORY_BYTES),
-            }
+            },
+            scratch=places.scratch,
         )
         try:
             services = Services(
@@ -282,6 +311,7 @@ async def open_app(
                 settings.out_dir,
                 home / "secrets",
                 endpoints,
+                places,
             )
             yield App(settings, store, artifacts, jail, catalogue, services)
         finally:

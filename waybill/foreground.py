@@ -8,16 +8,20 @@ Used by `demo`, `ingest --wait`, and a review decision when no worker is up.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
-from pipeline.errors import StoreUnavailable
+from pipeline.errors import StoreUnavailable, Trouble
 from pipeline.model import ItemId, State
 from pipeline.store.rows import Counts, WorkerRow
+from waybill import terminal
 from waybill.compose import App
 
+T = TypeVar("T")
+
 LOOK_S = 0.2
+AGAIN_S = 1.0  # while our own trouble stands
 MOVING = (State.READY, State.RUNNING, State.WAITING)
 
 
@@ -29,6 +33,7 @@ async def work_until(
 ) -> None:
     """Run a worker, and `beside` it other loops, until `done()` says so."""
     worker = app.worker()
+    waits = Waits()
     async with anyio.create_task_group() as tasks:
         for loop in beside:
             tasks.start_soon(loop)
@@ -37,13 +42,44 @@ async def work_until(
             try:
                 if await done():
                     break
-            except StoreUnavailable:
-                pass  # the worker waits for it; so do we
+            except StoreUnavailable as error:
+                waits.tell(error.message)  # the worker waits for it; so do we
+            for trouble in worker.troubles:
+                waits.tell(f"{trouble.what} ({trouble.where})")
             await anyio.sleep(LOOK_S)
         worker.drain()
         # Loops beside the worker run for ever: end them when it has drained.
         await worker.finished.wait()
         tasks.cancel_scope.cancel()
+
+
+class Waits:
+    """Says on stderr what is waited for, each thing once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def tell(self, why: str) -> None:
+        """Say it, unless it was said."""
+        if why not in self._said:
+            self._said.add(why)
+            terminal.err.print(f"waits: {terminal.safe(why)}")
+
+
+async def at_once(work: Callable[[], Awaitable[T]]) -> T:
+    """What `work` comes to, or the trouble that it meets."""
+    return await work()
+
+
+async def patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """What `work` comes to, tried again as long as our own trouble stands."""
+    waits = Waits()
+    while True:
+        try:
+            return await work()
+        except (StoreUnavailable, Trouble) as error:
+            waits.tell(error.message)
+        await anyio.sleep(AGAIN_S)
 
 
 async def finish(app: App, item: ItemId) -> None:

@@ -120,12 +120,17 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 def print_error(error: WaybillError, *, as_json: bool) -> None:
     """One sentence and what to do next, on stderr; JSON on stdout when asked."""
     if as_json:
-        body = {"code": error.code, "message": error.message, "hint": error.hint}
-        print_json({"error": body})
+        print_json(error_body(error))
         return
     err.print(f"[red]error[/red] {safe(error.message)} [dim]({safe(error.code)})[/dim]")
     if error.hint:
         err.print(f"  {safe(error.hint)}")
+
+
+def error_body(error: WaybillError) -> dict[str, Any]:
+    """An error as `--json` prints it."""
+    body = {"code": error.code, "message": error.message, "hint": error.hint}
+    return {"error": body}
 
 
 def command() -> str:

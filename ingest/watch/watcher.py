@@ -36,7 +36,7 @@ from ingest.watch.folders import (
 )
 from ingest.watch.stability import Stability, Waiting
 from ingest.writers import BEING_WRITTEN
-from pipeline.errors import StoreUnavailable, WaybillError
+from pipeline.errors import StoreUnavailable, Trouble, WaybillError
 from pipeline.store.port import AdmissionStore
 
 log = structlog.get_logger()
@@ -138,9 +138,14 @@ class Watcher:
         """Watch until cancelled."""
         async with aclosing(self._wakes()) as wakes:
             async for _ in wakes:
-                await self.scan_once()
-                while self._more and not self._paused:
+                try:
                     await self.scan_once()
+                    while self._more and not self._paused:
+                        await self.scan_once()
+                except OSError as error:
+                    # Whatever it was about (no descriptors, say): nothing is lost by
+                    # looking again.
+                    self._pause("SCAN_FAILED", error.strerror or type(error).__name__)
 
     async def scan_once(self) -> list[Taken]:
         """Look at the whole inbox once and take what is complete, to a bound."""
@@ -212,7 +217,7 @@ class Watcher:
                 place.tenant, place.batch or today(), deadline_s=route.deadline_s
             )
         except WaybillError as error:
-            ours = isinstance(error, StoreUnavailable)
+            ours = isinstance(error, (StoreUnavailable, Trouble))
             return [
                 Taken(
                     file,

@@ -1,16 +1,24 @@
 """
 Several pools of jailed processes, each with its own size and limits.
+
+Here our own trouble is told from what a call came to: no process can be started, or
+the disk of the scratch folders is full, and a parser that cannot write says whatever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from pipeline.errors import Usage
+from anyio import to_thread
+
+from pipeline.errors import Trouble, Usage, WaybillError
 from pipeline.jail.custom import FileFunction
 from pipeline.jail.pool import JailPool, Keeper
+from pipeline.trouble import THIS_MACHINE, Place, look_at, trouble_of
+
+T = TypeVar("T")
 
 
 class JailPools(Mapping[str, JailPool]):
@@ -18,10 +26,16 @@ class JailPools(Mapping[str, JailPool]):
     Pools of jailed processes by name; "" is the one for whatever names none.
 
     Also an async context manager that closes them all.
+
+    Args:
+        scratch: Where the pools' scratch folders lie.
     """
 
-    def __init__(self, pools: Mapping[str, JailPool]) -> None:
+    def __init__(
+        self, pools: Mapping[str, JailPool], *, scratch: Place | None = None
+    ) -> None:
         self._pools = dict(pools)
+        self._scratch = scratch
 
     def __repr__(self) -> str:
         return f"<JailPools {self._pools}>"
@@ -56,9 +70,10 @@ class JailPools(Mapping[str, JailPool]):
         owner: Hashable = None,
         **kwargs: Any,
     ) -> Any:
-        """`JailPool.run` in the pool of this name."""
-        return await self._pool(pool).run(
-            fn, timeout_s=timeout_s, owner=owner, **kwargs
+        """`JailPool.run` in the pool of this name; raises `Trouble` as well."""
+        calls = self._pool(pool)
+        return await self._seen_through(
+            calls.run(fn, timeout_s=timeout_s, owner=owner, **kwargs)
         )
 
     async def run_files(
@@ -72,15 +87,35 @@ class JailPools(Mapping[str, JailPool]):
         owner: Hashable = None,
         **kwargs: Any,
     ) -> tuple[Any, dict[str, str]]:
-        """`JailPool.run_files` in the pool of this name."""
-        return await self._pool(pool).run_files(
-            fn, timeout_s=timeout_s, keep=keep, owner=owner, **kwargs
+        """`JailPool.run_files` in the pool of this name; raises `Trouble` as well."""
+        calls = self._pool(pool)
+        return await self._seen_through(
+            calls.run_files(fn, timeout_s=timeout_s, keep=keep, owner=owner, **kwargs)
         )
 
     async def aclose(self) -> None:
         """Close every pool.  Idempotent."""
         for pool in self._pools.values():
             await pool.aclose()
+
+    async def _seen_through(self, call: Awaitable[T]) -> T:
+        places = () if self._scratch is None else (self._scratch,)
+        try:
+            return await call
+        except OSError as error:
+            raise trouble_of(error, places) or error from error
+        except Trouble:
+            raise
+        except WaybillError as error:
+            if error.code == "JAIL_START":
+                raise Trouble(
+                    error.message, code=error.code, hint=error.hint, where=THIS_MACHINE
+                ) from error
+            for place in places:
+                trouble = await to_thread.run_sync(look_at, place)
+                if trouble is not None:
+                    raise trouble from error
+            raise
 
     def _pool(self, name: str) -> JailPool:
         if name not in self._pools:

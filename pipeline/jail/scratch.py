@@ -43,9 +43,13 @@ class Scratch:
             self._sweep()
             # Locked under a name that no sweep looks for, then renamed.
             made = Path(tempfile.mkdtemp(prefix=".waybill-", dir=self._root))
-            self._lock = open(made / "lock", "w")  # noqa: SIM115  held open
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._folder = made.rename(made.with_name(made.name[1:]))
+            try:
+                self._lock = open(made / "lock", "w")  # noqa: SIM115  held open
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._folder = made.rename(made.with_name(made.name[1:]))
+            except OSError:  # no room, no descriptor: nothing is to stay of it
+                shutil.rmtree(made, ignore_errors=True)
+                raise
         self._count += 1
         folder = self._folder / f"jailed-{self._count}"
         folder.mkdir()

@@ -19,6 +19,7 @@ from pipeline.run.origin import origin
 from pipeline.run.services import Services
 from pipeline.run.session import Session, WorkerSettings
 from pipeline.store.port import WorkStore
+from pipeline.store.rows import TroubleRow
 
 log = structlog.get_logger()
 
@@ -50,6 +51,11 @@ class Worker:
         self._unleft: list[tuple[WorkerId, bool]] = []
         self.session: Session | None = None
         self.finished = anyio.Event()
+
+    @property
+    def troubles(self) -> tuple[TroubleRow, ...]:
+        """What keeps it from working now."""
+        return () if self.session is None else self.session.gate.troubles
 
     async def run(self) -> None:
         """Join, work, and join again after a lost lease."""

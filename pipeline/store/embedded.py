@@ -7,7 +7,8 @@ the service connects as `waybill_app`, which owns nothing.
 
 Whoever calls `start` uses the server until it calls `stop` or ends, however it ends:
 use is a lock on a file.  A keeper (`pipeline.store.keeper`) runs the server meanwhile,
-starts it again when it dies, and shuts it down after the last user.
+starts it again when it dies, and shuts it down after the last user.  A keeper that is
+killed is replaced by whoever still uses the server.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import importlib.util
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +34,7 @@ from pipeline.store import keeper
 from pipeline.store.migrate import APP_ROLE
 
 LOOK_S = 0.02
+WATCH_S = 0.5  # how soon a keeper that was killed is replaced
 TELL_AFTER_S = 3.0  # a start takes half a second; a recovery may take minutes
 START_S = 900.0  # arbitrary: a recovery replays at most `max_wal_size`
 STOP_S = 70.0  # a little longer than a keeper waits for its server
@@ -44,6 +47,7 @@ QUICKER = (
 # Of this process, one a data folder: its lock, and the keeper that it started.
 _uses: dict[Path, IO[bytes]] = {}
 _keepers: dict[Path, subprocess.Popen[bytes]] = {}
+_watches: dict[Path, threading.Thread] = {}
 
 
 class Embedded(NamedTuple):
@@ -53,11 +57,14 @@ class Embedded(NamedTuple):
     app_url: str
 
 
-def start(folder: Path, *, database: str = "waybill") -> Embedded:
+def start(
+    folder: Path, *, database: str = "waybill", wait_s: float = START_S
+) -> Embedded:
     """
     Use the server of `folder`, started when it is not up; blocks for about a second.
 
-    After an unclean end it waits for the recovery, and says so on stderr.
+    After an unclean end it waits for the recovery, `wait_s` at most, and says so on
+    stderr.
 
     Raises:
         StoreUnavailable: it cannot run; the hint names its log.
@@ -73,8 +80,17 @@ def start(folder: Path, *, database: str = "waybill") -> Embedded:
             f"the embedded PostgreSQL cannot use {data.parent}: {error.strerror}",
             hint="choose a folder of your own: WAYBILL_HOME=…",
         ) from None
-    sockets = _wait_until_up(data)
-    asyncio.run(_prepare(_url(sockets, "postgres", "postgres"), database))
+    sockets = _wait_until_up(data, wait_s)
+    try:
+        asyncio.run(_prepare(_url(sockets, "postgres", "postgres"), database))
+    except (asyncpg.PostgresError, OSError) as error:
+        raise StoreUnavailable(
+            f"the embedded PostgreSQL is in trouble ({type(error).__name__})",
+            hint=f"is its disk full?  See {keeper.beside(data, 'log')}",
+        ) from None
+    if data not in _watches:
+        _watches[data] = threading.Thread(target=_watch, args=(data,), daemon=True)
+        _watches[data].start()
     return Embedded(
         _url(sockets, "postgres", database), _url(sockets, APP_ROLE, database)
     )
@@ -123,10 +139,25 @@ def _use(data: Path) -> IO[bytes]:
 
 def _free(data: Path) -> bool:
     """Whether no keeper runs."""
-    lock = keeper.try_lock(keeper.beside(data, "keeper"), fcntl.LOCK_EX)
-    if lock is not None:
-        lock.close()
-    return lock is not None
+    try:
+        with keeper.beside(data, "keeper").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        return True  # none yet, or the whole home was deleted
+    return True
+
+
+def _watch(data: Path) -> None:
+    """In a thread, as long as this process uses the server: see that one keeps it."""
+    while data in _uses:
+        with suppress(OSError):  # no descriptor, no process: it passes
+            ours = _keepers.get(data)
+            if (ours is None or ours.poll() is not None) and _free(data):
+                _keep(data)
+        time.sleep(WATCH_S)
+    _watches.pop(data, None)
 
 
 def _programs() -> Path:
@@ -150,11 +181,11 @@ def _keep(data: Path) -> None:
         )
 
 
-def _wait_until_up(data: Path) -> Path:
+def _wait_until_up(data: Path, wait_s: float) -> Path:
     """The folder of the server's socket, once it takes connections."""
     began = time.monotonic()
     said = False
-    while time.monotonic() - began < START_S:
+    while time.monotonic() - began < wait_s:
         state = keeper.state_of(data)
         if state is not None and state[2] == "ready" and _answers(state[1]):
             return state[1]

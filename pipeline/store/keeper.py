@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -92,8 +93,8 @@ def main() -> None:
     if lock is None:
         return  # another one keeps it
     lock.truncate(0)  # opened to append, it stands at its end
-    lock.write(b"%d" % os.getpid())
-    lock.flush()
+    with suppress(OSError):  # for people, and not worth a server: its disk may be full
+        os.write(lock.fileno(), b"%d" % os.getpid())
     os.umask(0o077)
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)

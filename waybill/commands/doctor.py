@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +19,14 @@ from pipeline.errors import StoreUnavailable, WaybillError
 from pipeline.folder import MANIFEST, load
 from pipeline.jail.jailbreak import GROUPS, self_test
 from pipeline.jail.pool import JailPool
+from pipeline.store.rows import TroubleRow, WorkerRow
 from stages.reading import engines
 from waybill import terminal
 from waybill.commands.options import Json
 from waybill.commands.run import run_async
-from waybill.compose import BUILTIN, JAILED, App, database, open_app
+from waybill.compose import BUILTIN, JAILED, database, open_app
+from waybill.foreground import workers_up
+from waybill.health import ASKED_S, seen_here, troubles
 from waybill.settings import Settings, read_settings
 
 FREE_MIN_BYTES = 1 << 30  # arbitrary: some thousand letters
@@ -102,8 +106,11 @@ def _pipelines(settings: Settings) -> list[Check]:
 
 def _folders(settings: Settings) -> list[Check]:
     home = settings.home
-    home.mkdir(parents=True, exist_ok=True)
-    free = free_bytes(home)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        free = free_bytes(home)
+    except OSError as error:
+        return [Check("home", False, str(home), error.strerror or "not usable")]
     inbox = settings.inbox_dir
     network = network_filesystem(inbox if inbox.exists() else Path.cwd())
     how = f"polling ({network})" if network else "events and a rescan"
@@ -131,11 +138,11 @@ def _folders(settings: Settings) -> list[Check]:
 def _jail(settings: Settings) -> Check:
     """What a jailed process is kept from, found by trying it."""
     objects, scratch = settings.home / "objects", settings.home / "tmp"
-    for folder in (objects, scratch):
-        folder.mkdir(parents=True, exist_ok=True)
     programs = ["tesseract"] if shutil.which("tesseract") else []
 
     async def main() -> dict[str, Any]:
+        for folder in (objects, scratch):
+            folder.mkdir(parents=True, exist_ok=True)
         pool = JailPool(
             1, allow=JAILED, readable=[objects.resolve()], scratch=scratch.resolve()
         )
@@ -146,6 +153,8 @@ def _jail(settings: Settings) -> Check:
         found = run_async(main)
     except WaybillError as error:
         return Check("jail", False, error.message, error.hint)
+    except OSError as error:
+        return Check("jail", False, f"it cannot be tried: {error.strerror}")
     open_to = [group for group in GROUPS if found[group] != "blocked"]
     lame = [program for program, runs in found["runs"].items() if not runs]
     stands, hint = f"tier {found['tier']}: {_stands(found)}", ""
@@ -179,18 +188,16 @@ def _why_weak(missing: dict[str, str]) -> str:
 
 def _database(settings: Settings) -> list[Check]:
     try:
-        urls = database(settings)
+        urls = database(settings, wait_s=ASKED_S)
 
-        async def ask(opened: App) -> dict[str, Any]:
-            return await opened.store.health()
-
-        async def main() -> dict[str, Any]:
+        async def main() -> tuple[dict[str, Any], list[WorkerRow]]:
             async with open_app(settings, urls) as opened:
-                return await ask(opened)
+                return await opened.store.health(), await workers_up(opened)
 
-        found = run_async(main)
+        found, workers = run_async(main)
     except WaybillError as error:
-        return [Check("database", False, error.message, error.hint)]
+        away = Check("database", False, error.message, error.hint)
+        return [away, *_troubles(seen_here(settings))]
     kind = "embedded" if urls.embedded else "yours"
     safe = found["fsync"] == "on" and found["synchronous_commit"] != "off"
     skew_s = abs(time.time() - found["now_s"])
@@ -215,4 +222,14 @@ def _database(settings: Settings) -> list[Check]:
             f"{skew_s:.1f} s apart",
             "" if skew_s < 60 else "ownership uses the database's; displays differ",
         ),
+        *_troubles(troubles(settings, workers)),
+    ]
+
+
+def _troubles(found: Sequence[TroubleRow]) -> list[Check]:
+    """What keeps a worker from working, or will, each on its line."""
+    lines = [f"{row.what} ({row.where})" for row in found]
+    hint = "mend it; no item is charged for it, and work goes on by itself"
+    return [Check("trouble", False, line, hint) for line in lines] or [
+        Check("trouble", True, "none")
     ]

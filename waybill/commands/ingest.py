@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
 
 from ingest.answers import Taken
 from ingest.candidates import Candidate, named
 from ingest.watch.folders import today
-from pipeline.errors import Usage
+from pipeline.errors import Trouble, Usage
 from pipeline.folder import seconds
 from pipeline.model import Batch, Disposal
 from pipeline.store.rows import Counts
+from pipeline.trouble import ours
 from waybill import terminal
 from waybill.board import Board
 from waybill.commands.counts import exit_code, summary
 from waybill.commands.options import Json
 from waybill.commands.run import run_app
 from waybill.compose import App
-from waybill.foreground import at_rest, work_until
+from waybill.foreground import at_once, at_rest, patiently, work_until
 from waybill.manifest import write_manifest
 
 SLICE = 200  # files taken before somebody who waits is told how many
+T = TypeVar("T")
 LEFT = 3  # exit code: some could not be taken now, and are where they were
+
+
+class Going(Protocol):
+    """How what may meet our own trouble is done: at once, or patiently."""
+
+    async def __call__(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What `work` comes to."""
+        ...
 
 
 def ingest(
@@ -46,19 +57,25 @@ def ingest(
     """Take files in once; they stay where they are."""
 
     async def main(opened: App) -> int:
-        number, loaded = await opened.publish(pipeline or opened.settings.pipeline)
+        go = patiently if wait else at_once
+        number, loaded = await go(
+            partial(opened.publish, pipeline or opened.settings.pipeline)
+        )
         due_s = _until(deadline) if deadline else loaded.deadline_s
-        into = await opened.store.open_batch(tenant, batch or today(), deadline_s=due_s)
+        name = batch or today()
+        into = await go(
+            partial(opened.store.open_batch, tenant, name, deadline_s=due_s)
+        )
         files = named(paths, pipeline=loaded.name)
         if not files:
             raise Usage("there is no file to take", hint="name files or folders")
         began = time.monotonic()
-        taken = await _take(opened, files, into, number)
+        taken = await _take(opened, files, into, number, go)
         left = [t for t in taken if t.receipt is None]
         if wait:
             await _finish(opened, into.id, taken)
-            await write_manifest(opened, into.id)
-        counts = await opened.store.counts(into.id)
+            await go(partial(write_manifest, opened, into.id))
+        counts = await go(partial(opened.store.counts, into.id))
         code = exit_code(counts) if wait else 0
         report = {
             "batch": f"{tenant}/{into.name}",
@@ -76,17 +93,29 @@ def ingest(
 
 
 async def _take(
-    opened: App, files: Sequence[Candidate], into: Batch, pipeline_id: int
+    opened: App, files: Sequence[Candidate], into: Batch, pipeline_id: int, go: Going
 ) -> list[Taken]:
     """In slices, so that somebody who waits sees something."""
     folders = opened.folders()
-    for folder in (folders.archive, folders.quarantine, folders.scratch):
-        folder.mkdir(parents=True, exist_ok=True)
+
+    async def prepare() -> None:
+        with ours("the home folder", opened.settings.home):
+            for folder in (folders.archive, folders.quarantine, folders.scratch):
+                folder.mkdir(parents=True, exist_ok=True)
+
+    async def take(part: Sequence[Candidate]) -> list[Taken]:
+        answers = await admission.take(part, into, pipeline_id, archive=False)
+        for answer in answers:
+            if answer.paused and go is patiently:
+                # Taken again, what was received has the receipt that it has.
+                raise Trouble(answer.why, code=answer.code, hint=answer.hint)
+        return answers
+
+    await go(prepare)
     admission = opened.admission(folders)
     taken: list[Taken] = []
     for at in range(0, len(files), SLICE):
-        part = files[at : at + SLICE]
-        taken += await admission.take(part, into, pipeline_id, archive=False)
+        taken += await go(partial(take, files[at : at + SLICE]))
         if len(files) > SLICE:
             terminal.err.print(f"taken {len(taken)} of {len(files)}")
     return taken

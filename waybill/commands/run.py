@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import anyio
 
+from pipeline.store.embedded import START_S
 from waybill import logs, terminal
 from waybill.compose import App, database, open_app
 from waybill.settings import Settings, read_settings
@@ -15,11 +16,15 @@ from waybill.settings import Settings, read_settings
 T = TypeVar("T")
 
 
-def run_app(work: Callable[[App], Awaitable[T]]) -> T:
-    """Open the app, run `work` in it, close it; logs go to the home folder."""
+def run_app(work: Callable[[App], Awaitable[T]], *, wait_s: float = START_S) -> T:
+    """
+    Open the app, run `work` in it, close it; logs go to the home folder.
+
+    An embedded database that must recover is waited for, `wait_s` at most.
+    """
     settings = read_settings()
     log_to_home(settings)
-    urls = database(settings)
+    urls = database(settings, wait_s=wait_s)
 
     async def main() -> T:
         async with open_app(settings, urls) as opened:

@@ -1,13 +1,16 @@
-"""`waybill status`: what is where, and who works."""
+"""`waybill status`: what is where, who works, and what keeps them from it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import anyio
 import typer
+from anyio import to_thread
 
-from pipeline.store.rows import Counts, StageRow
+from pipeline.errors import StoreUnavailable
+from pipeline.store.rows import Counts, StageRow, TroubleRow
 from waybill import terminal
 from waybill.board import LONG_PAGES, display, frame
 from waybill.commands.counts import summary
@@ -15,6 +18,8 @@ from waybill.commands.options import InBatch, Json, batch_id
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.foreground import workers_up
+from waybill.health import ASKED_S, seen_here, troubles
+from waybill.settings import read_settings
 
 
 def status(
@@ -22,7 +27,7 @@ def status(
     batch: InBatch = "",
     json: Json = False,
 ) -> None:
-    """What is where, and who works."""
+    """What is where, who works, and what is wrong."""
 
     async def main(opened: App) -> None:
         if not watch:
@@ -42,12 +47,18 @@ def status(
                     )
                 await anyio.sleep(1)
 
-    run_app(main)
+    try:
+        run_app(main, wait_s=ASKED_S)
+    except StoreUnavailable as error:
+        _print_away(error, json)
+        raise typer.Exit(error.exit_code) from None
 
 
 async def _look(opened: App, batch: str) -> tuple[Counts, dict[str, Any]]:
     number = await batch_id(opened, batch)
     counts = await opened.store.counts(number)
+    workers = await workers_up(opened)
+    wrong = await to_thread.run_sync(troubles, opened.settings, workers)
     return counts, {
         **summary(counts),
         "stages": await opened.store.stages(number),
@@ -56,9 +67,27 @@ async def _look(opened: App, batch: str) -> tuple[Counts, dict[str, Any]]:
         ),
         "workers": [
             {"pid": w.origin.pid, "host": w.origin.host.partition("/")[0]}
-            for w in await workers_up(opened)
+            for w in workers
         ],
+        "troubles": wrong,
     }
+
+
+def _print_away(error: StoreUnavailable, json: bool) -> None:
+    """The database is away: what is wrong there, and here."""
+    found = seen_here(read_settings())
+    if json:
+        more = {"troubles": found} if found else {}
+        terminal.print_json({**terminal.error_body(error), **more})
+    else:
+        terminal.print_error(error, as_json=False)
+        _print_troubles(found)
+
+
+def _print_troubles(found: Sequence[TroubleRow]) -> None:
+    for what, where, since in found:
+        said = f"{what} ({where}), since {terminal.clock(since)}"
+        terminal.err.print(f"[red]trouble[/red] {terminal.safe(said)}")
 
 
 def _print_status(found: dict[str, Any]) -> None:
@@ -75,3 +104,4 @@ def _print_status(found: dict[str, Any]) -> None:
     terminal.err.print(f"workers: {working}")
     if found["workers"] == [] and found["live"]:
         terminal.err.print("nothing moves: start `waybill up` or `waybill worker`")
+    _print_troubles(found["troubles"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,14 @@ import pikepdf
 import pypdfium2
 import pytest
 
+from pipeline.artifacts.durable import new_part
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import Permanent
 from pipeline.jail.pool import JailPool
 from pipeline.model import Item
 from pipeline.stage import Advance, Hold
 from stages.document import Document, Printed, Reply
-from stages.output import STALE_PART_S, output
+from stages.output import output
 from stages.printing import typesetter
 from stages.printing.names import slug
 from stages.printing.typesetter import PrintSettings
@@ -283,19 +282,14 @@ async def test_a_font_that_is_not_installed_is_named(
 
 
 async def test_a_killed_attempts_part_is_swept(tmp_path: Path, pool: JailPool) -> None:
-    """Old parts of this item go; a living attempt's and another item's stay."""
+    """What nobody writes any more goes; what a living attempt writes stays."""
     ctx = FakeContext(tmp_path, pool)
-    names = (".00000007-dead.part", ".00000007-live.part", ".00000008-dead.part")
-    for name in names:
-        (ctx.out_dir / name).write_bytes(b"half")
-    old = time.time() - STALE_PART_S - 1
-    for name in (names[0], names[2]):
-        os.utime(ctx.out_dir / name, (old, old))
+    (ctx.out_dir / ".dead.part").write_bytes(b"half")
+    with new_part(ctx.out_dir) as living:
+        row, _ = await printed(replying(), ctx)
+        left = sorted(path.name for path in ctx.out_dir.iterdir())
 
-    row, _ = await printed(replying(), ctx)
-
-    left = sorted(path.name for path in ctx.out_dir.iterdir())
-    assert left == sorted([names[1], names[2], row.file])
+    assert left == sorted([Path(living.name).name, row.file])
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,7 @@ import pytest
 from pipeline.errors import Trouble, Unacceptable
 from pipeline.model import Advance
 from pipeline.run.services import Services
-from pipeline.run.worker import Worker
 from pipeline.stage import Retry
-from pipeline.store.rows import TroubleRow
 from tests.unit.engine import LEASE_S, Engine, Letter, Tape, until
 
 
@@ -41,10 +39,6 @@ def engine_of(tape: Tape, run: Any, **settings: Any) -> Engine:
     engine.services = Machine(kept.artifacts, kept.jail, kept.vendor, kept.out)
     Machine.full, Machine.looks = False, 0
     return engine
-
-
-def troubles(worker: Worker) -> tuple[TroubleRow, ...]:
-    return worker.session.gate.troubles if worker.session is not None else ()
 
 
 @pytest.mark.parametrize(
@@ -130,13 +124,13 @@ async def test_nothing_is_claimed_while_a_folder_is_sick() -> None:
     async with engine.worker() as worker:
         await until(lambda: len(tape.ran) == 5)
         await anyio.sleep(60)
-        tried, looks, told = len(tape.ran), Machine.looks, troubles(worker)
+        tried, looks, told = len(tape.ran), Machine.looks, worker.troubles
         rows = await engine.store.sessions()
         Machine.full = False
         mended = anyio.current_time()
         ends = await engine.finish(items)
         took_s = anyio.current_time() - mended
-        await until(lambda: not troubles(worker))
+        await until(lambda: not worker.troubles)
         await anyio.sleep(LEASE_S)
         over = await engine.store.sessions()
 
@@ -164,7 +158,7 @@ async def test_one_sick_folder_does_not_hold_up_other_items() -> None:
     items = await engine.submit(50)
     async with engine.worker() as worker:
         await engine.finish(items[1:], within_s=10)
-        told = troubles(worker)
+        told = worker.troubles
         state = await engine.state(1)
 
     assert [t.where for t in told] == ["/out/north/b1"]
@@ -207,7 +201,7 @@ async def test_a_worker_at_a_closed_gate_can_be_stopped() -> None:
     Machine.full = True
     await engine.submit(5)
     async with engine.worker() as worker:
-        await until(lambda: len(troubles(worker)) > 0)
+        await until(lambda: len(worker.troubles) > 0)
         began = anyio.current_time()
         worker.drain()
         await worker.finished.wait()

@@ -1,0 +1,43 @@
+"""
+What is wrong with the machines of the service: as workers tell, and as is seen here.
+
+Workers tell with their lease what keeps them from working.  The database may be the
+trouble itself, so whoever asks also tries the folders of this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from pipeline.store.rows import TroubleRow, WorkerRow
+from pipeline.trouble import Place, look_at
+from waybill.compose import Places
+from waybill.settings import Settings
+
+ASKED_S = 10.0  # so long a command that tells of trouble waits for a database
+
+
+def seen_here(settings: Settings) -> list[TroubleRow]:
+    """What is wrong with the folders of this machine, tried now."""
+    home = settings.home.absolute()
+    places = (
+        *Places.of(settings),
+        Place("the inbox", settings.inbox_dir.absolute()),
+        Place("the archive", home / "archive"),
+        Place("the quarantine folder", home / "quarantine"),
+    )
+    now = datetime.now(UTC)
+    return [
+        TroubleRow(f"{found.message}: {found.hint}", found.where, now)
+        for place in places
+        if (found := look_at(place)) is not None
+    ]
+
+
+def troubles(settings: Settings, workers: Iterable[WorkerRow]) -> list[TroubleRow]:
+    """Of every worker and of this machine, each place once, the oldest first."""
+    found = [row for worker in workers for row in worker.troubles]
+    found += seen_here(settings)
+    found.sort(key=lambda row: row.since)
+    return list({row.where: row for row in reversed(found)}.values())[::-1]
