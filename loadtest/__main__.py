@@ -17,7 +17,7 @@ import anyio
 import structlog
 import typer
 
-from loadtest.bench import engine, ocr, ocr_quality
+from loadtest.bench import engine, ocr, ocr_quality, scale
 from loadtest.scenarios import bundle, chaos, honesty, hostile, long
 from loadtest.trial import SAMPLES
 from loadtest.vendors import serve_mixed
@@ -189,6 +189,23 @@ def bench_backlog(
     """`steps` with history and backlog in the tables, against none."""
     sizes = {"items": items, "in_flight": in_flight, "done": done, "waiting": waiting}
     show(engine.measure(engine.backlog, **sizes), json)
+
+
+@bench.command("scale")
+def bench_scale(
+    items: Annotated[
+        int, typer.Option(min=1000, max=10_000_000, help="Finished ones.")
+    ] = 1_000_000,
+    holds: Annotated[
+        int, typer.Option(min=1000, max=1_000_000, help="Open ones.")
+    ] = 100_000,
+    tenants: Annotated[int, typer.Option(min=20, max=50_000, help="In line.")] = 5000,
+    json: Json = False,
+) -> None:
+    """Claims, reviews and reports with a million items in the tables."""
+    result = scale.measure(say, items=items, holds=holds, tenants=tenants)
+    show(result, json)
+    _fail_if(not result["good"])
 
 
 @bench.command("ocr")

@@ -274,10 +274,9 @@ class ToJoining:
 @dataclass(frozen=True, slots=True)
 class ToHeld:
     """
-    Parked for a person.  `proposal` is the JSON text the state receives on
-    approval, `shown` the JSON text of what the reviewer sees, and `digest`
-    binds a decision to both.  Either is None when it stands in the artifact that its
-    `_ref` names.
+    Parked for a person.  `proposal` is the JSON text the state receives on approval,
+    `shown` that of what the reviewer sees, `digest` binds a decision to both.  Either
+    is None when it stands in the artifact that its `_ref` names.
     """
 
     stage: str

@@ -160,7 +160,11 @@ class Carrier:
             self._limits[claim.item.pipeline_id] = Limits(pipeline.limits)
             for bound in pipeline.stages.values():
                 self._windows.shape(bound.name, bound.stage.window, bound.depth)
-        if history is not None and all(c.ref is None for c in history):
+        if (
+            history is not None
+            and self._windows.light
+            and all(c.ref is None for c in history)
+        ):
             return self._folded(claim, pipeline, history)
         async with self._large:
             await self._windows.until_light()

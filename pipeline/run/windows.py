@@ -49,7 +49,7 @@ class Windows:
 
     def room(self, stage: str) -> int:
         """How many more may enter; nobody while the memory is full."""
-        if self.loaded >= self.bytes_max:
+        if not self.light:
             return 0
         free = self.size(stage) - self._busy.get(stage, 0)
         return min(free, self.items_max - self.total)
@@ -76,6 +76,11 @@ class Windows:
         self.total -= 1
         self._freed.set()
 
+    @property
+    def light(self) -> bool:
+        """There is room in memory for another state, of whatever size."""
+        return self.loaded < self.bytes_max
+
     def load(self, size: int) -> None:
         """So many bytes more are in memory; fewer, when it is negative."""
         self.loaded += size
@@ -83,8 +88,8 @@ class Windows:
             self._freed.set()
 
     async def until_light(self) -> None:
-        """Until there is room in memory for another state, of whatever size."""
-        while self.loaded >= self.bytes_max:
+        """Until there is room in memory for another state."""
+        while not self.light:
             await self.wait_freed()
 
     async def wait_freed(self) -> None:

@@ -9,7 +9,9 @@ the statements are explained as prepared ones (a generic plan), as workers run t
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +27,11 @@ from pipeline.store.postgres import (
     cancels,
     claims,
     commits,
+    counts,
+    holds,
     items,
+    listing,
+    reports,
     sessions,
 )
 from tests.store.conftest import Server, Urls, run
@@ -109,13 +115,12 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
             "read",
             500,
             ME,
-            [f"tenant-{n}" for n in range(1, 201)],
-            [0.0] * 200,
-            [1.0] * 200,
-            0.0,
+            list(range(1, 201, 2)),  # those at this stage
+            [0.0] * 100,
+            [1.0] * 100,
         ],
     ),
-    "claim of a newcomer": (claims.CLAIM, ["read", 50, ME, [], [], [], 0.0]),
+    "in line": (claims.IN_LINE, ["read", 100, 64]),
     "claim solo": (claims.CLAIM_SOLO, ["read", ME]),
     "alive": (sessions.ALIVE, [ME]),
     "progress": (commits.PROGRESS, [IDS, ["read"] * N, [1] * N, [9] * N, ME]),
@@ -136,7 +141,7 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
             ["read"] * N,
             [0] * N,
             *([["X"] * N] * 2),
-            *([["{}"] * N] * 2),
+            *([["{}"] * N, [None] * N] * 2),
             *([["X"] * N] * 2),
             [False] * N,
             ["judge"] * N,
@@ -258,7 +263,7 @@ class Asked(sessions.PostgresSessions, claims.PostgresClaims, commits.PostgresCo
     "name",
     [
         *("lines", "suspects", "history", "recorded", "owns", "renew", "wake"),
-        *("open_children", "kin", "result_of"),
+        *("open_children", "kin", "result_of", "claim"),
     ],
 )
 async def test_hot_questions_read_by_index(store: PostgresStore, name: str):
@@ -269,6 +274,7 @@ async def test_hot_questions_read_by_index(store: PostgresStore, name: str):
         "lines": asked.lines,
         "suspects": asked.suspects,
         "history": lambda: asked.history(IDS),
+        "claim": lambda: asked.claim(ME, "read", 500, {}),
         "recorded": lambda: asked.recorded(ME, 70001, 0),
         "owns": lambda: asked.owns(ME, 70001),
         "renew": lambda: asked.renew(ME, lease_s=30),
@@ -285,6 +291,96 @@ async def test_hot_questions_read_by_index(store: PostgresStore, name: str):
     whole = {"joining"} if name == "wake" else set()
     assert nodes
     assert scanned(nodes) <= whole
+
+
+class Looked(
+    holds.PostgresHolds,
+    counts.PostgresCounts,
+    items.PostgresItems,
+    reports.PostgresReports,
+):
+    """What people use, over any database."""
+
+
+# What people ask, and the tables that it may read from end to end: in work are no
+# more than workers carry.
+ASKED: dict[str, tuple[Callable[[Looked], Awaitable[Any]], set[str]]] = {
+    "next": (lambda s: s.claim_next("ann", lease_s=60), set()),
+    "next of a tenant": (
+        lambda s: s.claim_next("ann", lease_s=60, tenant="tenant-7"),
+        set(),
+    ),
+    "holds": (lambda s: s.holds(), set()),
+    "holds of a tenant": (lambda s: s.holds(tenant="tenant-7"), set()),
+    "decided": (lambda s: s.holds(decided=True), set()),
+    "decided of a tenant": (lambda s: s.holds(decided=True, tenant="tenant-7"), set()),
+    "counts": (lambda s: s.counts(), set()),
+    "counts of a batch": (lambda s: s.counts(7), set()),
+    "stages": (lambda s: s.stages(), {"running"}),
+    "stages of a batch": (lambda s: s.stages(7), {"running"}),
+    "in work": (lambda s: s.in_work(), {"running"}),
+    "in work of a batch": (lambda s: s.in_work(batch_id=7), {"running"}),
+    "quarantined": (lambda s: s.quarantined(), set()),
+    "quarantined of a batch": (lambda s: s.quarantined(batch_id=7), set()),
+    "finished": (lambda s: s.finished(7, "p"), set()),
+    "joining": (lambda s: s.joining(7), {"joining"}),
+    "items": (lambda s: s.items(), set()),
+    "items of a tenant": (lambda s: s.items(tenant="tenant-7"), set()),
+    "items found in one": (lambda s: s.items(parent=PARENT), set()),
+    "ready found in one": (lambda s: s.items(parent=PARENT, state="ready"), set()),
+    **{
+        f"{state} {'of a batch' if batch else ''}": (
+            lambda s, state=state, batch=batch: s.items(state=state, batch_id=batch),
+            set(),
+        )
+        for state in listing.STATES
+        for batch in (None, 7)
+    },
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+async def test_what_people_ask_reads_by_index(store: PostgresStore, name: str):
+    """No report walks through the items, or through what only grows."""
+    ask, small = ASKED[name]
+    spy = Spy(store.database)
+
+    await ask(Looked(spy))
+
+    nodes = [
+        n
+        for sql, args in spy.sent
+        for n in await explain(store, sql, args, "force_custom_plan")
+    ]
+    assert nodes
+    assert scanned(nodes) <= small
+
+
+@pytest.mark.parametrize("statement", [counts.PLACES, counts.RECEIPTS])
+@pytest.mark.parametrize("of", [(), (7,)])
+async def test_an_audit_reads_its_slice(store: PostgresStore, statement: str, of):
+    """A slice of an audit looks up its own items, whatever else there is."""
+    kind = "ITEMS" if statement == counts.PLACES else "RECEIPTS"
+    slice_of = getattr(counts, f"{kind}_SLICE{'_OF_BATCH' if of else ''}")
+
+    nodes = await explain(store, statement.format(slice=slice_of), [500, 100, *of])
+
+    assert scanned(nodes) == set()
+
+
+def test_no_statement_asks_whether_it_was_asked():
+    """`$1 is null or …` has one plan for two questions, and it is the slow one."""
+    there = {
+        path.name: found
+        for path in Path(counts.__file__).parent.glob("*.py")
+        if (
+            found := re.findall(
+                r"\$\d+(?:::[\w\[\]]+)? is (?:not )?null or", path.read_text()
+            )
+        )
+    }
+
+    assert there == {}
 
 
 async def test_a_claim_touches_little_more_than_it_takes(store: PostgresStore):

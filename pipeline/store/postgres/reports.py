@@ -98,13 +98,13 @@ class PostgresReports(Topic):
             NotFound: none, or several, are called so.
         """
         tenant, slash, rest = name.rpartition("/")
+        called = [rest, tenant] if slash else [name]
         rows = await self._db.fetch(
-            BATCH + " where (b.name = $1 and ($2::text is null or t.name = $2))"
-            " or b.id::text = $3",
-            rest if slash else name,
-            tenant if slash else None,
-            name,
+            f"{BATCH} where b.name = $1 {'and t.name = $2' if slash else ''}", *called
         )
+        if name.isdecimal() and len(name) < 19:
+            rows += await self._db.fetch(f"{BATCH} where b.id = $1", int(name))
+        rows = list({row["id"]: row for row in rows}.values())
         if len(rows) != 1:
             what = "no batch" if not rows else f"{len(rows)} batches are called"
             raise NotFound(
