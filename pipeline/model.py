@@ -128,7 +128,6 @@ class Wait:
 Outcome = Advance | Done | Hold | Reject | Wait
 
 # -- children: one document becomes several -------------------------------------------
-
 PARTS_MAX = 500  # of one spawn: a journal's batch is no larger
 
 
@@ -274,9 +273,8 @@ class ToJoining:
 @dataclass(frozen=True, slots=True)
 class ToHeld:
     """
-    Parked for a person.  `proposal` is the JSON text the state receives on approval,
-    `shown` that of what the reviewer sees, `digest` binds a decision to both.  Either
-    is None when it stands in the artifact that its `_ref` names.
+    Parked for a person: `shown`, and `proposal` for the state, are JSON text or the
+    artifact that `_ref` names; `digest` binds a decision to both.
     """
 
     stage: str
