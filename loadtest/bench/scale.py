@@ -79,7 +79,7 @@ async def scale(
     begun = time.perf_counter()
     con = await asyncpg.connect(owner_url)
     sizes = {"items": items, "holds": holds, "tenants": tenants}
-    ready = max(CLAIM * CALLS * 2, min(READY, items))
+    ready = max(2 * CLAIM, min(READY, items))
     for step in FILL.format(**sizes, few=FEW, ready=ready).split(";"):
         if step.strip():
             await con.execute(step, timeout=900)

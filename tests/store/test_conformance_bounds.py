@@ -145,10 +145,10 @@ async def test_a_large_ruling_is_a_reference(world: World):
 # -- claims ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [1, TENANTS_MIN + 6])
+@pytest.mark.parametrize("limit", [2, TENANTS_MIN + 6])
 async def test_tenants_beyond_a_claim_have_their_turn(world: World, limit: int):
     """A claim looks at some of many tenants, and in turns at all of them."""
-    count = 3 * TENANTS_MIN
+    count = TENANTS_MIN + 20
     for n in range(count):
         await world.admit(f"n{n}", tenant=f"tenant-{n:03}")
     worker = await world.join()
@@ -182,13 +182,13 @@ async def test_among_many_tenants_each_gets_as_much(world: World):
 
 async def test_a_small_tenant_beside_many_is_served_within_a_round(world: World):
     """The last to come waits no longer than until everybody was looked at once."""
-    for n in range(2 * TENANTS_MIN):
+    for n in range(TENANTS_MIN + 10):
         items = (f"{n}-{i}" for i in range(4))
         await world.admit(*items, tenant=f"tenant-{n:03}")
     [newcomer] = await world.admit("one", tenant="zulu")
     worker = await world.join()
 
-    claimed = [await world.claim(worker, TENANTS_MIN) for _ in range(3)]
+    claimed = [await world.claim(worker, TENANTS_MIN) for _ in range(2)]
 
     assert newcomer in [c.item.id for claims in claimed for c in claims]
 

@@ -396,6 +396,22 @@ async def test_a_claim_touches_little_more_than_it_takes(store: PostgresStore):
     assert read < 6000
 
 
+async def test_a_claim_asks_for_as_many_tenants_as_it_has_room_for(
+    store: PostgresStore,
+):
+    """Of however many are in line: one look at the index for each it asks for."""
+    few, many = (
+        sum(
+            n["Actual Rows"] * n["Actual Loops"]
+            for n in await explain(store, claims.IN_LINE, ["read", 0, most])
+            if n.get("Relation Name") == "ready"
+        )
+        for most in (5, 64)
+    )
+
+    assert (few, many) == (5, 64)
+
+
 @pytest.mark.parametrize("state", ["done", "cancelled"])
 async def test_the_end_of_an_item_costs_its_own_rows(store: PostgresStore, state: str):
     """What the triggers on outcomes do by themselves reads no whole table either."""

@@ -111,10 +111,12 @@ class Lawful:
             finally:
                 counts = await self._store.counts()
                 assert counts.conserved, f"{name} broke the law: {counts}"
-                assert await self._store.astray() == [], f"{name} led items astray"
                 if audit := getattr(self._store, "audit", None):
-                    found_there = await audit()
-                    assert found_there.sound, f"{name} is tallied wrong: {found_there}"
+                    there = await audit()
+                    assert there.sound, f"{name} broke the law: {there}"
+                else:
+                    lost = await self._store.astray()
+                    assert lost == [], f"{name} led items astray"
 
         return audited
 

@@ -70,6 +70,8 @@ def review_ls(
             for h in rows
         ),
     )
+    if len(rows) == limit:
+        terminal.err.print("there may be more: --limit, or `waybill review next`")
 
 
 @review.command("next")
