@@ -18,7 +18,8 @@ import structlog
 import typer
 
 from loadtest.bench import engine, ocr, ocr_quality, scale
-from loadtest.scenarios import bundle, chaos, honesty, hostile, long
+from loadtest.scenarios import bundle, chaos, evil, honesty, hostile, long
+from loadtest.scenarios.evil_stages import KINDS
 from loadtest.trial import SAMPLES
 from loadtest.vendors import serve_mixed
 from pipeline.errors import Usage, WaybillError
@@ -87,6 +88,43 @@ def run_zombie(
     show(result, json)
     _fail_if(
         result["late_writes_accepted"] or result["lost"] or not result["conserved"]
+    )
+
+
+@run.command("evil")
+def run_evil(
+    good: Annotated[int, typer.Option(min=1, max=10_000, help="Items beside.")] = 200,
+    kind: Annotated[
+        list[str] | None, typer.Option(help=f"Of {', '.join(KINDS)}; again for more.")
+    ] = None,
+    processes: Annotated[
+        list[int] | None, typer.Option(min=1, max=64, help="Workers; again for more.")
+    ] = None,
+    every_s: Annotated[
+        float, typer.Option(min=0, max=60, help="Between two evil ones; 0: at once.")
+    ] = 3.0,
+    seed: Annotated[int, typer.Option(help="Of the items' order.")] = 1,
+    json: Json = False,
+) -> None:
+    """Stages that harm their worker, one item each, among good ones."""
+    kinds = kind or list(KINDS)
+    if unknown := set(kinds) - set(KINDS):
+        raise Usage(f"no such kind: {', '.join(sorted(unknown))}", hint="see --help")
+    result = evil.run(
+        say,
+        good=good,
+        kinds=kinds,
+        processes=processes or [1, 2],
+        every_s=every_s,
+        seed=seed,
+    )
+    show(result, json)
+    _fail_if(
+        result["good_done"] < good
+        or result["good_p99_s"] > 10
+        or result["evil_named"] < len(kinds)
+        or result["innocents_charged"]
+        or result["crash_loops"]
     )
 
 

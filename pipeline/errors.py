@@ -47,6 +47,7 @@ class WaybillError(Exception):
     """
 
     disposition: ClassVar[Disposition] = Disposition.FAIL
+    alone: ClassVar[bool] = False  # the next try runs alone in a worker
     code: str = "INTERNAL"
     exit_code: ClassVar[int] = 1
 
@@ -80,6 +81,55 @@ class StageTimeout(Transient):
     """The stage ran longer than its `timeout_s`."""
 
     code = "STAGE_TIMEOUT"
+
+
+class LoopBlocked(Transient):
+    """
+    The stage held up the loop, and everything else in its worker with it.
+
+    Its next try runs alone in a worker process.
+    """
+
+    code = "LOOP_BLOCKED"
+    alone = True
+
+    @classmethod
+    def of(cls, blocked_s: float, at: str) -> LoopBlocked:
+        """After `blocked_s` seconds, `at` these frames, without their values."""
+        return cls(
+            f"the stage held up the loop for {blocked_s:g} s at {at or 'a call in C'}",
+            hint="await what waits, and run what computes by `ctx.jailed`",
+        )
+
+
+class LoopCrowded(WaybillError):
+    """Like `LoopBlocked`, too soon to be charged: others have done so as well."""
+
+    disposition = Disposition.WAIT
+    code = "LOOP_BLOCKED"
+    alone = True
+
+    @classmethod
+    def of(cls, for_s: float) -> LoopCrowded:
+        """After `for_s` seconds; it is tried alone, soon."""
+        said = f"the stage held up the loop for {for_s:.1f} s, and is tried alone"
+        return cls(said, retry_after_s=0.1)
+
+
+class MemoryOutgrown(Transient):
+    """The stage, alone in its worker, took more memory than a worker may have."""
+
+    code = "WORKER_MEMORY"
+    alone = True
+
+    @classmethod
+    def of(cls, memory_bytes: int) -> MemoryOutgrown:
+        """More than `memory_bytes`."""
+        return cls(
+            f"with nothing else in hand its worker outgrew {memory_bytes >> 20} MiB",
+            hint="keep less at once, or run it by `ctx.jailed`; "
+            "WAYBILL_WORKER_MEMORY_BYTES is the bound",
+        )
 
 
 class Throttled(WaybillError):

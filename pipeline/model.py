@@ -252,13 +252,14 @@ class ToReady:
 
 @dataclass(frozen=True, slots=True)
 class ToWaiting:
-    """Out of the line for `for_s` seconds, never past its deadline."""
+    """Out of the line for `for_s` seconds at most; then, if so, `alone` in a worker."""
 
     stage: str
     seq: int
     attempt: int
     for_s: float
     why: str
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

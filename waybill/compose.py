@@ -7,7 +7,7 @@ door and the catalogue of pipelines, and closes them in the opposite order.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,8 +28,11 @@ from pipeline.folder import MANIFEST, Builtin, Catalogue, Pipeline
 from pipeline.jail import jailbreak
 from pipeline.jail.pool import JailPool
 from pipeline.jail.pools import JailPools
+from pipeline.run.dispatcher import Suspects
 from pipeline.run.services import Services, secret_lines
 from pipeline.run.session import WorkerSettings
+from pipeline.run.slate import Slate
+from pipeline.run.watchdog import Watchdog
 from pipeline.run.worker import Worker
 from pipeline.stage import Endpoint
 from pipeline.store import embedded
@@ -74,12 +77,17 @@ class App:
     catalogue: Catalogue
     services: Services
 
-    def worker(self) -> Worker:
-        """A worker over this app's store."""
+    def worker(self, slate: Slate | None = None) -> Worker:
+        """A worker over this app's store; with a `slate`, one of a supervisor's."""
+        suspects = Suspects.TOO
+        if slate is not None and slate.file >= 0:
+            suspects = Suspects.ONLY if slate.alone else Suspects.ELSEWHERE
         bounds = WorkerSettings(
-            lease_s=self.settings.lease_s, items_max=self.settings.items_max
+            lease_s=self.settings.lease_s,
+            items_max=self.settings.items_max,
+            suspects=suspects,
         )
-        return Worker(self.store, self.catalogue, self.services, bounds)
+        return Worker(self.store, self.catalogue, self.services, bounds, slate)
 
     async def publish(self, name: str) -> tuple[int, Pipeline]:
         """
@@ -180,6 +188,23 @@ class Places(NamedTuple):
             Place("the output folder", settings.out_dir.absolute()),
             Place("the scratch folder", home / "tmp"),
         )
+
+
+def blocked_bound_s(settings: Settings) -> float:
+    """So long a stage may hold up the loop: well below the lease."""
+    return min(settings.blocked_s, 0.4 * settings.lease_s)
+
+
+def watchdog_of(
+    settings: Settings, slate: Slate, recycle: Callable[[bool], None]
+) -> Watchdog:
+    """A watchdog of this process."""
+    return Watchdog(
+        slate,
+        blocked_s=blocked_bound_s(settings),
+        memory_bytes=settings.worker_memory_bytes,
+        recycle=recycle,
+    )
 
 
 def bounds_of(pipeline: Pipeline) -> DocumentBounds:

@@ -14,9 +14,10 @@ import anyio
 
 from pipeline.errors import StoreUnavailable, Trouble
 from pipeline.model import ItemId, State
+from pipeline.run.slate import Slate
 from pipeline.store.rows import Counts, WorkerRow
 from waybill import terminal
-from waybill.compose import App
+from waybill.compose import App, watchdog_of
 
 T = TypeVar("T")
 
@@ -34,9 +35,13 @@ async def work_until(
     """Run a worker, and `beside` it other loops, until `done()` says so."""
     worker = app.worker()
     waits = Waits()
+    # Nobody would replace this process: it grows, and is watched for all else.
+    watchdog = watchdog_of(app.settings, Slate(), lambda _: None)
+    watchdog.stand()
     async with anyio.create_task_group() as tasks:
         for loop in beside:
             tasks.start_soon(loop)
+        tasks.start_soon(watchdog.run)
         tasks.start_soon(worker.run)
         while True:
             try:

@@ -26,6 +26,12 @@ OWNER = "WAYBILL_OWNER_URL"
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
+def _memory_share() -> int:
+    """A quarter of this machine's memory, and no less than 1 GiB."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1 << 30, total // 4)
+
+
 class Settings(BaseSettings):
     """
     One process's settings.
@@ -41,6 +47,9 @@ class Settings(BaseSettings):
         cores: Jailed processes for OCR and parsing, of this machine.
         items_max: Items at once in one worker process.
         lease_s: How long a worker may act without renewing, seconds.
+        blocked_s: How long one stage may hold up its worker's loop, seconds; at most
+            four tenths of the lease.
+        worker_memory_bytes: A worker process that grows larger is replaced.
         max_file_bytes: Larger files are quarantined unread, whatever their pipeline.
         settle_s: A file in the inbox is complete after this rest, seconds.
         vendor_hosts: Hosts inside your own network that stages may call.
@@ -62,6 +71,8 @@ class Settings(BaseSettings):
     cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=512)
     items_max: int = Field(default=5000, ge=1, le=100_000)
     lease_s: float = Field(default=9.0, ge=1, le=300)
+    blocked_s: float = Field(default=3.0, ge=1.5, le=60)
+    worker_memory_bytes: int = Field(default_factory=_memory_share, ge=256 << 20)
     max_file_bytes: int = Field(default=BYTES_MAX, ge=1024)
     settle_s: float = Field(default=2.0, ge=0.1, le=600)
     vendor_hosts: list[str] = Field(default_factory=list)

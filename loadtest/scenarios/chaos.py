@@ -112,7 +112,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(folder: Path, server: embedded.Embedded) -> AsyncIterator[Scene]:
+async def scene(
+    folder: Path, server: embedded.Embedded, pipeline: Path = PIPELINE
+) -> AsyncIterator[Scene]:
     """Everything a run needs, made and removed."""
     await migrate(server.owner_url)
     env = {
@@ -131,7 +133,7 @@ async def scene(folder: Path, server: embedded.Embedded) -> AsyncIterator[Scene]
             catalogue = Catalogue(
                 artifacts, folder / "home" / "pipelines", Builtin({}, Document)
             )
-            number, _ = await catalogue.publish(PIPELINE, store)
+            number, _ = await catalogue.publish(pipeline, store)
             yield Scene(store, con, folder, env, number)
     finally:
         await con.close()

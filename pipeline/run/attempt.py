@@ -32,6 +32,8 @@ from pipeline.folder import BoundStage
 from pipeline.model import Advance, Done, Hold, Outcome, Reject, Wait
 from pipeline.run.context import Parked, Run, StageContext, StepRecorder
 from pipeline.run.frames import frames_of
+from pipeline.run.slate import Holder
+from pipeline.run.watchdog import Holding, Watched, tears_down
 from pipeline.state import encode
 from pipeline.trouble import FOLDER, behind, look_at, place_of
 from pipeline.vendors.limits import Limits
@@ -102,6 +104,10 @@ async def _in_scope(
         return Raised(DeadlinePassed(late))
     root = run.pipeline.folder.root
     cut = ""  # where it was when its time was up
+    last = run.attempt + 1 >= bound.stage.retry.attempts
+    holding = Holding(
+        Holder(run.item.id, bound.name, run.attempt, last, run.claim.solo)
+    )
     with anyio.CancelScope(deadline=run.deadline) as run.scope:
         try:
             async with _permit(bound, limits):
@@ -110,7 +116,7 @@ async def _in_scope(
                 timeout_at = anyio.current_time() + bound.stage.timeout_s
                 run.scope.deadline = min(run.deadline, timeout_at)
                 ctx = StageContext(recorder, run, bound, run.scope.deadline)
-                outcome = await bound.stage.run(run.state, ctx)
+                outcome = await Watched(bound.stage.run(run.state, ctx), holding)
             # Validators and serializers of the state are the author's code as well.
             return _returned(run, outcome)
         except Parked:
@@ -121,6 +127,8 @@ async def _in_scope(
             # It may have joined beside other tasks.
             if group.subgroup(Parked) is not None:
                 return Joining()
+            if group.subgroup((SystemExit, KeyboardInterrupt)) is not None:
+                tears_down(holding)
             first = _deciding(group)
             return Raised(await _blamed(recorder, first), frames_of(group, root))
         except BaseException as error:
@@ -134,6 +142,8 @@ async def _in_scope(
         late = "the item's deadline passed while this stage ran"
         return Raised(DeadlinePassed(late), cut)
     slow = f"the stage ran longer than {bound.stage.timeout_s:g} s"
+    if holding.stubborn:
+        slow += ", and swallowed its cancellation"
     return Raised(StageTimeout(slow), cut)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from enum import Enum
 
 import anyio
 import structlog
@@ -35,6 +36,14 @@ OWED_MAX = 100.0
 SERVED_MAX = 1e6
 
 
+class Suspects(Enum):
+    """Whether a worker takes items that must run alone."""
+
+    TOO = "when it has nothing else"
+    ELSEWHERE = "a process of their own does, which `asked` for"
+    ONLY = "nothing but those"
+
+
 class Dispatcher:
     """
     Claims in batches and hands claims over.
@@ -44,6 +53,8 @@ class Dispatcher:
         owned: Ids of everything this worker has, to settle a lost answer.
         gate: While it is closed nothing is claimed.
         poll_s: With nothing to do, look at least this often.
+        suspects: Who takes them; `on_suspects` hears, twice a second, whether some
+            wait.
     """
 
     def __init__(
@@ -56,6 +67,8 @@ class Dispatcher:
         gate: Gate,
         *,
         poll_s: float = 0.5,
+        suspects: Suspects = Suspects.TOO,
+        on_suspects: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -64,6 +77,8 @@ class Dispatcher:
         self._owned = owned
         self._gate = gate
         self._poll_s = poll_s
+        self._suspects = suspects
+        self._on_suspects = on_suspects
         self._served: dict[str, float] = {}
         self._weights: dict[str, float] = {}
         self._bell = anyio.Event()
@@ -138,7 +153,7 @@ class Dispatcher:
             if lost:
                 log.info("claims_put_back", items=lost)
         await self._checks()
-        if self._solo_running:
+        if self._solo_running or self._suspects is Suspects.ONLY:
             return 0
         got = 0
         self._starved = False
@@ -162,7 +177,11 @@ class Dispatcher:
         await self._store.wake()
         self._weights = await self._store.weights()
         self._level()
-        for stage, age_s in await self._store.suspects():
+        waiting = await self._store.suspects()
+        self._on_suspects(bool(waiting))
+        if self._suspects is Suspects.ELSEWHERE:
+            return
+        for stage, age_s in waiting:
             if age_s > SUSPECT_PATIENCE_S:
                 # And straight on: were the lines looked at first, they would fill
                 # this worker again, and the suspect would never run.

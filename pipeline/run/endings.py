@@ -140,14 +140,16 @@ def _of_error(run: Run, bound: BoundStage, end: Raised) -> Ending:
         case Disposition.RETRY if run.attempt + 1 < retry.attempts:
             cap_s = min(retry.cap_s, retry.base_s * 2**run.attempt)
             wait_s = max(random.uniform(0, cap_s), error.retry_after_s or 0)
-            move: Move = to_waiting(run, run.attempt + 1, wait_s, code)
+            move: Move = to_waiting(
+                run, run.attempt + 1, wait_s, code, alone=error.alone
+            )
         case Disposition.WAIT | Disposition.ASIDE:
             # The whole limit rests, not the one call that met it.
             pause_s = error.retry_after_s or 0.0
             wait_s = error.retry_after_s or random.uniform(1, 10)
             # After a common pause everybody would call at once: spread out.
             wait_s *= random.uniform(1, 1.2)
-            move = to_waiting(run, run.attempt, wait_s, code)
+            move = to_waiting(run, run.attempt, wait_s, code, alone=error.alone)
         case Disposition.HOLD:
             move = park(Hold(code, said), bound, run.seq, run.state, "{}")
         case Disposition.REJECT:
@@ -166,11 +168,13 @@ def aside(at: Run | Claim, trouble: Trouble) -> ToWaiting:
     )
 
 
-def to_waiting(run: Run, attempt: int, for_s: float, why: str) -> ToWaiting:
+def to_waiting(
+    run: Run, attempt: int, for_s: float, why: str, *, alone: bool = False
+) -> ToWaiting:
     """Out of the line for a while."""
     # 0.0 first: what is not a number waits for nothing.
     for_s = min(max(0.0, for_s), WAIT_MAX_S)
-    return ToWaiting(run.stage, run.seq, attempt, for_s, why)
+    return ToWaiting(run.stage, run.seq, attempt, for_s, why, alone)
 
 
 def error_text(error: WaybillError) -> str:

@@ -20,7 +20,7 @@ from pipeline.errors import LeaseLost, StoreUnavailable
 from pipeline.folder import Catalogue
 from pipeline.model import Checkpoint, Claim, ItemId, WorkerId
 from pipeline.run.carry import Carrier
-from pipeline.run.dispatcher import Dispatcher
+from pipeline.run.dispatcher import Dispatcher, Suspects
 from pipeline.run.gate import Gate
 from pipeline.run.journal import FLUSHERS, Journal
 from pipeline.run.origin import is_gone, origin
@@ -43,6 +43,7 @@ class WorkerSettings:
         bytes_max: Of their states; one more is loaded while there are fewer.
         drain_s: How long a stopping worker lets stages finish.
         poll_s: With nothing to do, look for work and for dead neighbours this often.
+        suspects: Who takes items that must run alone.
     """
 
     lease_s: float = 9.0
@@ -50,6 +51,7 @@ class WorkerSettings:
     bytes_max: int = BYTES_MAX
     drain_s: float = 30.0
     poll_s: float = 0.5
+    suspects: Suspects = Suspects.TOO
 
 
 class Session:
@@ -62,6 +64,7 @@ class Session:
         catalogue: Catalogue,
         services: Services,
         settings: WorkerSettings,
+        on_suspects: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.worker = worker
         self.windows = Windows(settings.items_max, settings.bytes_max)
@@ -70,6 +73,7 @@ class Session:
         self._claimed: dict[ItemId, Claim] = {}  # ours, until their task has ended
         self._scope = anyio.CancelScope()
         self._lost = False
+        self._gone: set[WorkerId] = set()  # seen dead, by the last look
         # Until then nobody can have replaced us, by our own clock.
         self._safe_until = anyio.current_time() + settings.lease_s * 0.8
         self._journal = Journal(store, worker, self.lose)
@@ -82,6 +86,8 @@ class Session:
             lambda: list(self._claimed),
             self.gate,
             poll_s=settings.poll_s,
+            suspects=settings.suspects,
+            on_suspects=on_suspects,
         )
         self._carrier = Carrier(
             store,
@@ -212,6 +218,10 @@ class Session:
             if other.id == self.worker:
                 continue
             gone = is_gone(other.origin)
+            if gone and other.id not in self._gone:
+                # Its supervisor may know for whom it died: it has the first word.
+                self._gone.add(other.id)
+                continue
             # After an outage every lease is over.  Nobody is declared dead before
             # everyone had one lease to come back.
             over = other.left_s <= 0 and in_touch_s > self._settings.lease_s
@@ -220,6 +230,7 @@ class Session:
                 # items killed nobody.
                 died = other.origin != origin()
                 items = await self._store.reap([other.id], died=died)
+                self._gone.discard(other.id)
                 log.warning(
                     "worker_reaped", worker=str(other.id), items=items, gone=gone
                 )

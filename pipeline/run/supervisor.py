@@ -1,13 +1,15 @@
 """
-The supervisor: starts worker processes, restarts the dead, drains on SIGTERM.
+The supervisor: starts worker processes, replaces what dies, hangs or wants to be
+replaced, drains on SIGTERM.
 
     1st SIGTERM or SIGINT   every worker finishes the stages it is in and leaves
     2nd                     every worker puts back what it has, now
     later                   SIGKILL to whoever is still there
 
 A worker that dies is replaced at once; one that keeps dying is restarted more and
-more slowly.  Its items are put back by the replacement, which sees that the old
-process is gone.
+more slowly.  For whom it died its slate says, and this process puts it down: the
+item whose stage was on the loop answers for it, those beside it do not.  Items that
+must run alone run in a process of their own, which is there while there are some.
 """
 
 from __future__ import annotations
@@ -20,7 +22,14 @@ from dataclasses import dataclass, field
 
 import anyio
 import structlog
-from anyio.abc import Process
+from anyio.abc import Process, TaskGroup
+
+from pipeline.errors import LoopBlocked, StoreUnavailable
+from pipeline.model import Attempt
+from pipeline.run.slate import Slate
+from pipeline.run.watchdog import IMPATIENT_FOR_S, IMPATIENT_S
+from pipeline.store.port import WorkStore
+from pipeline.store.rows import Blame
 
 log = structlog.get_logger()
 
@@ -28,6 +37,15 @@ HEALTHY_S = 10.0  # a worker that lived this long was no crash at start
 RESTART_MAX_S = 10.0
 NO_PROCESS_S = 2.0  # to the next try to start one, where the machine has no room
 GRACE_S = 40.0  # more than a worker's own drain
+LOOK_S = 0.25
+# The watchdog inside interrupts what can be interrupted; this much later nothing has.
+PAST_WATCHDOG_S = 1.0
+FRAMES_S = 0.1
+SESSIONLESS_S = 60.0  # from its start, or from its last session
+LEAVE_S = 5.0
+# So many deaths in a row are not what the slates said: a thread may have done it,
+# while another item's stage was on the loop.  Then all have a part in it.
+NAMED_MAX = 8
 
 
 @dataclass(slots=True)
@@ -35,8 +53,30 @@ class _Slot:
     """One worker's place: who is in it, and how often it died young."""
 
     number: int
+    alone: bool = False
     process: Process | None = None
     young_deaths: int = 0
+    impatient_until: float = 0.0
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What was seen of one worker process, look by look."""
+
+    slate: Slate
+    beats: int = 0
+    still_s: float = 0.0
+    sessionless_s: float = 0.0
+
+    def look(self, passed_s: float) -> None:
+        """Take in one moment, `passed_s` after the one before."""
+        if passed_s > 4 * LOOK_S:
+            return  # we slept as well: a machine that was suspended, or too busy
+        beats = self.slate.beats
+        there = self.slate.session is not None
+        self.still_s = self.still_s + passed_s if beats == self.beats and beats else 0.0
+        self.sessionless_s = 0.0 if there else self.sessionless_s + passed_s
+        self.beats = beats
 
 
 @dataclass(slots=True)
@@ -47,59 +87,71 @@ class Supervisor:
     Args:
         command: The command line of one worker.
         environment: What its environment adds to ours.
+        store: Where is put down for whom a worker ended.
+        blocked_s: So long a stage may hold up a worker's loop.
     """
 
     count: int
     command: Sequence[str]
     environment: Mapping[str, str]
+    store: WorkStore
+    blocked_s: float
     _slots: list[_Slot] = field(default_factory=list)
+    _leaving: list[Process] = field(default_factory=list)
     _stopping: int = 0
     _stop: anyio.Event = field(default_factory=anyio.Event)
+    _suspects: anyio.Event = field(default_factory=anyio.Event)
+    _seeing_off: TaskGroup | None = None
 
     async def run(self) -> None:
         """Until a signal stopped every worker."""
         self._slots = [_Slot(n) for n in range(self.count)]
+        self._slots.append(_Slot(self.count, alone=True))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._signals)
-            async with anyio.create_task_group() as keepers:
+            async with anyio.create_task_group() as self._seeing_off:
                 for slot in self._slots:
-                    keepers.start_soon(self._keep, slot)
+                    self._seeing_off.start_soon(self._keep, slot)
             tasks.cancel_scope.cancel()
 
     async def _keep(self, slot: _Slot) -> None:
         """Run one worker after the other in this slot."""
         while not self._stopping:
+            if slot.alone:
+                await self._suspects.wait()
+                if self._stopping:
+                    return
             began = anyio.current_time()
-            # Its own session: a Ctrl-C in the terminal reaches us alone, and we
-            # pass it on once.
+            slate = None
             try:
-                slot.process = await anyio.open_process(
-                    list(self.command),
-                    stdin=None,
-                    stdout=None,
-                    stderr=None,
-                    env={**os.environ, **self.environment, PARENT: str(os.getpid())},
-                    start_new_session=True,
-                )
+                slate = Slate.shared(alone=slot.alone)
+                slate.impatient = began < slot.impatient_until
+                code, named = await self._one(slot, slate)
             except OSError as error:
                 # No descriptor, no memory, no process left: that passes.
                 log.error("worker_waits", slot=slot.number, why=error.strerror)
                 with anyio.move_on_after(NO_PROCESS_S):
                     await self._stop.wait()
                 continue
-            log.info("worker_started", slot=slot.number, pid=slot.process.pid)
-            try:
-                code = await slot.process.wait()
-            except BaseException:
-                slot.process.kill()
-                raise
+            else:
+                if slate.impatient:
+                    slot.impatient_until = anyio.current_time() + IMPATIENT_FOR_S
+            finally:
+                if slate is not None:
+                    slate.close()
             if self._stopping:
                 log.info("worker_ended", slot=slot.number, code=code)
                 continue
+            if slot.alone:
+                self._suspects = anyio.Event()
+            if code is None or (slot.alone and code == 0):
+                slot.young_deaths = 0  # it is leaving, or had nothing more to do
+                continue
             lived_s = anyio.current_time() - began
             slot.young_deaths = slot.young_deaths + 1 if lived_s < HEALTHY_S else 0
-            # The first death is answered at once: recovery is measured in seconds.
-            doublings = max(slot.young_deaths - 2, 0)
+            # The first death is answered at once: recovery is measured in seconds;
+            # and so is one whose cause runs alone from now on.
+            doublings = max(slot.young_deaths - 2, 0) * (not named)
             pause_s = min(0.25 * (2**doublings - 1), RESTART_MAX_S)
             log.warning(
                 "worker_died", slot=slot.number, code=code, restart_in_s=pause_s
@@ -107,12 +159,123 @@ class Supervisor:
             with anyio.move_on_after(pause_s):
                 await self._stop.wait()
 
+    async def _one(self, slot: _Slot, slate: Slate) -> tuple[int | None, bool]:
+        """
+        A worker's life.
+
+        Returns its exit code (None: it is leaving, and can be replaced), and whether
+        one item was named for its end.
+        """
+        # Its own session: a Ctrl-C in the terminal reaches us alone, and we
+        # pass it on once.
+        process = slot.process = await anyio.open_process(
+            list(self.command),
+            stdin=None,
+            stdout=None,
+            stderr=None,
+            env={
+                **os.environ,
+                **self.environment,
+                PARENT: str(os.getpid()),
+                SLATE: str(slate.file),
+            },
+            start_new_session=True,
+            pass_fds=[slate.file],
+        )
+        log.info("worker_started", slot=slot.number, pid=process.pid, alone=slot.alone)
+        try:
+            watch = _Watch(slate)
+            hung = await self._until_over(process, watch)
+            if slate.leaving and process.returncode is None:
+                assert self._seeing_off is not None
+                self._leaving.append(process)
+                self._seeing_off.start_soon(self._see_off, process)
+                return None, False
+            code = await process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        return code, await self._put_down(slate, hung, slot.young_deaths)
+
+    async def _until_over(self, process: Process, watch: _Watch) -> bool:
+        """Until it has ended or is leaving; whether it hung, and was killed."""
+        looked = anyio.current_time()
+        while process.returncode is None and not watch.slate.leaving:
+            with anyio.move_on_after(LOOK_S):
+                await process.wait()
+            now = anyio.current_time()
+            watch.look(now - looked)
+            looked = now
+            if watch.slate.suspects and not self._suspects.is_set():
+                self._suspects.set()
+            impatient = watch.slate.impatient and not watch.slate.alone
+            patience_s = IMPATIENT_S if impatient else self.blocked_s
+            if watch.still_s > patience_s + PAST_WATCHDOG_S:
+                # It writes down where it is, if it still can.
+                process.send_signal(signal.SIGUSR1)
+                await anyio.sleep(FRAMES_S)
+                log.error("worker_hangs", pid=process.pid, at=watch.slate.frames())
+                process.kill()
+                await process.wait()
+                return True
+            if watch.sessionless_s > SESSIONLESS_S and not self._stopping:
+                watch.sessionless_s = 0.0
+                if await self._answers():
+                    log.error("worker_sessionless", pid=process.pid)
+                    process.kill()
+                    return True
+        return False
+
+    async def _answers(self) -> bool:
+        """Whether the database is there: then it is the worker that is at fault."""
+        try:
+            await self.store.sessions()
+        except StoreUnavailable:
+            return False
+        return True
+
+    async def _put_down(self, slate: Slate, hung: bool, deaths: int) -> bool:
+        """Close the session of a process that is gone; whether one item was named."""
+        session, who = slate.session, slate.holder()
+        if session is None:
+            return True  # it has left, and said itself for whom
+        blamed: Blame | None = None
+        if who is not None and hung and (who.alone or not slate.impatient):
+            error = LoopBlocked.of(self.blocked_s + PAST_WATCHDOG_S, slate.frames())
+            said = f"{error.message} ({error.hint})"
+            failed = Attempt(who.stage, who.attempt, error.code, said, True)
+            blamed = Blame(who.item, failed, who.last)
+        elif who is not None and deaths < NAMED_MAX:
+            blamed = Blame(who.item)
+        if blamed is not None and who is not None:
+            log.error(
+                "worker_ended_by", item=who.item, stage=who.stage, attempt=who.attempt
+            )
+        with anyio.move_on_after(LEAVE_S, shield=True):
+            try:
+                await self.store.leave(session, died=True, blamed=blamed)
+            except StoreUnavailable as error:
+                # Its neighbours or its successor will see that it is gone.
+                log.warning("leave_waits", code=error.code)
+        return blamed is not None
+
+    async def _see_off(self, process: Process) -> None:
+        """A worker that is replaced already: it has the time of a drain."""
+        try:
+            with anyio.move_on_after(GRACE_S):
+                await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+            self._leaving.remove(process)
+
     async def _signals(self) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with anyio.create_task_group() as tasks:
                 async for _ in signals:
                     self._stopping += 1
                     self._stop.set()
+                    self._suspects.set()
                     log.info("stopping", step=self._stopping)
                     self._signal_all(
                         signal.SIGTERM if self._stopping <= 2 else signal.SIGKILL
@@ -126,12 +289,19 @@ class Supervisor:
         self._signal_all(signal.SIGKILL)
 
     def _signal_all(self, what: signal.Signals) -> None:
-        for slot in self._slots:
-            if slot.process is not None and slot.process.returncode is None:
-                slot.process.send_signal(what)
+        for process in [*(slot.process for slot in self._slots), *self._leaving]:
+            if process is not None and process.returncode is None:
+                process.send_signal(what)
 
 
 PARENT = "WAYBILL_SUPERVISOR_PID"
+SLATE = "WAYBILL_SLATE"
+
+
+def given_slate() -> Slate:
+    """Called by a worker: the slate that its supervisor reads, or one of its own."""
+    file = os.environ.get(SLATE)
+    return Slate() if file is None else Slate(int(file))
 
 
 def follow_parent() -> None:

@@ -15,9 +15,12 @@ import structlog
 from pipeline.errors import StoreUnavailable
 from pipeline.folder import Catalogue
 from pipeline.model import WorkerId
+from pipeline.run.dispatcher import Suspects
 from pipeline.run.origin import origin
 from pipeline.run.services import Services
 from pipeline.run.session import Session, WorkerSettings
+from pipeline.run.slate import Slate
+from pipeline.run.watchdog import torn
 from pipeline.store.port import WorkStore
 from pipeline.store.rows import TroubleRow
 
@@ -26,6 +29,7 @@ log = structlog.get_logger()
 HEALTHY_S = 10.0  # a session that lived this long was no failure at start
 JOIN_FIRST_S = 0.1
 JOIN_MAX_S = 5.0
+SUSPECTS_IDLE_S = 5.0  # more than the pause before a suspect's next try, mostly
 
 
 class Worker:
@@ -42,11 +46,15 @@ class Worker:
         catalogue: Catalogue,
         services: Services,
         settings: WorkerSettings | None = None,
+        slate: Slate | None = None,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._services = services
         self._settings = settings or WorkerSettings()
+        self._slate = slate or Slate()
+        self._idle_since: float | None = None
+        self._recycled = False
         self._draining = False
         self._unleft: list[tuple[WorkerId, bool]] = []
         self.session: Session | None = None
@@ -79,6 +87,7 @@ class Worker:
                 away_s = min(away_s * 2, JOIN_MAX_S)
                 continue
             away_s = JOIN_FIRST_S
+            self._slate.session = worker
             log.info("worker_joined", worker=str(worker))
             # Before a neighbour takes us for dead: nobody died of an outage.
             for former, died in self._unleft:
@@ -92,7 +101,12 @@ class Worker:
     async def _session(self, worker: WorkerId) -> None:
         """One session, from joining to leaving."""
         self.session = Session(
-            self._store, worker, self._catalogue, self._services, self._settings
+            self._store,
+            worker,
+            self._catalogue,
+            self._services,
+            self._settings,
+            self._on_suspects,
         )
         died = True
         try:
@@ -100,7 +114,7 @@ class Worker:
                 await self.session.run()
             died = False
         finally:
-            await self._leave(worker, died)
+            await self._leave(worker, died or self._recycled)
 
     def drain(self) -> None:
         """Finish what is begun, then stop."""
@@ -114,6 +128,30 @@ class Worker:
         if self.session is not None:
             self.session.stop()
 
+    def recycle(self, now: bool) -> None:
+        """
+        Make room for a new process: finish what is begun, or with `now` nothing;
+        who is still in hand then may be why, and gets a strike.
+        """
+        self._recycled = True
+        self._slate.leaving = True
+        if now:
+            self.stop()
+        else:
+            self.drain()
+
+    def _on_suspects(self, waiting: bool) -> None:
+        self._slate.suspects = waiting
+        if self._settings.suspects is not Suspects.ONLY:
+            return
+        # Its process is started when there are some, and ends when there are none.
+        now = anyio.current_time()
+        busy = waiting or (self.session is not None and self.session.windows.total)
+        if busy or self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since > SUSPECTS_IDLE_S:
+            self.drain()
+
     async def _leave(self, worker: WorkerId, died: bool) -> None:
         # Whatever this process still owns goes back in line at once: uncharged, or
         # with a strike where one of them may have torn the session down.
@@ -124,7 +162,9 @@ class Worker:
         with anyio.move_on_after(self._settings.lease_s, shield=True):
             while True:
                 try:
-                    items = await self._store.leave(worker, died=died)
+                    blamed = torn() if died else None
+                    items = await self._store.leave(worker, died=died, blamed=blamed)
+                    self._slate.session = None
                     log.info("worker_left", worker=str(worker), put_back=items)
                     self._unleft.pop()
                     return

@@ -25,6 +25,7 @@ from pipeline.model import (
 )
 from pipeline.store.rows import (
     AttemptRow,
+    Blame,
     Counts,
     FinishedRow,
     HoldRow,
@@ -68,11 +69,14 @@ class WorkStore(Protocol):
         """
         ...
 
-    async def leave(self, worker: WorkerId, *, died: bool = False) -> int:
+    async def leave(
+        self, worker: WorkerId, *, died: bool = False, blamed: Blame | None = None
+    ) -> int:
         """
         Close a session; what it still had goes back in line, uncharged.
 
-        With `died` it did not end by itself: its items get strikes, as by `reap`.
+        With `died` it did not end by itself: its items get strikes, as by `reap`;
+        or, when it is known for whom it ended, the one that is `blamed` alone.
         """
         ...
 

@@ -9,7 +9,23 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from pipeline.model import HoldId, ItemId, State, WorkerId
+from pipeline.model import Attempt, HoldId, ItemId, State, WorkerId
+
+KILLED_WHY = "workers died while they had this item, the last with nothing else in hand"
+
+
+class Blame(NamedTuple):
+    """
+    One item for which a worker ended: those beside it are not charged, it runs
+    alone from then on.
+
+    With a `failed` try it is charged that one, and fails by its code when it was the
+    `last`; without, it killed the worker: a strike.
+    """
+
+    item: ItemId
+    failed: Attempt | None = None
+    last: bool = False
 
 
 class Origin(NamedTuple):

@@ -131,7 +131,7 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "to ready": (commits.TO_READY, [IDS, ["judge"] * N, [1] * N, [0] * N, ME]),
     "to waiting": (
         commits.TO_WAITING,
-        [IDS, ["read"] * N, [0] * N, [0] * N, [9.0] * N, ["X"] * N, ME],
+        [IDS, ["read"] * N, [0] * N, [0] * N, [9.0] * N, ["X"] * N, [True] * N, ME],
     ),
     "to joining": (commits.TO_JOINING, [IDS, ["read"] * N, [1] * N, [0] * N, ME]),
     "to held": (
@@ -152,7 +152,7 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
         commits.FINISH,
         [IDS, ["done"] * N, ["judge"] * N, [""] * N, [""] * N, ME],
     ),
-    "put back": (sessions.PUT_BACK, [[ME], True, []]),
+    "put back": (sessions.PUT_BACK, [[ME], True, [], "why"]),
     "cancel parked": (cancels.CANCEL_PARKED, [list(range(1, 50)), "ann"]),
     "cancel running": (cancels.CANCEL_RUNNING, [IDS, "ann"]),
     "retry": (cancels.RETRY, [list(range(80000, 80050)), "ann"]),

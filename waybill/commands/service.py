@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Annotated
 
 import anyio
 import typer
 
-from pipeline.run.supervisor import Supervisor, follow_parent
+from pipeline.run.supervisor import Supervisor, follow_parent, given_slate
+from pipeline.store.port import WorkStore
 from waybill import logs, terminal
 from waybill.commands.run import run_async
-from waybill.compose import Urls, database, open_app, open_store
+from waybill.compose import (
+    Urls,
+    blocked_bound_s,
+    database,
+    open_app,
+    open_store,
+    watchdog_of,
+)
 from waybill.settings import Settings, read_settings
 
 UP_CONNECTIONS = 2  # the watcher's; the workers have their own
@@ -31,7 +41,7 @@ def up(processes: Processes = 1) -> None:
             folders = opened.folders()
             watcher = opened.watcher(folders)
             terminal.err.print(f"drop files into {terminal.safe(folders.inbox)}")
-            fleet = _fleet(settings, processes, urls)
+            fleet = _fleet(settings, processes, urls, opened.store)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watcher.run)
                 await fleet.run()
@@ -47,14 +57,15 @@ def worker(processes: Processes = 1) -> None:
     urls = database(settings)
 
     async def main() -> None:
-        async with open_store(urls):
-            pass  # say early when it cannot be reached
-        await _fleet(settings, processes, urls).run()
+        async with open_store(urls) as store:
+            await _fleet(settings, processes, urls, store).run()
 
     run_async(main)
 
 
-def _fleet(settings: Settings, processes: int, urls: Urls) -> Supervisor:
+def _fleet(
+    settings: Settings, processes: int, urls: Urls, store: WorkStore
+) -> Supervisor:
     """Worker processes that share this machine's cores."""
     cores = max(1, settings.cores // processes)
     environment = {
@@ -62,7 +73,7 @@ def _fleet(settings: Settings, processes: int, urls: Urls) -> Supervisor:
         "WAYBILL_CORES": str(cores),
     }
     command = [sys.executable, "-m", "waybill", "work"]
-    return Supervisor(processes, command, environment)
+    return Supervisor(processes, command, environment, store, blocked_bound_s(settings))
 
 
 def work() -> None:
@@ -70,16 +81,27 @@ def work() -> None:
     settings = read_settings()
     logs.configure(settings.log_level)
     follow_parent()
+    slate = given_slate()
 
     async def main() -> None:
         async with open_app(settings, database(settings)) as opened:
-            it = opened.worker()
+            it = opened.worker(slate)
+            watchdog = watchdog_of(settings, slate, it.recycle)
+            watchdog.stand()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(on_stop, it.drain, it.stop)
+                tasks.start_soon(watchdog.run)
                 await it.run()
                 tasks.cancel_scope.cancel()
 
-    run_async(main)
+    try:
+        run_async(main)
+    finally:
+        main_thread = threading.main_thread()
+        if any(t is not main_thread and not t.daemon for t in threading.enumerate()):
+            # A stage has left them; they would keep a process whose work is done.
+            sys.stderr.flush()
+            os._exit(0 if sys.exc_info()[0] is None else 1)
 
 
 async def on_stop(first: Callable[[], None], second: Callable[[], None]) -> None:

@@ -119,7 +119,8 @@ class MemoryClaims(MemorySessions):
 
     def _on_again(self, item: ItemId) -> None:
         place = self._waiting.pop(item, None) or self._joining.pop(item)
-        self._put_ready(item, Place(place.stage, place.seq, place.attempt))
+        again = Place(place.stage, place.seq, place.attempt, place.strikes)
+        self._put_ready(item, again)
 
     async def history(
         self, items: Sequence[ItemId], *, slices: int | None = None

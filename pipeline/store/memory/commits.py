@@ -89,7 +89,8 @@ class MemoryCommits(MemorySessions, MemoryAdmission):
             case ToReady():
                 self._put_ready(item, Place(move.stage, move.seq, move.attempt))
             case ToWaiting():
-                place = Place(move.stage, move.seq, move.attempt, why=move.why)
+                strikes = 2 if move.alone else 0
+                place = Place(move.stage, move.seq, move.attempt, strikes, why=move.why)
                 until = self.now() + move.for_s
                 self._waiting[item] = self._park(item, place, until)
             case ToJoining():

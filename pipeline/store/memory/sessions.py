@@ -15,7 +15,7 @@ from pipeline.model import (
     WorkerId,
 )
 from pipeline.store.memory.tables import Lease, MemoryTables, Place
-from pipeline.store.rows import Origin, TroubleRow, WorkerRow
+from pipeline.store.rows import KILLED_WHY, Blame, Origin, TroubleRow, WorkerRow
 
 
 class MemorySessions(MemoryTables):
@@ -38,9 +38,31 @@ class MemorySessions(MemoryTables):
             if i in self._running and self._running[i].worker == worker
         ]
 
-    async def leave(self, worker: WorkerId, *, died: bool = False) -> int:
+    async def leave(
+        self, worker: WorkerId, *, died: bool = False, blamed: Blame | None = None
+    ) -> int:
         self._workers.pop(worker, None)
-        return self._put_back([worker], died=died)
+        held = self._running.get(blamed.item) if blamed else None
+        moved = self._put_back([worker], died=died and blamed is None)
+        if blamed and held is not None and held.worker == worker:
+            self._answers_for(blamed)
+        return moved
+
+    def _answers_for(self, blamed: Blame) -> None:
+        item, failed = blamed.item, blamed.failed
+        if failed is not None:
+            self.attempts.append((item, failed))
+        place = self._ready.get(item)
+        if place is None:  # somebody has cancelled it
+            return
+        place.strikes = 2 if failed else max(place.strikes + 1, 2)
+        code, why = "WORKER_KILLED", KILLED_WHY
+        if failed is not None:
+            place.attempt = failed.attempt + 1
+            code, why = failed.code, failed.message
+        if blamed.last or place.strikes >= 3:
+            del self._ready[item]
+            self._end(item, Finish(State.FAILED, place.stage, code, why))
 
     async def sessions(self) -> list[WorkerRow]:
         return [
@@ -100,7 +122,7 @@ class MemorySessions(MemoryTables):
             why = f"cancelled by {by}"
             self._end(item, Finish(State.CANCELLED, stage, "CANCELLED", why))
         elif strikes >= 3:
-            why = "three workers died while they had this item"
-            self._end(item, Finish(State.FAILED, stage, "WORKER_KILLED", why))
+            end = Finish(State.FAILED, stage, "WORKER_KILLED", KILLED_WHY)
+            self._end(item, end)
         else:
             self._put_ready(item, Place(stage, seq, attempt, strikes))

@@ -233,16 +233,16 @@ class PostgresClaims(Topic):
             gone as (
               delete from waybill.waiting w using due d where w.item_id = d.item_id
               returning w.item_id, w.stage, w.tenant_id, w.deadline_at, w.seq,
-                        w.attempt),
+                        w.attempt, w.strikes),
             met as (
               delete from waybill.joining j
                using (select * from joined union select * from late) d
                where j.item_id = d.item_id
               returning j.item_id, j.stage, j.tenant_id, j.deadline_at, j.seq,
-                        j.attempt),
+                        j.attempt, 0),
             back as (
               insert into waybill.ready (item_id, stage, tenant_id, deadline_at, seq,
-                attempt)
+                attempt, strikes)
               select * from gone union all select * from met
               returning 1)
             select (select count(*) from back) as moved,

@@ -86,15 +86,17 @@ returning item_id
 
 TO_WAITING = """
 with gone as (
-  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $7
+  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $8
   returning item_id, tenant_id, deadline_at)
 insert into waybill.waiting (item_id, stage, tenant_id, deadline_at, seq, attempt,
-  until, why)
+  until, why, strikes)
 select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt,
-       least(waybill.clock() + make_interval(secs => t.for_s), g.deadline_at), t.why
+       least(waybill.clock() + make_interval(secs => t.for_s), g.deadline_at), t.why,
+       case when t.alone then 2 else 0 end
   from gone g
   join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[], $5::float8[],
-              $6::text[]) t(item_id, stage, seq, attempt, for_s, why) using (item_id)
+              $6::text[], $7::boolean[])
+       t(item_id, stage, seq, attempt, for_s, why, alone) using (item_id)
 returning item_id
 """
 
@@ -256,7 +258,9 @@ async def write_moves(
         columns = [(i, m.stage, m.seq, m.attempt) for i, m in ready]
         stood += await _run(con, TO_READY, columns, worker)
     if waiting := _of(entries, ToWaiting):
-        rows = [(i, m.stage, m.seq, m.attempt, m.for_s, m.why) for i, m in waiting]
+        rows = [
+            (i, m.stage, m.seq, m.attempt, m.for_s, m.why, m.alone) for i, m in waiting
+        ]
         stood += await _run(con, TO_WAITING, rows, worker)
     if joining := _of(entries, ToJoining):
         columns = [(i, m.stage, m.seq, m.attempt) for i, m in joining]

@@ -16,7 +16,7 @@ from pipeline.errors import LeaseLost
 from pipeline.model import ItemId, WorkerId
 from pipeline.state import clean_text
 from pipeline.store.database import Connection, Topic
-from pipeline.store.rows import Origin, TroubleRow, WorkerRow
+from pipeline.store.rows import KILLED_WHY, Blame, Origin, TroubleRow, WorkerRow
 
 ALIVE = """
 select 1 from waybill.workers
@@ -56,8 +56,7 @@ ended as (
          case when cancelled_by is null then 'failed' else 'cancelled' end, stage,
          case when cancelled_by is null then 'WORKER_KILLED' else 'CANCELLED' end,
          case when cancelled_by is null
-              then 'three workers died while they had this item, the last with '
-                   || 'nothing else in hand'
+              then $4::text
               else 'cancelled by ' || cancelled_by end
     from found where cancelled_by is not null or strikes >= 3
   returning item_id, state, stage, code),
@@ -70,6 +69,32 @@ noted as (
 let_go as (
   delete from waybill.cancels where item_id in (select item_id from gone))
 select count(*) from gone
+"""
+
+
+# After PUT_BACK, in the same transaction: what one of the items has to answer for.
+MINE = """
+select 1 from waybill.running where item_id = $1 and worker_id = $2 for update
+"""
+CHARGE = """
+with tried as (
+  insert into waybill.attempts (item_id, stage, attempt, code, message, charged,
+    worker_id)
+  values ($1, $2, $3, $4, $5, $6, $7))
+update waybill.ready set strikes = 2, attempt = $3 + 1 where item_id = $1
+"""
+STRIKE = """
+update waybill.ready set strikes = greatest(strikes + 1, 2) where item_id = $1
+returning strikes
+"""
+FAIL = """
+with gone as (
+  delete from waybill.ready where item_id = $1 returning item_id, stage),
+ended as (
+  insert into waybill.outcomes (item_id, state, stage, code, why)
+  select item_id, 'failed', stage, $2, $3 from gone)
+insert into waybill.audit (item_id, event, stage, actor, code)
+select item_id, 'failed', stage, 'supervisor', $2 from gone
 """
 
 
@@ -120,12 +145,20 @@ class PostgresSessions(Topic):
             raise LeaseLost("this worker's lease ran out")
         return list(rows[0]["cancelled"])
 
-    async def leave(self, worker: WorkerId, *, died: bool = False) -> int:
-        """Close the session; its items go back in line, uncharged."""
+    async def leave(
+        self, worker: WorkerId, *, died: bool = False, blamed: Blame | None = None
+    ) -> int:
+        """Close the session; its items go back in line, uncharged but for one."""
 
         async def work(con: Connection) -> int:
             await con.execute("delete from waybill.workers where id = $1", worker)
-            return int(await con.fetchval(PUT_BACK, [worker], died, []))
+            # Here or there: whoever reaped it first has said what became of it.
+            mine = blamed and await con.fetchval(MINE, blamed.item, worker)
+            alike = died and blamed is None
+            moved = await con.fetchval(PUT_BACK, [worker], alike, [], KILLED_WHY)
+            if blamed and mine:
+                await _answers_for(con, worker, blamed)
+            return int(moved)
 
         return await self._db.tx(work)
 
@@ -166,8 +199,8 @@ class PostgresSessions(Topic):
             )
             if not gone:
                 return 0
-            moved = await con.fetchval(PUT_BACK, [r["id"] for r in gone], died, [])
-            return int(moved)
+            ids = [r["id"] for r in gone]
+            return int(await con.fetchval(PUT_BACK, ids, died, [], KILLED_WHY))
 
         return await self._db.tx(work)
 
@@ -177,6 +210,21 @@ class PostgresSessions(Topic):
         async def work(con: Connection) -> int:
             if await con.fetchval(ALIVE, worker) is None:
                 raise LeaseLost("this worker's lease ran out")
-            return int(await con.fetchval(PUT_BACK, [worker], False, list(keep)))
+            return int(
+                await con.fetchval(PUT_BACK, [worker], False, list(keep), KILLED_WHY)
+            )
 
         return await self._db.tx(work)
+
+
+async def _answers_for(con: Connection, worker: WorkerId, blamed: Blame) -> None:
+    """It is back in line; unless somebody has cancelled it, and nothing is found."""
+    item, failed = blamed.item, blamed.failed
+    if failed is None:
+        if (await con.fetchval(STRIKE, item) or 0) >= 3:
+            await con.execute(FAIL, item, "WORKER_KILLED", KILLED_WHY)
+        return
+    tried = (failed.stage, failed.attempt, failed.code, failed.message, failed.charged)
+    await con.execute(CHARGE, item, *tried, worker)
+    if blamed.last:
+        await con.execute(FAIL, item, failed.code, failed.message)

@@ -1,0 +1,325 @@
+"""
+The watchdog: a stage that holds up the loop, seen from outside the loop.
+
+Every stage is driven by `Watched`, which says on the slate whose stage is on the
+loop.  While the loop turns it pushes an alarm of the kernel ahead of itself; when it
+does not, the alarm goes off in the midst of whatever holds it up: `time.sleep`, a
+long regular expression, a loop without an await.  It is named in the log, with its
+frame, and after `blocked_s` it is interrupted where it stands: that try of that item
+has failed, and nothing else has happened.  Where that was, it may be a day of many:
+for a minute whoever holds up the loop is soon sent away, uncharged, to be tried
+alone.  A call that no signal interrupts keeps
+the alarm out as well; then the supervisor, which sees that the slate stands still,
+ends the process (supervisor.py).
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
+from contextvars import ContextVar
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import anyio
+import structlog
+
+from pipeline.errors import LoopBlocked, LoopCrowded, MemoryOutgrown, WaybillError
+from pipeline.model import Attempt
+from pipeline.run.slate import Holder, Slate, place_of
+from pipeline.store.rows import Blame
+
+log = structlog.get_logger()
+
+NOTICE_S = 1.0  # so long the loop may stand still without a word
+AGAIN_S = 0.25
+SETTLED_BEATS = 2
+IMPATIENT_S = 0.5
+IMPATIENT_FOR_S = 60.0  # after somebody was interrupted
+BEAT_S = 0.2
+# Who catches its cancellation so often, each time to wait again, does not end by it.
+# (asyncio throws it; trio, for tests, hands it over as a value that is not seen here.)
+SWALLOWED_MAX = 100
+MEMORY_SLACK = 1.5  # past it nothing is waited for
+THREADS_LEFT_MAX = 50  # arbitrary; each keeps a stack, and what it refers to
+# Threads of pools, which have bounds of their own and are used again.
+POOLED = ("AnyIO worker thread", "asyncio_")
+
+
+class Watchdog:
+    """
+    Watches the loop of this process, from its main thread.
+
+    Args:
+        blocked_s: So long one stage may hold up the loop.
+        memory_bytes: More than that resident, and the process is replaced.
+        recycle: Called when it shall be; with True when at once.
+    """
+
+    def __init__(
+        self,
+        slate: Slate,
+        *,
+        blocked_s: float,
+        memory_bytes: int,
+        recycle: Callable[[bool], None],
+    ) -> None:
+        self.slate = slate
+        self._blocked_s = blocked_s
+        self._memory_bytes = memory_bytes
+        self._recycle = recycle
+        self._recycling = 0
+        self._alone: Holding | None = None
+        self.torn: Holding | None = None  # whose stage ended the loop
+        self._beat_at = time.monotonic()
+        self._impatient_until = 0.0
+        if slate.impatient:  # so was the process before this one
+            self._impatient_until = self._beat_at + IMPATIENT_FOR_S
+        self._unsettled = 0
+        self._seen: tuple[Holding | None, float] = (None, 0.0)
+        self._left: set[threading.Thread] = set()
+
+    def __repr__(self) -> str:
+        return f"<Watchdog {self.slate!r} threads_left={len(self._left)}>"
+
+    def stand(self) -> None:
+        """Have it watch what this task and those it starts will run."""
+        WATCHDOG.set(self)
+        signal.signal(signal.SIGALRM, self._alarm)
+        self.slate.show_frames()
+
+    async def run(self) -> None:
+        """Watch for as long as this task lives; in the main thread."""
+        try:
+            while True:
+                self._beat()
+                await anyio.sleep(BEAT_S)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _beat(self) -> None:
+        self.slate.beat()
+        self._beat_at = time.monotonic()
+        self._seen = (None, 0.0)
+        self._unsettled = max(0, self._unsettled - 1)
+        signal.setitimer(signal.ITIMER_REAL, self._notice_s(), AGAIN_S)
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """Has this process grown too large, or gathered threads?"""
+        self._left = {thread for thread in self._left if thread.is_alive()}
+        used = _resident_bytes()
+        if used > self._memory_bytes:
+            if self._alone is not None and self._alone.end is None:
+                self._alone.end = MemoryOutgrown.of(self._memory_bytes)
+            self._replace("memory", used_bytes=used)
+        elif len(self._left) > THREADS_LEFT_MAX:
+            self._replace("threads", threads=len(self._left))
+        if used > self._memory_bytes * MEMORY_SLACK:
+            self._replace("memory", now=True, used_bytes=used)
+
+    def _notice_s(self) -> float:
+        impatient = self._beat_at < self._impatient_until and self._alone is None
+        return IMPATIENT_S if impatient else NOTICE_S
+
+    def _replace(self, why: str, *, now: bool = False, **facts: Any) -> None:
+        if self._recycling <= now:
+            self._recycling = now + 1
+            log.warning("worker_recycled", why=why, now=now, **facts)
+            self._recycle(now)
+
+    def _alarm(self, _: int, frame: FrameType | None) -> None:
+        """The loop has not turned for a while: who holds it up, and for how long?"""
+        now = time.monotonic()
+        holding = HOLDING.get()
+        if holding is not None and holding.end is not None:
+            return  # it has swallowed that, and is the supervisor's
+        before, since = self._seen
+        if holding is None or holding is not before:
+            # From the moment it was seen: tasks before it in the same turn of the
+            # loop may have had their share.
+            since = now
+            self._seen = (holding, since)
+            log.warning(
+                "loop_held_up",
+                for_s=round(now - self._beat_at, 1),
+                at=place_of(frame),
+                **({} if holding is None else holding.names()),
+            )
+        if holding is None:
+            return
+        self.slate.mark(holding.label)  # a task of a stage is not on it yet
+        notice_s = self._notice_s()
+        if notice_s < NOTICE_S and now > since:
+            self._interrupt(holding, LoopCrowded.of(now - since + notice_s), frame)
+        if now - since >= self._blocked_s - notice_s:
+            at = place_of(frame)
+            self._interrupt(holding, LoopBlocked.of(self._blocked_s, at), frame)
+
+    def _interrupt(
+        self, holding: Holding, end: WaybillError, frame: FrameType | None
+    ) -> NoReturn:
+        log.error("loop_blocked", at=place_of(frame), **holding.names())
+        self._seen = (None, 0.0)
+        self._beat_at = time.monotonic()
+        self._impatient_until = self._beat_at + IMPATIENT_FOR_S
+        self._unsettled = SETTLED_BEATS
+        self.slate.impatient = True
+        self.slate.beat()  # it goes on
+        holding.end = end
+        raise end
+
+    def begins(self, holding: Holding) -> None:
+        """A try begins."""
+        self._alone = holding if holding.holder.alone else None
+
+    async def settled(self) -> None:
+        """Let what was interrupted be written down, before the next may block."""
+        while self._unsettled:  # noqa: ASYNC110  # told by beats
+            await anyio.sleep(0.01)
+
+    def left_threads(self, holding: Holding, before: int) -> None:
+        """A stage started threads; those that pools keep are not its own."""
+        for thread in threading.enumerate()[before:]:
+            if not thread.name.startswith(POOLED):
+                holding.threads.append(thread)
+
+    def ended(self, holding: Holding) -> None:
+        """A try is over; what of its threads still runs is named, and counted."""
+        left = [thread for thread in holding.threads if thread.is_alive()]
+        if left:
+            self._left.update(left)
+            log.warning("threads_left", threads=len(left), **holding.names())
+
+
+class Holding:
+    """A try of a stage, whose turn on the loop may be the one that does not end."""
+
+    __slots__ = ("end", "holder", "label", "stubborn", "threads")
+
+    def __init__(self, holder: Holder) -> None:
+        self.holder = holder
+        self.label = holder.label()
+        # What this try has come to, whatever it goes on to do.
+        self.end: WaybillError | None = None
+        self.stubborn = False
+        self.threads: list[threading.Thread] = []
+
+    def names(self) -> dict[str, Any]:
+        """What a log says of it."""
+        who = self.holder
+        return {"item": who.item, "stage": who.stage, "attempt": who.attempt}
+
+
+WATCHDOG: ContextVar[Watchdog | None] = ContextVar("watchdog", default=None)
+# Inherited by the tasks that a stage starts.
+HOLDING: ContextVar[Holding | None] = ContextVar("holding", default=None)
+
+
+class Watched:
+    """
+    Drives a stage, one turn on the loop after the other.
+
+    Awaited it is what the stage is, but for two things: what the alarm raised cannot
+    be swallowed, and neither can a cancellation, for ever.
+    """
+
+    __slots__ = ("_holding", "_stage")
+
+    def __init__(self, stage: Awaitable[Any], holding: Holding) -> None:
+        self._stage = stage
+        self._holding = holding
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        holding, watchdog = self._holding, WATCHDOG.get()
+        inner = self._stage.__await__()
+        turn: Callable[[Any], Any] = inner.send
+        given: Any = None
+        swallowed = 0
+        # And for good: what becomes of its outcome is its doing as well.
+        HOLDING.set(holding)
+        if watchdog is not None:
+            yield from watchdog.settled().__await__()
+            watchdog.begins(holding)
+        try:
+            while True:
+                try:
+                    wanted = (
+                        turn(given)
+                        if watchdog is None
+                        else _watched_turn(watchdog, holding, turn, given)
+                    )
+                except StopIteration as end:
+                    return end.value
+                if holding.end is not None:
+                    _drop(inner)
+                    raise holding.end
+                try:
+                    given = yield wanted
+                    turn = inner.send
+                except GeneratorExit:
+                    _drop(inner)
+                    raise
+                except BaseException as error:
+                    if isinstance(error, anyio.get_cancelled_exc_class()):
+                        swallowed += 1
+                    if swallowed > SWALLOWED_MAX:
+                        holding.stubborn = True
+                        _drop(inner)
+                        raise
+                    turn, given = inner.throw, error
+        finally:
+            if watchdog is not None and holding.threads:
+                watchdog.ended(holding)
+
+
+def _watched_turn(
+    watchdog: Watchdog, holding: Holding, turn: Callable[[Any], Any], given: Any
+) -> Any:
+    slate, threads = watchdog.slate, threading.active_count()
+    slate.mark(holding.label)
+    try:
+        return turn(given)
+    finally:
+        # Alone in its worker, it is the one, also while a task of its own is on.
+        if not holding.holder.alone:
+            slate.clear()
+        if threading.active_count() > threads:
+            watchdog.left_threads(holding, threads)
+
+
+def tears_down(holding: Holding) -> None:
+    """A task of this stage ends the loop itself, and the session with it."""
+    watchdog = WATCHDOG.get()
+    if watchdog is not None:
+        watchdog.torn = holding
+
+
+def torn() -> Blame | None:
+    """Whose stage ended the loop, when one did."""
+    watchdog = WATCHDOG.get()
+    if watchdog is None or watchdog.torn is None:
+        return None
+    who, why = watchdog.torn.holder, "a task of the stage ended its worker"
+    failed = Attempt(who.stage, who.attempt, "STAGE_RAISED", why, True)
+    return Blame(who.item, failed, who.last)
+
+
+def _drop(stage: Generator[Any, Any, Any]) -> None:
+    # It may refuse to end even so; then it is never driven again.
+    with suppress(RuntimeError):
+        stage.close()
+
+
+def _resident_bytes() -> int:
+    """Memory of this process that is resident; where only its peak is known, 0."""
+    try:
+        text = Path("/proc/self/statm").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return int(text.split()[1]) * resource.getpagesize()

@@ -1,0 +1,222 @@
+"""What drives a stage: nothing that a stage catches keeps it on the loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from pipeline.errors import LoopBlocked, MemoryOutgrown
+from pipeline.model import Advance, ToWaiting
+from pipeline.run import watchdog as watching
+from pipeline.run.slate import Holder, Slate
+from pipeline.run.watchdog import HOLDING, WATCHDOG, Holding, Watchdog, Watched
+from pipeline.stage import Retry
+from tests.unit.engine import Engine, Letter, Tape
+from tests.unit.virtual import VirtualLoop
+
+
+@contextmanager
+def watched(slate: Slate, **bounds: Any) -> Iterator[Watchdog]:
+    """A watchdog without its alarm, for this test alone."""
+    bounds = {
+        "blocked_s": 3,
+        "memory_bytes": 1 << 50,
+        "recycle": lambda _: None,
+    } | bounds
+    dog = Watchdog(slate, **bounds)
+    token = WATCHDOG.set(dog)
+    try:
+        yield dog
+    finally:
+        WATCHDOG.reset(token)
+
+
+def holding(*, alone: bool = False) -> Holding:
+    return Holding(Holder(7, "read", 1, False, alone))
+
+
+# What is dropped so says it once more when Python lets go of it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# On trio, which hands over a cancellation as a value, nobody could tell.
+@pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {"loop_factory": VirtualLoop})], ids=["asyncio"]
+)
+async def test_a_stage_that_swallows_its_cancellation_is_over_all_the_same() -> None:
+    """Its time passes: the item fails by name, and its neighbours are done."""
+    tape = Tape()
+
+    async def deaf(letter: Letter, ctx: Any) -> Advance:
+        while ctx.item.id == 1:
+            try:
+                await anyio.sleep(3)
+            except BaseException:  # the point of the test
+                continue
+        return Advance()
+
+    policy = {"timeout_s": 10, "retry": Retry(attempts=2)}
+    engine = Engine([tape.station("deaf", deaf, **policy)])
+    items = await engine.submit(5)
+
+    async with engine.session():
+        ends = await engine.finish(items)
+
+    row = await engine.store.item(1)
+    assert ends == {"failed": 1, "done": 4}
+    assert row.code == "STAGE_TIMEOUT"
+    assert "swallowed" in row.why
+
+
+async def test_who_cleans_up_is_given_the_time() -> None:
+    """A cancellation that is obeyed, in the end, is not taken for swallowed."""
+    tape = Tape()
+    cleaned = []
+
+    async def tidy(letter: Letter, ctx: Any) -> Advance:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(30)
+            cleaned.append(ctx.item.id)
+        return Advance()
+
+    policy = {"timeout_s": 10, "retry": Retry(attempts=1)}
+    engine = Engine([tape.station("tidy", tidy, **policy)])
+    items = await engine.submit()
+
+    async with engine.session():
+        await engine.finish(items)
+
+    assert cleaned == [1]
+    assert "swallowed" not in (await engine.store.item(1)).why
+
+
+async def test_the_slate_says_whose_stage_is_on_the_loop() -> None:
+    """While it is, and not while it waits."""
+    slate, seen = Slate(), []
+
+    async def looks() -> str:
+        seen.append(slate.holder())
+        await anyio.sleep(1)
+        seen.append(slate.holder())
+        return "an outcome"
+
+    with watched(slate):
+        async with anyio.create_task_group() as tasks:
+
+            async def waits() -> None:
+                await anyio.sleep(0.5)
+                seen.append(slate.holder())
+
+            tasks.start_soon(waits)
+            outcome = await Watched(looks(), holding())
+
+    me = Holder(7, "read", 1, False, False)
+    assert seen == [me, None, me]
+    assert slate.holder() is None
+    assert outcome == "an outcome"
+
+
+async def test_alone_in_its_worker_it_is_the_one_all_the_time() -> None:
+    """Whatever holds up the loop then is its doing."""
+    slate = Slate()
+
+    with watched(slate):
+        await Watched(anyio.sleep(1), holding(alone=True))
+
+    assert slate.holder() == Holder(7, "read", 1, False, True)
+
+
+@pytest.mark.parametrize("error", [LoopBlocked.of(3, "x.py:1 f"), MemoryOutgrown.of(1)])
+async def test_what_it_was_told_cannot_be_swallowed(error: Exception) -> None:
+    """A stage that catches what the alarm raised has failed even so."""
+    held = holding()
+
+    async def deaf() -> None:
+        held.end = error  # as the alarm, or a beat, does
+        await anyio.sleep(1)
+        raise AssertionError("it was driven on")
+
+    with pytest.raises(type(error)):
+        await Watched(deaf(), held)
+
+
+async def test_who_held_up_the_loop_is_charged_and_runs_alone_next_time() -> None:
+    """Its second try is a suspect's, and its last one fails it by name."""
+    tape = Tape()
+
+    async def blocks(letter: Letter, ctx: Any) -> Advance:
+        if ctx.item.id == 1:
+            raise LoopBlocked.of(3, "act.py:7 act")
+        return Advance()
+
+    engine = Engine([tape.station("act", blocks, retry=Retry(attempts=2))])
+    items = await engine.submit(4)
+
+    async with engine.session():
+        ends = await engine.finish(items)
+
+    row = await engine.store.item(1)
+    assert ends == {"failed": 1, "done": 3}
+    assert row.code == "LOOP_BLOCKED"
+    assert "act.py:7 act" in row.why
+    assert [m.alone for m in engine.wire.moves(ToWaiting)] == [True]
+
+
+async def test_threads_that_a_stage_leaves_are_counted() -> None:
+    """Past the bound the process makes room for a new one, once."""
+    go = threading.Event()
+    asked: list[bool] = []
+
+    async def leaves() -> None:
+        for _ in range(watching.THREADS_LEFT_MAX + 1):
+            threading.Thread(target=go.wait).start()
+        await anyio.lowlevel.checkpoint()
+
+    with watched(Slate(), recycle=asked.append) as dog:
+        await Watched(leaves(), holding())
+        dog._look_around()
+        dog._look_around()
+        go.set()
+
+    assert asked == [False]
+
+
+async def test_memory_past_the_bound_names_whoever_is_alone() -> None:
+    """Its try has failed, and the process is replaced: soon, or at once."""
+    asked: list[bool] = []
+    held = holding(alone=True)
+
+    async def grows(dog: Watchdog) -> None:
+        dog._look_around()
+        await anyio.sleep(1)
+        raise AssertionError("it was driven on")
+
+    bounds = {"memory_bytes": 1, "recycle": asked.append}
+    with watched(Slate(), **bounds) as dog, pytest.raises(MemoryOutgrown):
+        await Watched(grows(dog), held)
+
+    assert asked == [False, True]
+
+
+async def test_a_task_of_a_stage_is_the_stages() -> None:
+    """What a stage starts is held to its name."""
+    seen = []
+
+    async def inside() -> None:
+        seen.append(HOLDING.get())
+
+    async def starts() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(inside)
+
+    held = holding()
+    await Watched(starts(), held)
+
+    assert seen == [held]
