@@ -18,7 +18,7 @@ import structlog
 import typer
 
 from loadtest.bench import engine, ocr, ocr_quality, scale
-from loadtest.scenarios import bundle, chaos, evil, honesty, hostile, long
+from loadtest.scenarios import bundle, chaos, evil, honesty, hostile, long, trouble
 from loadtest.scenarios.evil_stages import KINDS
 from loadtest.trial import SAMPLES
 from loadtest.vendors import serve_mixed
@@ -195,6 +195,25 @@ def run_long(
     result = long.run(say, pages=pages, kill_at=kill_at, seed=seed)
     show(result, json)
     _fail_if(result["bad"])
+
+
+@run.command("trouble")
+def run_trouble(
+    items: Annotated[int, typer.Option(min=10, max=20_000, help="In the inbox.")] = 500,
+    for_s: Annotated[
+        float, typer.Option(min=4, max=600, help="How long each lasts.")
+    ] = 20,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="This one; may be repeated.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Full disks, no descriptors, no connections, a killed server: nothing is lost."""
+    result = trouble.run(say, items=items, for_s=for_s, only=only or ())
+    show(result, json)
+    _fail_if(
+        any(result[word] for word in trouble.SUMS) or result["resumed_within_s"] > 10
+    )
 
 
 @bench.command("steps")

@@ -60,6 +60,7 @@ MACHINE = {
         "raise the limit of processes (ulimit -u)",
     ),
 }
+NO_INODES = ("NO_INODES", "the disk has no inodes left", "delete files")
 # Of a folder of ours they are trouble; of any other file whoever named it is to blame.
 FOLDER = {
     errno.EACCES: ("NO_PERMISSION", "may not be written to", "let the service write"),
@@ -168,9 +169,19 @@ def _of_machine(number: int, place: Place | None) -> Trouble:
     if place is None or code in WHOLE_MACHINE:
         where = f"process {os.getpid()} of {THIS_MACHINE}"
         return Trouble(what, code=code, hint=hint + GOES_ON, where=where)
+    if number == errno.ENOSPC and _no_inodes(place.folder):
+        code, what, hint = NO_INODES
     said = f"{place.name}: {what}"
     where = str(place.folder)
     return Trouble(said, code=code, hint=hint + GOES_ON, where=where, folder=True)
+
+
+def _no_inodes(folder: Path) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_files > 0 and found.f_favail == 0
 
 
 def _of_folder(number: int, place: Place, folder: Path) -> Trouble:
