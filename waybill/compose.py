@@ -245,6 +245,7 @@ def database(settings: Settings, *, wait_s: float = embedded.START_S) -> Urls:
     if url:
         return Urls(url)
     server = embedded.start(settings.home / "postgres", wait_s=wait_s)
+    embedded.watch(settings.home / "postgres")
     return Urls(server.app_url, server.owner_url)
 
 

@@ -26,6 +26,8 @@ def seen_here(settings: Settings) -> list[TroubleRow]:
         Place("the inbox", settings.inbox_dir.absolute()),
         Place("the archive", home / "archive"),
         Place("the quarantine folder", home / "quarantine"),
+        # Its server says nothing before it needs room that is not there.
+        *([] if settings.database_url else [Place("the database", home / "postgres")]),
     )
     now = datetime.now(UTC)
     return [

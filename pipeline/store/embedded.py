@@ -8,7 +8,7 @@ the service connects as `waybill_app`, which owns nothing.
 Whoever calls `start` uses the server until it calls `stop` or ends, however it ends:
 use is a lock on a file.  A keeper (`pipeline.store.keeper`) runs the server meanwhile,
 starts it again when it dies, and shuts it down after the last user.  A keeper that is
-killed is replaced by whoever still uses the server.
+killed is replaced by whoever uses the server and said `watch`.
 """
 
 from __future__ import annotations
@@ -88,12 +88,17 @@ def start(
             f"the embedded PostgreSQL is in trouble ({type(error).__name__})",
             hint=f"is its disk full?  See {keeper.beside(data, 'log')}",
         ) from None
-    if data not in _watches:
-        _watches[data] = threading.Thread(target=_watch, args=(data,), daemon=True)
-        _watches[data].start()
     return Embedded(
         _url(sockets, "postgres", database), _url(sockets, APP_ROLE, database)
     )
+
+
+def watch(folder: Path) -> None:
+    """From now on, while this process uses the server: replace a killed keeper."""
+    data = folder.absolute().resolve()
+    if data not in _watches:
+        _watches[data] = threading.Thread(target=_watch, args=(data,), daemon=True)
+        _watches[data].start()
 
 
 def stop(folder: Path) -> None:

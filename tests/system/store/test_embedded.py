@@ -218,3 +218,25 @@ async def test_a_server_that_cannot_run_says_why(folder: Path):
         await start(folder)
 
     assert ".postgres.log" in refused.value.hint
+
+
+async def test_a_killed_keeper_is_replaced_by_who_watches(folder: Path):
+    """Within seconds, as often as it is killed, while its user goes on."""
+    url = (await start(folder)).app_url
+    embedded.watch(folder)
+
+    for _ in range(2):
+        pid = keeper_of(folder)
+        with_pid(pid, signal.SIGKILL)
+        note = keeper.beside(folder, "keeper")
+        assert eventually(
+            lambda pid=pid, note=note: note.read_text() not in ("", str(pid)),
+            within_s=10,
+        )
+
+        def ready() -> bool:
+            state = keeper.state_of(folder)
+            return state is not None and state[2] == "ready" and bool(alive([state[0]]))
+
+        assert eventually(ready, within_s=20)
+    assert await answers(url)
