@@ -14,6 +14,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -215,6 +216,10 @@ def move(
             # It was swapped between the look and the rename.
             _give_back(target, source, name)
             raise changed(now, seen)
+        # Its sender may have let everybody read it.  One that is not our own we cannot
+        # close; the folder that it lies in now is.
+        with suppress(OSError):
+            target.chmod(stat.S_IMODE(target.stat().st_mode) & ~0o007)
         return target
 
 

@@ -79,6 +79,8 @@ GOES_ON = "; work goes on by itself"
 
 def trouble_of(error: BaseException, places: Sequence[Place] = ()) -> Trouble | None:
     """What `error` tells of the machine, or of one of `places`; None: nothing."""
+    if type(error) is RuntimeError and "start new thread" in str(error):
+        return _of_machine(errno.EAGAIN, None)  # what Python makes of it
     if not isinstance(error, OSError):
         return None
     number = error.errno or 0

@@ -40,6 +40,26 @@ def test_of_a_folder_only_ours_is_trouble(number: int, tmp_path: Path) -> None:
     assert trouble_of(elsewhere, [out]) is None
 
 
+def test_a_thread_that_cannot_start_is_trouble() -> None:
+    """Python tells it as no error of the system."""
+    found = trouble_of(RuntimeError("can't start new thread"))
+
+    assert found is not None
+    assert found.code == "NO_PROCESS"
+    assert trouble_of(RuntimeError("a loop")) is None
+
+
+def test_a_disk_without_inodes_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room, and no file can be made: freeing space would not help."""
+    none_left = os.statvfs_result((4096, 4096, 9, 9, 9, 5, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda folder: none_left)
+
+    found = trouble_of(OSError(errno.ENOSPC, "full"), [Place("out", Path("/out"))])
+
+    assert found is not None
+    assert found.code == "NO_INODES"
+
+
 @pytest.mark.parametrize(
     "error",
     [

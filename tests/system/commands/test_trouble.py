@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.system.command import Home, eventually, pictures
@@ -121,3 +123,28 @@ def test_a_home_with_a_file_in_a_folders_place_is_a_sentence(home: Home, name: s
 
     assert ran.code == 3
     assert ran.json()["error"]["code"] == "NO_FOLDER"
+
+
+def test_the_service_survives_a_store_that_is_gone(home: Home):
+    """A publish, an admission and a stage meet it; nothing ends, all goes on."""
+    settings = {
+        "PIPELINES": str(Path(writing(home)).parent),
+        "PIPELINE": "write",
+        "SETTLE_S": "0.2",
+    }
+    fresh, away = home.folder / "objects" / "fresh", home.folder / "objects" / "away"
+    one, two = pictures(home.folder / "made" / "s", ["one.png", "two.png"])
+    with home.started("up", **settings) as service:
+        assert eventually(lambda: home.logged("worker_joined"), within_s=30)
+        fresh.rename(away)
+        fresh.write_text("in the way")
+        one.rename(home.inbox / one.name)
+        assert eventually(lambda: home.logged("ingest_paused"), within_s=20)
+        two.rename(home.inbox / two.name)
+        running = service.poll()
+        fresh.unlink()
+        away.rename(fresh)
+
+        assert eventually(lambda: home.ends() == {"done": 2}, within_s=30)
+        assert running is service.poll() is None
+    assert home.one("select count(*) from attempts") == 0

@@ -121,3 +121,13 @@ async def test_moving_across_file_systems_copies_first(
         for left in archive.iterdir():
             left.unlink()
         archive.rmdir()
+
+
+async def test_what_was_received_is_nobody_elses_to_read(house: House) -> None:
+    """Whatever its sender let others do with it."""
+    house.drop("a.pdf").chmod(0o666)
+
+    await scan(house.watcher())
+
+    [kept] = [p for p in house.folders.archive.rglob("*") if p.is_file()]
+    assert kept.stat().st_mode & 0o777 == 0o660
