@@ -164,8 +164,8 @@ class Spawn:
     """
     Parts to be born with the checkpoint of the step that made them.
 
-    They begin at `stage`.  `token` and a part's place make its receipt's token,
-    and its key when it has none.
+    They begin at `stage`.  `token` and a part's place make its receipt's token, and
+    its key when it has none.
     """
 
     stage: str
@@ -318,11 +318,12 @@ class Attempt:
 
 
 class Progress(NamedTuple):
-    """How far a stage is with an item, in units of its own."""
+    """How far a stage is with an item, in units of its own; or what it waits for."""
 
     stage: str
     done: int
     total: int
+    waits_for: str = ""  # a limit, by name
 
 
 class Product(NamedTuple):
@@ -360,10 +361,9 @@ class Submission:
     """
     One file as it came, its bytes already durable in the artifact store.
 
-    `key` is what makes it the same document: the sha256 of the raw bytes.
-    `token` is what makes it the same delivery: a file that is offered again
-    after a crash gets the receipt of the first time, not a duplicate's.
-    A `refused_code` sends it to quarantine instead of into the line.
+    `key` is what makes it the same document: the sha256 of the raw bytes.  `token` is
+    what makes it the same delivery: a file that is offered again after a crash gets the
+    receipt of the first time.  A `refused_code` sends it to quarantine.
     """
 
     name: str

@@ -17,7 +17,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 PACKAGES = ("waybill", "pipeline", "stages", "ingest", "loadtest")
 FOLDERS = (*PACKAGES, "tests", "docs", "examples", "scripts")
 # Files that a reader is told to write.
-YOURS = {"NAME.py", "shout.py"}
+YOURS = {"NAME.py", "shout.py", "state.py"}
 
 
 def test_every_test_named_in_the_guarantees_exists():

@@ -28,7 +28,10 @@ ON_TOP = {
         *("__main__", "cli", "compose", "logs", "settings"),
         *("board", "foreground", "health", "manifest", "terminal"),
     },
-    "pipeline": {"errors", "folder", "model", "names", "stage", "state", "trouble"},
+    "pipeline": {
+        *("errors", "folder", "model", "names", "stage", "state"),
+        *("testing", "trouble"),
+    },
     "stages": {*STAGES, "document"},
     "ingest": {
         *("admission", "afterwards", "answers", "candidates"),
@@ -75,6 +78,7 @@ ENVIRONMENT = {
     "pipeline/jail/process.py",  # what a jailed process is given of it …
     "pipeline/jail/jail.py",  # … and what it finds there
     "pipeline/jail/landlock.py",
+    "pipeline/testing.py",  # plays the jail's part for a function that leaves files
     "stages/formats/bundle.py",
     "stages/printing/fonts.py",
     "stages/printing/typesetter.py",

@@ -24,6 +24,7 @@ from waybill.commands import (
     doctor,
     ingest,
     items,
+    pipelines,
     quarantine,
     review,
     separator,
@@ -71,6 +72,7 @@ app.command()(status.status)
 app.add_typer(items.items, name="items")
 app.add_typer(batches.batches, name="batches")
 app.add_typer(quarantine.quarantine, name="quarantine")
+app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(review.review, name="review")
 app.add_typer(db.db, name="db")
 

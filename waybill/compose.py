@@ -96,19 +96,7 @@ class App:
         Raises:
             Usage: there is no such folder, or it is not in order.
         """
-        folder = Path(name)
-        if not (folder / MANIFEST).is_file():
-            folder = self.settings.pipelines / name
-        if not (folder / MANIFEST).is_file():
-            known = sorted(
-                p.parent.name for p in self.settings.pipelines.glob(f"*/{MANIFEST}")
-            )
-            raise Usage(
-                f"there is no pipeline {name!r} in {self.settings.pipelines}",
-                code="NO_SUCH_PIPELINE",
-                hint=f"known: {', '.join(known) or 'none'}; WAYBILL_PIPELINES names "
-                "the folder of pipelines",
-            )
+        folder = pipeline_folder(self.settings, name)
         try:
             return await self.catalogue.publish(folder, self.store)
         except OSError as error:
@@ -121,20 +109,10 @@ class App:
         settings = self.settings
 
         async def look(path: Path, name: str, tenant: str, pipeline_id: int) -> Found:
-            bounds = bounds_of(await self.catalogue.get(pipeline_id, self.store))
-            copied = min(bounds.max_bytes, settings.max_file_bytes)
-            answer = await self.jail.run(
-                probe,
-                timeout_s=PROBE_S,
-                path=str(path),
-                name=name,
-                bounds=bounds.model_copy(update={"max_bytes": copied}).model_dump(),
-                passwords=secret_lines(self.services.secrets, tenant, PASSWORDS),
+            pipeline = await self.catalogue.get(pipeline_id, self.store)
+            return await look_into(
+                self.services, path, name, tenant, pipeline, settings.max_file_bytes
             )
-            facts = Probed.model_validate(answer).model_dump(
-                mode="json", exclude_defaults=True
-            )
-            return Found(facts.pop("media_type"), facts)
 
         return Admission(
             self.store,
@@ -205,6 +183,53 @@ def watchdog_of(
         memory_bytes=settings.worker_memory_bytes,
         recycle=recycle,
     )
+
+
+def pipeline_folder(settings: Settings, name: str) -> Path:
+    """
+    The folder of a pipeline: a path, or a name among WAYBILL_PIPELINES.
+
+    Raises:
+        Usage: NO_SUCH_PIPELINE.
+    """
+    for folder in (Path(name), settings.pipelines / name):
+        if (folder / MANIFEST).is_file():
+            return folder
+    known = sorted(p.parent.name for p in settings.pipelines.glob(f"*/{MANIFEST}"))
+    raise Usage(
+        f"there is no pipeline {name!r} in {settings.pipelines}",
+        code="NO_SUCH_PIPELINE",
+        hint=f"known: {', '.join(known) or 'none'}; WAYBILL_PIPELINES names "
+        "the folder of pipelines",
+    )
+
+
+async def look_into(
+    services: Services,
+    path: Path,
+    name: str,
+    tenant: str,
+    pipeline: Pipeline,
+    max_file_bytes: int,
+) -> Found:
+    """
+    Probe a file's bytes, within its pipeline's bounds and with its tenant's passwords.
+
+    Raises:
+        Unacceptable: it would be quarantined.
+    """
+    bounds = bounds_of(pipeline)
+    copied = min(bounds.max_bytes, max_file_bytes)
+    answer = await services.jail.run(
+        probe,
+        timeout_s=PROBE_S,
+        path=str(path),
+        name=name,
+        bounds=bounds.model_copy(update={"max_bytes": copied}).model_dump(),
+        passwords=secret_lines(services.secrets, tenant, PASSWORDS),
+    )
+    facts = Probed.model_validate(answer).model_dump(mode="json", exclude_defaults=True)
+    return Found(facts.pop("media_type"), facts)
 
 
 def bounds_of(pipeline: Pipeline) -> DocumentBounds:
@@ -310,25 +335,9 @@ async def open_app(
     catalogue = Catalogue(artifacts, home / "pipelines", BUILTIN)
     for folder in ("tmp", "pipelines"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    endpoints = settings.endpoints
-    vendor = Vendor(allow_hosts=[*settings.vendor_hosts, *_hosts(endpoints.values())])
+    vendor = open_vendor(settings)
     async with open_store(urls, connections) as store, vendor:
-        pool = partial(
-            JailPool,
-            allow=JAILED,
-            codes=CODES,
-            pipelines=home / "pipelines",
-            # By name, beside the program itself and the files of pipelines.
-            readable=[artifacts.root],
-            scratch=home / "tmp",
-        )
-        jail = JailPools(
-            {
-                "": pool(settings.cores),
-                "second": pool(1, memory_bytes=SECOND_MEMORY_BYTES),
-            },
-            scratch=places.scratch,
-        )
+        jail = _jail(settings, home, artifacts, places.scratch)
         try:
             services = Services(
                 artifacts,
@@ -336,13 +345,62 @@ async def open_app(
                 vendor,
                 settings.out_dir,
                 home / "secrets",
-                endpoints,
+                settings.endpoints,
                 places,
             )
             yield App(settings, store, artifacts, jail, catalogue, services)
         finally:
             with anyio.CancelScope(shield=True):
                 await jail.aclose()
+
+
+@asynccontextmanager
+async def open_trial(settings: Settings, home: Path) -> AsyncIterator[Services]:
+    """
+    What stages may reach, without a database, in a folder that is thrown away.
+
+    Vendors, models and secrets are those of `settings`: they are really called.
+    """
+    artifacts = FileArtifacts(home / "objects")
+    for folder in ("tmp", "pipelines"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    async with open_vendor(settings) as vendor:
+        scratch = Place("the scratch folder", home / "tmp")
+        jail = _jail(settings, home, artifacts, scratch)
+        try:
+            secrets = settings.home.resolve() / "secrets"
+            out = home / "out"
+            yield Services(artifacts, jail, vendor, out, secrets, settings.endpoints)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await jail.aclose()
+
+
+def open_vendor(settings: Settings) -> Vendor:
+    """The vendors' door: hosts that somebody configured may be called."""
+    hosts = [*settings.vendor_hosts, *_hosts(settings.endpoints.values())]
+    return Vendor(allow_hosts=hosts)
+
+
+def _jail(
+    settings: Settings, home: Path, artifacts: FileArtifacts, scratch: Place
+) -> JailPools:
+    pool = partial(
+        JailPool,
+        allow=JAILED,
+        codes=CODES,
+        pipelines=home / "pipelines",
+        # By name, beside the program itself and the files of pipelines.
+        readable=[artifacts.root],
+        scratch=home / "tmp",
+    )
+    return JailPools(
+        {
+            "": pool(settings.cores),
+            "second": pool(1, memory_bytes=SECOND_MEMORY_BYTES),
+        },
+        scratch=scratch,
+    )
 
 
 def _hosts(endpoints: Iterable[Endpoint]) -> list[str]:

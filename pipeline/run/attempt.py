@@ -9,7 +9,8 @@ said in endings.py.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from pipeline.errors import (
     code_of,
 )
 from pipeline.folder import BoundStage
-from pipeline.model import Advance, Done, Hold, Outcome, Reject, Wait
+from pipeline.model import Advance, Done, Hold, Outcome, Progress, Reject, Wait
 from pipeline.run.context import Parked, Run, StageContext, StepRecorder
 from pipeline.run.frames import frames_of
 from pipeline.run.slate import Holder
@@ -110,7 +111,7 @@ async def _in_scope(
     )
     with anyio.CancelScope(deadline=run.deadline) as run.scope:
         try:
-            async with _permit(bound, limits):
+            async with _permit(recorder, run, bound, limits):
                 recorder.check_lease()
                 # From here: the line for a permit is not the stage's time.
                 timeout_at = anyio.current_time() + bound.stage.timeout_s
@@ -155,10 +156,26 @@ def _is_cancellation(error: BaseException) -> bool:
     )
 
 
-def _permit(bound: BoundStage, limits: Limits) -> AbstractAsyncContextManager[None]:
+def _permit(
+    recorder: StepRecorder, run: Run, bound: BoundStage, limits: Limits
+) -> AbstractAsyncContextManager[None]:
     if bound.stage.limit is None:
         return nullcontext()
-    return limits.hold(bound.stage.limit)
+    return _in_turn(recorder, run, bound.stage.limit, limits)
+
+
+@asynccontextmanager
+async def _in_turn(
+    recorder: StepRecorder, run: Run, limit: str, limits: Limits
+) -> AsyncIterator[None]:
+    """Hold a permit of a limit; that somebody must wait for one is made known."""
+    waits = limits.queues(limit)
+    if waits:
+        recorder.note_progress(run, Progress(run.stage, 0, 0, limit))
+    async with limits.hold(limit):
+        if waits:
+            recorder.note_progress(run, Progress(run.stage, 0, 0))
+        yield
 
 
 def _returned(run: Run, outcome: Any) -> Returned:

@@ -36,6 +36,7 @@ from pipeline.store.rows import (
     PipelineRow,
     Share,
     TroubleRow,
+    WaitsRow,
     WorkerRow,
     WorkRow,
 )
@@ -322,6 +323,10 @@ class ItemStore(Cancels, Protocol):
 
     async def failures(self, item_id: ItemId, *, limit: int = 10) -> list[AttemptRow]:
         """The item's failed tries, newest first."""
+        ...
+
+    async def waits(self, item_id: ItemId) -> WaitsRow:
+        """What keeps an item that is ready or running from its stage."""
         ...
 
     async def in_work(

@@ -174,6 +174,14 @@ class WorkRow(NamedTuple):
     total: int
 
 
+class WaitsRow(NamedTuple):
+    """What keeps an item that is ready or running from its stage."""
+
+    strikes: int  # workers that died with it; from two on it runs alone
+    beside: int  # items in its stage now, in all workers
+    limit: str  # whose permit it waits for; "" none
+
+
 class FinishedRow(NamedTuple):
     """A done item and one of its products; `artifact` is None without it."""
 

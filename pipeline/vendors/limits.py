@@ -99,6 +99,10 @@ class Limits:
         finally:
             limit.leave(who)
 
+    def queues(self, name: str) -> bool:
+        """Whether somebody waits for a permit now, or nobody gets one for a while."""
+        return self._find(name).queues()
+
     def pause(self, name: str, for_s: float) -> None:
         """
         Let nobody begin for `for_s` seconds, at most an hour.
@@ -158,6 +162,12 @@ class _Limit:
         finally:
             self._waiting -= 1
         self._in_use += 1
+
+    def queues(self) -> bool:
+        full = self._capacity is not None and self._capacity.available_tokens < 1
+        # One that is being paced alone gets its permit, as a rule, at once.
+        paused = self._paused_until > anyio.current_time()
+        return full or paused or self._waiting > 0
 
     def leave(self, who: object) -> None:
         self._in_use -= 1

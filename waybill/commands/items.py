@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Any, assert_never
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
 
 import typer
 
 from pipeline.errors import Conflict, Usage
 from pipeline.model import Checkpoint, State
 from pipeline.state import update_of
-from pipeline.store.rows import Event, ItemRow
+from pipeline.store.rows import AttemptRow, Event, ItemRow
 from waybill import terminal
 from waybill.commands.options import (
     LAST,
@@ -31,12 +30,11 @@ from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.desk.mended import SENTENCES, bring_on
 from waybill.desk.pages import Pages, pages_of
-from waybill.foreground import MOVING, workers_up
+from waybill.desk.why import LIVE, explain, reasons
 
 items = typer.Typer(help="Documents on their way.", no_args_is_help=True)
 
 ITEMS_MAX = 1_000_000  # moved by one call; arbitrary, and its ids fit into memory
-LIVE = (*MOVING, State.HELD)
 RETRIED = (State.FAILED, State.REJECTED, State.CANCELLED)
 # With a mended folder: what waits for it.  What somebody ended is named by hand.
 BROUGHT_ON = (State.FAILED, State.HELD, State.WAITING, State.READY, State.RUNNING)
@@ -116,6 +114,7 @@ def items_show(
             "pages": await pages_of(state, history, opened.artifacts),
             "state": state,
             "timeline": await opened.store.timeline(item),
+            "failures": await opened.store.failures(item),
         }
 
     found = run_app(main)
@@ -149,6 +148,17 @@ def items_show(
             for e in events
         ),
     )
+    if found["failures"]:
+        _print_failures(found["failures"])
+
+
+def _print_failures(failures: Sequence[AttemptRow]) -> None:
+    terminal.out.rule("failed attempts, newest first", align="left")
+    for one in failures:
+        head = f"{terminal.clock(one.at)} {one.stage}, attempt {one.attempt + 1}: "
+        terminal.out.print(terminal.safe(head + f"{one.code} {one.message}"))
+        for frame in one.frames:
+            terminal.out.print(terminal.safe(f"  {frame}"), style="dim")
 
 
 def _print_facts(row: ItemRow, children: dict[str, int], pages: Pages | None) -> None:
@@ -196,73 +206,25 @@ async def _state(
 
 @items.command("why")
 def items_why(item: Number, json: Json = False) -> None:
-    """One paragraph: where it is, what it waits for, what you can do."""
+    """Where it is, what it waits for, what failed, what you can do."""
 
     async def main(opened: App) -> dict[str, Any]:
-        row = await opened.store.item(item)
-        ahead = await opened.store.ahead(item) if row.state is State.READY else 0
-        alive = await workers_up(opened)
-        hold = None
-        if row.state is State.HELD:
-            hold = (await opened.store.hold_of(item)).id
-        children = await opened.store.children(item) if row.joining else {}
-        text = explain(row, ahead, len(alive), hold, children)
-        return {"item": item, "state": row.state, "code": row.code, "why": text}
+        why = await reasons(opened, item)
+        return {
+            "item": item,
+            "state": why.row.state,
+            "code": why.row.code,
+            "why": explain(why),
+            "until": why.row.until,
+            "limit": why.waits.limit,
+            "failures": why.failures,
+        }
 
     found = run_app(main)
     if json:
         terminal.print_json(found)
     else:
-        terminal.out.print(terminal.safe(found["why"]))
-
-
-def explain(
-    row: ItemRow,
-    ahead: int,
-    workers: int,
-    hold: int | None,
-    children: Mapping[str, int] | None = None,
-) -> str:
-    """Why an item is where it is; `children` are those it waits for, by state."""
-    children = children or {}
-    late = row.deadline_at < datetime.now(UTC)
-    where = f"Item {row.id} is {row.state.value}"
-    match row.state:
-        case State.READY:
-            line = f"{ahead} of its tenant's items come before it"
-            who = f"{workers} workers are up" if workers else "no worker is up"
-            do = "" if workers else " Start `waybill up` or `waybill worker`."
-            text = f"{where} for {row.stage}: {line}, and {who}.{do}"
-        case State.RUNNING:
-            text = f"{where}: stage {row.stage}, since {terminal.ago(row.since)}."
-        case State.WAITING if row.joining:
-            still = sum(n for state, n in children.items() if state in LIVE)
-            text = (
-                f"{where} before {row.stage}: it waits for {still} of "
-                f"{sum(children.values())} children. "
-                f"Look: `waybill items ls --parent {row.id}`."
-            )
-        case State.WAITING:
-            until = terminal.due(row.until) if row.until else "?"
-            text = (
-                f"{where} before {row.stage} because of {row.why or 'its own wish'}; "
-                f"it goes on in {until}, after {row.attempt} charged attempts."
-            )
-        case State.HELD:
-            text = (
-                f"{where} at {row.stage} for a person: {row.code} {row.why} "
-                f"Look: `waybill review show h{hold}`."
-            )
-        case State.DONE:
-            return f"{where}, since {terminal.clock(row.since)}."
-        case State.REJECTED | State.FAILED | State.CANCELLED:
-            return (
-                f"{where} at {row.stage}: {row.code} {row.why} "
-                f"`waybill items retry {row.id}` puts it back in line."
-            )
-        case _:
-            assert_never(row.state)
-    return text + (" Its deadline is over." if late else "")
+        terminal.out.print(terminal.safe(found["why"], lines=True))
 
 
 @items.command("retry")

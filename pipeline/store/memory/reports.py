@@ -16,7 +16,14 @@ from pipeline.model import (
     State,
 )
 from pipeline.store.memory.tables import EPOCH, MemoryTables
-from pipeline.store.rows import AttemptRow, Counts, FinishedRow, ItemRow, WorkRow
+from pipeline.store.rows import (
+    AttemptRow,
+    Counts,
+    FinishedRow,
+    ItemRow,
+    WaitsRow,
+    WorkRow,
+)
 
 
 class MemoryReports(MemoryTables):
@@ -115,6 +122,16 @@ class MemoryReports(MemoryTables):
         ]
         return found[::-1][:limit]
 
+    async def waits(self, item_id: ItemId) -> WaitsRow:
+        if item_id not in self._ready and item_id not in self._running:
+            return WaitsRow(0, 0, "")
+        place, state = self._live(item_id)
+        at = self._progress.get(item_id)
+        here = at is not None and at.stage == place.stage
+        waits = at.waits_for if at and here and state is State.RUNNING else ""
+        beside = sum(self._live(i)[0].stage == place.stage for i in self._running)
+        return WaitsRow(place.strikes, beside, waits)
+
     async def in_work(
         self, *, batch_id: int | None = None, longer_than: int = 0, limit: int = 5
     ) -> list[WorkRow]:
@@ -124,7 +141,8 @@ class MemoryReports(MemoryTables):
             stage = self._live(item)[0].stage
             at = self._progress.get(item)
             if at and at.stage == stage and at.total > longer_than:
-                rows.append(WorkRow(item, self._items[item].facts.name, *at))
+                name = self._items[item].facts.name
+                rows.append(WorkRow(item, name, at.stage, at.done, at.total))
         return sorted(rows, key=lambda r: (-r.total, r.item))[:limit]
 
     async def finished(self, batch_id: int, product: str) -> list[FinishedRow]:

@@ -51,14 +51,15 @@ select t.*, $8
 
 # Sorted: two commits of one worker lock these rows in one order.
 PROGRESS = """
-insert into waybill.progress (item_id, stage, done, total)
+insert into waybill.progress (item_id, stage, done, total, waits_for)
 select t.*
-  from unnest($1::bigint[], $2::text[], $3::int[], $4::int[])
-       t(item_id, stage, done, total)
-  join waybill.running u on u.item_id = t.item_id and u.worker_id = $5
+  from unnest($1::bigint[], $2::text[], $3::int[], $4::int[], $5::text[])
+       t(item_id, stage, done, total, waits_for)
+  join waybill.running u on u.item_id = t.item_id and u.worker_id = $6
  order by t.item_id
 on conflict (item_id) do update
-   set stage = excluded.stage, done = excluded.done, total = excluded.total
+   set stage = excluded.stage, done = excluded.done, total = excluded.total,
+       waits_for = excluded.waits_for
 """
 
 PRODUCTS = """

@@ -13,7 +13,7 @@ from pipeline.model import ItemId, State
 from pipeline.store.database import Topic
 from pipeline.store.postgres.counts import EVERY, OF_BATCHES, SLICE, TALLIED
 from pipeline.store.postgres.listing import STATES, Listing, statement
-from pipeline.store.rows import AttemptRow, Event, ItemRow
+from pipeline.store.rows import AttemptRow, Event, ItemRow, WaitsRow
 
 LAST = 2**63 - 1  # what the database can count to
 
@@ -226,6 +226,30 @@ class PostgresItems(Topic):
             limit,
         )
         return [AttemptRow(**{**r, "frames": r["frames"].splitlines()}) for r in rows]
+
+    async def waits(self, item_id: ItemId) -> WaitsRow:
+        """What keeps it from its stage."""
+        [row] = await self._db.fetch(
+            """
+            with me as (
+              select stage, strikes, '' as limit_name
+                from waybill.ready where item_id = $1
+              union all
+              select n.stage, u.strikes, coalesce(p.waits_for, '')
+                from waybill.running_now n
+                join waybill.running u on u.item_id = n.item_id
+                left join waybill.progress p
+                  on p.item_id = n.item_id and p.stage = n.stage
+               where n.item_id = $1)
+            select coalesce(max(me.strikes), 0)::int as strikes,
+                   (select count(*) from waybill.running_now r
+                     where r.stage = (select stage from me))::int as beside,
+                   coalesce(max(me.limit_name), '') as limit_name
+              from me
+            """,
+            item_id,
+        )
+        return WaitsRow(*row.values())
 
     async def timeline(self, item: ItemId, *, limit: int = 500) -> list[Event]:
         """Everything recorded about one item, oldest first."""

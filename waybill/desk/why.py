@@ -1,0 +1,160 @@
+"""
+Why an item is where it is: what it waits for, what failed, what one can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple, assert_never
+
+from pipeline.errors import WaybillError
+from pipeline.folder import BoundStage, Pipeline
+from pipeline.model import State
+from pipeline.store.rows import AttemptRow, ItemRow, WaitsRow
+from waybill import terminal
+from waybill.compose import App
+from waybill.foreground import MOVING, workers_up
+
+LIVE = (*MOVING, State.HELD)
+
+
+class Reasons(NamedTuple):
+    """Everything that `items why` looks at, of one item."""
+
+    row: ItemRow
+    waits: WaitsRow
+    ahead: int  # of its tenant's items in its line
+    workers: int  # that are up
+    hold: int | None
+    children: Mapping[str, int]  # that it waits for, by state
+    failures: Sequence[AttemptRow]  # newest first
+    pipeline: Pipeline | None  # None: its folder cannot be read any more
+
+    @property
+    def stage(self) -> BoundStage | None:
+        """The stage it stands at, with its policies."""
+        return self.pipeline.stages.get(self.row.stage) if self.pipeline else None
+
+
+async def reasons(app: App, item: int) -> Reasons:
+    """Look at everything; raises NotFound."""
+    store = app.store
+    row = await store.item(item)
+    held = row.state is State.HELD
+    try:
+        pipeline = await app.catalogue.get(row.pipeline_id, store)
+    except WaybillError:
+        pipeline = None  # items of it fail, and say so
+    return Reasons(
+        row,
+        await store.waits(item),
+        await store.ahead(item) if row.state is State.READY else 0,
+        len(await workers_up(app)),
+        (await store.hold_of(item)).id if held else None,
+        await store.children(item) if row.joining else {},
+        await store.failures(item),
+        pipeline,
+    )
+
+
+def explain(why: Reasons) -> str:
+    """One paragraph, and where the last try failed, a frame a line."""
+    late = why.row.deadline_at < datetime.now(UTC) and why.row.state in LIVE
+    text = _place(why) + (" Its deadline is over." if late else "")
+    return "\n".join([text, *_failed(why)])
+
+
+def _place(why: Reasons) -> str:
+    row = why.row
+    where = f"Item {row.id} is {row.state.value}"
+    match row.state:
+        case State.READY:
+            who = f"{why.workers} workers are up" if why.workers else "no worker is up"
+            do = "" if why.workers else " Start `waybill up` or `waybill worker`."
+            line = f"{why.ahead} of its tenant's items come before it"
+            return f"{where} for {row.stage}: {line}, and {who}.{do}{_kept_out(why)}"
+        case State.RUNNING:
+            since = f"since {terminal.ago(row.since)}"
+            return f"{where}: stage {row.stage}, {since}.{_permit(why)}"
+        case State.WAITING if row.joining:
+            still = sum(n for state, n in why.children.items() if state in LIVE)
+            return (
+                f"{where} before {row.stage}: it waits for {still} of "
+                f"{sum(why.children.values())} children. "
+                f"Look: `waybill items ls --parent {row.id}`."
+            )
+        case State.WAITING:
+            until = terminal.due(row.until) if row.until else "?"
+            of = f" of {why.stage.stage.retry.attempts}" if why.stage else ""
+            return (
+                f"{where} before {row.stage} because of {row.why or 'its own wish'}; "
+                f"it goes on in {until}, after {row.attempt}{of} charged attempts."
+                f"{_rests(why)}"
+            )
+        case State.HELD:
+            return (
+                f"{where} at {row.stage} for a person: {row.code} {row.why} "
+                f"Look: `waybill review show h{why.hold}`."
+            )
+        case State.DONE:
+            return f"{where}, since {terminal.clock(row.since)}."
+        case State.REJECTED | State.FAILED | State.CANCELLED:
+            return (
+                f"{where} at {row.stage}: {row.code} {row.why} "
+                f"`waybill items retry {row.id}` puts it back in line; with "
+                "`--pipeline current` it goes on with the folder as it stands now."
+            )
+        case _:
+            assert_never(row.state)
+
+
+def _kept_out(why: Reasons) -> str:
+    """What keeps a ready item out of its stage, beside those before it."""
+    strikes, beside, _ = why.waits
+    if strikes >= 2:
+        return (
+            f" {strikes} workers ended with it in their hands: it waits for its turn "
+            "to run alone in one."
+        )
+    window = why.stage.stage.window * why.workers if why.stage else 0
+    if window and beside >= window:
+        return (
+            f" The stage is full: {beside} items are in it, its window is "
+            f"{why.stage.stage.window if why.stage else 0} a worker."
+        )
+    return ""
+
+
+def _permit(why: Reasons) -> str:
+    limit = why.waits.limit
+    if not limit:
+        return ""
+    spec = why.pipeline.limits.get(limit) if why.pipeline else None
+    pace = f" ({spec.rate:g} in {spec.per_s:g} s)" if spec else ""
+    return f" It waits for a permit of [limit.{limit}]{pace}."
+
+
+def _rests(why: Reasons) -> str:
+    """A throttled item's limit rests for all of its stage."""
+    last = why.failures[0] if why.failures else None
+    limit = why.stage.stage.limit if why.stage else None
+    if last is None or last.charged or last.code != why.row.why or limit is None:
+        return ""
+    return f" Every item of [limit.{limit}] waits as long as was asked for."
+
+
+def _failed(why: Reasons) -> list[str]:
+    """The failed tries: how many, the last ones, and where the last was raised."""
+    if not why.failures:
+        return []
+    lines = ["Failed attempts, newest first:"]
+    for one in why.failures:
+        charged = f"attempt {one.attempt + 1}" if one.charged else "not charged"
+        ago = terminal.ago(one.at)
+        lines.append(f"- {one.stage}, {charged}, {ago} ago: {one.code} {one.message}")
+    at = [1 + n for n, one in enumerate(why.failures) if one.frames][:1]
+    for n in at:
+        frames = [f"    {frame}" for frame in why.failures[n - 1].frames]
+        lines[n + 1 : n + 1] = frames
+    return lines
