@@ -1,7 +1,7 @@
 """
 A context for tests of a stage: the worker's own, without a worker.
 
-    ctx = Context(translate, settings={"into": "de"}, vendor=Door({"text": "Hallo"}))
+    ctx = Context(translate, settings={"into": "de"}, vendor=Answers({"text": "Hallo"}))
     tried = await ctx.run(Document(source="…", text="Hello"))
     assert tried.outcome == Advance(text="Hallo")
 
@@ -83,7 +83,7 @@ class Context(StageContext):
         kin: Its children, all final; None: some are open, and `join` parks.
         branches: Names that `spawn(at=…)` may use.
         jail: Runs jailed functions; None: they run in this process.
-        vendor: Answers calls, such as a `Door`; None: nobody may be called.
+        vendor: Answers calls, such as `Answers`; None: nobody may be called.
         secrets: Lines by name; or the folder of `<tenant>/<name>.txt`.
         pipeline: The whole pipeline; None: one of this stage alone, in its folder.
         left_s: What `left_s()` says when the stage is called directly.
@@ -123,7 +123,7 @@ class Context(StageContext):
         services = Services(
             artifacts or MemoryArtifacts(scratch / "objects"),
             jail or InProcess(scratch / "jail"),
-            vendor or Door(),
+            vendor or Answers(),
             out or scratch / "out",
             secrets if isinstance(secrets, Path) else scratch / "secrets",
             endpoints or {name: Endpoint() for name in ("llm", "vision")},
@@ -240,7 +240,7 @@ class Call(NamedTuple):
     timeout_s: float
 
 
-class Door:
+class Answers:
     """
     The vendors' door, which gives these answers in turn.
 

@@ -14,9 +14,8 @@ from pipeline.model import State
 from pipeline.store.rows import AttemptRow, ItemRow, WaitsRow
 from waybill import terminal
 from waybill.compose import App
-from waybill.foreground import MOVING, workers_up
 
-LIVE = (*MOVING, State.HELD)
+LIVE = (State.READY, State.RUNNING, State.WAITING, State.HELD)
 
 
 class Reasons(NamedTuple):
@@ -50,7 +49,7 @@ async def reasons(app: App, item: int) -> Reasons:
         row,
         await store.waits(item),
         await store.ahead(item) if row.state is State.READY else 0,
-        len(await workers_up(app)),
+        sum(session.left_s > 0 for session in await store.sessions()),
         (await store.hold_of(item)).id if held else None,
         await store.children(item) if row.joining else {},
         await store.failures(item),
@@ -76,7 +75,7 @@ def _place(why: Reasons) -> str:
             return f"{where} for {row.stage}: {line}, and {who}.{do}{_kept_out(why)}"
         case State.RUNNING:
             since = f"since {terminal.ago(row.since)}"
-            return f"{where}: stage {row.stage}, {since}.{_permit(why)}"
+            return f"{where}: stage {row.stage}, {since}.{_paced(why)}"
         case State.WAITING if row.joining:
             still = sum(n for state, n in why.children.items() if state in LIVE)
             return (
@@ -126,7 +125,7 @@ def _kept_out(why: Reasons) -> str:
     return ""
 
 
-def _permit(why: Reasons) -> str:
+def _paced(why: Reasons) -> str:
     limit = why.waits.limit
     if not limit:
         return ""
