@@ -224,9 +224,8 @@ class Checkpoint(NamedTuple):
     """
     The durable record of one finished stage, step or decision.
 
-    `step` is None for a stage.  `update` is JSON text, or None when it stands
-    in the artifact named by `ref`.  `next_stage` says where a stage led; None
-    for a step, "" when the item ended there.
+    `step` is None for a stage.  `update` is JSON text, or None when it stands in the
+    artifact `ref`.  `next_stage` says where a stage led; None: a step, "": the end.
     """
 
     seq: int
@@ -384,12 +383,14 @@ class Disposal(StrEnum):
     QUARANTINED = "quarantined"
 
 
-class Receipt(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Receipt:
     """What admission did with one submission; given only after COMMIT."""
 
     name: str
     disposal: Disposal
     item_id: ItemId | None  # the item, or the one it duplicates
+    again: bool = field(default=False, compare=False)  # given before, and the same
 
 
 class Batch(NamedTuple):

@@ -4,7 +4,10 @@ What both stores refuse, in the same words.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.errors import Conflict, Usage
+from pipeline.model import Disposal, Receipt, Submission
 from pipeline.names import is_component, is_text
 from pipeline.store.rows import HoldRow
 
@@ -28,6 +31,17 @@ def check_names(tenant: str, batch: str) -> None:
             code="BAD_NAME",
             hint="use a-z, 0-9, dots and dashes",
         )
+
+
+def looked_at_again(submission: Submission, before: Receipt | None) -> Submission:
+    """
+    A delivery that was quarantined and that nothing is wrong with any more (a
+    password was added, a bound raised) is another one; its first receipt stands.
+    """
+    quarantined = before is not None and before.disposal is Disposal.QUARANTINED
+    if not quarantined or submission.refused_code:
+        return submission
+    return replace(submission, token=f"{submission.token}/again")
 
 
 def decided_before(hold: HoldRow) -> Conflict:

@@ -153,3 +153,33 @@ async def test_a_batch_may_have_folders_in_its_name(world: World):
     batch = await world.batch("2026/may")
 
     assert batch.name == "2026/may"
+
+
+async def test_a_receipt_says_whether_it_is_the_first(world: World):
+    """Whoever offers a delivery again can be shown what became of it."""
+    file = sent("a", token="once")
+
+    [first] = await world.receive(file)
+    [second] = await world.receive(file)
+    [other] = await world.receive(sent("b", key=file.key))
+
+    assert (first.again, second.again, other.again) == (False, True, False)
+    assert first.item_id == second.item_id == other.item_id
+
+
+async def test_a_quarantined_file_is_looked_at_again(world: World):
+    """The same delivery, refused before and in order now, is an item: once."""
+    bad = sent("a", token="once", refused_code="PDF_ENCRYPTED")
+    good = sent("a", key=bad.key, token="once")
+
+    [refused] = await world.receive(bad)
+    [still] = await world.receive(bad)
+    [taken] = await world.receive(good)
+    [same] = await world.receive(good)
+
+    assert refused.item_id is None
+    assert (still.disposal, still.again) == (Disposal.QUARANTINED, True)
+    assert (taken.disposal, taken.again) == (Disposal.ITEM, False)
+    assert (same.item_id, same.again) == (taken.item_id, True)
+    counts = await world.store.counts()
+    assert (counts.received, counts.quarantined, counts.live) == (2, 1, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,8 @@ from ingest.candidates import Candidate, named
 from ingest.watch.folders import today
 from pipeline.errors import Trouble, Usage
 from pipeline.folder import seconds
-from pipeline.model import Batch, Disposal
-from pipeline.store.rows import Counts
+from pipeline.model import Batch, Disposal, Receipt
+from pipeline.store.rows import Counts, ItemRow
 from pipeline.trouble import ours
 from waybill import terminal
 from waybill.board import Board
@@ -75,18 +75,19 @@ def ingest(
         if wait:
             await _finish(opened, into.id, taken)
             await go(partial(write_manifest, opened, into.id))
+        known = await go(partial(_known, opened, taken))
         counts = await go(partial(opened.store.counts, into.id))
         code = exit_code(counts) if wait else 0
         report = {
             "batch": f"{tenant}/{into.name}",
             **summary(counts),
             "seconds": round(time.monotonic() - began, 2),
-            "files": [_line(t) for t in taken],
+            "files": [_line(t, known) for t in taken],
         }
         if json:
             terminal.print_json(report)
         else:
-            _print_taken(taken, report)
+            _print_taken(report)
         return LEFT if left and not code else code
 
     raise typer.Exit(run_app(main))
@@ -132,22 +133,46 @@ async def _finish(opened: App, batch_id: int, taken: list[Taken]) -> None:
         await work_until(opened, done)
 
 
-def _line(taken: Taken) -> dict[str, Any]:
+async def _known(opened: App, taken: Sequence[Taken]) -> dict[int, ItemRow]:
+    """The items of files whose bytes, or whose delivery, were known before."""
+    receipts = [t.receipt for t in taken if t.receipt is not None]
+    ids = sorted({r.item_id for r in receipts if r.item_id and _is_known(r)})
+    rows: dict[int, ItemRow] = {}
+    for at in range(0, len(ids), SLICE):
+        rows |= await opened.store.rows(ids[at : at + SLICE])
+    return rows
+
+
+def _is_known(receipt: Receipt) -> bool:
+    return receipt.again or receipt.disposal is Disposal.DUPLICATE
+
+
+def _line(taken: Taken, known: Mapping[int, ItemRow]) -> dict[str, Any]:
+    """What became of a file; of known bytes, what became of their item."""
     receipt = taken.receipt
+    item = receipt.item_id if receipt else None
+    row = known.get(item or 0) if receipt and _is_known(receipt) else None
     return {
         "name": taken.candidate.name,
         "disposal": receipt.disposal.value if receipt else "left",
-        "item": receipt.item_id if receipt else None,
+        "item": item,
+        "known": bool(receipt and _is_known(receipt)),
+        "state": row.state.value if row else "",
+        "batch": f"{row.tenant}/{row.batch}" if row else "",
         "code": taken.code,
         "why": taken.why,
     }
 
 
-def _print_taken(taken: list[Taken], report: dict[str, Any]) -> None:
-    for t in taken:
-        if t.receipt is None or t.receipt.disposal is not Disposal.ITEM:
-            line = _line(t)
-            text = f"{line['disposal']}: {line['name']} {line['code']} {line['why']}"
+def _print_taken(report: dict[str, Any]) -> None:
+    for line in report["files"]:
+        word = "known" if line["disposal"] == "item" else line["disposal"]
+        is_item = f"is item {line['item']}, {line['state']}, in {line['batch']}"
+        what = f"{line['code']} {line['why']}"
+        if line["state"]:
+            what = f"{is_item} {what}"
+        if line["known"] or line["disposal"] != "item":
+            text = f"{word}: {line['name']} {what}"
             terminal.err.print(terminal.safe(text.rstrip()))
     terminal.print_table(
         ["batch", *Counts._fields],

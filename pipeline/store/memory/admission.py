@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pipeline.errors import NotFound
 from pipeline.model import (
@@ -18,7 +19,7 @@ from pipeline.model import (
     Submission,
 )
 from pipeline.store.memory.tables import EPOCH, Admitted, MemoryTables, Place
-from pipeline.store.refusals import check_names
+from pipeline.store.refusals import check_names, looked_at_again
 from pipeline.store.rows import PipelineRow
 
 
@@ -94,8 +95,14 @@ class MemoryAdmission(MemoryTables):
         stage: str | None = None,
     ) -> list[Receipt]:
         pipeline = self._pipelines[pipeline_id]
+        kept = self._receipts
+        submissions = [
+            looked_at_again(s, kept[s.token][1] if s.token in kept else None)
+            for s in submissions
+        ]
+        before = set(kept) & {s.token for s in submissions}
         for s in submissions:
-            if s.token in self._receipts:
+            if s.token in kept:
                 continue
             place = (batch.tenant, pipeline.name, s.key)
             if s.refused_code:
@@ -114,5 +121,5 @@ class MemoryAdmission(MemoryTables):
                     self._kin.setdefault(parent, []).append(item)
                 self._put_ready(item, Place(stage or pipeline.stages[0], 0))
                 receipt = Receipt(s.name, Disposal.ITEM, item)
-            self._receipts[s.token] = (batch.id, receipt)
-        return [self._receipts[s.token][1] for s in submissions]
+            kept[s.token] = (batch.id, receipt)
+        return [replace(kept[s.token][1], again=s.token in before) for s in submissions]

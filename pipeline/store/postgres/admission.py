@@ -14,7 +14,7 @@ from dataclasses import replace
 from pipeline.errors import Refused
 from pipeline.model import Batch, Disposal, Entry, ItemId, Receipt, Submission, WorkerId
 from pipeline.store.database import Connection, Topic
-from pipeline.store.refusals import check_names
+from pipeline.store.refusals import check_names, looked_at_again
 
 NEW_ITEMS = """
 with pinned as (select name, stages[1] as first from waybill.pipelines where id = $2),
@@ -193,8 +193,12 @@ async def receive(
     A token that was seen before gets its first receipt.  Items begin at `stage`,
     or at the pipeline's first one.
     """
+    seen = await _receipts(con, [s.token for s in submissions])
+    submissions = [looked_at_again(s, seen.get(s.token)) for s in submissions]
     tokens = [s.token for s in submissions]
-    seen = await _receipts(con, tokens)
+    if seen and any(token not in seen for token in tokens):
+        seen |= await _receipts(con, tokens)
+    before = set(seen)
     new = list({s.token: s for s in submissions if s.token not in seen}.values())
     if new:
         wanted = [s for s in new if not s.refused_code]
@@ -219,7 +223,7 @@ async def receive(
         columns = [list(column) for column in zip(*rows, strict=True)]
         await con.execute(RECEIPTS, batch_id, *columns)
         seen = await _receipts(con, tokens)
-    return [seen[token] for token in tokens]
+    return [replace(seen[token], again=token in before) for token in tokens]
 
 
 async def _receipts(con: Connection, tokens: Sequence[str]) -> dict[str, Receipt]:
