@@ -73,10 +73,8 @@ class Hold:
         code: Stable word: `DISCLOSURE`, `OCR_UNREADABLE`.
         why: One sentence for the reviewer.
         evidence: JSON-able data the reviewer is shown (spans, crops, scores).
-        needs: Channels the reviewer must supply before the item may go on,
-            such as the text of a page nobody could read.
-        ask: Like `needs`, but the stage runs again with the answer, so that an
-            item can converse over days.  The channel's type is the schema.
+        needs: Channels, or keys of them, that the reviewer must supply.
+        ask: Like `needs`, but the stage runs again with the answer.
         updates: What the state receives when the hold is approved.
     """
 
@@ -207,9 +205,8 @@ class Claim(NamedTuple):
     """
     An item this worker now owns.
 
-    `left_s` is the time to its deadline by the database's clock, at the claim.
-    `seq` is the number of its next checkpoint; `attempt` counts charged tries
-    of this stage.
+    `left_s` is the time to its deadline by the database's clock; `seq` the number of
+    its next checkpoint; `attempt` counts charged tries of this stage.
     """
 
     item: Item
