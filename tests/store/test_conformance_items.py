@@ -10,8 +10,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import NotFound
-from pipeline.model import Attempt, Entry, Finish, State, ToJoining, ToReady
-from pipeline.store.rows import Counts
+from pipeline.model import Attempt, Entry, Finish, Progress, State, ToJoining, ToReady
+from pipeline.store.rows import Counts, WaitsRow
 from tests.store.world import World, done, finished, parked, sent, step, waiting
 
 # -- counts ----------------------------------------------------------------------------
@@ -129,6 +129,24 @@ async def test_failed_tries_are_kept_with_where_they_were_raised(world: World):
     assert (rows[1].stage, rows[1].message) == ("read", "a bug")
     assert await world.store.failures(item, limit=1) == rows[:1]
     assert await world.store.failures(other) == []
+
+
+async def test_what_an_item_waits_for_is_known(world: World):
+    """Strikes, how many are in its stage, and the limit it said it waits for."""
+    worker, [item, other] = await world.take("a", "b")
+    waits = Progress("read", 0, 0, "llm")
+    await world.store.commit(worker, [Entry(item, progress=waits)])
+    [third] = await world.admit("c")
+
+    assert await world.store.waits(item) == WaitsRow(0, 2, "llm")
+    assert await world.store.waits(other) == WaitsRow(0, 2, "")
+    assert await world.store.waits(third) == WaitsRow(0, 2, "")
+    assert await world.store.in_work() == []
+
+    await world.store.commit(worker, [Entry(item, progress=Progress("read", 0, 0))])
+    assert await world.store.waits(item) == WaitsRow(0, 2, "")
+    await world.move(worker, item, done())
+    assert await world.store.waits(item) == WaitsRow(0, 0, "")
 
 
 # -- cancel ----------------------------------------------------------------------------

@@ -79,7 +79,7 @@ async def test_odd_numbers_are_cut_to_what_can_be_kept() -> None:
     await run_all(engine)
 
     [told] = [e.progress for e in engine.wire.entries if e.progress]
-    assert told == ("read", 0, 2**31 - 1)
+    assert told == ("read", 0, 2**31 - 1, "")
 
 
 async def test_products_are_committed_with_the_outcome() -> None:
@@ -199,5 +199,5 @@ async def test_what_is_no_number_is_nothing_done() -> None:
     engine = Engine([Tape().station("read", run)])
     await run_all(engine)
 
-    said = [e.progress[1:] for e in engine.wire.entries if e.progress]
+    said = [e.progress[1:3] for e in engine.wire.entries if e.progress]
     assert said == [(0, 3), (5, 5)]

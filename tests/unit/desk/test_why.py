@@ -1,0 +1,149 @@
+"""Why an item is where it is: what it waits for, and what failed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pipeline.model import State
+from pipeline.stage import Retry
+from pipeline.store.rows import AttemptRow, ItemRow, WaitsRow
+from pipeline.vendors.limits import LimitSpec
+from tests.unit.engine import Engine, Tape, pipeline_of, until
+from waybill.desk.why import Reasons, explain
+
+NOW = datetime.now(UTC)
+LIMITS = {"llm": LimitSpec(rate=10, per_s=60)}
+
+
+def reasons(state: State, **more: Any) -> Reasons:
+    """Of an item at `ask`, a stage with a limit, a window of 5 and four tries."""
+    stage = Tape().station("ask", limit="llm", window=5, retry=Retry(attempts=4))
+    facts: dict[str, Any] = {
+        "id": 7,
+        "name": "a.png",
+        "tenant": "north",
+        "batch": "b",
+        "key": "k",
+        "pipeline_id": 1,
+        "state": state,
+        "stage": "ask",
+        "attempt": 0,
+        "code": "",
+        "why": "",
+        "received_at": NOW,
+        "since": NOW,
+        "until": None,
+        "deadline_at": NOW + timedelta(days=1),
+    }
+    asked: dict[str, Any] = {
+        "waits": WaitsRow(0, 0, ""),
+        "ahead": 0,
+        "workers": 2,
+        "hold": None,
+        "children": {},
+        "failures": [],
+        "pipeline": pipeline_of([stage], LIMITS),
+    }
+    asked |= {k: more.pop(k) for k in list(more) if k in asked}
+    return Reasons(row=ItemRow(**(facts | more)), **asked)
+
+
+def failure(code: str, *, charged: bool = True, frames: str = "") -> AttemptRow:
+    return AttemptRow("ask", 1, code, "it said", charged, frames.splitlines(), NOW)
+
+
+def test_a_permit_is_named_with_its_pace() -> None:
+    """A running item whose stage has not begun says for whom it waits."""
+    text = explain(reasons(State.RUNNING, waits=WaitsRow(0, 1, "llm")))
+
+    assert "waits for a permit of [limit.llm] (10 in 60 s)" in text
+    assert "permit" not in explain(reasons(State.RUNNING))
+
+
+def test_a_full_stage_is_named_with_its_window() -> None:
+    """In all workers: ten are in it, and five a worker may be."""
+    full = explain(reasons(State.READY, waits=WaitsRow(0, 10, "")))
+    free = explain(reasons(State.READY, waits=WaitsRow(0, 9, "")))
+
+    assert "10 items are in it, its window is 5 a worker" in full
+    assert "window" not in free
+
+
+def test_a_suspect_waits_for_its_turn() -> None:
+    """It runs alone, for workers ended with it."""
+    text = explain(reasons(State.READY, waits=WaitsRow(2, 0, "")))
+
+    assert "2 workers ended with it" in text
+    assert "run alone" in text
+
+
+def test_a_waiting_item_tells_when_and_how_often() -> None:
+    """And that its limit rests for everybody, when somebody asked for it."""
+    until_ = NOW + timedelta(seconds=600)
+    throttled = [failure("THROTTLED", charged=False)]
+
+    text = explain(
+        reasons(
+            State.WAITING,
+            until=until_,
+            attempt=2,
+            why="THROTTLED",
+            failures=throttled,
+        )
+    )
+
+    assert "because of THROTTLED; it goes on in 10 min" in text
+    assert "after 2 of 4 charged attempts" in text
+    assert "[limit.llm]" in text
+
+
+def test_failed_attempts_stand_below_newest_first() -> None:
+    """With code, words and age; the newest that was raised says where."""
+    raised = failure("STAGE_RAISED", frames="ask.py:3 in ask\njson/decoder.py:1 in x")
+    text = explain(
+        reasons(
+            State.FAILED,
+            code="STAGE_RAISED",
+            failures=[failure("STAGE_TIMEOUT"), raised, raised],
+        )
+    )
+
+    _, head, first, second, frame, deeper, third = text.splitlines()
+    assert head.startswith("Failed attempts")
+    assert first == "- ask, attempt 2, 0 s ago: STAGE_TIMEOUT it said"
+    assert "STAGE_RAISED" in second
+    assert "STAGE_RAISED" in third
+    assert (frame.strip(), deeper.strip()) == (
+        "ask.py:3 in ask",
+        "json/decoder.py:1 in x",
+    )
+    assert "--pipeline current" in text
+
+
+def test_a_pipeline_that_cannot_be_read_keeps_nobody_from_asking() -> None:
+    """What is known is said."""
+    for state in (State.READY, State.RUNNING, State.WAITING):
+        waits = WaitsRow(0, 99, "llm")
+        assert explain(reasons(state, waits=waits, pipeline=None))
+
+
+async def test_who_waits_for_a_permit_lets_it_be_known() -> None:
+    """While it waits, and no longer; who gets one at once says nothing."""
+    stage = Tape().station("ask", limit="llm", took_s=100, timeout_s=1000)
+    limits = {"llm": LimitSpec(rate=100, per_s=1, burst=100, concurrency=1)}
+    engine = Engine([stage], limits)
+    first, second = await engine.submit(2)
+
+    async def waiting() -> bool:
+        found = [(await engine.store.waits(i)).limit for i in (first, second)]
+        return sorted(found) == ["", "llm"]
+
+    async with engine.session():
+        await until(waiting, within_s=50)
+        ends = await engine.finish([first, second], within_s=500)
+
+    assert ends == {"done": 2}
+    assert (await engine.store.waits(first)).limit == ""
+    notes = [e.progress for e in engine.wire.entries if e.progress is not None]
+    assert [p.waits_for for p in notes] == ["llm", ""]
