@@ -85,7 +85,8 @@ class Context(StageContext):
         jail: Runs jailed functions; None: they run in this process.
         vendor: Answers calls, such as `Answers`; None: nobody may be called.
         secrets: Lines by name; or the folder of `<tenant>/<name>.txt`.
-        pipeline: The whole pipeline; None: one of this stage alone, in its folder.
+        folder: The pipeline folder; None: where the stage was written.
+        pipeline: The whole pipeline; None: one of this stage alone.
         left_s: What `left_s()` says when the stage is called directly.
         watch: Called with a word and what happened, as it happens.
 
@@ -111,6 +112,7 @@ class Context(StageContext):
         endpoints: Mapping[str, Endpoint] | None = None,
         secrets: Mapping[str, Sequence[str]] | Path | None = None,
         out: Path | None = None,
+        folder: Path | None = None,
         pipeline: Pipeline | None = None,
         left_s: float = 300.0,
         watch: Watch = lambda word, what: None,
@@ -135,7 +137,7 @@ class Context(StageContext):
         if pipeline is None:
             # Nobody else is there to share a limit with.
             stage = replace(stage, stage=replace(stage.stage, limit=None))
-            pipeline = _alone(stage, branches)
+            pipeline = _alone(stage, folder, branches)
         run = Run(claim, pipeline, stage.name, 0, 0, None, math.inf)
         for name, result in (recorded or {}).items():
             run.memo[stage.name, name] = encode(result)
@@ -368,10 +370,10 @@ class _Kinsfolk:
         return {item: [] for item in items}
 
 
-def _alone(stage: BoundStage, branches: Sequence[str]) -> Pipeline:
-    """A pipeline of one stage, whose folder is where the stage was written."""
+def _alone(stage: BoundStage, root: Path | None, branches: Sequence[str]) -> Pipeline:
+    """A pipeline of one stage."""
     run: Callable[..., Awaitable[Any]] = stage.stage.run
-    root = Path(inspect.getfile(inspect.unwrap(run))).parent
+    root = root or Path(inspect.getfile(inspect.unwrap(run))).parent
     return Pipeline(
         PipelineFolder(root, "testing", "0"),
         {stage.name: stage},

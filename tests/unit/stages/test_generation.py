@@ -12,12 +12,12 @@ from pydantic import SecretStr, ValidationError
 from pipeline.errors import Permanent, Transient, Usage
 from pipeline.model import Item
 from pipeline.stage import Advance, Endpoint, Hold
+from pipeline.testing import Answers, Context
 from stages.document import Document
 from stages.generation import OFFLINE_WRITER, GenerationSettings, generation
 from stages.writing.facts import facts_in
 from stages.writing.model import messages
 from stages.writing.templates import fill, read_templates
-from tests.steps import Steps
 
 LETTERS = Path(__file__).parents[3] / "examples" / "letters"
 SAMPLES = Path(__file__).parents[3].parent / "shared" / "samples"
@@ -28,64 +28,35 @@ GOOD = {
 }
 
 
-class ExampleFolder:
-    """The letters example, as a stage sees it."""
-
-    root = LETTERS
-    name = "letters"
-    version = "1"
-
-    def text(self, relative: str) -> str:
-        return (self.root / relative).read_text("utf-8")
-
-
-class ScriptedVendor:
-    """Gives the scripted answers, and remembers what it was asked."""
-
-    def __init__(self, *answers: Any) -> None:
-        self.answers = list(answers)
-        self.bodies: list[Any] = []
-        self.keys: list[str] = []
-
-    async def post_json(
-        self, url: str, body: Any, *, key: str = "", timeout_s: float
-    ) -> Any:
-        assert url.endswith("/v1/chat/completions")
-        assert timeout_s > 0
-        self.bodies.append(body)
-        self.keys.append(key)
-        return self.answers.pop(0)
-
-
-class FakeContext(Steps):
-    """What generation needs of a context; its steps are recorded."""
-
-    def __init__(
-        self,
-        vendor: Any = None,
-        item_id: int = 1,
-        service: Endpoint | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__()
-        self.item = Item(item_id, "acme", "b1", 1, "letter.jpg", {})
-        self.settings = GenerationSettings(**settings)
-        self.folder = ExampleFolder()
-        self.vendor = vendor
-        self.service = service or Endpoint()
-
-    def endpoint(self, name: str) -> Endpoint:
-        assert name == "llm"
-        return self.service
-
-    def left_s(self) -> float:
-        return 100.0
-
-
-def online(*answers: Any, **settings: Any) -> FakeContext:
-    return FakeContext(
-        ScriptedVendor(*answers), url="http://model.test/v1/", model="m-1", **settings
+def context(
+    *answers: Any,
+    item_id: int = 1,
+    service: Endpoint | None = None,
+    recorded: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Context:
+    """The letters example, and a model that gives these answers."""
+    return Context(
+        generation,
+        settings=settings,
+        item=Item(item_id, "acme", "b1", 1, "letter.jpg", {}),
+        folder=LETTERS,
+        vendor=Answers(*answers),
+        endpoints={"llm": service or Endpoint()},
+        recorded=recorded,
     )
+
+
+def online(*answers: Any, **settings: Any) -> Context:
+    return context(*answers, url="http://model.test/v1/", model="m-1", **settings)
+
+
+def bodies(ctx: Context) -> list[Any]:
+    """What the model was asked."""
+    assert isinstance(ctx.vendor, Answers)
+    assert all(c.url.endswith("/v1/chat/completions") for c in ctx.vendor.calls)
+    assert all(c.timeout_s > 0 for c in ctx.vendor.calls)
+    return [call.body for call in ctx.vendor.calls]
 
 
 def chat(content: Any, finish: str | None = "stop") -> dict[str, Any]:
@@ -118,7 +89,7 @@ async def test_a_code_fence_around_the_json_is_no_fault() -> None:
     outcome = await generation(letter("Dear Santa"), ctx)
 
     assert isinstance(outcome, Advance)
-    assert len(ctx.vendor.bodies) == 1
+    assert len(bodies(ctx)) == 1
 
 
 async def test_an_answered_call_is_not_paid_twice() -> None:
@@ -126,12 +97,11 @@ async def test_an_answered_call_is_not_paid_twice() -> None:
     ctx = online(chat({"greeting": "Hi"}), chat(GOOD))
     await generation(letter("Dear Santa"), ctx)
 
-    again = online()
-    again.recorded = ctx.recorded
+    again = online(recorded=ctx.recorded)
     outcome = await generation(letter("Dear Santa"), again)
 
     assert isinstance(outcome, Advance)
-    assert again.vendor.bodies == []
+    assert bodies(again) == []
 
 
 async def test_a_re_ask_names_the_faults_and_never_the_text() -> None:
@@ -143,7 +113,7 @@ async def test_a_re_ask_names_the_faults_and_never_the_text() -> None:
     )
 
     await generation(letter("Dear Santa"), ctx)
-    second = json.dumps(ctx.vendor.bodies[1])
+    second = json.dumps(bodies(ctx)[1])
 
     assert poison not in second
     assert "paragraphs.1: string_type" in second
@@ -185,8 +155,8 @@ async def test_a_truncated_answer_is_neither_parsed_nor_kept_nor_repeated() -> N
         await generation(letter("Dear Santa"), ctx)
 
     assert caught.value.code == "LLM_TRUNCATED"
-    assert "SECRET PART" not in json.dumps(ctx.vendor.bodies)
-    assert all(answer.content == "" for answer in ctx.recorded.values())
+    assert "SECRET PART" not in json.dumps(bodies(ctx))
+    assert all(answer["content"] == "" for answer in ctx.recorded.values())
 
 
 async def test_what_the_model_declines_a_person_answers() -> None:
@@ -220,8 +190,8 @@ async def test_the_key_comes_from_the_service_alone() -> None:
 
     await generation(letter("Dear Santa"), ctx)
 
-    assert ctx.vendor.keys == ["sk-test-123"]
-    written_down = json.dumps(ctx.vendor.bodies) + repr(ctx.settings) + repr(CONFIGURED)
+    assert [call.key for call in ctx.vendor.calls] == ["sk-test-123"]
+    written_down = json.dumps(bodies(ctx)) + repr(ctx.settings) + repr(CONFIGURED)
     assert "sk-test-123" not in written_down
     with pytest.raises(ValidationError):
         GenerationSettings.model_validate({"key_env": "MY_KEY"})
@@ -234,13 +204,13 @@ async def test_the_configured_model_writes_unless_the_pipeline_names_another(
     settings: dict[str, str], writer: str
 ) -> None:
     """The variables are for every pipeline; one may ask for a model of its own."""
-    ctx = FakeContext(ScriptedVendor(chat(GOOD)), service=CONFIGURED, **settings)
+    ctx = context(chat(GOOD), service=CONFIGURED, **settings)
 
     outcome = await generation(letter("Dear Santa"), ctx)
 
     assert isinstance(outcome, Advance)
     assert outcome.updates["reply"].writer == writer
-    assert ctx.vendor.bodies[0]["model"] == writer
+    assert bodies(ctx)[0]["model"] == writer
 
 
 def test_a_letter_cannot_close_its_own_fence() -> None:
@@ -257,7 +227,7 @@ def test_a_letter_cannot_close_its_own_fence() -> None:
 async def test_a_url_without_a_model_is_a_usage_error() -> None:
     """Nobody's default model is ever billed by accident."""
     with pytest.raises(Usage):
-        await generation(letter("x"), FakeContext(url="http://model.test/v1"))
+        await generation(letter("x"), context(url="http://model.test/v1"))
 
 
 # -- templates write ------------------------------------------------------------------
@@ -265,7 +235,7 @@ async def test_a_url_without_a_model_is_a_usage_error() -> None:
 
 async def test_without_a_url_templates_write_and_say_so() -> None:
     """The offline writer never passes for a model."""
-    outcome = await generation(letter("Dear Santa, my name is Mia."), FakeContext())
+    outcome = await generation(letter("Dear Santa, my name is Mia."), context())
 
     assert isinstance(outcome, Advance)
     assert outcome.updates["reply"].writer == OFFLINE_WRITER
@@ -277,7 +247,7 @@ async def test_the_same_item_gets_the_same_reply_and_others_differ() -> None:
     text = "Dear Santa, I would like a kite. Love, Mia"
     replies = []
     for item_id in (1, 1, *range(2, 12)):
-        outcome = await generation(letter(text), FakeContext(item_id=item_id))
+        outcome = await generation(letter(text), context(item_id=item_id))
         assert isinstance(outcome, Advance)
         replies.append(outcome.updates["reply"].model_dump_json())
 
@@ -291,7 +261,7 @@ async def test_the_same_item_gets_the_same_reply_and_others_differ() -> None:
 )
 async def test_noise_gets_a_neutral_reply_without_a_hole(text: str) -> None:
     """What was not found is not mentioned, and no field is left standing."""
-    outcome = await generation(letter(text), FakeContext())
+    outcome = await generation(letter(text), context())
 
     assert isinstance(outcome, Advance)
     reply = outcome.updates["reply"]
@@ -304,7 +274,7 @@ async def test_a_letter_of_loss_gets_no_jolly_reply() -> None:
     """Illness and loss raise `hard`, and the bells stay out of it."""
     text = "Dear Santa, my hamster died last week. I want a kite. From, Lucas"
 
-    outcome = await generation(letter(text), FakeContext())
+    outcome = await generation(letter(text), context())
 
     assert isinstance(outcome, Advance)
     whole = " ".join(outcome.updates["reply"].paragraphs)

@@ -12,7 +12,7 @@ import re
 import time
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 from pipeline.errors import Usage
 from pipeline.model import Advance, Hold, Reject
+from pipeline.testing import Context
 from stages.document import Document, Verdict
-from stages.moderation import ModerationSettings, assess, moderation, slices
+from stages.moderation import assess, moderation, slices
 from stages.rules.compiler import compile_rules, rulebook
 from stages.rules.normaliser import fold, normalise
 from stages.rules.personal import find_personal
@@ -56,14 +57,6 @@ class FakeFolder:
         return sorted(self.root.glob(pattern))
 
 
-@dataclass
-class FakeContext:
-    """What moderation asks of a context."""
-
-    folder: FakeFolder
-    settings: ModerationSettings = field(default_factory=ModerationSettings)
-
-
 @pytest.fixture(scope="module")
 def rules() -> Rulebook:
     return rulebook(FakeFolder(LETTERS))
@@ -78,7 +71,7 @@ def judge(text: str, **files: str) -> Verdict:
 
 
 async def run(text: str, root: Path = LETTERS, **keys: Any) -> Any:
-    context = FakeContext(FakeFolder(root), ModerationSettings(**keys))
+    context = Context(moderation, folder=root, settings=keys)
     return await moderation(Document(source="0" * 64, text=text), context)
 
 
