@@ -24,6 +24,8 @@ Reducer = Callable[[Any, Any], Any]
 
 INLINE_BYTES_MAX = 8192  # larger values go to the artifact store by reference
 # Of one update or result; arbitrary, and PostgreSQL takes 255 MiB.
+DIGITS_MAX = 4300  # of a number that pydantic's reader takes
+LEVELS_SAFE = 100  # it takes 200
 JSON_CHARS_MAX = 64 << 20
 
 
@@ -167,8 +169,8 @@ def encode(value: Any, *, beneath: int = 0) -> str:
     """
     try:
         text = _json(value)
-        # Written is not yet read: the reader's bounds are narrower than the writer's.
-        from_json("[" * beneath + text + "]" * beneath, allow_inf_nan=False)
+        if _is_doubtful(text):
+            from_json("[" * beneath + text + "]" * beneath, allow_inf_nan=False)
     except (ValueError, RecursionError) as error:
         said = f"the value {_unfit(str(error))}"
         raise Permanent(said, code="BAD_UPDATE") from None
@@ -179,6 +181,20 @@ def encode(value: Any, *, beneath: int = 0) -> str:
             hint="put it into an artifact and keep its name",
         )
     return text
+
+
+def _is_doubtful(text: str) -> bool:
+    """
+    Whether what was written may not be read: the reader's bounds are narrower.
+
+    Most updates are small and flat, and reading each costs as much as writing it.
+    """
+    return (
+        len(text) > DIGITS_MAX
+        or text.count("[") + text.count("{") > LEVELS_SAFE
+        or "NaN" in text
+        or "Infinity" in text
+    )
 
 
 def _unfit(said: str) -> str:
