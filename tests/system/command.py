@@ -201,6 +201,10 @@ class Home:
 
         return asyncio.run(ask())
 
+    def judged_at(self, owner_url: str) -> None:
+        """Its database is elsewhere now."""
+        self._owner_url = owner_url
+
     def one(self, query: str, *args: Any) -> Any:
         """The one value of a query."""
         [[value]] = self.sql(query, *args)
