@@ -9,8 +9,6 @@ with, on every machine, whatever happens to the folder afterwards.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -22,18 +20,16 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.artifacts.durable import write_atomically
 from pipeline.errors import Usage
 from pipeline.jail.custom import import_file, module_name
-from pipeline.stage import Artifacts, Retry, Settings, Stage
+from pipeline.pinned import Kept, Pins, list_files, version_named, version_of
+from pipeline.stage import Retry, Settings, Stage
 from pipeline.state import Channels
 from pipeline.store.port import AdmissionStore, WorkStore
-from pipeline.store.rows import PipelineRow
 from pipeline.trouble import trouble_of
 from pipeline.vendors.limits import LimitSpec
 
-FILES_MAX = 500  # arbitrary; a pipeline is configuration, not a corpus
-FILE_BYTES_MAX = 20 << 20  # a font may lie beside a template
+TRIES = 3  # arbitrary: somebody may be saving a file just now
 MANIFEST = "pipeline.toml"
 M = TypeVar("M", bound=BaseModel)
 
@@ -200,31 +196,6 @@ def seconds(text: str) -> float:
     return total
 
 
-def list_files(root: Path) -> dict[str, Path]:
-    """Relative path -> file, of all that belongs to a pipeline folder."""
-    found = {}
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        hidden = any(p.startswith(".") or p == "__pycache__" for p in relative.parts)
-        if hidden or path.is_symlink() or not path.is_file():
-            continue
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise Usage(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB")
-        found[relative.as_posix()] = path
-        if len(found) > FILES_MAX:
-            raise Usage(f"{root} has more than {FILES_MAX} files: is it a pipeline?")
-    return found
-
-
-def version_of(files: Mapping[str, Path]) -> str:
-    """The digest that names this content of a folder: 12 hex digits."""
-    digest = hashlib.sha256()
-    for relative, path in sorted(files.items()):
-        digest.update(relative.encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:12]
-
-
 class Catalogue:
     """
     Publishes folders and brings back the versions that items began with.
@@ -233,43 +204,36 @@ class Catalogue:
         cache: Folder where pinned versions are laid out again.
     """
 
-    def __init__(self, artifacts: Artifacts, cache: Path, builtin: Builtin) -> None:
-        self._artifacts = artifacts
-        self._cache = cache
+    def __init__(self, artifacts: Kept, cache: Path, builtin: Builtin) -> None:
+        self._pins = Pins(artifacts, cache)
         self._builtin = builtin
         self._loaded: dict[int, Pipeline] = {}
 
     async def publish(self, root: Path, store: AdmissionStore) -> tuple[int, Pipeline]:
         """Pin the folder as it stands; returns its id and the loaded pipeline."""
-        pipeline = load(root, self._builtin)
-        files = {
-            relative: await self._artifacts.put_file(path)
-            for relative, path in list_files(root).items()
-        }
+        for _ in range(TRIES):
+            pipeline = load(root, self._builtin)
+            files = await self._pins.keep(pipeline.name, list_files(root))
+            if version_named(files) == pipeline.folder.version:
+                break
+        else:
+            raise Usage(f"{root} changes while it is read", hint="try again")
         number = await store.register_pipeline(
             pipeline.name, pipeline.folder.version, list(pipeline.stages), files
         )
         return number, pipeline
 
     async def get(self, number: int, store: WorkStore) -> Pipeline:
-        """A pinned version, from memory, the cache folder or the artifacts."""
-        if number not in self._loaded:
-            row = await store.pipeline(number)
-            self._loaded[number] = load(await self._lay_out(row), self._builtin)
-        return self._loaded[number]
+        """
+        A pinned version, from memory or laid out and proven.
 
-    async def _lay_out(self, row: PipelineRow) -> Path:
-        root = self._cache / f"{row.name}@{row.version}"
-        # Written last, so that a folder half laid out is laid out again.
-        mark = root / ".complete"
-        if not mark.exists():
-            for relative, artifact in row.files.items():
-                path = root / relative
-                if not path.resolve().is_relative_to(root.resolve()):
-                    raise Usage(f"{relative!r} lies outside the pipeline {row.name}")
-                write_atomically(path, await self._artifacts.get(artifact))
-            write_atomically(mark, json.dumps(row.files).encode())
-        return root
+        Raises:
+            Integrity: it is not what was published; see `Pins.lay_out`.
+        """
+        if number not in self._loaded:
+            root = await self._pins.lay_out(await store.pipeline(number))
+            self._loaded[number] = load(root, self._builtin)
+        return self._loaded[number]
 
 
 def _read_manifest(root: Path) -> _Manifest:

@@ -29,8 +29,8 @@ ON_TOP = {
         *("board", "foreground", "health", "manifest", "terminal"),
     },
     "pipeline": {
-        *("errors", "folder", "model", "names", "stage", "state"),
-        *("testing", "trouble"),
+        *("errors", "folder", "model", "names", "pinned"),
+        *("stage", "state", "testing", "trouble"),
     },
     "stages": {*STAGES, "document"},
     "ingest": {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipeline.errors import Integrity, NotFound
 from pipeline.trouble import Place, ours
 
 CHUNK_BYTES = 1 << 20
+NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class FileArtifacts:
@@ -38,12 +40,21 @@ class FileArtifacts:
         with self._ours():
             self._fresh.mkdir(parents=True, exist_ok=True)
             sweep(self._fresh)
+        self.published = root / "published"  # notes of `pipeline.pinned`
 
     def __repr__(self) -> str:
         return f"<FileArtifacts {self.root}>"
 
     def path(self, name: str) -> Path:
-        """Where the bytes of `name` lie."""
+        """
+        Where the bytes of `name` lie.
+
+        Raises:
+            NotFound: that is no artifact's name: it may come from a row that somebody
+                wrote, and must not lead to another file.
+        """
+        if not NAME.fullmatch(name):
+            raise NotFound("that is no artifact's name")
         return self.root / name[:2] / name[2:]
 
     async def put(self, data: bytes) -> str:

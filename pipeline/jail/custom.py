@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import NamedTuple
 
 
@@ -35,17 +36,29 @@ def import_file(path: Path) -> ModuleType:
     Raises:
         ImportError: no Python file has such a name.
     """
-    spec = importlib.util.spec_from_file_location(module_name(path), path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise ImportError(f"{path.name} is no Python file")
+    name = module_name(path)
+    loader = _FromSource(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where annotations given as text look for names
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         sys.modules.pop(spec.name, None)
         raise
     return module
+
+
+class _FromSource(SourceFileLoader):
+    """No compiled code from beside the file: no digest covers that."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
 
 
 def lies_within(file: Path, root: str) -> bool:

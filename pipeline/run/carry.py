@@ -14,6 +14,7 @@ import anyio
 import structlog
 
 from pipeline.errors import (
+    Integrity,
     LeaseLost,
     Permanent,
     StoreUnavailable,
@@ -34,6 +35,7 @@ from pipeline.model import (
     State,
     ToHeld,
     ToReady,
+    ToWaiting,
 )
 from pipeline.run.attempt import attempt
 from pipeline.run.context import Run, until_answered
@@ -48,6 +50,8 @@ from pipeline.trouble import trouble_of
 from pipeline.vendors.limits import Limits
 
 log = structlog.get_logger()
+
+MENDED_S = 60.0  # so often an item looks whether what it needs is sound again
 
 
 class Carrier:
@@ -113,6 +117,8 @@ class Carrier:
             raise
         except Trouble as trouble:
             await self._put_aside(run or claim, trouble)
+        except Integrity as error:
+            await self._look_again(run or claim, error)
         except WaybillError as error:
             # The item cannot even begin here (its pipeline, its input).
             await self._end_badly(claim.item.id, (run or claim).stage, error)
@@ -337,6 +343,13 @@ class Carrier:
         """Not the item is to blame: it goes on when the trouble is over."""
         self._gate.meet(trouble)
         await self._journal.record(Entry(at.item.id, None, aside(at, trouble)))
+
+    async def _look_again(self, at: Run | Claim, error: Integrity) -> None:
+        """What it needs was changed by somebody: it waits until that is mended."""
+        item = at.item.id
+        log.error("item_waits", item=item, code=error.code, why=error_text(error))
+        wait = ToWaiting(at.stage, at.seq, at.attempt, MENDED_S, error.code)
+        await self._journal.record(Entry(item, None, wait))
 
     async def _end_badly(self, item: ItemId, stage: str, error: WaybillError) -> None:
         code = code_of(error.code)

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import Usage
-from pipeline.folder import Builtin, Catalogue, list_files, load, seconds, version_of
+from pipeline.folder import Builtin, Catalogue, load, seconds
 from pipeline.model import Advance
+from pipeline.pinned import list_files, version_of
 from pipeline.stage import Retry, Settings, stage
 from pipeline.store.memory import MemoryStore
-from tests.unit.engine import Letter, MemoryArtifacts
+from tests.unit.engine import Letter
 
 
 class OcrSettings(Settings):
@@ -242,7 +244,7 @@ async def test_an_item_keeps_the_version_that_it_began_with(tmp_path: Path) -> N
         "name = 'x'\nstages = ['stamp']",
         **{"stamp.py": CUSTOM.format(text="old")},
     )
-    artifacts: Any = MemoryArtifacts()
+    artifacts = FileArtifacts(tmp_path / "objects")
     store = MemoryStore()
     first = Catalogue(artifacts, tmp_path / "one", BUILTIN)
     old, _ = await first.publish(root, store)
@@ -265,7 +267,7 @@ async def test_an_item_keeps_the_version_that_it_began_with(tmp_path: Path) -> N
 async def test_a_folder_half_laid_out_is_laid_out_again(tmp_path: Path) -> None:
     """A crash while files were brought back leaves nothing that is believed."""
     root = folder(tmp_path / "live", "name = 'x'\nstages = ['intake']", prompt="long")
-    artifacts: Any = MemoryArtifacts()
+    artifacts = FileArtifacts(tmp_path / "objects")
     store = MemoryStore()
     number, pipeline = await Catalogue(artifacts, tmp_path, BUILTIN).publish(
         root, store

@@ -14,8 +14,9 @@ import typer
 from pydantic import BaseModel
 
 from pipeline.errors import Usage
-from pipeline.folder import BoundStage, Pipeline, list_files, load
+from pipeline.folder import BoundStage, Pipeline, load
 from pipeline.model import Advance, Done, Hold, Item, Outcome, Reject, Wait
+from pipeline.pinned import list_files
 from pipeline.run.services import Services
 from pipeline.testing import Context, Try
 from waybill import terminal

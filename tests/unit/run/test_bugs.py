@@ -8,8 +8,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from pipeline.errors import Refused, Usage
-from pipeline.model import Advance, Hold, Wait
+from pipeline.errors import Integrity, Refused, Usage
+from pipeline.model import Advance, Hold, State, Wait
 from pipeline.stage import Retry
 from tests.unit.engine import Engine, Letter, Tape, run_all
 
@@ -142,6 +142,33 @@ async def test_a_pipeline_that_cannot_be_had_is_named(
     assert ends == {"failed": 3}
     assert await engine.code() == code
     assert alive
+
+
+async def test_a_pipeline_that_somebody_changed_is_waited_for() -> None:
+    """Nobody's attempt, and no end: its items go on when it is mended."""
+    engine = Engine(Tape().line("one"))
+    items = await engine.submit(3)
+    sound, mended = engine.catalogue, anyio.Event()
+
+    class Changed:
+        async def get(self, number: int, store: Any) -> Any:
+            if not mended.is_set():
+                raise Integrity("not what was published", code="PIPELINE_CHANGED")
+            return await sound.get(number, store)
+
+    engine.catalogue = Changed()
+
+    async with engine.session():
+        await anyio.sleep(600)
+        rows = [await engine.store.item(item) for item in items]
+        mended.set()
+        ends = await engine.finish(items)
+
+    assert [(row.state, row.why) for row in rows] == [
+        (State.WAITING, "PIPELINE_CHANGED")
+    ] * 3
+    assert ends == {"done": 3}
+    assert engine.store.attempts == []
 
 
 async def test_rows_the_database_refuses_end_their_item_alone() -> None:
