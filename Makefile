@@ -16,6 +16,7 @@ demo: setup     ## forty letters, from the inbox to printed replies
 	@$(VENV)/waybill demo || [ $$? -eq 5 ]
 
 test: setup     ## every test: unit, store, hostile, system
+	@scripts/setup pgbouncer
 	@# Two at a time, a file's tests in one process: they share what they set up.
 	@$(VENV)/python -m pytest -n 2 --dist loadfile
 
