@@ -168,7 +168,7 @@ class Postgres(Program):
     def standby(self, **settings: str | int) -> Postgres:
         """A copy that follows this server."""
         other = Postgres()
-        other.call(
+        other.call(  # by the socket, where no password is asked for
             _program("pg_basebackup"),
             *("-D", other.folder, "-R", "-X", "stream", "-c", "fast"),
             *("-d", f"host={self.folder} port={self.port} user=postgres"),

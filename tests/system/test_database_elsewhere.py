@@ -82,11 +82,13 @@ class Elsewhere:
 def elsewhere() -> Iterator[Elsewhere]:
     """One server, set up by the first lines of the page."""
     made = Elsewhere()
-    lines = FIRST.put({"db.example:5432": made.server.address})
-    ran = shell(lines, made.home("").environment | {"WAYBILL_DATABASE_URL": ""})
-    assert ran.returncode == 0, ran
-    yield made
-    made.remove()
+    try:
+        lines = FIRST.put({"db.example:5432": made.server.address})
+        ran = shell(lines, made.home("").environment)
+        assert ran.returncode == 0, ran
+        yield made
+    finally:
+        made.remove()
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +106,10 @@ def pooler(elsewhere: Elsewhere) -> Iterator[PgBouncer]:
     )
     users = elsewhere.server.says(USERS.text)
     assert APP not in users
-    yield made.make(ini, users)
-    made.remove()
+    try:
+        yield made.make(ini, users)
+    finally:
+        made.remove()
 
 
 def drop(home: Home, tenant: str, count: int) -> None:
@@ -473,22 +477,28 @@ def test_any_other_order_says_what_to_do():
 def pair() -> Iterator[tuple[Elsewhere, Postgres, Home]]:
     """A server, a standby that follows it, and a home that is told of both."""
     first = Elsewhere()
-    second = first.server.standby(max_connections=SIZE)
+    try:
+        second = first.server.standby(max_connections=SIZE)
+    except BaseException:
+        first.remove()
+        raise
     place = {
         "db1.example:5432": first.server.address,
         "db2.example:5432": second.address,
     }
-    home = first.home("")
-    owner = {"OWNER_URL": first.url("waybill_owner", OWNER)}
-    home.ok("db", "migrate", **owner)
-    lines = SEVERAL.put(place) + 'printf "%s" "$WAYBILL_DATABASE_URL" >url\n'
-    ran = shell(f"cd {home.folder}\n{lines}", home.environment)
-    assert ran.returncode == 0, ran
-    url = (home.folder / "url").read_text(encoding="utf-8")
-    home.environment["WAYBILL_DATABASE_URL"] = url
-    yield first, second, home
-    first.remove()
-    second.remove()
+    try:
+        home = first.home("")
+        owner = {"OWNER_URL": first.url("waybill_owner", OWNER)}
+        home.ok("db", "migrate", **owner)
+        lines = SEVERAL.put(place) + 'printf "%s" "$WAYBILL_DATABASE_URL" >url\n'
+        ran = shell(f"cd {home.folder}\n{lines}", home.environment)
+        assert ran.returncode == 0, ran
+        url = (home.folder / "url").read_text(encoding="utf-8")
+        home.environment["WAYBILL_DATABASE_URL"] = url
+        yield first, second, home
+    finally:
+        first.remove()
+        second.remove()
 
 
 def fail_over(first: Elsewhere, second: Postgres, home: Home) -> None:

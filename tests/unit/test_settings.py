@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import waybill
 from pipeline.errors import Usage
+from waybill.compose import database, owner
 from waybill.settings import NAME_CHARS_MAX, read_settings
 
 HERE = Path(waybill.__file__).parent
@@ -82,5 +85,71 @@ def test_keys_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings may end in an error message or a log."""
     monkeypatch.setenv("WAYBILL_LLM_KEY", "sk-123")
     monkeypatch.setenv("WAYBILL_VISION_KEY", "sk-123")
+    monkeypatch.setenv("WAYBILL_DATABASE_URL", "postgresql://a:sk-123@h/d")
+    monkeypatch.setenv("WAYBILL_OWNER_URL", "postgresql://o:sk-123@h/d")
 
-    assert "sk-123" not in repr(read_settings())
+    settings = read_settings(as_owner=True)
+
+    assert "sk-123" not in repr(settings)
+    assert "sk-123" not in str(settings)
+    assert "sk-123" not in repr(database(settings))
+
+
+# -- the owner's URL -------------------------------------------------------------------
+
+OWNER = "postgresql://owner:S3cret@127.0.0.1/d"
+TOLD = """
+import os
+from pathlib import Path
+from waybill.compose import database, owner
+from waybill.settings import read_settings
+settings = read_settings(as_owner={as_owner})
+print(settings.owner_url.get_secret_value())
+print(os.environ.get("WAYBILL_OWNER_URL"))
+print(b"S3cret" in Path("/proc/self/environ").read_bytes())
+"""
+
+
+@pytest.mark.parametrize(
+    ("as_owner", "told"),
+    [(False, ["", "None", "False"]), (True, [OWNER, OWNER, "True"])],
+)
+def test_the_owners_url_is_forgotten(as_owner: bool, told: list[str]) -> None:
+    """By whoever is not the owner, before any stage is near: also in /proc."""
+    told_by_proc = Path("/proc/self/environ").exists()
+    ran = subprocess.run(
+        [sys.executable, "-c", TOLD.format(as_owner=as_owner)],
+        env={
+            "WAYBILL_DATABASE_URL": "postgresql://a@127.0.0.1/d",
+            "WAYBILL_OWNER_URL": OWNER,
+            "PYTHONPATH": str(HERE.parent),
+            "KEPT": "after it",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    lines = ran.stdout.splitlines()
+    assert lines[:2] == told[:2], ran.stderr
+    assert not told_by_proc or lines[2] == told[2]
+
+
+def test_the_owners_url_alone_is_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody means the embedded server who names the owner of another one."""
+    monkeypatch.setattr("os.environ", {"WAYBILL_OWNER_URL": OWNER})
+
+    with pytest.raises(Usage, match="WAYBILL_DATABASE_URL") as refused:
+        read_settings()
+
+    assert "S3cret" not in str(refused.value)
+    assert owner(read_settings(as_owner=True)) == (OWNER, "WAYBILL_OWNER_URL")
+
+
+def test_without_an_owner_the_services_url_migrates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where one role is both; what is said names its variable."""
+    monkeypatch.setattr("os.environ", {"WAYBILL_DATABASE_URL": OWNER})
+
+    assert owner(read_settings(as_owner=True)) == (OWNER, "WAYBILL_DATABASE_URL")
