@@ -21,6 +21,7 @@ from pipeline.artifacts.durable import write_atomically
 from pipeline.errors import Integrity, NotFound, Usage
 from pipeline.stage import Artifacts
 from pipeline.store.rows import PipelineRow
+from pipeline.trouble import ours
 
 FILES_MAX = 500  # arbitrary; a pipeline is configuration, not a corpus
 FILE_BYTES_MAX = 20 << 20  # a font may lie beside a template
@@ -56,8 +57,9 @@ class Pins:
         }
         note = self._note(name, version_named(kept))
         text = _noted(kept)
-        if not note.is_file() or note.read_text(encoding="utf-8") != text:
-            write_atomically(note, text.encode())
+        with ours("the artifact store", note.parent):
+            if not note.is_file() or note.read_text(encoding="utf-8") != text:
+                write_atomically(note, text.encode())
         return kept
 
     async def lay_out(self, row: PipelineRow) -> Path:
