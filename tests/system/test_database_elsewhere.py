@@ -360,12 +360,10 @@ def visitor(elsewhere: Elsewhere) -> Home:
 
 
 def look_at(home: Home, **urls: str) -> dict[str, tuple[int, str]]:
-    """What commands of every kind say of these URLs: exit code, and all they wrote."""
+    """What commands of each kind say of these URLs: exit code, and all they wrote."""
     commands = {
         "status": ["status"],
-        "json": ["status", "--json"],
         "up": ["up"],
-        "worker": ["worker"],
         "migrate": ["db", "migrate"],
     }
     ran = home.together(*commands.values(), **urls)
