@@ -18,7 +18,16 @@ import structlog
 import typer
 
 from loadtest.bench import engine, ocr, ocr_quality, scale
-from loadtest.scenarios import bundle, chaos, evil, honesty, hostile, long, trouble
+from loadtest.scenarios import (
+    bundle,
+    chaos,
+    evil,
+    honesty,
+    hostile,
+    jail,
+    long,
+    trouble,
+)
 from loadtest.scenarios.evil_stages import KINDS
 from loadtest.trial import SAMPLES
 from loadtest.vendors import serve_mixed
@@ -214,6 +223,21 @@ def run_trouble(
     _fail_if(
         any(result[word] for word in trouble.SUMS) or result["resumed_within_s"] > 10
     )
+
+
+@run.command("jail")
+def run_jail(
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="All, so often.")] = 2,
+    gigabytes: Annotated[int, typer.Option(min=2, help="Of scratch.")] = 6,
+    files: Annotated[int, typer.Option(min=20_000, help="Of scratch.")] = 200_000,
+    tier: Annotated[int, typer.Option(min=1, max=3, help="Of the jail.")] = 3,
+    json: Json = False,
+) -> None:
+    """A process that a document took over tries everything, between two tenants."""
+    sizes = {"gigabytes": gigabytes, "files": files}
+    result = jail.run(say, rounds=rounds, tier=tier, **sizes)
+    show(result, json)
+    _fail_if(result["allowed"] or result["seen_of_others"] or result["left_behind"])
 
 
 @bench.command("steps")

@@ -77,6 +77,8 @@ ENVIRONMENT = {
     "pipeline/run/supervisor.py",  # the worker it starts, and whose it is
     "pipeline/jail/process.py",  # what a jailed process is given of it …
     "pipeline/jail/jail.py",  # … and what it finds there
+    "pipeline/jail/program.py",
+    "pipeline/jail/jailbreak.py",
     "pipeline/jail/landlock.py",
     "pipeline/testing.py",  # plays the jail's part for a function that leaves files
     "stages/formats/bundle.py",

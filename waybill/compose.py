@@ -61,6 +61,8 @@ BUILTIN = Builtin(
 )
 # Whose functions may run in the jail; a pipeline folder says which of its own may.
 JAILED = (bundle, page, probing, typesetter, jailbreak)
+# What each call finds loaded.
+WARM = (page.warm, typesetter.warm)
 # A second reader keeps its models in memory: one is enough for doubtful pages.
 SECOND_MEMORY_BYTES = 4 << 30
 PROBE_S = 120.0  # a hundred-page scan is probed in a few seconds
@@ -396,8 +398,8 @@ def _jail(
     )
     return JailPools(
         {
-            "": pool(settings.cores),
-            "second": pool(1, memory_bytes=SECOND_MEMORY_BYTES),
+            "": pool(settings.cores, warm=WARM),
+            "second": pool(1, warm=[page.warm], memory_bytes=SECOND_MEMORY_BYTES),
         },
         scratch=scratch,
     )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import anyio
 
-JAILED = "pipeline.jail.program"  # on the command line of a jailed process
+JAILED = "pipeline.jail.template"  # on the command line of a jailed process
 WORKER = "waybill work"
 EVERY_S = 0.1
 START_LOOKS = (

@@ -2,8 +2,8 @@
 Codes: every word that a jailed call can end with, classified once.
 
 Whoever must act on such a word asks this table and holds no list of its own: the
-pool (is a used process to be believed?), the program in the jail (may it have been
-memory?), admission (is the file to blame?), a stage that reads on after a bad page.
+program in the jail (may it have been memory?), admission (is the file to blame?), a
+stage that reads on after a bad page.
 
 The engine knows the jail's own rows.  Whoever has functions that run jailed adds
 theirs (`stages/reading/codes.py`), and the composition root hands the whole to all
@@ -42,8 +42,6 @@ class Code:
     One row.
 
     Attributes:
-        fresh: A used process may say so by mistake (a C library that a former
-            document damaged): believed only from one that has served nobody before.
         memory: Of a program that a function started and that died: it may have been
             for want of memory, which it could not tell.
     """
@@ -51,7 +49,6 @@ class Code:
     name: str
     cause: Cause
     end: End
-    fresh: bool = False
     memory: bool = False
 
 
@@ -73,6 +70,7 @@ JAIL = table(
     Code("JAIL_TIMEOUT", Cause.DOCUMENT, End.OVERRAN),
     Code("MEMORY_LIMIT", Cause.DOCUMENT, End.STARVED),
     Code("JAIL_CRASHED", Cause.DOCUMENT, End.BROKE),
+    Code("JAIL_SCRATCH", Cause.DOCUMENT, End.BROKE),
     Code("JAIL_OUTPUT", Cause.DOCUMENT, End.BROKE),
     Code("JAIL_ANSWER", Cause.DOCUMENT, End.BROKE),
     Code("JAIL_ERROR", Cause.CALLER, End.BROKE),

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import mmap
 import os
+import platform
 import resource
 import shutil
 import signal
@@ -25,15 +26,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.jail import syscalls
+
 ALLOWED = "ALLOWED"
 FORKS_MAX = 256  # more than a jail with a small limit allows, harmless elsewhere
 PTRACE_SEIZE = 0x4206  # unlike PTRACE_ATTACH it does not stop the worker
 TIMEOUT_S = 60.0
 GROUPS = {
     "network": ("tcp", "udp", "unix", "abstract", "raw", "netlink"),
-    "files": ("read", "list", "write", "write_store", "mode"),
-    "processes": ("ptrace", "environment", "signal", "session"),
-    "limits": ("forks", "file_size", "memory", "processor"),
+    "files": (
+        *("read", "list", "write", "write_store", "mode"),
+        *("neighbour", "inotify", "fanotify", "handle", "link"),
+    ),
+    "processes": ("ptrace", "environment", "signal", "session", "pidfd", "mount"),
+    "limits": ("forks", "file_size", "memory", "processor", "memfd", "shared"),
 }
 
 
@@ -68,6 +74,7 @@ async def self_test(pool: Pool, programs: Sequence[str] = ()) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "canary").write_text("nobody's business")
+        neighbour = artifact_beside(pool.readable, folder)
         tcp, udp, local, abstract = (
             stack.enter_context(socket.socket(family, kind))
             for family, kind in (
@@ -97,7 +104,11 @@ async def self_test(pool: Pool, programs: Sequence[str] = ()) -> dict[str, Any]:
             outside=str(folder),
             store=str(pool.readable[0]) if pool.readable else "",
             worker=os.getpid(),
+            # Not as a path: what an argument names may be read.
+            neighbour=list(os.fspath(neighbour).encode()),
         )
+        if neighbour.parent != folder:
+            neighbour.unlink()
         runs = {
             program: await pool.run(runs_here, timeout_s=TIMEOUT_S, program=program)
             for program in programs
@@ -117,14 +128,32 @@ async def self_test(pool: Pool, programs: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
+def artifact_beside(readable: Sequence[Path], folder: Path) -> Path:
+    """A new file like somebody else's, where artifacts lie, or in `folder`."""
+    for root in readable:
+        if root.is_dir() and os.access(root, os.W_OK):
+            descriptor, name = tempfile.mkstemp(prefix="jailbreak-", dir=root)
+            os.close(descriptor)
+            return Path(name)
+    return folder / "canary"
+
+
 # -- in the jail ----------------------------------------------------------------------
 
 
 def attempts(
-    tcp: int, udp: int, unix: str, abstract: str, outside: str, store: str, worker: int
+    tcp: int,
+    udp: int,
+    unix: str,
+    abstract: str,
+    outside: str,
+    store: str,
+    worker: int,
+    neighbour: Sequence[int],
 ) -> dict[str, str]:
     """Try everything once; what met each attempt: an errno's name, or ALLOWED."""
     local = ("127.0.0.1", tcp)
+    beside = os.fsdecode(bytes(neighbour))
     canary = os.path.join(outside, "canary")
     every: dict[str, Callable[[], object]] = {
         "tcp": lambda: reach(socket.AF_INET, socket.SOCK_STREAM, local),
@@ -138,14 +167,23 @@ def attempts(
         "write": lambda: leave(outside),
         "write_store": lambda: leave(store or outside),
         "mode": lambda: os.chmod(canary, 0o644),
+        "neighbour": lambda: Path(beside).read_bytes(),
+        "inotify": lambda: system("inotify_init1", 0),
+        "fanotify": lambda: system("fanotify_init", 0, 0),
+        "handle": lambda: system("open_by_handle_at", -100, 0, 0),
+        "link": lambda: os.link(beside, os.path.join(os.environ["TMPDIR"], "link")),
         "ptrace": lambda: forked(lambda: trace(worker)),
         "environment": lambda: Path(f"/proc/{worker}/environ").read_bytes(),
         "signal": lambda: os.kill(worker, 0),
         "session": lambda: forked(os.setsid),
+        "pidfd": lambda: system("pidfd_getfd", 0, 0, 0),
+        "mount": lambda: system("mount", 0, 0, 0, 0, 0),
         "forks": forks,
         "file_size": too_large_a_file,
         "memory": too_much_memory,
         "processor": lambda: "SIGXCPU" if soft(resource.RLIMIT_CPU) else None,
+        "memfd": lambda: system("memfd_create", b"jailbreak", 0),
+        "shared": lambda: system("shmget", 0, 4096, 0o600 | 0o1000),
     }
     return {name: met(attempt) for name, attempt in every.items()}
 
@@ -158,6 +196,20 @@ def met(attempt: Callable[[], object]) -> str:
         return errno.errorcode.get(error.errno or 0, type(error).__name__)
     # A limit answers with its name, because it can only be met by reaching it.
     return refused if isinstance(refused, str) else ALLOWED
+
+
+def system(name: str, *arguments: int | bytes) -> None:
+    """A system call by its name; one that is let through fails on its arguments."""
+    if sys.platform != "linux" or platform.machine() not in syscalls.AUDIT_ARCH:
+        raise OSError(errno.ENOSYS, "not tried")
+    column = 0 if platform.machine() == "x86_64" else 1
+    number = syscalls.REFUSED[name][column]
+    wide = [ctypes.c_long(x) if isinstance(x, int) else x for x in arguments]
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(ctypes.c_long(number or -1), *wide) < 0:
+        met = ctypes.get_errno()
+        if met in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+            raise OSError(met, os.strerror(met))
 
 
 def reach(family: int, kind: int, address: Any = None, *, proto: int = 0) -> None:

@@ -80,8 +80,10 @@ def rules(profile: dict[str, Any]) -> Iterator[tuple[str, int]]:
     yield environment.get("TESSDATA_PREFIX", ""), LOOK
     for folder in (".fonts", ".local/share/fonts"):
         yield os.path.join(environment.get("FONTS_HOME", ""), folder), LOOK
-    for path in profile["readable"]:
+    # Of all documents and pipelines those of this call, each by its name.
+    for path in profile["files"]:
         yield path, READ_FILE
+    yield profile["folder"], LOOK
     yield os.devnull, READ_FILE | WRITE_FILE
     yield profile["scratch"], OWN
 

@@ -1,114 +1,230 @@
 """
-One jailed process, as the worker sees it: its program, its frames, its end.
+A template and a jailed process, as the worker sees them: sockets, frames, an end.
 
-`pipeline.jail.pool` decides when one starts, what it is asked and when it must go.
+`pipeline.jail.pool` decides what is asked and when it must end.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
-from anyio.abc import Process
+from anyio.abc import Process, UNIXSocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from pipeline.errors import Permanent, WaybillError
-from pipeline.jail.program import HEADER, RAISABLE
+from pipeline.jail.jail import FATAL
+from pipeline.jail.program import BEGUN, HEADER, RAISABLE
+from pipeline.jail.template import BIRTH, DEATH, READY, Why
 
 ROOT = Path(__file__).resolve().parents[2]
 # -I keeps the environment, the user's site and the current folder out of
 # sys.path; the one folder that is needed is named here.
-BOOT = "import sys; sys.path.insert(0, sys.argv[1]); import pipeline.jail.program as m"
+BOOT = (
+    *("-I", "-c"),
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "import pipeline.jail.template as m; m.main()",
+)
+
+# What an anyio stream raises when the other side is no more.
+GONE = (
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+    anyio.IncompleteRead,
+)
+# What arrives over the wire may come from a process that a document took over.
+CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+WORDS_CHARS_MAX = 1000  # of a message, of a hint
+PAUSE_S_MAX = 86400.0
+REPORT_BYTES_MAX = 1 << 16
 
 
-async def start(scratch: Path, config: dict[str, Any]) -> JailedProcess:
-    """A new process, whose folder is `scratch`; it has not answered yet."""
-    profile = json.dumps({**config, "scratch": str(scratch), "worker": os.getpid()})
+async def start(folder: Path, config: dict[str, Any]) -> TemplateProcess:
+    """A new template, for calls whose folders lie in `folder`; not yet ready."""
+    profile = {**config, "folder": str(folder), "worker": os.getpid()}
+    ours, theirs = socket.socketpair()
     # Shielded: a cancellation between fork and our hold on the process would
     # leave one that nobody knows.  It takes milliseconds.
-    with anyio.CancelScope(shield=True):
+    with anyio.CancelScope(shield=True), theirs:
         process = await anyio.open_process(
-            [sys.executable, "-I", "-c", f"{BOOT}; m.main()", str(ROOT), profile],
+            [sys.executable, *BOOT, str(ROOT), json.dumps(profile)],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # it may quote the document
-            cwd=scratch,
-            env=environment(scratch),
+            cwd=folder,
+            env=environment(folder),
             start_new_session=True,
         )
-    return JailedProcess(process, scratch)
+        control = await UNIXSocketStream.from_socket(ours)
+    return TemplateProcess(process, control)
+
+
+class TemplateProcess:
+    """The process that forks one for each call."""
+
+    def __init__(self, process: Process, control: UNIXSocketStream) -> None:
+        self.process = process
+        self._control = control
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs, as far as we were told."""
+        return self.process.returncode is None
+
+    async def ready(self) -> None:
+        """Return when it is warm; raises one of `GONE` when it never will be."""
+        if await self._control.receive(1) != READY:
+            raise anyio.BrokenResourceError
+
+    async def fork(self, number: int, folder: Path) -> JailedProcess:
+        """A process for one call; raises one of `GONE`."""
+        talks, lines = socket.socketpair(), socket.socketpair()
+        with anyio.CancelScope(shield=True), talks[1], lines[1]:
+            talk, line = [
+                await UNIXSocketStream.from_socket(pair[0]) for pair in (talks, lines)
+            ]
+            jailed = JailedProcess(talk, line, folder)
+            try:
+                theirs = [talks[1].fileno(), lines[1].fileno()]
+                await self._control.send_fds(BIRTH.pack(number), theirs)
+            except GONE:
+                await jailed.aclose()
+                raise
+        return jailed
+
+    async def aclose(self, patience_s: float) -> bool:
+        """End it, and with it every call; whether it could be reaped in time."""
+        await self._control.aclose()
+        for harder in (False, True):
+            if harder:
+                self.process.kill()
+            with anyio.move_on_after(patience_s / 2):
+                await self.process.wait()
+                return True
+        return False
 
 
 class JailedProcess:
-    """One process and the frames to and from it."""
+    """The process of one call, and the frames to and from it."""
 
-    def __init__(self, process: Process, scratch: Path) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.process = process
-        self.scratch = scratch
-        self.calls = 0
-        self.rss_bytes = 0
+    def __init__(
+        self, talk: UNIXSocketStream, line: UNIXSocketStream, folder: Path
+    ) -> None:
+        self.folder = folder
+        self.jail: dict[str, Any] = {}
         self.peak_bytes = 0
-        self.quiet = False  # between calls, nothing of it runs
-        self._in = process.stdin
-        self._out = BufferedByteReceiveStream(process.stdout)
+        self.end: End | None = None  # None: it may still run
+        self._talk, self._line = talk, line
+        self._out = BufferedByteReceiveStream(talk)
+        self._top: int | None = None
 
-    async def exchange(self, request: bytes, output_bytes: int) -> dict[str, Any]:
-        """Send one frame and read the answer to it."""
-        self.quiet = False
-        self.calls += 1
-        await self._in.send(HEADER.pack(len(request)) + request)
-        return await self.receive(output_bytes)
+    @property
+    def left(self) -> Path:
+        """Where the files lie that it left."""
+        return self.folder if self._top is None else Path(f"/proc/self/fd/{self._top}")
 
-    async def receive(self, output_bytes: int) -> dict[str, Any]:
+    async def begin(self, request: dict[str, Any]) -> None:
+        """Have it jail itself for this request; raises one of `GONE`."""
+        data = json.dumps(request).encode()
+        await self._talk.send(HEADER.pack(len(data)) + data)
+        message, descriptors = await self._talk.receive_fds(len(BEGUN), 1)
+        for self._top in descriptors:
+            os.set_inheritable(self._top, False)
+        if message != BEGUN:
+            raise anyio.BrokenResourceError
+        self.jail = (await self._receive(REPORT_BYTES_MAX))["ok"]
+
+    async def answer(self, output_bytes: int) -> dict[str, Any]:
         """
-        Read one answer.
+        Its answer; raises one of `GONE` when it ends without.
 
         Raises:
             Permanent: JAIL_OUTPUT, the process announced more than it may send;
                 JAIL_ANSWER, what it sent is no answer.
         """
+        answer = await self._receive(output_bytes)
+        try:
+            self.peak_bytes = int(answer["peak"])
+        except (ValueError, TypeError, LookupError, OverflowError):
+            raise no_answer() from None
+        return answer
+
+    async def finish(self) -> None:
+        """Kill it and all that it started; returns when nothing of it is left."""
+        if self.end is not None:
+            return
+        try:
+            await self._line.send_eof()
+            data = await BufferedByteReceiveStream(self._line).receive_exactly(
+                DEATH.size
+            )
+            code, why = DEATH.unpack(data)
+            self.end = End(code, Why(why))
+        except (*GONE, OSError):
+            self.end = End(-signal.SIGKILL, Why.UNBORN)  # the template died, and it
+
+    async def aclose(self) -> None:
+        """Let go of what is held for it."""
+        await self._talk.aclose()
+        await self._line.aclose()
+        if self._top is not None:
+            os.close(self._top)
+            self._top = None
+
+    async def _receive(self, most: int) -> dict[str, Any]:
         header = await self._out.receive_exactly(HEADER.size)
         (length,) = HEADER.unpack(header)
-        if length > output_bytes:
+        if length > most:
             raise Permanent(
-                f"{length} bytes of answer were announced, {output_bytes} allowed",
+                f"{length} bytes of answer were announced, {most} allowed",
                 code="JAIL_OUTPUT",
             )
         data = await self._out.receive_exactly(length)
-        # A process that a document took over could send anything at all.
         try:
-            answer: dict[str, Any] = json.loads(data)
-            self.rss_bytes = int(answer["rss"])
-            self.peak_bytes = int(answer["peak"])
-        except (ValueError, TypeError, LookupError, RecursionError):
-            raise Permanent(
-                "a jailed process sent nonsense", code="JAIL_ANSWER"
-            ) from None
-        self.quiet = True
+            answer = json.loads(data, parse_constant=float_is_none)
+        except (ValueError, RecursionError):
+            raise no_answer() from None
+        if not isinstance(answer, dict):
+            raise no_answer()
         return answer
 
-    def kill(self) -> None:
-        """SIGKILL the process and everything it started."""
-        # It leads its session, so its group has its pid.  One that died
-        # in a call may have left processes behind: the group is killed all the
-        # same, at once, before the number can be reused.  One that died between
-        # calls left nothing, and its number may long be another's.
-        if self.quiet and self.process.returncode is not None:
-            return
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            return  # nobody is left (macOS: only a zombie is)
+
+class End(NamedTuple):
+    """How a jailed process ended: an exit status, or below zero a signal; why."""
+
+    code: int
+    why: Why
+
+    def __str__(self) -> str:
+        # A process that was the first of its namespace ends with the signal's number.
+        if self.code < 0 or self.code in FATAL:
+            return signal.Signals(abs(self.code)).name
+        return f"exit status {self.code}"
+
+    @property
+    def overran(self) -> bool:
+        """Whether the kernel ended it for its processor time."""
+        return str(self) == "SIGXCPU"
 
 
-class ProcessDied(Exception):
-    """The process ended without an answer.  Never leaves the pool."""
+def float_is_none(word: str) -> float:
+    """JSON knows neither NaN nor infinity."""
+    raise ValueError(word)
+
+
+def no_answer() -> Permanent:
+    """The error for what is no answer."""
+    return Permanent("a jailed process sent nonsense", code="JAIL_ANSWER")
 
 
 def environment(scratch: Path) -> dict[str, str]:
@@ -124,17 +240,9 @@ def environment(scratch: Path) -> dict[str, str]:
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
         "OMP_THREAD_LIMIT": "1",
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's; it starts them when it is imported
         "FONTS_HOME": os.path.expanduser("~"),  # whose own fonts count
     }
-
-
-def how_it_ended(returncode: int | None) -> str:
-    """How a process ended, in words."""
-    if returncode is None:
-        return "no answer"
-    if returncode < 0:
-        return signal.Signals(-returncode).name
-    return f"exit status {returncode}"
 
 
 def value_of(answer: dict[str, Any]) -> Any:
@@ -148,10 +256,18 @@ def value_of(answer: dict[str, Any]) -> Any:
     if not isinstance(raised, dict):
         return answer.get("ok")
     kind: type[WaybillError] = RAISABLE.get(str(raised.get("kind")), Permanent)
-    pause_s = raised.get("retry_after_s")
+    code = raised.get("code")
+    fits = isinstance(code, str) and CODE.fullmatch(code)
     raise kind(
-        str(raised.get("message", "")),
-        code=str(raised.get("code", kind.code)),
-        hint=str(raised.get("hint", "")),
-        retry_after_s=float(pause_s) if isinstance(pause_s, int | float) else None,
+        str(raised.get("message", ""))[:WORDS_CHARS_MAX],
+        code=str(code) if fits else kind.code,
+        hint=str(raised.get("hint", ""))[:WORDS_CHARS_MAX],
+        retry_after_s=pause(raised.get("retry_after_s")),
     )
+
+
+def pause(given: object) -> float | None:
+    """Seconds to wait, within reason."""
+    if not isinstance(given, int | float) or not math.isfinite(given):
+        return None
+    return float(min(max(given, 0.0), PAUSE_S_MAX))

@@ -1,20 +1,24 @@
 """
 Scratch: the private folders of jailed processes, and what they leave there.
 
-A file becomes ours by being moved away first and looked at afterwards: where it
-lies then, whoever wrote it can no longer put something else in its place.
+Where the kernel lets us, a folder is a file system of its own in memory, of bounded
+size (`pipeline.jail.namespaces`), and what lies here is the place it is mounted on.
+What a process left is looked at when nothing of it lives any more: nobody can put
+something else in its place.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-import shutil
 import stat
 import tempfile
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import IO
+
+from anyio import to_thread
 
 from pipeline.errors import Permanent
 
@@ -35,10 +39,9 @@ class Scratch:
         self._root = root or (disk if disk.is_dir() else Path(tempfile.gettempdir()))
         self._folder: Path | None = None
         self._lock: IO[str] | None = None
-        self._count = 0
 
-    def folder(self) -> Path:
-        """A new folder for one process."""
+    def place(self) -> Path:
+        """The folder that all others lie in."""
         if self._folder is None:
             self._sweep()
             # Locked under a name that no sweep looks for, then renamed.
@@ -48,23 +51,28 @@ class Scratch:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._folder = made.rename(made.with_name(made.name[1:]))
             except OSError:  # no room, no descriptor: nothing is to stay of it
-                shutil.rmtree(made, ignore_errors=True)
+                remove(made)
                 raise
-        self._count += 1
-        folder = self._folder / f"jailed-{self._count}"
+        return self._folder
+
+    def folder(self, number: int) -> Path:
+        """A new folder for one call."""
+        folder = self.place() / f"jailed-{number}"
         folder.mkdir()
         return folder
 
-    def apart(self) -> Path:
-        """A new folder that no jailed process may reach."""
-        assert self._folder is not None, "files are taken from a jailed process"
-        return Path(tempfile.mkdtemp(prefix="taken-", dir=self._folder))
+    async def remove_folder(self, folder: Path) -> None:
+        """Remove the folder of a call, and all that lies in it."""
+        try:
+            folder.rmdir()  # nearly always: what was in it is gone already
+        except OSError:
+            await to_thread.run_sync(remove, folder)
 
     def remove(self) -> None:
         """Remove everything; later processes would begin anew."""
         folder, self._folder = self._folder, None
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -74,17 +82,52 @@ class Scratch:
             try:
                 with open(lock) as held:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(lock.parent, ignore_errors=True)
+                    remove(lock.parent)
             except OSError:
                 continue  # its process lives, or another one was quicker
 
 
-def take(folder: Path, apart: Path) -> list[Path]:
+def remove(folder: Path) -> None:
     """
-    Move the files that lie in `folder` to `apart`; return those fit to be kept.
+    Remove a folder and all that lies in it, however deep; what cannot be is left.
 
-    Fit are regular files with one link and a name that is text.  Links, pipes and
-    folders stay where they are, or lie in `apart` and are not returned.
+    What lies in a folder of it is moved to the top first, so that neither the depth
+    nor the length of a path has to be followed.
+    """
+    numbers = count()
+    progress = True
+    with contextlib.suppress(OSError):
+        while progress:
+            progress = False
+            with os.scandir(folder) as scan:
+                entries = list(scan)
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        lift(entry.path, folder, numbers)
+                    else:
+                        os.unlink(entry.path)
+                    progress = True
+        folder.rmdir()
+
+
+def lift(inner: str, top: Path, numbers: count[int]) -> None:
+    """Move what lies in `inner` to `top`, under new names; remove `inner`."""
+    os.chmod(inner, 0o700)
+    with os.scandir(inner) as scan:
+        names = [entry.name for entry in scan]
+    for name in names:
+        fresh = top / f"{next(numbers)}.lifted-{os.getpid()}"
+        os.rename(os.path.join(inner, name), fresh)
+    os.rmdir(inner)
+
+
+def take(folder: Path) -> list[Path]:
+    """
+    The files that lie in `folder` and are fit to be kept.
+
+    Fit are regular files with one link and a name that is text; links, pipes and
+    folders are not.  Called when nothing lives that could change them.
 
     Raises:
         Permanent: JAIL_OUTPUT, there are more or larger files than allowed.
@@ -96,18 +139,17 @@ def take(folder: Path, apart: Path) -> list[Path]:
     taken: list[Path] = []
     size_bytes = 0
     for entry in entries:
-        if not entry.is_file(follow_symlinks=False) or not is_text(entry.name):
-            continue
-        place = apart / entry.name
-        os.rename(entry.path, place)
-        found = place.lstat()
+        found = entry.stat(follow_symlinks=False)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            continue
+        if not is_text(entry.name):
             continue
         size_bytes += found.st_size
         if size_bytes > FILES_BYTES_MAX:
             raise excess(f"more than {FILES_BYTES_MAX >> 20} MiB")
-        place.chmod(0o600)  # it may have been made unreadable
-        taken.append(place)
+        path = folder / entry.name
+        path.chmod(0o600)  # it may have been made unreadable
+        taken.append(path)
     return sorted(taken)
 
 

@@ -1,12 +1,12 @@
 """
-The stock of a pool: its jailed processes, started when needed, used again, buried.
+The stock of a pool: its template, started when needed, and the processes of its calls.
 
-Whoever takes one has it alone, and gives it back or buries it, whatever happens.
+Whoever begins a process has it alone, and buries it, whatever happens.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import anyio
 from anyio import to_thread
 
 from pipeline.errors import Transient
-from pipeline.jail.process import JailedProcess, how_it_ended, start
+from pipeline.jail.jail import USERS_BEGIN
+from pipeline.jail.process import GONE, JailedProcess, TemplateProcess, start
 from pipeline.jail.scratch import Scratch
 
-START_S = 30.0  # a start takes 0.1 s; a machine that swaps may need far longer
+START_S = 30.0  # a start takes 1 s; a machine that swaps may need far longer
 REAP_S = 5.0  # after SIGKILL; longer means uninterruptible sleep in the kernel
+USERS = 256  # of one template, in turn: far more than run at once
 
 
 class Stock:
@@ -27,73 +29,92 @@ class Stock:
     The processes of one pool.
 
     Args:
-        config: What a process is told of its limits (`pipeline.jail.program`).
-        scratch: Where their private folders lie; None: where temporary files do.
+        config: What a template is told of its limits (`pipeline.jail.template`).
+        scratch: Where private folders lie; None: where temporary files do.
 
     Attributes:
         jail: What stands, as the last process reported it.
-        counts: How many `started`, `ended` by themselves, were `killed` on timeout
-            or cancellation, `recycled`, or `disowned` since they could not be reaped.
+        counts: How many were `started`, `ended` by themselves without an answer, were
+            `killed` on timeout or cancellation, or `disowned` since they could not be
+            reaped; and `templates` started.
     """
 
     def __init__(self, config: dict[str, Any], scratch: Path | None) -> None:
-        self.scratch = Scratch(scratch)
         self.jail: dict[str, Any] = {}
-        self.idle: list[JailedProcess] = []
         self.busy: set[JailedProcess] = set()
         self.closed = False
         self.counts: Counter[str] = Counter()
+        self._scratch = Scratch(scratch)
         self._config = config
+        self._template: TemplateProcess | None = None
+        self._starting = anyio.Lock()
 
     def __repr__(self) -> str:
-        return f"<Stock {len(self.busy)} busy + {len(self.idle)} idle>"
+        return f"<Stock {len(self.busy)} busy>"
 
-    async def take(self, *, fresh: bool) -> JailedProcess:
+    async def ready(self) -> TemplateProcess:
         """
-        An idle process, or a new one.
+        The template; started when there is none, or it has died.
 
         Raises:
             Transient: JAIL_START, JAIL_CLOSED.
         """
-        self.check_open()
-        while self.idle and not fresh:
-            jailed = self.idle.pop()
-            self.busy.add(jailed)
-            if jailed.process.returncode is None:
-                return jailed
-            await self.bury(jailed, "ended")  # while it was idle
-        return await self._start()
+        async with self._starting:
+            self.check_open()
+            if self._template is not None and not self._template.alive:
+                await self._drop()
+            if self._template is None:
+                self._template = await self._start()
+            return self._template
 
-    def give_back(self, jailed: JailedProcess) -> None:
-        """It answered and will be used again."""
-        self.busy.discard(jailed)
-        self.idle.append(jailed)
+    async def begin(self, request: dict[str, Any]) -> JailedProcess:
+        """
+        A process that has jailed itself for `request`.
+
+        Raises:
+            Transient: JAIL_START, JAIL_CLOSED.
+        """
+        for last in (False, True):
+            template = await self.ready()
+            try:
+                with anyio.fail_after(START_S):
+                    return await self._fork(template, request)
+            except (*GONE, TimeoutError):
+                # The template may have died since: not the document's doing.
+                self.check_open()
+                if last:
+                    raise no_start("a jailed process did not start") from None
+                if self._template is template:
+                    await self._drop()
+        raise AssertionError
 
     async def bury(self, jailed: JailedProcess, how: str = "") -> None:
-        """Kill the process's group, reap it, remove its scratch folder; bounded."""
+        """Kill a process and what it started, remove its folder; bounded."""
         if how:
             self.counts[how] += 1
-        jailed.kill()
         with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(REAP_S) as scope:
-                # Closes the pipes, then waits.  A process in uninterruptible
-                # sleep cannot be reaped; it holds no lock of ours.
-                await jailed.process.aclose()
-            if scope.cancelled_caught:
-                self.counts["disowned"] += 1
-            await to_thread.run_sync(shutil.rmtree, jailed.scratch, True)
+            await self.finish(jailed)
+            await jailed.aclose()
+            await self._scratch.remove_folder(jailed.folder)
         self.busy.discard(jailed)
+
+    async def finish(self, jailed: JailedProcess) -> bool:
+        """Kill a process and what it started; whether nothing of it is left."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(REAP_S):
+            await jailed.finish()
+        if jailed.end is None:
+            # In uninterruptible sleep it cannot be reaped; it holds no lock of ours.
+            self.counts["disowned"] += 1
+        return jailed.end is not None
 
     async def aclose(self) -> None:
         """Kill every process and remove the scratch folders.  Idempotent."""
         self.closed = True
-        for jailed in [*self.idle, *self.busy]:
-            jailed.kill()  # a busy one's caller reaps it
-        while self.idle:
-            await self.bury(self.idle.pop())
-        if not self.busy:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(self.scratch.remove)
+        with anyio.CancelScope(shield=True):
+            async with self._starting:
+                await self._drop()  # its calls end with it; their callers bury them
+            if not self.busy:
+                await to_thread.run_sync(self._scratch.remove)
 
     def check_open(self) -> None:
         """Raise JAIL_CLOSED once the pool was closed: a shutdown, no crash."""
@@ -102,30 +123,59 @@ class Stock:
                 "the pool of jailed processes is closed", code="JAIL_CLOSED"
             )
 
-    async def _start(self) -> JailedProcess:
-        """Start a process and wait until its jail stands."""
-        jailed = await start(self.scratch.folder(), self._config)
-        self.busy.add(jailed)
+    async def _fork(
+        self, template: TemplateProcess, request: dict[str, Any]
+    ) -> JailedProcess:
         self.counts["started"] += 1
+        number = self.counts["started"]
+        folder = self._scratch.folder(number)
+        # Root's process is a user whom nobody else is at the same time.
+        user = USERS_BEGIN + template.process.pid * USERS + number % USERS
+        place = {"scratch": str(folder), "user": 0 if os.geteuid() else user}
+        jailed = None
+        try:
+            jailed = await template.fork(number, folder)
+            self.busy.add(jailed)
+            await jailed.begin({**request, **place})
+        except BaseException:
+            if jailed is None:
+                folder.rmdir()
+            else:
+                await self.bury(jailed)
+            raise
+        self.jail = jailed.jail
+        return jailed
+
+    async def _start(self) -> TemplateProcess:
+        """Start a template and wait until it is warm."""
+        template = await start(self._scratch.place(), self._config)
+        self.counts["templates"] += 1
         try:
             with anyio.fail_after(START_S):
-                answer = await jailed.receive(self._config["output_bytes"])
-        except (
-            TimeoutError,
-            anyio.BrokenResourceError,
-            anyio.EndOfStream,
-            anyio.IncompleteRead,
-        ):
-            await self.bury(jailed)
-            self.check_open()
-            how = how_it_ended(jailed.process.returncode)
-            raise Transient(
-                f"a jailed process did not start: {how}",
-                code="JAIL_START",
-                hint="run `waybill doctor`; look at memory and process limits",
-            ) from None
-        except BaseException:
-            await self.bury(jailed)
+                await template.ready()
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await template.aclose(REAP_S)
+            if isinstance(error, (*GONE, TimeoutError)):
+                self.check_open()
+                status = template.process.returncode
+                raise no_start(f"no jail could be made: status {status}") from None
             raise
-        self.jail = answer["ok"]
-        return jailed
+        return template
+
+    async def _drop(self) -> None:
+        """End the template and every call of it."""
+        template, self._template = self._template, None
+        if template is not None:
+            with anyio.CancelScope(shield=True):
+                reaped = await template.aclose(REAP_S)
+            self.counts["disowned"] += not reaped
+
+
+def no_start(what: str) -> Transient:
+    """The error for a process that did not come up."""
+    return Transient(
+        what,
+        code="JAIL_START",
+        hint="run `waybill doctor`; look at memory and process limits",
+    )

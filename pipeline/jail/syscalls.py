@@ -16,6 +16,7 @@ import os
 import platform
 import struct
 from collections.abc import Iterator
+from functools import cache
 
 # name: number on x86_64, number on aarch64; None where there is no such call.
 REFUSED: dict[str, tuple[int | None, int | None]] = {
@@ -70,9 +71,12 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "setxattr": (188, 5),
     "lsetxattr": (189, 6),
     "fsetxattr": (190, 7),
+    "setxattrat": (463, 463),
     "removexattr": (197, 14),
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
     "utime": (132, None),
     "utimes": (235, None),
     "futimesat": (261, None),
@@ -91,7 +95,15 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "modify_ldt": (154, None),
     "iopl": (172, None),
     "ioperm": (173, None),
+    # No news of what happens in folders: they would name others' new files.
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "inotify_add_watch": (254, 27),
     "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
+    # No memory that the limit of address space does not count.
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     "shmget": (29, 194),
@@ -113,9 +125,14 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "fsmount": (432, 432),
     "fspick": (433, 433),
     "mount_setattr": (442, 442),
+    "open_tree_attr": (467, 467),
+    "statmount": (457, 457),
+    "listmount": (458, 458),
     "swapon": (167, 224),
     "swapoff": (168, 225),
     "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "sync": (162, 81),
     "acct": (163, 89),
     "reboot": (169, 142),
     "kexec_load": (246, 104),
@@ -143,6 +160,10 @@ OURS = {
     "landlock_create_ruleset": 444,
     "landlock_add_rule": 445,
     "landlock_restrict_self": 446,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
 }
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -167,18 +188,21 @@ def restrict() -> None:
     Raises:
         OSError: the kernel has no seccomp, or this is another architecture.
     """
-    machine = platform.machine()
-    if machine not in AUDIT_ARCH:
-        raise OSError(errno.ENOSYS, f"no filter is written for {machine}")
-    code = b"".join(struct.pack("=HBBI", *line) for line in program(machine))
+    code = compiled()
     buffer = ctypes.create_string_buffer(code)
     # struct sock_fprog: a count, and after padding a pointer.
     head = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
-    libc = ctypes.CDLL(None, use_errno=True)
     mode = ctypes.c_ulong(SECCOMP_MODE_FILTER)
-    if libc.prctl(PR_SET_SECCOMP, mode, ctypes.c_char_p(head)) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    checked(libc().prctl(PR_SET_SECCOMP, mode, ctypes.c_char_p(head)))
+
+
+@cache
+def compiled() -> bytes:
+    """The filter for this machine, as the kernel takes it."""
+    machine = platform.machine()
+    if machine not in AUDIT_ARCH:
+        raise OSError(errno.ENOSYS, f"no filter is written for {machine}")
+    return b"".join(struct.pack("=HBBI", *line) for line in program(machine))
 
 
 def program(machine: str) -> Iterator[Instruction]:
@@ -221,12 +245,34 @@ def call(name: str, *arguments: object) -> int:
     Raises:
         OSError: as the kernel says; ENOSYS when it is older than the call.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
     number = ctypes.c_long(OURS[name])
     wide = [ctypes.c_long(x) if isinstance(x, int) else x for x in arguments]
-    result = int(libc.syscall(number, *wide))
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result
+    return checked(libc().syscall(number, *wide))
+
+
+@cache
+def libc() -> ctypes.CDLL:
+    """The C library, which leaves the errors of its functions with us."""
+    library = ctypes.CDLL(None, use_errno=True)
+    library.syscall.restype = ctypes.c_long
+    return library
+
+
+def checked(status: int) -> int:
+    """
+    What a C function returned.
+
+    Raises:
+        OSError: it returned -1; as the kernel says.
+    """
+    if status < 0:
+        number = ctypes.get_errno() or errno.EPERM
+        raise OSError(number, os.strerror(number))
+    return int(status)
+
+
+def prctl(option: int, *values: int, check: bool = True) -> int:
+    """The system call of that name; 0 when it went through."""
+    padded = [ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]]
+    status = int(libc().prctl(option, *padded))
+    return checked(status) if check else status

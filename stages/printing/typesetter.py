@@ -10,6 +10,7 @@ empty box.  The same arguments give the same bytes.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -137,6 +138,17 @@ class Typeset(Value):
     size_bytes: int = 0
     sha256: str = ""
     missing: tuple[str, ...] = ()
+
+
+def warm() -> None:
+    """Find and read the usual fonts, once for all that print; starts no thread."""
+    for name in ("typst", "pypdfium2", "pikepdf"):
+        importlib.import_module(name)
+    usual = PrintSettings()
+    faces = [face_of(family) for family in (usual.font, *usual.fallback)]
+    for face in faces:
+        characters(*face)
+    _compiler(tuple(path for path, _ in faces))
 
 
 def typeset(wording: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from pipeline.jail.codes import JAIL, Cause, Code, End, table
 CODES = table(
     *JAIL.values(),
     # What a document is, by who looked into it.
-    Code("CORRUPT", Cause.DOCUMENT, End.REFUSED, fresh=True),
-    Code("PDF_CORRUPT", Cause.DOCUMENT, End.REFUSED, fresh=True),
-    Code("PART_CORRUPT", Cause.DOCUMENT, End.REFUSED, fresh=True),
+    Code("CORRUPT", Cause.DOCUMENT, End.REFUSED),
+    Code("PDF_CORRUPT", Cause.DOCUMENT, End.REFUSED),
+    Code("PART_CORRUPT", Cause.DOCUMENT, End.REFUSED),
     Code("TRUNCATED", Cause.DOCUMENT, End.REFUSED),
     Code("EMPTY_FILE", Cause.DOCUMENT, End.REFUSED),
     Code("UNSUPPORTED_TYPE", Cause.DOCUMENT, End.REFUSED),
@@ -30,7 +30,7 @@ CODES = table(
     Code("BUNDLE_TOO_MANY", Cause.DOCUMENT, End.REFUSED),
     # What became of an engine on one page.
     Code("OCR_TIMEOUT", Cause.DOCUMENT, End.OVERRAN),
-    Code("OCR_CRASHED", Cause.DOCUMENT, End.BROKE, fresh=True, memory=True),
+    Code("OCR_CRASHED", Cause.DOCUMENT, End.BROKE, memory=True),
     Code("OCR_FAILED", Cause.DOCUMENT, End.BROKE),
     # What is not here, or cannot be had.
     Code("OCR_MISSING", Cause.MACHINE, End.REFUSED),

@@ -12,6 +12,7 @@ for its names alone.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,11 @@ from stages.reading.soft import Softened, soften
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+LIBRARIES = (
+    *("numpy", "cv2", "pypdfium2", "pikepdf", "pillow_heif", "pytesseract"),
+    *("PIL.ImageFilter", "PIL.ImageDraw", "PIL.ImageChops", "rapidfuzz.distance"),
+)
+
 # Share of the words in torn rows above which a page is read once more as one block.
 # Receipts whose prices were read as a column of their own: 0.11-0.93; real receipts
 # and letters read rightly: 0-0.01.
@@ -52,6 +58,20 @@ SENSELESS = 40.0  # confidence of a page on which one more reading is wasted
 TURN_BELOW = 65.0
 TURN_SIDE = 1300  # pixels of the copy on which other ways up are tried
 TURN_SENSE_MIN = 60.0  # characters in sound words: a few lines
+
+
+def warm() -> None:
+    """
+    Load what pages are read with, once for all calls that read one.
+
+    What starts a thread stays out, for no process can be forked from several: the
+    second reader's library does when it is imported, and loads with each page.
+    """
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    importlib.import_module("PIL.Image").init()
+    if engines.available("tesserocr"):
+        engines.loaded(engines.languages()[0], ReaderSettings().psm)
 
 
 def read_page(request: dict[str, Any]) -> dict[str, Any]:

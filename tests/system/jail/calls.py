@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import resource
@@ -40,6 +41,13 @@ def babble(value: str) -> str:
     return value
 
 
+def remember() -> int:
+    """How often it was called in this process, before this time."""
+    seen = getattr(remember, "seen", 0)
+    setattr(remember, "seen", seen + 1)  # noqa: B010
+    return int(seen)
+
+
 def rest(s: float) -> None:
     time.sleep(s)
 
@@ -57,14 +65,14 @@ def grind() -> None:
 
 
 def crash(times: int) -> str:
-    """Die by a signal in the first `times` processes of a pool."""
+    """Die like C code in the first `times` processes of a pool."""
     if number() <= times:
-        os.kill(os.getpid(), signal.SIGSEGV)
+        ctypes.string_at(0)
     return "alive"
 
 
 def number() -> int:
-    """How many processes its pool had started when it started this one."""
+    """The how manyeth process of its pool this is."""
     return int(os.environ["TMPDIR"].rpartition("-")[2])
 
 
@@ -106,10 +114,6 @@ def refuse() -> None:
 
 def slow_down() -> None:
     raise Throttled("wait", retry_after_s=7.0)
-
-
-def doubt() -> None:
-    raise Unacceptable("broken", code="CORRUPT")
 
 
 def unpack(size: int) -> list[str]:

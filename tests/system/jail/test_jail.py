@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from pipeline.jail import jail, jailbreak, syscalls
+from pipeline.jail import jail, jailbreak, namespaces, syscalls
 from pipeline.jail.jailbreak import ALLOWED, GROUPS, self_test
 from pipeline.jail.pool import JailPool
 from stages.formats import probe
@@ -226,15 +226,14 @@ async def test_a_jailed_process_that_lost_its_worker_ends(tmp_path: Path) -> Non
     """A process whose parent is not the worker it was started by does not stay."""
     code = (
         "import json, os, sys; sys.path.insert(0, sys.argv[1]);"
-        "from pipeline.jail import jail; os.environ['OMP_THREAD_LIMIT'] = '1';"
-        "os.setsid(); jail.die_with(1); print('alive')"
+        "from pipeline.jail import jail; jail.die_with(1); print('alive')"
     )
     ran = await anyio.run_process(
         [sys.executable, "-c", code, str(Path(jail.__file__).parents[2])], check=False
     )
 
     assert ran.stdout == b""
-    assert ran.returncode == -9
+    assert ran.returncode == 1
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -263,7 +262,7 @@ def test_the_filter_decides_as_it_says(machine: str) -> None:
         if number is not None:
             assert verdict(number) == eperm, name
     assert verdict(syscalls.CLONE[column], 0x3D0F00) == syscalls.ALLOW  # a thread
-    assert verdict(syscalls.CLONE[column], jail.CLONE_NEWUSER) == eperm
+    assert verdict(syscalls.CLONE[column], namespaces.CLONE_NEWUSER) == eperm
     assert verdict(syscalls.CLONE3[column]) == enosys
     assert verdict(syscalls.PRLIMIT64[column], 0) == syscalls.ALLOW
     assert verdict(syscalls.PRLIMIT64[column], 1234) == eperm

@@ -158,13 +158,6 @@ def listed(node: ast.AST) -> set[str]:
 # -- what the rows come to ------------------------------------------------------------
 
 
-def test_what_only_a_fresh_process_is_believed() -> None:
-    """Verdicts that a damaged C library may give of a good document."""
-    assert {name for name, code in CODES.items() if code.fresh} == {
-        *("CORRUPT", "PDF_CORRUPT", "PART_CORRUPT", "OCR_CRASHED")
-    }
-
-
 def test_what_may_be_want_of_memory() -> None:
     """Only a program that we started cannot tell."""
     assert {name for name, code in CODES.items() if code.memory} == {"OCR_CRASHED"}
@@ -180,6 +173,7 @@ def test_what_ends_a_page_and_not_its_document() -> None:
         "MEMORY_LIMIT": PageStatus.KILLED_MEMORY,
         "JAIL_CRASHED": PageStatus.ERROR,
         "JAIL_ERROR": PageStatus.ERROR,
+        "JAIL_SCRATCH": PageStatus.ERROR,
         "JAIL_OUTPUT": PageStatus.ERROR,
         "JAIL_ANSWER": PageStatus.ERROR,
         "OCR_CRASHED": PageStatus.ERROR,
@@ -198,5 +192,6 @@ def test_whom_admission_blames() -> None:
 
     assert unbegun == {"JAIL_START", "JAIL_CLOSED", "JAIL_NOT_ALLOWED", "NO_SUCH_POOL"}
     assert poison == {
-        *("JAIL_TIMEOUT", "JAIL_CRASHED", "JAIL_OUTPUT", "JAIL_ANSWER", "MEMORY_LIMIT")
+        *("JAIL_TIMEOUT", "JAIL_CRASHED", "JAIL_OUTPUT", "JAIL_ANSWER"),
+        *("MEMORY_LIMIT", "JAIL_SCRATCH"),
     }
