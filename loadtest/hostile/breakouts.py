@@ -56,7 +56,7 @@ def read_hidden(path: list[int]) -> str:
         return ""
 
 
-def stay(where: str) -> str:
+def stay() -> None:
     """Leave processes and threads that go on after the call, by every way there is."""
     program = [
         sys.executable,
@@ -84,7 +84,7 @@ def stay(where: str) -> str:
                     time.sleep(0.01)
             os._exit(0)
     threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
-    return where
+    time.sleep(0.2)  # they are up, and write to whatever they find
 
 
 def forged(word: str) -> bytes:

@@ -220,7 +220,7 @@ class Round:
     async def _staying(self, pool: JailPool) -> None:
         """Stay after the own call, and be there in the other one's."""
         ways: dict[str, Callable[[], Awaitable[Any]]] = {
-            "stay": lambda: pool.run(breakouts.stay, timeout_s=CALL_S, where="here"),
+            "stay": lambda: pool.run(breakouts.stay, timeout_s=CALL_S),
             "poison": lambda: pool.run(breakouts.poison, timeout_s=CALL_S),
             "lie": lambda: pool.run(breakouts.lie, timeout_s=CALL_S),
             "linger": lambda: pool.run(breakouts.linger, timeout_s=1.0),
@@ -253,7 +253,7 @@ class Round:
             stderr=subprocess.DEVNULL,
         )
         with anyio.move_on_after(CALL_S):
-            while not staying():  # noqa: ASYNC110  another process starts it
+            while not staying(self._scratch):  # noqa: ASYNC110  another process starts it
                 await anyio.sleep(0.05)
         worker.kill()
         await worker.aclose()
@@ -264,7 +264,7 @@ class Round:
     def _look_for_left(self, after: str) -> None:
         """Processes that stayed, shortly after."""
         until = time.monotonic() + LEFT_S * (after in ("a killed worker",))
-        while (pids := staying()) and time.monotonic() < until:
+        while (pids := staying(self._scratch)) and time.monotonic() < until:
             time.sleep(0.05)
         if pids:
             self._seen.left.append(f"{after}: {len(pids)} processes are left")
@@ -275,15 +275,25 @@ class Round:
             self._seen.left.append(f"{after}: {len(inside)} folders are left")
 
 
-def staying() -> list[int]:
-    """Processes of a breakout that live."""
-    found = []
+def staying(scratch: Path) -> list[int]:
+    """
+    Processes of a call that live: what it started, and what was forked for it.
+
+    A guard and a template whose folder lies in `scratch` are a pool's own.
+    """
+    found: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes()
-            state = (folder / "stat").read_text().rpartition(") ")[2][:1]
+            theirs = breakouts.STAYING.encode() in command
+            theirs |= f"TMPDIR={scratch}/".encode() in (folder / "environ").read_bytes()
+            state, parent = (
+                (folder / "stat").read_text().rpartition(") ")[2].split()[:2]
+            )
         except OSError:
             continue
-        if breakouts.STAYING.encode() in command and state not in "ZX":
-            found.append(int(folder.name))
-    return found
+        if theirs and state not in "ZX":
+            found[int(folder.name)] = int(parent)
+    guards = [pid for pid, parent in found.items() if parent == os.getpid()]
+    own = [*guards, *(pid for pid, parent in found.items() if parent in guards)]
+    return [pid for pid in found if pid not in own]

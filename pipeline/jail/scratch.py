@@ -14,7 +14,7 @@ import fcntl
 import os
 import stat
 import tempfile
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +23,7 @@ from anyio import to_thread
 from pipeline.errors import Permanent
 
 FILES_MAX = 1000  # twice what one call of `ctx.spawn` takes
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILES_BYTES_MAX = 4 << 30  # arbitrary: what a bundle may unpack to, and more
 
 
@@ -91,35 +92,47 @@ def remove(folder: Path) -> None:
     """
     Remove a folder and all that lies in it, however deep; what cannot be is left.
 
-    What lies in a folder of it is moved to the top first, so that neither the depth
-    nor the length of a path has to be followed.
+    It is walked by descriptors, one at a time: a stranger's folders may be deeper than
+    a path is long, or a recursion goes.
     """
-    numbers = count()
-    progress = True
     with contextlib.suppress(OSError):
-        while progress:
-            progress = False
-            with os.scandir(folder) as scan:
-                entries = list(scan)
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        lift(entry.path, folder, numbers)
-                    else:
-                        os.unlink(entry.path)
-                    progress = True
+        here = os.open(folder, FOLDER)
+        try:
+            path: list[str] = []
+            waiting = [emptied(here)]  # folders left, of each level down to here
+            while path or waiting[-1]:
+                if waiting[-1]:
+                    path.append(waiting[-1].pop())
+                    os.chmod(path[-1], 0o700, dir_fd=here)
+                    here = stepped(here, path[-1])
+                    waiting.append(emptied(here))
+                else:
+                    here = stepped(here, "..")
+                    waiting.pop()
+                    os.rmdir(path.pop(), dir_fd=here)
+        finally:
+            os.close(here)
         folder.rmdir()
 
 
-def lift(inner: str, top: Path, numbers: count[int]) -> None:
-    """Move what lies in `inner` to `top`, under new names; remove `inner`."""
-    os.chmod(inner, 0o700)
-    with os.scandir(inner) as scan:
-        names = [entry.name for entry in scan]
-    for name in names:
-        fresh = top / f"{next(numbers)}.lifted-{os.getpid()}"
-        os.rename(os.path.join(inner, name), fresh)
-    os.rmdir(inner)
+def stepped(here: int, name: str) -> int:
+    """The folder `name` in the place of the one that it lies in."""
+    there = os.open(name, FOLDER, dir_fd=here)
+    os.close(here)
+    return there
+
+
+def emptied(here: int) -> list[str]:
+    """Remove everything that is no folder; the names of those that are."""
+    with os.scandir(here) as scan:
+        entries = list(scan)
+    folders = []
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            folders.append(entry.name)
+        else:
+            os.unlink(entry.name, dir_fd=here)
+    return folders
 
 
 def take(folder: Path) -> list[Path]:

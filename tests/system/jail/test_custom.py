@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import Usage
+from pipeline.errors import Permanent, Usage
 from pipeline.jail.custom import FileFunction
 from pipeline.jail.pool import JailPool
 from pipeline.jail.program import resolve
@@ -93,6 +93,47 @@ def test_a_file_that_is_not_named_stays_outside(home: Home, tmp_path: Path, more
     assert item["code"] == "JAIL_NOT_ALLOWED"
     assert "shouted of shout.py may not run in the jail" in item["why"]
     assert "jailed = " in item["why"]
+
+
+FAULTY = """
+import ctypes
+
+
+def stumble():
+    return 1 / 0
+
+
+def crash():
+    ctypes.string_at(0)
+
+
+def leave():
+    raise SystemExit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("stumble", "JAIL_ERROR", "raised ZeroDivisionError at line 6"),
+        ("leave", "JAIL_ERROR", "raised SystemExit at line 14"),
+        ("crash", "JAIL_CRASHED", "SIGSEGV"),
+    ],
+)
+async def test_a_fault_of_a_custom_function_is_its_authors(
+    tmp_path: Path, name: str, code: str, said: str
+):
+    """The hint names the function and its file, and blames no document."""
+    pinned = tmp_path / "pipelines" / "loud@1"
+    pinned.mkdir(parents=True)
+    (pinned / "faulty.py").write_text(FAULTY)
+
+    async with JailPool(1, pipelines=tmp_path / "pipelines", scratch=tmp_path) as pool:
+        with pytest.raises(Permanent, match=said) as caught:
+            await pool.run(FileFunction(pinned / "faulty.py", name), timeout_s=30)
+
+    assert caught.value.code == code
+    assert f"look at {name} in faulty.py of the pipeline" in caught.value.hint
 
 
 async def test_a_file_outside_the_pipelines_is_refused(tmp_path: Path):
