@@ -342,9 +342,10 @@ class Context(Protocol):
         and the jail imports that file by itself; or of a module that the
         composition root lets run there.
 
-        The process has its own session and memory, time and file limits and is
-        killed, group and all, when this scope is cancelled.  Arguments and the
-        result are JSON.  A `WaybillError` raised inside arrives here as the
+        Each call has a process of its own, with memory, time and file limits, which
+        is killed with all that it started when the call ends or this scope is
+        cancelled.  Of the artifacts it may read those whose path is an argument,
+        or stands in one.  Arguments and the result are JSON.  A `WaybillError` raised inside arrives here as the
         same class with the same code.
 
         Args:
@@ -353,8 +354,8 @@ class Context(Protocol):
 
         Raises:
             Transient: JAIL_TIMEOUT, JAIL_START, JAIL_CLOSED.
-            Permanent: JAIL_CRASHED, MEMORY_LIMIT, JAIL_OUTPUT, JAIL_ANSWER or
-                JAIL_ERROR.
+            Permanent: JAIL_CRASHED, MEMORY_LIMIT, JAIL_SCRATCH, JAIL_OUTPUT,
+                JAIL_ANSWER or JAIL_ERROR.
             Usage: JAIL_NOT_ALLOWED, NO_SUCH_POOL.
         """
         ...

@@ -158,6 +158,7 @@ async def read_all(pages: Sequence[Page], folder: Path, engine: str) -> None:
         async with JailPool(
             size,
             allow=[reading],
+            warm=[reading.warm],
             codes=CODES,
             paths=[ROOT],
             readable=readable,

@@ -75,6 +75,7 @@ async def self_test(pool: Pool, programs: Sequence[str] = ()) -> dict[str, Any]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "canary").write_text("nobody's business")
         neighbour = artifact_beside(pool.readable, folder)
+        stack.callback(neighbour.unlink)
         tcp, udp, local, abstract = (
             stack.enter_context(socket.socket(family, kind))
             for family, kind in (
@@ -107,8 +108,6 @@ async def self_test(pool: Pool, programs: Sequence[str] = ()) -> dict[str, Any]:
             # Not as a path: what an argument names may be read.
             neighbour=list(os.fspath(neighbour).encode()),
         )
-        if neighbour.parent != folder:
-            neighbour.unlink()
         runs = {
             program: await pool.run(runs_here, timeout_s=TIMEOUT_S, program=program)
             for program in programs
@@ -130,12 +129,10 @@ async def self_test(pool: Pool, programs: Sequence[str] = ()) -> dict[str, Any]:
 
 def artifact_beside(readable: Sequence[Path], folder: Path) -> Path:
     """A new file like somebody else's, where artifacts lie, or in `folder`."""
-    for root in readable:
-        if root.is_dir() and os.access(root, os.W_OK):
-            descriptor, name = tempfile.mkstemp(prefix="jailbreak-", dir=root)
-            os.close(descriptor)
-            return Path(name)
-    return folder / "canary"
+    place = next((root for root in readable if os.access(root, os.W_OK)), folder)
+    descriptor, name = tempfile.mkstemp(prefix="jailbreak-", dir=place)
+    os.close(descriptor)
+    return Path(name)
 
 
 # -- in the jail ----------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -90,14 +91,17 @@ def rules(profile: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 def allow(ruleset: int, path: str, allowed: int) -> None:
     """Add one rule; a path that is not there needs none."""
-    if not os.path.isabs(path) or os.path.realpath(path) == "/":
-        return  # "" and "." in PATH; all there is
+    if not os.path.isabs(path):
+        return  # "" and "." in PATH
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        if not os.path.isdir(path):
+        found = os.fstat(descriptor)
+        if os.path.samestat(found, os.stat("/")):
+            return  # all there is
+        if not stat.S_ISDIR(found.st_mode):
             allowed &= ON_FILES
         # The kernel's struct is packed: 8 bytes of rights, 4 of the descriptor.
         attributes = allowed.to_bytes(8, sys.byteorder)

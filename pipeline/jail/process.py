@@ -6,6 +6,7 @@ A template and a jailed process, as the worker sees them: sockets, frames, an en
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +57,7 @@ async def start(folder: Path, config: dict[str, Any]) -> TemplateProcess:
     ours, theirs = socket.socketpair()
     # Shielded: a cancellation between fork and our hold on the process would
     # leave one that nobody knows.  It takes milliseconds.
-    with anyio.CancelScope(shield=True), theirs:
+    with anyio.CancelScope(shield=True), theirs, closed_on_error(ours):
         process = await anyio.open_process(
             [sys.executable, *BOOT, str(ROOT), json.dumps(profile)],
             stdin=theirs.fileno(),
@@ -67,6 +69,16 @@ async def start(folder: Path, config: dict[str, Any]) -> TemplateProcess:
         )
         control = await UNIXSocketStream.from_socket(ours)
     return TemplateProcess(process, control)
+
+
+@contextlib.contextmanager
+def closed_on_error(ours: socket.socket) -> Iterator[None]:
+    """Closed when the block raises; what it made of the socket has it otherwise."""
+    try:
+        yield
+    except BaseException:
+        ours.close()
+        raise
 
 
 class TemplateProcess:
@@ -88,19 +100,15 @@ class TemplateProcess:
 
     async def fork(self, number: int, folder: Path) -> JailedProcess:
         """A process for one call; raises one of `GONE`."""
-        talks, lines = socket.socketpair(), socket.socketpair()
-        with anyio.CancelScope(shield=True), talks[1], lines[1]:
-            talk, line = [
-                await UNIXSocketStream.from_socket(pair[0]) for pair in (talks, lines)
-            ]
-            jailed = JailedProcess(talk, line, folder)
-            try:
-                theirs = [talks[1].fileno(), lines[1].fileno()]
-                await self._control.send_fds(BIRTH.pack(number), theirs)
-            except GONE:
-                await jailed.aclose()
-                raise
-        return jailed
+        with anyio.CancelScope(shield=True), contextlib.ExitStack() as theirs:
+            streams, given = [], []
+            for _ in ("talk", "line"):
+                ours, other = socket.socketpair()
+                given.append(theirs.enter_context(other).fileno())
+                theirs.enter_context(closed_on_error(ours))
+                streams.append(await UNIXSocketStream.from_socket(ours))
+            await self._control.send_fds(BIRTH.pack(number), given)
+        return JailedProcess(*streams, folder)
 
     async def aclose(self, patience_s: float) -> bool:
         """End it, and with it every call; whether it could be reaped in time."""

@@ -35,7 +35,7 @@ from enum import IntEnum
 from typing import Any
 
 from pipeline.errors import WaybillError
-from pipeline.jail import jail, namespaces, program, watch
+from pipeline.jail import jail, namespaces, program, syscalls, watch
 from pipeline.jail.syscalls import prctl
 
 LOOK_S = 0.1  # how often calls are measured
@@ -228,6 +228,8 @@ class Template:
         if sys.platform == "linux":
             threads = len(os.listdir("/proc/self/task"))
             assert threads == 1, f"the template has {threads} threads: none may fork"
+            with contextlib.suppress(OSError):
+                syscalls.compiled()
         gc.collect()
         gc.freeze()  # or each collection would copy what is shared
 
@@ -275,7 +277,6 @@ class Template:
             call = self._calls.get(pid)
             if call is not None:
                 call.code = os.waitstatus_to_exitcode(status)
-                kill(pid)
         for call in [c for c in self._calls.values() if c.code is not None]:
             if self._survived(call.pid):
                 continue  # it is dying, and we are told when it is dead
