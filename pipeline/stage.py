@@ -342,11 +342,10 @@ class Context(Protocol):
         and the jail imports that file by itself; or of a module that the
         composition root lets run there.
 
-        Each call has a process of its own, with memory, time and file limits, which
-        is killed with all that it started when the call ends or this scope is
-        cancelled.  Of the artifacts it may read those whose path is an argument,
-        or stands in one.  Arguments and the result are JSON.  A `WaybillError` raised inside arrives here as the
-        same class with the same code.
+        Each call has a process of its own, bounded, which is killed with all that it
+        started when the call ends or this scope is cancelled.  Of the artifacts it
+        reads those whose path is an argument.  Arguments and result are JSON; a
+        `WaybillError` raised inside arrives here with its class and code.
 
         Args:
             pool: Which processes: "" or "second", for a second reader.

@@ -101,14 +101,16 @@ class TemplateProcess:
     async def fork(self, number: int, folder: Path) -> JailedProcess:
         """A process for one call; raises one of `GONE`."""
         with anyio.CancelScope(shield=True), contextlib.ExitStack() as theirs:
-            streams, given = [], []
+            streams: list[UNIXSocketStream] = []
+            given: list[int] = []
             for _ in ("talk", "line"):
                 ours, other = socket.socketpair()
                 given.append(theirs.enter_context(other).fileno())
                 theirs.enter_context(closed_on_error(ours))
                 streams.append(await UNIXSocketStream.from_socket(ours))
             await self._control.send_fds(BIRTH.pack(number), given)
-        return JailedProcess(*streams, folder)
+        talk, line = streams
+        return JailedProcess(talk, line, folder)
 
     async def aclose(self, patience_s: float) -> bool:
         """End it, and with it every call; whether it could be reaped in time."""
