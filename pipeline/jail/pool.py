@@ -205,7 +205,8 @@ class JailPool:
         Raises:
             WaybillError: what `fn` raised, with its class, code and hint.
             Transient: JAIL_TIMEOUT, too long or too much of the processor;
-                JAIL_START, no process came up; JAIL_CLOSED, the pool was closed.
+                JAIL_CLOSED, the pool was closed.
+            Trouble: JAIL_START, no process came up.
             Permanent: JAIL_ERROR (`fn` raised something else), JAIL_OUTPUT,
                 JAIL_ANSWER, JAIL_SCRATCH, MEMORY_LIMIT; JAIL_CRASHED, confirmed
                 by a second try.

@@ -16,7 +16,7 @@ from anyio import to_thread
 from pipeline.errors import Trouble, Usage, WaybillError
 from pipeline.jail.custom import FileFunction
 from pipeline.jail.pool import JailPool, Keeper
-from pipeline.trouble import THIS_MACHINE, Place, look_at, trouble_of
+from pipeline.trouble import Place, look_at, trouble_of
 
 T = TypeVar("T")
 
@@ -107,10 +107,6 @@ class JailPools(Mapping[str, JailPool]):
         except Trouble:
             raise
         except WaybillError as error:
-            if error.code == "JAIL_START":
-                raise Trouble(
-                    error.message, code=error.code, hint=error.hint, where=THIS_MACHINE
-                ) from error
             for place in places:
                 trouble = await to_thread.run_sync(look_at, place)
                 if trouble is not None:

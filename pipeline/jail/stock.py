@@ -14,10 +14,11 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
-from pipeline.errors import Transient
+from pipeline.errors import Transient, Trouble
 from pipeline.jail.jail import USERS_BEGIN
 from pipeline.jail.process import GONE, JailedProcess, TemplateProcess, start
 from pipeline.jail.scratch import Scratch
+from pipeline.trouble import THIS_MACHINE
 
 START_S = 30.0  # a start takes 1 s; a machine that swaps may need far longer
 REAP_S = 5.0  # after SIGKILL; longer means uninterruptible sleep in the kernel
@@ -57,7 +58,8 @@ class Stock:
         The template; started when there is none, or it has died.
 
         Raises:
-            Transient: JAIL_START, JAIL_CLOSED.
+            Trouble: JAIL_START.
+            Transient: JAIL_CLOSED.
         """
         async with self._starting:
             self.check_open()
@@ -72,7 +74,8 @@ class Stock:
         A process that has jailed itself for `request`.
 
         Raises:
-            Transient: JAIL_START, JAIL_CLOSED.
+            Trouble: JAIL_START.
+            Transient: JAIL_CLOSED.
         """
         for last in (False, True):
             template = await self.ready()
@@ -172,10 +175,11 @@ class Stock:
             self.counts["disowned"] += not reaped
 
 
-def no_start(what: str) -> Transient:
-    """The error for a process that did not come up."""
-    return Transient(
+def no_start(what: str) -> Trouble:
+    """The error for a process that did not come up: no document did that."""
+    return Trouble(
         what,
         code="JAIL_START",
+        where=THIS_MACHINE,
         hint="run `waybill doctor`; look at memory and process limits",
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pipeline.errors import Permanent, Transient
+from pipeline.errors import Permanent, Transient, Trouble
 from pipeline.jail.process import End
 from pipeline.jail.program import too_much_scratch
 from pipeline.jail.stock import no_start
@@ -38,7 +38,7 @@ def says_of_what(end: End | None) -> bool:
     return end is not None and (end.overran or end.why in (Why.MEMORY, Why.SCRATCH))
 
 
-def died(asked: Asked, end: End | None) -> Permanent | Transient:
+def died(asked: Asked, end: End | None) -> Permanent | Transient | Trouble:
     """The error for a process that ended without an answer."""
     if end is None or end.why is Why.UNBORN:
         return no_start(f"the process of {asked.name} was lost twice")

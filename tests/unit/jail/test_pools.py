@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import Permanent, Transient, Trouble, WaybillError
+from pipeline.errors import Permanent, Trouble, WaybillError
 from pipeline.jail.pools import JailPools
+from pipeline.jail.stock import no_start
 from pipeline.trouble import Place
 
 
@@ -44,7 +45,7 @@ class TestTrouble:
 
     async def test_no_process_is_trouble(self) -> None:
         """With the code that it has."""
-        error = await raised(Transient("none came up", code="JAIL_START"))
+        error = await raised(no_start("none came up"))
 
         assert isinstance(error, Trouble)
         assert error.code == "JAIL_START"
