@@ -39,16 +39,21 @@ def write_atomically(path: Path, data: bytes) -> None:
 @contextmanager
 def new_part(folder: Path) -> Iterator[IO[bytes]]:
     """An open file of ours in `folder`, gone with the block unless published."""
-    part = _locked(folder)
+    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield part
+        part = _locked(folder)
+        try:
+            yield part
+        finally:
+            # By its folder, which may have another name by now.  A disk that became
+            # read-only keeps it; the next sweep takes it away.
+            with suppress(OSError):
+                os.unlink(Path(part.name).name, dir_fd=here)
+            # What could not be written cannot be flushed: the first error told it.
+            with suppress(OSError):
+                part.close()
     finally:
-        # A disk that became read-only keeps it; the next sweep takes it away.
-        with suppress(OSError):
-            Path(part.name).unlink(missing_ok=True)
-        # What could not be written cannot be flushed: the first error told it.
-        with suppress(OSError):
-            part.close()
+        os.close(here)
 
 
 def _locked(folder: Path) -> IO[bytes]:

@@ -82,3 +82,13 @@ def test_a_folder_that_cannot_be_written_to_is_trouble(tmp_path: Path) -> None:
 
     assert raised.value.code == "NO_FOLDER"
     assert raised.value.where == str(tmp_path / "out")
+
+
+def test_a_folder_that_is_moved_away_keeps_no_part(tmp_path: Path) -> None:
+    """Somebody makes room for another folder while a file is written."""
+    (tmp_path / "out").mkdir()
+    with new_part(tmp_path / "out") as part:
+        part.write(b"half")
+        (tmp_path / "out").rename(tmp_path / "away")
+
+    assert names(tmp_path / "away") == []
