@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import anyio
@@ -54,7 +53,7 @@ from stages.output import output
 from stages.printing import typesetter
 from stages.reading import page
 from stages.reading.codes import CODES
-from waybill.settings import Settings
+from waybill.settings import Places, Settings
 
 BUILTIN = Builtin(
     {s.name: s for s in (intake, ocr, moderation, generation, output)}, Document
@@ -150,24 +149,6 @@ class App:
 
         pace = pace or Pace(settle_s=self.settings.settle_s)
         return Watcher(folders, self.store, self.admission(folders), route, pace=pace)
-
-
-class Places(NamedTuple):
-    """The folders that a worker writes to."""
-
-    artifacts: Place
-    out: Place
-    scratch: Place
-
-    @classmethod
-    def of(cls, settings: Settings) -> Places:
-        """As these settings say."""
-        home = settings.home.absolute()
-        return cls(
-            Place("the artifact store", home / "objects" / "fresh", made=True),
-            Place("the output folder", settings.out_dir.absolute()),
-            Place("the scratch folder", home / "tmp"),
-        )
 
 
 def blocked_bound_s(settings: Settings) -> float:

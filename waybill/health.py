@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 
 from pipeline.store.rows import TroubleRow, WorkerRow
 from pipeline.trouble import Place, look_at
-from waybill.compose import Places
-from waybill.settings import Settings
+from waybill.settings import Places, Settings
 
 ASKED_S = 10.0  # so long a command that tells of trouble waits for a database
 

@@ -11,6 +11,7 @@ import ctypes
 import getpass
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -18,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from pipeline.errors import Usage
 from pipeline.stage import Endpoint
 from pipeline.state import clean_text
+from pipeline.trouble import Place
 from stages.formats.probe import BYTES_MAX
 from waybill.logs import Level
 
@@ -171,3 +173,21 @@ def _login_name() -> str:
         return getpass.getuser()[:NAME_CHARS_MAX]
     except (OSError, KeyError):
         return f"uid-{os.getuid()}"
+
+
+class Places(NamedTuple):
+    """The folders that a worker writes to."""
+
+    artifacts: Place
+    out: Place
+    scratch: Place
+
+    @classmethod
+    def of(cls, settings: Settings) -> Places:
+        """As these settings say."""
+        home = settings.home.absolute()
+        return cls(
+            Place("the artifact store", home / "objects" / "fresh", made=True),
+            Place("the output folder", settings.out_dir.absolute()),
+            Place("the scratch folder", home / "tmp"),
+        )
