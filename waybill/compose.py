@@ -7,7 +7,7 @@ door and the catalogue of pipelines, and closes them in the opposite order.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +31,6 @@ from pipeline.run.dispatcher import Suspects
 from pipeline.run.services import Services, secret_lines
 from pipeline.run.session import WorkerSettings
 from pipeline.run.slate import Slate
-from pipeline.run.watchdog import Watchdog
 from pipeline.run.worker import Worker
 from pipeline.stage import Endpoint
 from pipeline.store import embedded
@@ -149,23 +148,6 @@ class App:
 
         pace = pace or Pace(settle_s=self.settings.settle_s)
         return Watcher(folders, self.store, self.admission(folders), route, pace=pace)
-
-
-def blocked_bound_s(settings: Settings) -> float:
-    """So long a stage may hold up the loop: well below the lease."""
-    return min(settings.blocked_s, 0.4 * settings.lease_s)
-
-
-def watchdog_of(
-    settings: Settings, slate: Slate, recycle: Callable[[bool], None]
-) -> Watchdog:
-    """A watchdog of this process."""
-    return Watchdog(
-        slate,
-        blocked_s=blocked_bound_s(settings),
-        memory_bytes=settings.worker_memory_bytes,
-        recycle=recycle,
-    )
 
 
 def pipeline_folder(settings: Settings, name: str) -> Path:

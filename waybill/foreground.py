@@ -15,9 +15,11 @@ import anyio
 from pipeline.errors import StoreUnavailable, Trouble
 from pipeline.model import ItemId, State
 from pipeline.run.slate import Slate
+from pipeline.run.watchdog import Watchdog
 from pipeline.store.rows import Counts, WorkerRow
 from waybill import terminal
-from waybill.compose import App, watchdog_of
+from waybill.compose import App
+from waybill.settings import Settings
 
 T = TypeVar("T")
 
@@ -117,3 +119,15 @@ async def at_rest(app: App, batch_id: int, counts: Counts) -> bool:
 async def workers_up(app: App) -> list[WorkerRow]:
     """The workers whose lease is valid, in this process or another."""
     return [s for s in await app.store.sessions() if s.left_s > 0]
+
+
+def watchdog_of(
+    settings: Settings, slate: Slate, recycle: Callable[[bool], None]
+) -> Watchdog:
+    """A watchdog of this process."""
+    return Watchdog(
+        slate,
+        blocked_s=settings.blocked_bound_s,
+        memory_bytes=settings.worker_memory_bytes,
+        recycle=recycle,
+    )

@@ -88,6 +88,11 @@ class Settings(BaseSettings):
     reviewer: str = Field(default="", validate_default=True)
 
     @property
+    def blocked_bound_s(self) -> float:
+        """So long a stage may hold up the loop: well below the lease."""
+        return min(self.blocked_s, 0.4 * self.lease_s)
+
+    @property
     def inbox_dir(self) -> Path:
         """The inbox, resolved."""
         return self.inbox or self.home / "inbox"

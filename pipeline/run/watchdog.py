@@ -83,6 +83,7 @@ class Watchdog:
         self._unsettled = 0
         self._seen: tuple[Holding | None, float] = (None, 0.0)
         self._left: set[threading.Thread] = set()
+        self._known = set(threading.enumerate())
 
     def __repr__(self) -> str:
         return f"<Watchdog {self.slate!r} threads_left={len(self._left)}>"
@@ -112,6 +113,7 @@ class Watchdog:
 
     def _look_around(self) -> None:
         """Has this process grown too large, or gathered threads?"""
+        self._known = set(threading.enumerate())
         self._left = {thread for thread in self._left if thread.is_alive()}
         used = _resident_bytes()
         if used > self._memory_bytes:
@@ -183,11 +185,11 @@ class Watchdog:
         while self._unsettled:  # noqa: ASYNC110  # told by beats
             await anyio.sleep(0.01)
 
-    def left_threads(self, holding: Holding, before: int) -> None:
+    def left_threads(self, holding: Holding) -> None:
         """A stage started threads; those that pools keep are not its own."""
-        for thread in threading.enumerate()[before:]:
-            if not thread.name.startswith(POOLED):
-                holding.threads.append(thread)
+        new = set(threading.enumerate()) - self._known
+        self._known |= new
+        holding.threads += [t for t in new if not t.name.startswith(POOLED)]
 
     def ended(self, holding: Holding) -> None:
         """A try is over; what of its threads still runs is named, and counted."""
@@ -290,7 +292,7 @@ def _watched_turn(
         if not holding.holder.alone:
             slate.clear()
         if threading.active_count() > threads:
-            watchdog.left_threads(holding, threads)
+            watchdog.left_threads(holding)
 
 
 def tears_down(holding: Holding) -> None:

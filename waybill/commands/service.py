@@ -18,12 +18,11 @@ from waybill import logs, terminal
 from waybill.commands.run import run_async
 from waybill.compose import (
     Urls,
-    blocked_bound_s,
     database,
     open_app,
     open_store,
-    watchdog_of,
 )
+from waybill.foreground import watchdog_of
 from waybill.settings import Settings, read_settings
 
 UP_CONNECTIONS = 2  # the watcher's; the workers have their own
@@ -73,7 +72,7 @@ def _fleet(
         "WAYBILL_CORES": str(cores),
     }
     command = [sys.executable, "-m", "waybill", "work"]
-    return Supervisor(processes, command, environment, store, blocked_bound_s(settings))
+    return Supervisor(processes, command, environment, store, settings.blocked_bound_s)
 
 
 def work() -> None:
