@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,10 +20,14 @@ from ingest.watch.folders import (
     MARKER,
     display_name,
     ignored,
+    litter,
     partial,
 )
 from pipeline.errors import NotFound
 
+PARTIAL_WHY = "it waits to be renamed"
+ALONE_WHY = "its file is not there"
+MAX_HIDDEN = 10_000  # names of hidden files that are kept; arbitrary
 MAX_DEPTH = 16  # folders below the root; deeper is a loop of mounts or a mistake
 
 
@@ -42,6 +46,16 @@ class Look(NamedTuple):
     seen: Seen
     ctime_ns: int
     odd: str = ""  # why this can never be taken; "" for a regular file
+    code: str = "NOT_A_FILE"  # of `odd`
+
+
+class Waiting(NamedTuple):
+    """Why a file has not been taken yet."""
+
+    relative: str  # raw; clean it with `display_name` before showing
+    code: str
+    why: str
+    for_s: float  # how long this has been so
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +95,12 @@ class Walk:
 
     Attributes:
         troubles: Folders that could not be listed, with the reason.
+        hidden: What is not looked at for its name, but for litter of programs.
     """
 
     def __init__(self, root: Path) -> None:
         self.troubles: dict[str, str] = {}
+        self.hidden: list[str] = []
         self._root = root
         self._entries = self._walk("", 0)
 
@@ -107,10 +123,11 @@ class Walk:
         try:
             with os.scandir(self._root / below) as entries:
                 for entry in entries:
-                    if ignored(entry.name):
-                        continue
                     relative = f"{below}/{entry.name}" if below else entry.name
-                    if _descends(entry) and depth < MAX_DEPTH:
+                    if ignored(entry.name):
+                        if not litter(entry.name) and len(self.hidden) < MAX_HIDDEN:
+                            self.hidden.append(relative)
+                    elif _descends(entry) and depth < MAX_DEPTH:
                         deeper.append(relative)
                     elif (look := _look(entry, relative)) is not None:
                         yield look
@@ -133,9 +150,18 @@ def _look(entry: os.DirEntry[str], relative: str) -> Look | None:
     except FileNotFoundError:
         return None  # gone between the listing and the look
     except OSError as error:
-        return Look(relative, Seen(0, 0, 0), 0, os.strerror(error.errno or errno.EIO))
-    odd = "" if stat.S_ISREG(found.st_mode) else f"it is {kind_of(found.st_mode)}"
-    return Look(relative, fingerprint(found), found.st_ctime_ns, odd)
+        why = os.strerror(error.errno or errno.EIO)
+        return Look(relative, Seen(0, 0, 0), 0, why, "UNREADABLE")
+    look = Look(relative, fingerprint(found), found.st_ctime_ns)
+    if stat.S_ISREG(found.st_mode):
+        return look
+    if _descends(entry):
+        why = f"it is a folder {MAX_DEPTH + 1} folders deep"
+        return look._replace(odd=why, code="TOO_DEEP")
+    why = f"it is {kind_of(found.st_mode)}"
+    if stat.S_ISDIR(found.st_mode):
+        why += " with the name of a document"
+    return look._replace(odd=why)
 
 
 def kind_of(mode: int) -> str:
@@ -151,17 +177,20 @@ def kind_of(mode: int) -> str:
     return "a device"
 
 
-def named(paths: Sequence[Path], *, pipeline: str) -> list[Candidate]:
+def named(
+    paths: Sequence[Path], *, pipeline: str, passed: list[Waiting] | None = None
+) -> list[Candidate]:
     """
     The files that a person named, folders expanded.
 
     A named symbolic link is followed (the person chose it); links inside a
-    named folder are not.  Partial files and markers inside folders are left out.
+    named folder are not.  What is left out of a folder goes to `passed`, by path.
 
     Raises:
         NotFound: NO_SUCH_FILE, a path that does not exist.
     """
     found: list[Candidate] = []
+    left: list[Waiting] = []
     for path in paths:
         if not path.exists():
             raise NotFound(
@@ -175,21 +204,48 @@ def named(paths: Sequence[Path], *, pipeline: str) -> list[Candidate]:
             found.append(Candidate(real.parent, real.name, identity, named=True))
             continue
         walk = Walk(real)
-        while looks := walk.slice(10_000):
-            found.extend(
-                Candidate(
-                    real,
-                    look.relative,
-                    f"{pipeline}:{real / look.relative}",
-                    look.seen,
-                    named=True,
-                )
-                for look in looks
-                if not look.odd
-                and not partial(look.relative)
-                and not look.relative.endswith(MARKER)
+        looks: list[Look] = []
+        while part := walk.slice(10_000):
+            looks += part
+        left += [
+            waiting._replace(relative=str(path / waiting.relative))
+            for waiting in passed_over(walk, looks)
+        ]
+        found += [
+            Candidate(
+                real,
+                look.relative,
+                f"{pipeline}:{real / look.relative}",
+                look.seen,
+                named=True,
             )
+            for look in looks
+            if not look.odd
+            and not partial(look.relative)
+            and not look.relative.endswith(MARKER)
+        ]
+    if passed is not None:
+        passed += left
     return found
+
+
+def passed_over(walk: Walk, looks: Iterable[Look]) -> Iterator[Waiting]:
+    """What a finished walk found that is no file to take, and why."""
+    files = {look.relative for look in looks if not look.odd}
+    for look in looks:
+        if look.odd:
+            yield Waiting(look.relative, look.code, look.odd, 0.0)
+        elif partial(look.relative):
+            yield Waiting(look.relative, "PARTIAL", PARTIAL_WHY, 0.0)
+        elif (
+            look.relative.endswith(MARKER)
+            and look.relative.removesuffix(MARKER) not in files
+        ):
+            yield Waiting(look.relative, "MARKER_ALONE", ALONE_WHY, 0.0)
+    for folder, why in walk.troubles.items():
+        yield Waiting(folder, "FOLDER_UNREADABLE", why, 0.0)
+    for path in walk.hidden:
+        yield Waiting(path, "HIDDEN", "its name begins with a dot or ~$", 0.0)
 
 
 def fingerprint(found: os.stat_result) -> Seen:

@@ -67,11 +67,7 @@ def copy_bytes(
             found = os.fstat(source)
             _require_regular(found)
             if found.st_nlink > 1 and not candidate.named:
-                raise Transient(
-                    "the file has more than one name (hard link)",
-                    code="LINKED",
-                    hint="copy it into the inbox instead of linking it",
-                )
+                raise linked()
             seen = fingerprint(found)
             if candidate.seen not in (None, seen):
                 raise changed()
@@ -246,6 +242,15 @@ def unreadable(error: OSError) -> Transient:
                 code="SOURCE_IO",
                 hint="check the inbox's disk or network mount",
             )
+
+
+def linked() -> Transient:
+    """The error for a file that may be somebody else's by another name."""
+    return Transient(
+        "the file has more than one name (hard link)",
+        code="LINKED",
+        hint="copy it into the inbox instead of linking it",
+    )
 
 
 def changed(now: Seen | None = None, seen: Seen | None = None) -> Transient:

@@ -26,7 +26,7 @@ ROOMS = {
 ON_TOP = {
     "waybill": {
         *("__main__", "cli", "compose", "logs", "settings"),
-        *("board", "foreground", "health", "manifest", "terminal"),
+        *("board", "foreground", "inbox", "health", "manifest", "terminal"),
     },
     "pipeline": {
         *("errors", "folder", "model", "names", "pinned"),

@@ -7,8 +7,9 @@ document; drawn anew several times a second, and not at all when nobody looks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import anyio
 from rich.live import Live
@@ -19,17 +20,29 @@ from pipeline.store.rows import Counts, StageRow, WorkRow
 from waybill import terminal
 from waybill.compose import App
 
-LONG_PAGES = 3  # shorter documents are done before anybody has read their line
+LONG = 1  # of more than one part: pages, or whatever its stage counts
 NAME_CHARS_MAX = 40
 BAR_CHARS = 24
 WORKS_S = 1.0  # a page takes longer, and the question costs more than counting
 
 
 class Board:
-    """The display of one batch, of which `total` files are expected."""
+    """
+    The display of one batch, of which `total` files are expected.
 
-    def __init__(self, app: App, batch_id: int, total: int) -> None:
+    Args:
+        counts: What is counted; without it the whole batch.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        batch_id: int,
+        total: int,
+        counts: Callable[[], Awaitable[Counts]] | None = None,
+    ) -> None:
         self._app = app
+        self._counts = counts or partial(app.store.counts, batch_id)
         self._batch_id = batch_id
         self._total = total
         self._live: Live | None = None
@@ -44,7 +57,7 @@ class Board:
 
     async def look(self) -> Counts:
         """Read the counts and draw them."""
-        counts = await self._app.store.counts(self._batch_id)
+        counts = await self._counts()
         if self._live is not None:
             stages = await self._app.store.stages(self._batch_id)
             await self._look_at_works()
@@ -56,7 +69,7 @@ class Board:
         if now >= self._worked_at + WORKS_S:
             self._worked_at = now
             self._works = await self._app.store.in_work(
-                batch_id=self._batch_id, longer_than=LONG_PAGES
+                batch_id=self._batch_id, longer_than=LONG
             )
 
 
@@ -109,11 +122,12 @@ def work_line(row: WorkRow) -> tuple[Text, Text]:
     name = terminal.visible(row.name)
     if len(name) > NAME_CHARS_MAX:
         name = name[: NAME_CHARS_MAX - 1] + "…"
-    where = f"{name}  {terminal.visible(row.stage)}  {row.done}/{row.total} pages"
+    where = f"{name}  {terminal.visible(row.stage)}  {row.done} of {row.total}"
     return bar(row.done, row.total), Text(where)
 
 
 def bar(done: int, total: int, width: int = BAR_CHARS) -> Text:
     """So much of it is done."""
     full = round(width * min(done / max(total, 1), 1.0))
-    return Text.assemble(("━" * full, "green"), ("━" * (width - full), "dim"))
+    there, missing = "━━" if terminal.draws("━") else "#."
+    return Text.assemble((there * full, "green"), (missing * (width - full), "dim"))

@@ -16,7 +16,7 @@ from pipeline.errors import StoreUnavailable, Trouble
 from pipeline.model import ItemId, State
 from pipeline.run.slate import Slate
 from pipeline.run.watchdog import Watchdog
-from pipeline.store.rows import Counts, WorkerRow
+from pipeline.store.rows import WorkerRow
 from waybill import terminal
 from waybill.compose import App
 from waybill.settings import Settings
@@ -103,17 +103,6 @@ async def finish(app: App, item: ItemId) -> None:
         return True
 
     await work_until(app, done)
-
-
-async def at_rest(app: App, batch_id: int, counts: Counts) -> bool:
-    """
-    Whether nothing of the batch goes on without a person.
-
-    What waits for children that wait for a person does not.
-    """
-    if counts.live and counts.held:
-        return counts.live == await app.store.joining(batch_id)
-    return counts.live == 0
 
 
 async def workers_up(app: App) -> list[WorkerRow]:

@@ -8,6 +8,7 @@ characters could rewrite the screen, so they are shown as visible marks.
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import os
@@ -28,8 +29,42 @@ from rich.table import Table
 from pipeline.errors import WaybillError
 from pipeline.names import STEERING
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+# A name that says `:smile:` is no picture.
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
+
+
+ESCAPES = "waybill.escapes"  # the name of `_escaped` among the codecs' error handlers
+# What we say ourselves is read more easily without escapes.
+PLAIN = {"·": "-", "→": "->", "…": "...", "—": "-", "≠": "!=", "▸": ">", "›": ">"}
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    chars = error.object[error.start : error.end]
+    plain = (
+        PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in chars
+    )
+    return "".join(plain), error.end
+
+
+codecs.register_error(ESCAPES, _escaped)
+
+
+def escape_streams() -> None:
+    """From here on a character that stdout or stderr does not know is an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ESCAPES)
+
+
+def draws(text: str) -> bool:
+    """Whether the terminal of stderr has these characters."""
+    try:
+        text.encode(err.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def keep_stdout() -> None:

@@ -183,6 +183,11 @@ def ignored(name: str) -> bool:
     return name.startswith((".", "~$")) or name.lower() in NOISE
 
 
+def litter(name: str) -> bool:
+    """Whether a program of the system's left this; nobody misses it."""
+    return name.lower() in NOISE or name == ".DS_Store" or name.startswith("._")
+
+
 def partial(name: str) -> str:
     """The name that a partial file will get, or "" when it is none."""
     for suffix in PARTIAL:

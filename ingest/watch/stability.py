@@ -18,19 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from ingest.candidates import Look, Seen
+from ingest.candidates import ALONE_WHY, PARTIAL_WHY, Look, Seen, Waiting
 from ingest.watch.folders import MARKER, partial
-
-
-class Waiting(NamedTuple):
-    """Why a file has not been taken yet."""
-
-    relative: str  # raw; clean it with `display_name` before showing
-    code: str
-    why: str
-    for_s: float  # how long this has been so
 
 
 @dataclass(slots=True)
@@ -67,7 +57,7 @@ class Stability:
         self._tracks: dict[str, _Track] = {}
         self._partials: dict[str, tuple[Seen, float]] = {}
         self._alone: dict[str, float] = {}  # markers without their file
-        self._odd: dict[str, tuple[str, float]] = {}
+        self._odd: dict[str, tuple[Look, float]] = {}
 
     def __repr__(self) -> str:
         return f"<Stability {len(self._tracks)} files, {self.overflow} more>"
@@ -81,13 +71,13 @@ class Stability:
         before, earlier = self._tracks, self._partials
         markers: dict[str, int] = {}
         partials: dict[str, tuple[Seen, float]] = {}
-        odd: dict[str, tuple[str, float]] = {}
+        odd: dict[str, tuple[Look, float]] = {}
         files: list[Look] = []
         for look in listing:
             name = look.relative.rpartition("/")[2]
             if look.odd:
-                since = self._odd.get(look.relative, ("", now))[1]
-                odd[look.relative] = (look.odd, since)
+                since = self._odd.get(look.relative, (look, now))[1]
+                odd[look.relative] = (look, since)
             elif name.endswith(MARKER):
                 markers[look.relative.removesuffix(MARKER)] = look.ctime_ns
             elif partial(name):
@@ -134,16 +124,16 @@ class Stability:
             if self._left_s(now, path) > 0
         ]
         found += [
-            Waiting(path, "PARTIAL", "it waits to be renamed", now - since)
+            Waiting(path, "PARTIAL", PARTIAL_WHY, now - since)
             for path, (_, since) in self._partials.items()
         ]
         found += [
-            Waiting(path, "MARKER_ALONE", "its file is not there", now - since)
+            Waiting(path, "MARKER_ALONE", ALONE_WHY, now - since)
             for path, since in self._alone.items()
         ]
         found += [
-            Waiting(path, "NOT_A_FILE", why, now - since)
-            for path, (why, since) in self._odd.items()
+            Waiting(path, look.code, look.odd, now - since)
+            for path, (look, since) in self._odd.items()
         ]
         return found
 

@@ -25,7 +25,7 @@ from watchfiles import Change, awatch
 
 from ingest.admission import Admission
 from ingest.answers import Taken
-from ingest.candidates import Candidate, Look, Seen, Walk
+from ingest.candidates import Candidate, Look, Seen, Waiting, Walk
 from ingest.watch.folders import (
     Folders,
     Place,
@@ -34,7 +34,7 @@ from ingest.watch.folders import (
     place_of,
     today,
 )
-from ingest.watch.stability import Stability, Waiting
+from ingest.watch.stability import Stability
 from ingest.writers import BEING_WRITTEN
 from pipeline.errors import StoreUnavailable, Trouble, WaybillError
 from pipeline.store.port import AdmissionStore
@@ -275,7 +275,7 @@ class Watcher:
 
     def _log_odd(self) -> None:
         for odd in self._stability.waiting(self._now):
-            if odd.code == "NOT_A_FILE":
+            if odd.code in ("NOT_A_FILE", "TOO_DEEP"):
                 self._log_once(odd.relative, odd.code, "ingest_ignored", odd.why)
         for path, why in self._troubles.items():
             self._log_once(path, "FOLDER_UNREADABLE", "ingest_ignored", why)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pipeline.errors import Conflict, Usage
 from pipeline.model import Disposal, Receipt, Submission
-from pipeline.names import is_component, is_text
+from pipeline.names import is_component, is_text, visible
 from pipeline.store.rows import HoldRow
 
 
@@ -21,7 +21,9 @@ def check_names(tenant: str, batch: str) -> None:
     """
     good = (
         all(is_component(name) for name in (tenant, *batch.split("/")))
+        # What is printed as an escape could not be typed again.
         and is_text(tenant + batch)
+        and visible(tenant + batch) == tenant + batch
         and len(tenant) <= 200
         and len(batch) <= 200
     )

@@ -192,6 +192,15 @@ class FinishedRow(NamedTuple):
     facts: dict[str, Any]
 
 
+class ProductRow(NamedTuple):
+    """A thing a stage made of an item."""
+
+    name: str
+    artifact: str
+    facts: dict[str, Any]
+    stage: str
+
+
 class Counts(NamedTuple):
     """
     One batch, counted.  `received` counts receipts of admission; the others

@@ -34,16 +34,18 @@ async def test_items_are_listed_by_parent(postgres: World):
 
 
 async def test_who_joins_open_children_is_counted(postgres: World):
-    """By batch; one whose children are final goes on by itself and is not."""
+    """Of a family; one whose children are final goes on by itself and is not."""
     worker, item, [child] = await family(postgres, "a")
-    batch, other = await postgres.batch(), await postgres.batch("june")
+    [other] = await postgres.admit("other")
     await postgres.move(worker, item, ToJoining("read", 1))
-    waits = await postgres.store.joining(batch.id)
-    elsewhere = await postgres.store.joining(other.id)
+    counts, waits = await postgres.store.family([item])
+    _, elsewhere = await postgres.store.family([other])
 
     last = await postgres.join()
     await postgres.claim(last)
     await postgres.move(last, child, done())
 
     assert (waits, elsewhere) == (1, 0)
-    assert await postgres.store.joining(batch.id) == 0
+    assert (counts.received, counts.live) == (2, 2)
+    after, waits = await postgres.store.family([item])
+    assert (after.received, after.live, after.done, waits) == (2, 1, 1, 0)

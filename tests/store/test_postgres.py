@@ -344,9 +344,30 @@ async def test_a_batch_is_found_by_number_or_name(postgres: World):
     ]
 
     assert found == [ours.id, ours.id, theirs.id]
-    for name in ("may", "june", "acme/june", "0"):
+    for name in ("june", "acme/june", "0"):
         with pytest.raises(NotFound):
             await postgres.store.find_batch(name)
+    with pytest.raises(NotFound, match=r"2 batches .* acme/may \(.* bravo/may"):
+        await postgres.store.find_batch("may")
+
+
+async def test_a_batch_is_found_by_whatever_is_printed_of_it(postgres: World):
+    """Names with slashes as well; what is printed means one batch, come what may."""
+    weeks = await postgres.batch("2026/week1")
+    other = await postgres.batch("acme/2026/week1", tenant="bravo")
+    number = await postgres.batch(str(weeks.id))
+
+    found = {
+        name: (await postgres.store.find_batch(name)).id
+        for name in (
+            *("acme/2026/week1", "2026/week1", "bravo/acme/2026/week1"),
+            *(f"acme/{weeks.id}", str(other.id)),
+        )
+    }
+
+    assert list(found.values()) == [weeks.id, weeks.id, other.id, number.id, other.id]
+    with pytest.raises(NotFound, match=f"acme/{weeks.id} "):
+        await postgres.store.find_batch(str(weeks.id))  # a name, and a number
 
 
 async def test_ahead_counts_who_is_served_before(postgres: World):

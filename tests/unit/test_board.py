@@ -22,5 +22,5 @@ def test_a_documents_line_is_short_and_shows_what_hides() -> None:
     _, text = work_line(WorkRow(1, "contract\u202e.pdf" + "x" * 100, "ocr", 61, 120))
 
     assert text.plain.startswith("contract\\u202e.pdf")
-    assert text.plain.endswith("…  ocr  61/120 pages")
+    assert text.plain.endswith("…  ocr  61 of 120")
     assert len(text.plain) < 80

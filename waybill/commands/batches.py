@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import Integrity
-from pipeline.store.rows import Audit, StageRow
+from pipeline.store.rows import Audit, BatchRow, StageRow
 from waybill import terminal
 from waybill.commands.counts import law, summary
-from waybill.commands.options import BATCH, Json, Limit, batch_id
+from waybill.commands.options import ABatch, Json, Limit, batch_id, find_batch, until
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.manifest import out_folder
@@ -49,13 +49,13 @@ def batches_ls(limit: Limit = 50, json: Json = False) -> None:
 
 @batches.command("show")
 def batches_show(
-    batch: Annotated[str, typer.Argument(help=f"Which one: {BATCH}.")],
+    batch: ABatch,
     json: Json = False,
 ) -> None:
     """One batch: its counts, what stands at each stage, where its output lies."""
 
     async def main(opened: App) -> dict[str, Any]:
-        b = await opened.store.find_batch(batch)
+        b = await find_batch(opened, batch)
         counts = await opened.store.counts(b.id)
         out = out_folder(opened, b.tenant, b.name)
         return {
@@ -75,9 +75,35 @@ def batches_show(
     terminal.print_table(StageRow._fields, found["stages"])
 
 
+@batches.command("set")
+def batches_set(
+    batch: ABatch,
+    deadline: Annotated[
+        str, typer.Option(help="21d or 6h from now, or 2026-12-18T17:00.")
+    ],
+    json: Json = False,
+) -> None:
+    """Give a batch another deadline; what is not done of it follows."""
+    due_s = until(deadline)
+
+    async def main(opened: App) -> tuple[BatchRow, int]:
+        b = await find_batch(opened, batch)
+        who = opened.settings.reviewer
+        moved = await opened.store.set_deadline(b.id, who, deadline_s=due_s)
+        return await opened.store.batch(b.id), moved
+
+    now, moved = run_app(main)
+    if json:
+        terminal.print_json({**now._asdict(), "items": moved})
+        return
+    name = terminal.safe(f"{now.tenant}/{now.name}")
+    due = terminal.due(now.deadline_at)
+    terminal.err.print(f"{name} is due in {due}; {moved} open items follow")
+
+
 @batches.command("reconcile")
 def batches_reconcile(
-    batch: Annotated[str, typer.Argument(help="Default: everything.")] = "",
+    batch: ABatch = "",
     json: Json = False,
 ) -> None:
     """Check the conservation law; exit 8 when something is missing."""

@@ -27,6 +27,7 @@ from waybill.commands.run import run_async
 from waybill.compose import BUILTIN, JAILED, database, open_app
 from waybill.foreground import workers_up
 from waybill.health import ASKED_S, seen_here, troubles
+from waybill.inbox import survey_of
 from waybill.settings import Settings, read_settings
 
 FREE_MIN_BYTES = 1 << 30  # arbitrary: some thousand letters
@@ -126,6 +127,7 @@ def _folders(settings: Settings) -> list[Check]:
             "" if free > FREE_MIN_BYTES else "make room: intake needs it",
         ),
         Check("inbox", True, f"{inbox.resolve()}: {how}"),
+        *_left_in_the_inbox(settings),
         Check(
             "limits",
             True,
@@ -133,6 +135,18 @@ def _folders(settings: Settings) -> list[Check]:
             f"files up to {settings.max_file_bytes >> 20} MiB",
         ),
     ]
+
+
+def _left_in_the_inbox(settings: Settings) -> list[Check]:
+    """A word for whoever wonders; what people leave there is no fault of this."""
+    found = survey_of(settings)
+    if not found.left:
+        return []
+    said = "; ".join(f"{x.name}: {x.why} ({x.code})" for x in found.left[:5])
+    more = found.more + len(found.left[5:])
+    said += f"; and {more} more" * bool(more)
+    hint = "`waybill status` names them; each is taken when that is mended"
+    return [Check("left in the inbox", True, said, hint, found._asdict())]
 
 
 def _jail(settings: Settings) -> Check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -12,23 +13,25 @@ from typing import Annotated, Any, Protocol, TypeVar
 import typer
 
 from ingest.answers import Taken
-from ingest.candidates import Candidate, named
+from ingest.candidates import Candidate, Waiting, named
 from ingest.watch.folders import today
-from pipeline.errors import Trouble, Usage
-from pipeline.folder import seconds
-from pipeline.model import Batch, Disposal, Receipt
+from pipeline.errors import Conflict, Trouble, Usage
+from pipeline.model import Batch, Disposal, ItemId, Receipt
+from pipeline.names import visible
 from pipeline.store.rows import Counts, ItemRow
 from pipeline.trouble import ours
 from waybill import terminal
 from waybill.board import Board
-from waybill.commands.counts import exit_code, summary
-from waybill.commands.options import Json
+from waybill.commands.counts import WITH_FAILED, exit_code, summary
+from waybill.commands.options import Json, until
 from waybill.commands.run import run_app
 from waybill.compose import App
-from waybill.foreground import at_once, at_rest, patiently, work_until
+from waybill.foreground import at_once, patiently, work_until
 from waybill.manifest import write_manifest
 
 SLICE = 200  # files taken before somebody who waits is told how many
+PASSED_MAX = 100  # lines of what a folder holds beside; --json has them all
+SAME_S = 60.0  # two deadlines that are closer are one: it is told by the minute
 T = TypeVar("T")
 LEFT = 3  # exit code: some could not be taken now, and are where they were
 
@@ -56,41 +59,95 @@ def ingest(
 ) -> None:
     """Take files in once; they stay where they are."""
 
+    due_s = until(deadline) if deadline else None
+
     async def main(opened: App) -> int:
         go = patiently if wait else at_once
         number, loaded = await go(
             partial(opened.publish, pipeline or opened.settings.pipeline)
         )
-        due_s = _until(deadline) if deadline else loaded.deadline_s
-        name = batch or today()
-        into = await go(
-            partial(opened.store.open_batch, tenant, name, deadline_s=due_s)
-        )
-        files = named(paths, pipeline=loaded.name)
+        passed: list[Waiting] = []
+        files = named(paths, pipeline=loaded.name, passed=passed)
         if not files:
+            _print_passed(passed)
             raise Usage("there is no file to take", hint="name files or folders")
+        into = await go(
+            partial(_open_batch, opened, tenant, batch, due_s, loaded.deadline_s)
+        )
         began = time.monotonic()
         taken = await _take(opened, files, into, number, go)
-        left = [t for t in taken if t.receipt is None]
         if wait:
             await _finish(opened, into.id, taken)
             await go(partial(write_manifest, opened, into.id))
         known = await go(partial(_known, opened, taken))
-        counts = await go(partial(opened.store.counts, into.id))
-        code = exit_code(counts) if wait else 0
+        counts, _ = await go(partial(_of_this_call, opened, taken))
+        whole = await go(partial(opened.store.counts, into.id))
         report = {
             "batch": f"{tenant}/{into.name}",
             **summary(counts),
+            "whole_batch": summary(whole),
             "seconds": round(time.monotonic() - began, 2),
             "files": [_line(t, known) for t in taken],
+            "passed_over": [_passed(w) for w in passed],
         }
         if json:
             terminal.print_json(report)
         else:
+            _print_passed(passed)
             _print_taken(report)
-        return LEFT if left and not code else code
+        return _code(taken, counts, wait)
 
     raise typer.Exit(run_app(main))
+
+
+async def _open_batch(
+    opened: App, tenant: str, name: str, due_s: float | None, usual_s: float
+) -> Batch:
+    """
+    The batch to take files into, made when it is new.
+
+    Raises:
+        Conflict: DEADLINE_DIFFERS, a deadline was asked for and it has another.
+    """
+    wanted_s = usual_s if due_s is None else due_s
+    into = await opened.store.open_batch(tenant, name or today(), deadline_s=wanted_s)
+    left_s = (into.deadline_at - datetime.now(UTC)).total_seconds()
+    if due_s is not None and abs(left_s - due_s) > SAME_S:
+        called = f"{into.tenant}/{into.name}"
+        raise Conflict(
+            f"batch {called} is due {into.deadline_at:%Y-%m-%d %H:%M %Z}, not then",
+            code="DEADLINE_DIFFERS",
+            hint="take them into another batch (--batch), or move this one's: "
+            f"waybill batches set {called} --deadline …",
+        )
+    return into
+
+
+def _code(taken: Sequence[Taken], counts: Counts, wait: bool) -> int:
+    """The exit code: what this call brought in, and whether it brought anything."""
+    code = exit_code(counts) if wait else 0
+    if not code and any(t.receipt is None for t in taken):
+        return LEFT
+    refused = [t.receipt and t.receipt.disposal is Disposal.QUARANTINED for t in taken]
+    return WITH_FAILED if not code and all(refused) else code
+
+
+async def _of_this_call(opened: App, taken: Sequence[Taken]) -> tuple[Counts, int]:
+    """What this call brought in, and how many of it wait for their children."""
+    receipts = {t.candidate.identity: t.receipt for t in taken if t.receipt}
+    kinds = Counter(r.disposal for r in receipts.values())
+    counts, joining = await opened.store.family(_items(taken, Disposal.ITEM))
+    twice, refused = kinds[Disposal.DUPLICATE], kinds[Disposal.QUARANTINED]
+    return counts._replace(
+        received=counts.received + twice + refused,
+        duplicates=counts.duplicates + twice,
+        quarantined=counts.quarantined + refused,
+    ), joining
+
+
+def _items(taken: Sequence[Taken], disposal: Disposal) -> list[ItemId]:
+    found = [t.receipt for t in taken if t.receipt and t.receipt.disposal is disposal]
+    return sorted({r.item_id for r in found if r.item_id is not None})
 
 
 async def _take(
@@ -123,14 +180,29 @@ async def _take(
 
 
 async def _finish(opened: App, batch_id: int, taken: list[Taken]) -> None:
-    """Work until nothing of the batch is live."""
-    board = Board(opened, batch_id, len(taken))
+    """Work until nothing of this call moves on without a person."""
+    joining = 0
+
+    async def count() -> Counts:
+        nonlocal joining
+        counts, joining = await _of_this_call(opened, taken)
+        return counts
+
+    board = Board(opened, batch_id, len(taken), count)
+    known = _items(taken, Disposal.DUPLICATE)
 
     async def done() -> bool:
-        return await at_rest(opened, batch_id, await board.look())
+        if _moves(await board.look(), joining):
+            return False
+        return not known or not _moves(*await opened.store.family(known))
 
     with board.show():
         await work_until(opened, done)
+
+
+def _moves(counts: Counts, joining: int) -> bool:
+    """Whether any goes on; what waits for children that are held does not."""
+    return counts.live != (joining if counts.held else 0)
 
 
 async def _known(opened: App, taken: Sequence[Taken]) -> dict[int, ItemRow]:
@@ -174,19 +246,22 @@ def _print_taken(report: dict[str, Any]) -> None:
         if line["known"] or line["disposal"] != "item":
             text = f"{word}: {line['name']} {what}"
             terminal.err.print(terminal.safe(text.rstrip()))
-    terminal.print_table(
-        ["batch", *Counts._fields],
-        [[report["batch"], *(report[word] for word in Counts._fields)]],
-    )
+    rows = [[report["batch"], *(report[word] for word in Counts._fields)]]
+    whole = report["whole_batch"]
+    if any(whole[word] != report[word] for word in Counts._fields):
+        rows[0][0] = "this call"
+        rows.append([report["batch"], *(whole[word] for word in Counts._fields)])
+    terminal.print_table(["", *Counts._fields], rows)
 
 
-def _until(text: str) -> float:
-    """A duration, or an instant, as seconds from now."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return seconds(text)
-    left = (at.astimezone(UTC) - datetime.now(UTC)).total_seconds()
-    if left <= 0:
-        raise Usage(f"the deadline {text} is over", hint="name a later one")
-    return left
+def _passed(waiting: Waiting) -> dict[str, Any]:
+    return {"name": visible(waiting.relative), "code": waiting.code, "why": waiting.why}
+
+
+def _print_passed(passed: Sequence[Waiting]) -> None:
+    """What a folder holds beside files to take; of very much the beginning."""
+    for line in map(_passed, passed[:PASSED_MAX]):
+        text = f"passed over: {line['name']} {line['code']} {line['why']}"
+        terminal.err.print(terminal.safe(text), soft_wrap=True)
+    if len(passed) > PASSED_MAX:
+        terminal.err.print(f"passed over: {len(passed) - PASSED_MAX} more")

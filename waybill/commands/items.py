@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import Conflict, Usage
-from pipeline.model import Checkpoint, State
-from pipeline.state import update_of
+from pipeline.model import State
 from pipeline.store.rows import AttemptRow, Event, ItemRow
 from waybill import terminal
 from waybill.commands.options import (
@@ -30,6 +29,7 @@ from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.desk.mended import SENTENCES, bring_on
 from waybill.desk.pages import Pages, pages_of
+from waybill.desk.state import shown, state_of
 from waybill.desk.why import LIVE, explain, reasons
 
 items = typer.Typer(help="Documents on their way.", no_args_is_help=True)
@@ -107,11 +107,15 @@ def items_show(
     async def main(opened: App) -> dict[str, Any]:
         row = await opened.store.item(item)
         history = (await opened.store.history([item]))[item]
-        state = await _state(opened, item, history, at)
+        state = shown((await state_of(opened, item, history, at))[1])
         return {
             "item": row,
             "children": await opened.store.children(item),
             "pages": await pages_of(state, history, opened.artifacts),
+            "products": [
+                {**p._asdict(), "path": str(opened.artifacts.path(p.artifact))}
+                for p in await opened.store.products(item)
+            ],
             "state": state,
             "timeline": await opened.store.timeline(item),
             "failures": await opened.store.failures(item),
@@ -127,6 +131,15 @@ def items_show(
         terminal.out.rule("pages", align="left")
         terminal.print_table(
             ("page", *PAGE[1:]), ([p[k] for k in PAGE] for p in found["pages"].read)
+        )
+    if found["products"]:
+        terminal.out.rule("products", align="left")
+        terminal.print_table(
+            ["name", "stage", "kept at", "facts"],
+            [
+                [p["name"], p["stage"], p["path"], jsonlib.dumps(p["facts"])]
+                for p in found["products"]
+            ],
         )
     terminal.out.rule("state" + (f" after {at}" if at else ""), align="left")
     for name, value in found["state"].items():
@@ -180,28 +193,6 @@ def _print_facts(row: ItemRow, children: dict[str, int], pages: Pages | None) ->
         terminal.out.print(f"{sum(children.values())} children: {where}")
     if pages is not None:
         terminal.out.print(f"pages {pages.done} of {pages.total}")
-
-
-async def _state(
-    opened: App, item: int, history: Sequence[Checkpoint], at: str
-) -> dict[str, Any]:
-    """The fold of the item's checkpoints, to the end or to after stage `at`."""
-    pipeline_id, facts = await opened.store.facts(item)
-    pipeline = await opened.catalogue.get(pipeline_id, opened.store)
-    if at and at not in pipeline.stages:
-        raise Usage(
-            f"the pipeline {pipeline.name} has no stage {at!r}",
-            hint=f"its stages: {', '.join(pipeline.stages)}",
-        )
-    updates = []
-    for c in history:
-        if c.step is not None:
-            continue
-        updates.append(await update_of(c, opened.artifacts))
-        if c.stage == at:
-            break
-    state = pipeline.channels.fold(jsonlib.loads(facts), updates)
-    return state.model_dump(mode="json", exclude_defaults=True)
 
 
 @items.command("why")

@@ -2,33 +2,92 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from pipeline.errors import Usage
+from pipeline.errors import NotFound, Usage
+from pipeline.folder import seconds
+from pipeline.names import is_text
 from pipeline.store.postgres.listing import STATES
+from pipeline.store.rows import BatchRow
 from waybill.compose import App
 
 LAST = 2**63 - 1  # what the database can count to
+YEARS_MAX_S = 3650 * 86400.0
 BATCH = "number, name or TENANT/NAME"
+
+
+def _text(given: str) -> str:
+    if not is_text(given):
+        raise Usage("a name has bytes that are no text", code="BAD_NAME")
+    return given
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 InState = Annotated[str, typer.Option(help=f"Only these: {', '.join(STATES)}.")]
-InBatch = Annotated[str, typer.Option(help=f"Only of this batch: {BATCH}.")]
-OfTenant = Annotated[str, typer.Option(help="Only of this tenant.")]
+InBatch = Annotated[
+    str, typer.Option(help=f"Only of this batch: {BATCH}.", callback=_text)
+]
+ABatch = Annotated[str, typer.Argument(help=f"Which one: {BATCH}.", callback=_text)]
+OfTenant = Annotated[str, typer.Option(help="Only of this tenant.", callback=_text)]
 Number = Annotated[int, typer.Argument(min=1, max=LAST, help="Item number.")]
 Numbers = Annotated[list[int], typer.Argument(min=1, max=LAST, help="Item numbers.")]
 
 
+async def find_batch(app: App, name: str) -> BatchRow:
+    """
+    The batch that is called so, also as a terminal without UTF-8 shows it.
+
+    Raises:
+        NotFound: none, or several.
+    """
+    try:
+        return await app.store.find_batch(name)
+    except NotFound:
+        shown = _unescaped(name)
+        if shown == name:
+            raise
+    return await app.store.find_batch(shown)
+
+
+def _unescaped(name: str) -> str:
+    try:
+        return name.encode("latin-1", "backslashreplace").decode("unicode_escape")
+    except UnicodeDecodeError:
+        return name
+
+
 async def batch_id(app: App, batch: str) -> int | None:
     """The batch that `--batch` names; None when it names none."""
-    return (await app.store.find_batch(batch)).id if batch else None
+    return (await find_batch(app, batch)).id if batch else None
 
 
 def check_state(state: str) -> None:
     """Raises `Usage` when `--state` names no state."""
     if state and state not in STATES:
         raise Usage(f"no state {state!r}", hint=f"one of {', '.join(STATES)}")
+
+
+def until(text: str) -> float:
+    """
+    A duration, or an instant, as seconds from now.
+
+    Raises:
+        Usage: it is neither, or over, or more than ten years away.
+    """
+    try:
+        at = datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError:
+        raise Usage(f"{text!r} is no time to wait for") from None
+    except ValueError:
+        return seconds(text)
+    left = (at - datetime.now(UTC)).total_seconds()
+    if left <= 0:
+        raise Usage(f"the deadline {text} is over", hint="name a later one")
+    if left > YEARS_MAX_S:
+        raise Usage(f"the deadline {text} is more than ten years away")
+    return left

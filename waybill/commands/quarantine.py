@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import typer
+from anyio import to_thread
 
-from pipeline.store.rows import RefusedRow
+from ingest.watch.survey import Left
 from waybill import terminal
 from waybill.commands.options import InBatch, Json, Limit, batch_id
 from waybill.commands.run import run_app
 from waybill.compose import App
+from waybill.inbox import survey_of
 
 quarantine = typer.Typer(help="Files that could not be taken.", no_args_is_help=True)
 
 
 @quarantine.command("ls")
 def quarantine_ls(batch: InBatch = "", limit: Limit = 50, json: Json = False) -> None:
-    """Files that could not be taken, and why."""
+    """Files that could not be taken, and why: in quarantine, or left in the inbox."""
 
-    async def main(opened: App) -> list[RefusedRow]:
-        rows = await opened.store.quarantined(
-            batch_id=await batch_id(opened, batch), limit=limit
-        )
+    async def main(opened: App) -> list[dict[str, Any]]:
+        number = await batch_id(opened, batch)
+        rows = await opened.store.quarantined(batch_id=number, limit=limit)
         home = opened.settings.home
-        return [r._replace(kept_at=_kept(home, r.kept_at)) for r in rows]
+        found = [
+            {**r._asdict(), "kept_at": _kept(home, r.kept_at), "in": "quarantine"}
+            for r in rows
+        ]
+        if number is None:
+            inbox = await to_thread.run_sync(survey_of, opened.settings)
+            now = datetime.now(UTC)
+            found += [_lying(opened.settings.inbox_dir, x, now) for x in inbox.left]
+        return found[:limit]
 
     rows = run_app(main)
     if json:
@@ -34,16 +45,28 @@ def quarantine_ls(batch: InBatch = "", limit: Limit = 50, json: Json = False) ->
         ["at", "batch", "name", "code", "why", "kept at"],
         (
             [
-                terminal.clock(r.at),
-                f"{r.tenant}/{r.batch}",
-                r.name,
-                r.code,
-                r.why,
-                _short(r.kept_at),
+                terminal.clock(r["at"]),
+                f"{r['tenant']}/{r['batch']}",
+                r["name"],
+                r["code"],
+                r["why"],
+                _short(r["kept_at"]),
             ]
             for r in rows
         ),
     )
+
+
+def _lying(inbox: Path, left: Left, now: datetime) -> dict[str, Any]:
+    """A file that was not taken, as a row like those of quarantined ones."""
+    return {
+        "id": None,
+        **left._asdict(),
+        "kept_at": str(inbox / left.name),
+        "size_bytes": None,
+        "at": now - timedelta(seconds=left.for_s),
+        "in": "inbox",
+    }
 
 
 def _kept(home: Path, kept_at: str) -> str:

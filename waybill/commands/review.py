@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json as jsonlib
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,11 +14,12 @@ from pipeline.errors import Usage
 from pipeline.state import clean_text
 from pipeline.store.rows import HoldRow
 from waybill import terminal
-from waybill.commands.options import Json, Limit, OfTenant
+from waybill.commands.options import Json, Limit, OfTenant, Yes
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.desk import model
-from waybill.desk.terminal import claimed_until, print_view
+from waybill.desk.state import Change
+from waybill.desk.terminal import change_lines, claimed_until, print_view
 from waybill.foreground import finish, workers_up
 from waybill.manifest import write_manifest
 
@@ -31,6 +34,10 @@ Digest = Annotated[
 ]
 NoRun = Annotated[
     bool, typer.Option("--no-run", help="Do not finish it here when no worker is up.")
+]
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what it would change, and stop.")
 ]
 
 
@@ -147,10 +154,13 @@ def review_approve(
     reason: Reason = "",
     digest: Digest = "",
     no_run: NoRun = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """The machine's result stands; the item goes on."""
-    _decide(hold, "approve", reason, digest, no_run, json)
+    how = _How(reason, digest, no_run, yes, dry_run, json)
+    _decide(hold, "approve", how)
 
 
 @review.command("reject")
@@ -167,7 +177,7 @@ def review_reject(
             code="REASON_NEEDED",
             hint=f'waybill review reject {hold} --reason "…"',
         )
-    _decide(hold, "reject", reason, digest, True, json)
+    _decide(hold, "reject", _How(reason, digest, True, True, False, json))
 
 
 @review.command("edit")
@@ -184,12 +194,15 @@ def review_edit(
     reason: Reason = "",
     digest: Digest = "",
     no_run: NoRun = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Put your own values in, such as the text nobody could read; it goes on."""
     if not assign:
         raise Usage("nothing to set", hint=f'waybill review edit {hold} --set text="…"')
-    _decide(hold, "edit", reason, digest, no_run, json, _assignments(assign))
+    how = _How(reason, digest, no_run, yes, dry_run, json)
+    _decide(hold, "edit", how, _assignments(assign))
 
 
 def _assignments(given: list[str]) -> dict[str, Any]:
@@ -226,36 +239,69 @@ def _assignment(text: str) -> tuple[str, Any]:
     return name.strip(), value
 
 
+class _How(NamedTuple):
+    """How to decide: the options that approving and editing share."""
+
+    reason: str
+    digest: str
+    no_run: bool
+    yes: bool
+    dry_run: bool
+    json: bool
+
+
 def _decide(
-    hold: str,
-    verb: model.Verb,
-    reason: str,
-    digest: str,
-    no_run: bool,
-    json: bool,
-    edits: dict[str, Any] | None = None,
+    hold: str, verb: model.Verb, how: _How, edits: dict[str, Any] | None = None
 ) -> None:
-    async def main(opened: App) -> model.Consequence:
+    async def main(opened: App) -> dict[str, Any]:
         found = await model.find(opened, hold)
+        update: str | None = None
+        changes: list[Change] = []
+        if verb != "reject" and found.decision is None:
+            update, changes = await model.becomes(opened, found, edits or {})
+            if how.dry_run:
+                return {
+                    "hold": f"h{found.id}",
+                    "verb": verb,
+                    "digest": found.digest,
+                    "changes": changes,
+                }
+            _show_changes(f"{verb} h{found.id}", changes, how)
         decided = await model.decide(
-            opened, found, verb, reason=reason, digest=digest, edits=edits
+            opened, found, verb, reason=how.reason, digest=how.digest, update=update
         )
-        if not no_run:
+        if not how.no_run:
             await _go_on(opened, decided)
-        return await model.consequence(opened, decided)
+        result = await model.consequence(opened, decided)
+        return {**result._asdict(), "changes": changes}
 
     result = run_app(main)
-    if json:
+    if how.json:
         terminal.print_json(result)
-        return
-    terminal.err.print(
-        terminal.safe(
-            f"{result.hold}: {result.verb} by {result.author}; "
-            f"item {result.item} is {result.state}"
+    elif how.dry_run:
+        for line in change_lines(result["changes"]):
+            terminal.out.print(terminal.safe(line))
+    else:
+        terminal.err.print(
+            terminal.safe(
+                f"{result['hold']}: {result['verb']} by {result['author']}; "
+                f"item {result['item']} is {result['state']}"
+            )
         )
-    )
-    if result.file:
-        terminal.out.print(terminal.safe(result.file))
+        if result["file"]:
+            terminal.out.print(terminal.safe(result["file"]))
+
+
+def _show_changes(what: str, changes: Sequence[Change], how: _How) -> None:
+    """What the item's state will be; a person at a terminal is asked."""
+    if how.json:
+        return
+    for line in change_lines(changes):
+        terminal.err.print(terminal.safe(f"  {line}"), soft_wrap=True)
+    asks = not how.yes and sys.stdin.isatty() and sys.stderr.isatty()
+    if asks and not typer.confirm(what, err=True):
+        terminal.err.print("nothing was decided")
+        raise typer.Exit(Usage.exit_code)
 
 
 async def _go_on(opened: App, hold: HoldRow) -> None:

@@ -9,16 +9,18 @@ import anyio
 import typer
 from anyio import to_thread
 
+from ingest.watch.survey import Survey
 from pipeline.errors import StoreUnavailable
 from pipeline.store.rows import Counts, StageRow, TroubleRow
 from waybill import terminal
-from waybill.board import LONG_PAGES, display, frame
+from waybill.board import LONG, display, frame
 from waybill.commands.counts import summary
 from waybill.commands.options import InBatch, Json, batch_id
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.foreground import workers_up
 from waybill.health import ASKED_S, seen_here, troubles
+from waybill.inbox import survey_of
 from waybill.settings import read_settings
 
 
@@ -36,7 +38,7 @@ def status(
             return
         with display() as live:
             while True:
-                counts, found = await _look(opened, batch)
+                counts, found = await _look(opened, batch, watch=True)
                 if live is None:
                     terminal.print_json(found)
                 else:
@@ -54,17 +56,21 @@ def status(
         raise typer.Exit(error.exit_code) from None
 
 
-async def _look(opened: App, batch: str) -> tuple[Counts, dict[str, Any]]:
+async def _look(
+    opened: App, batch: str, *, watch: bool = False
+) -> tuple[Counts, dict[str, Any]]:
     number = await batch_id(opened, batch)
     counts = await opened.store.counts(number)
     workers = await workers_up(opened)
     wrong = await to_thread.run_sync(troubles, opened.settings, workers)
+    inbox = None
+    if number is None and not watch:  # it would be listed again each second
+        inbox = await to_thread.run_sync(survey_of, opened.settings)
     return counts, {
         **summary(counts),
+        "inbox": inbox,
         "stages": await opened.store.stages(number),
-        "documents": await opened.store.in_work(
-            batch_id=number, longer_than=LONG_PAGES
-        ),
+        "documents": await opened.store.in_work(batch_id=number, longer_than=LONG),
         "workers": [
             {"pid": w.origin.pid, "host": w.origin.host.partition("/")[0]}
             for w in workers
@@ -97,11 +103,26 @@ def _print_status(found: dict[str, Any]) -> None:
         terminal.print_table(StageRow._fields, found["stages"])
     if found["documents"]:
         terminal.print_table(
-            ["document", "stage", "pages", "of"],
+            ["document", "stage", "finished", "of"],
             [[d.name, d.stage, d.done, d.total] for d in found["documents"]],
         )
+    if found["inbox"] is not None:
+        print_left(found["inbox"])
     working = ", ".join(str(w["pid"]) for w in found["workers"]) or "none"
     terminal.err.print(f"workers: {working}")
     if found["workers"] == [] and found["live"]:
         terminal.err.print("nothing moves: start `waybill up` or `waybill worker`")
     _print_troubles(found["troubles"])
+
+
+def print_left(inbox: Survey) -> None:
+    """What lies in the inbox; nothing when nothing is left there."""
+    if inbox.left:
+        terminal.print_table(
+            ["left in the inbox", "code", "why", "for"],
+            [[x.name, x.code, x.why, terminal.span(x.for_s)] for x in inbox.left],
+        )
+    if inbox.more:
+        terminal.err.print(f"and {inbox.more} more are left in the inbox")
+    if inbox.waiting:
+        terminal.err.print(f"in the inbox, on their way: {inbox.waiting}")

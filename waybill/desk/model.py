@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from pipeline.errors import NotFound, Usage
+from pipeline.errors import NotFound, Permanent, Usage
 from pipeline.holds.parking import whole
 from pipeline.holds.ruling import ruling
 from pipeline.state import clean_text, inline_or_ref
 from pipeline.store.rows import HoldRow
 from waybill.compose import App
+from waybill.desk.state import Change, changes
 from waybill.manifest import out_folder
 
 LEASE_S = 900.0  # long enough for a careful read; taken over afterwards
@@ -182,6 +183,23 @@ def _one(value: Any) -> str:
 # -- what is decided ----------------------------------------------------------------
 
 
+async def becomes(
+    app: App, hold: HoldRow, edits: dict[str, Any]
+) -> tuple[str, list[Change]]:
+    """
+    The update that approves `hold` with these values by channel, and what it changes.
+
+    Raises:
+        Usage: something is needed that `edits` lacks, or a value does not fit.
+    """
+    pipeline = await app.catalogue.get(hold.pipeline_id, app.store)
+    update = ruling(await whole(hold, app.artifacts), pipeline, edits)
+    try:
+        return update, await changes(app, hold.item_id, update)
+    except Permanent as error:  # a typing mistake of the reviewer's, not the item's
+        raise Usage(error.message, code=error.code, hint=error.hint) from None
+
+
 async def decide(
     app: App,
     hold: HoldRow,
@@ -189,31 +207,28 @@ async def decide(
     *,
     reason: str = "",
     digest: str = "",
-    edits: dict[str, Any] | None = None,
+    update: str | None = None,
 ) -> HoldRow:
     """
     Rule on `hold` as this process's reviewer; returns it with its decision.
 
     Args:
         digest: Of what was shown; "" takes `hold` as it was just read.
-        edits: Values by channel, of an edit.
+        update: As `becomes` gives it; None for a rejection.
 
     Raises:
-        Usage: something is needed that `edits` lacks, or a value does not fit.
         Conflict: decided before, another's lease, or another digest.
     """
-    update = ref = None
-    if verb != "reject" and hold.decision is None:
-        pipeline = await app.catalogue.get(hold.pipeline_id, app.store)
-        text = ruling(await whole(hold, app.artifacts), pipeline, edits or {})
-        update, ref = await inline_or_ref(text, app.artifacts)
+    inline = ref = None
+    if update is not None:
+        inline, ref = await inline_or_ref(update, app.artifacts)
     return await app.store.decide(
         hold.id,
         verb=verb,
         author=app.settings.reviewer,
         reason=clean_text(reason).strip()[:REASON_CHARS_MAX],
         digest=digest or hold.digest,
-        update=update,
+        update=inline,
         ref=ref,
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from rich.panel import Panel
 from rich.text import Text
@@ -10,8 +12,10 @@ from rich.text import Text
 from pipeline.store.rows import HoldRow
 from waybill import terminal
 from waybill.desk.model import Span, View
+from waybill.desk.state import Change
 
 PICTURES_MAX = 12  # named on a screen
+CHANGE_CHARS_MAX = 200  # of a value that changes; --json has it all
 EVIDENCE_CHARS_MAX = 6000  # on a screen; --json has it all
 
 
@@ -72,6 +76,21 @@ def marked(text: str, spans: Sequence[Span]) -> Text:
         at = end
     shown.append(terminal.visible(text[at:], lines=True))
     return shown
+
+
+def change_lines(found: Sequence[Change]) -> list[str]:
+    """A line a channel: what it is, and what the decision makes of it; raw text."""
+    if not found:
+        return ["it changes nothing"]
+    return [f"{c.channel}: {_short(c.old)} → {_short(c.new)}" for c in found]
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    text = json.dumps(value, ensure_ascii=False)
+    # The end is kept: what is appended stands there.
+    return text if len(text) <= CHANGE_CHARS_MAX else f"{text[:60]} … {text[-120:]}"
 
 
 def claimed_until(hold: HoldRow) -> str:

@@ -176,21 +176,6 @@ class PostgresItems(Topic):
         found = {r["state"]: r["n"] for r in rows}
         return {state: found[state] for state in STATES if state in found}
 
-    async def joining(self, batch_id: int) -> int:
-        """How many items of a batch wait for children that are not final."""
-        return int(
-            await self._db.fetchval(
-                """
-                select count(*) from waybill.joining j
-                  join waybill.items i on i.id = j.item_id
-                 where i.batch_id = $1
-                   and exists (select from waybill.open_children k
-                                where k.parent_id = j.item_id)
-                """,
-                batch_id,
-            )
-        )
-
     async def ahead(self, item: ItemId) -> int:
         """How many ready items of its tenant and stage come before this one."""
         return int(

@@ -7,12 +7,22 @@ Reads only, of bounded statements, and never on the hot path.
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import NotFound
+from pipeline.model import ItemId
 from pipeline.store.database import Topic
 from pipeline.store.postgres.counts import SLICE
-from pipeline.store.rows import BatchRow, FinishedRow, RefusedRow, WorkRow
+from pipeline.store.rows import (
+    BatchRow,
+    Counts,
+    FinishedRow,
+    ProductRow,
+    RefusedRow,
+    WorkRow,
+)
 
 BATCH = """
 select b.id, t.name as tenant, b.name, b.created_at, b.deadline_at
@@ -54,8 +64,70 @@ select r.id, t.name as tenant, b.name as batch, r.name, r.code, r.why, r.kept_at
 """
 
 
+# Of a part that became no item only the receipt is left: its token begins with its
+# bundle's number, as `Spawn.token` says.
+FAMILY = """
+with recursive family(id) as (
+  select unnest($1::bigint[])
+   union
+  select i.id from waybill.items i join family f on i.parent_id = f.id),
+part as (
+  select r.disposal from waybill.receipts r
+   where r.batch_id in (select batch_id from waybill.items where id = any($1::bigint[]))
+     and r.disposal <> 'item' and position('/' in r.token) > 0
+     and split_part(r.token, '/', 1) in (select id::text from family)),
+place as (
+  select 'live' as state from waybill.ready join family f on f.id = item_id
+   union all select 'live' from waybill.running join family f on f.id = item_id
+   union all select 'live' from waybill.waiting join family f on f.id = item_id
+   union all
+  select case when exists (select from waybill.open_children k where k.parent_id = f.id)
+              then 'joining' else 'live' end
+    from waybill.joining join family f on f.id = item_id
+   union all select 'held' from waybill.holds join family f on f.id = item_id where open
+   union all select o.state from waybill.outcomes o join family f on f.id = item_id
+   union all select disposal from part)
+select state, count(*) from place group by state
+ union all select 'items', count(*) from family
+"""
+
+
 class PostgresReports(Topic):
     """The state of the whole."""
+
+    async def family(self, roots: Sequence[ItemId]) -> tuple[Counts, int]:
+        """
+        These items and all that was found in them, counted like a batch; and how many
+        of the live ones wait for children that are not final.
+        """
+        rows = await self._db.fetch(FAMILY, list(roots))
+        found = Counter({r["state"]: r["count"] for r in rows})
+        counts = Counts(
+            received=found["items"] + found["duplicate"] + found["quarantined"],
+            live=found["live"] + found["joining"],
+            held=found["held"],
+            done=found["done"],
+            rejected=found["rejected"],
+            failed=found["failed"],
+            cancelled=found["cancelled"],
+            duplicates=found["duplicate"],
+            quarantined=found["quarantined"],
+        )
+        return counts, found["joining"]
+
+    async def products(self, item: ItemId) -> list[ProductRow]:
+        """What stages made of an item, by name."""
+        rows = await self._db.fetch(
+            """
+            select name, artifact, facts, stage from waybill.products
+             where item_id = $1 order by name
+            """,
+            item,
+        )
+        return [
+            ProductRow(r["name"], r["artifact"], json.loads(r["facts"]), r["stage"])
+            for r in rows
+        ]
 
     async def in_work(
         self, *, batch_id: int | None = None, longer_than: int = 0, limit: int = 5
@@ -92,26 +164,32 @@ class PostgresReports(Topic):
 
     async def find_batch(self, name: str) -> BatchRow:
         """
-        By number, by `tenant/name`, or by a name that only one tenant has.
+        By `tenant/name`, by number, or by a name that only one tenant has; names of
+        batches may have slashes as well.
 
         Raises:
-            NotFound: none, or several, are called so.
+            NotFound: none, or several, are called so; then it names them.
         """
-        tenant, slash, rest = name.rpartition("/")
-        called = [rest, tenant] if slash else [name]
+        tenant, _, rest = name.partition("/")
         rows = await self._db.fetch(
-            f"{BATCH} where b.name = $1 {'and t.name = $2' if slash else ''}", *called
+            f"{BATCH} where t.name = $1 and b.name = $2", tenant, rest
         )
+        if rows:  # what `batches ls` prints means one batch, whatever others are called
+            return BatchRow(*rows[0].values())
+        rows = await self._db.fetch(f"{BATCH} where b.name = $1 limit 10", name)
         if name.isdecimal() and len(name) < 19:
             rows += await self._db.fetch(f"{BATCH} where b.id = $1", int(name))
-        rows = list({row["id"]: row for row in rows}.values())
-        if len(rows) != 1:
-            what = "no batch" if not rows else f"{len(rows)} batches are called"
-            raise NotFound(
-                f"{what} {name}",
-                hint="`waybill batches ls` lists them; name one as TENANT/NAME",
-            )
-        return BatchRow(*rows[0].values())
+        found = list({row["id"]: BatchRow(*row.values()) for row in rows}.values())
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            hint = "`waybill batches ls` lists them"
+            raise NotFound(f"no batch {name}", hint=hint)
+        called = ", ".join(f"{b.tenant}/{b.name} (number {b.id})" for b in found)
+        raise NotFound(
+            f"{len(found)} batches are called {name}: {called}",
+            hint="name one as TENANT/NAME",
+        )
 
     async def batch(self, batch_id: int) -> BatchRow:
         """One batch by its number; raises NotFound."""

@@ -279,11 +279,9 @@ def test_the_same_file_twice_is_one_item(home):
     assert again == {**first, "known": True, "state": "ready", "batch": "default/b"}
     assert copied["files"][0]["disposal"] == "duplicate"
     assert copied["files"][0]["item"] == first["item"]
-    assert (copied["received"], copied["duplicates"], copied["conserved"]) == (
-        2,
-        1,
-        True,
-    )
+    law = ("received", "duplicates", "conserved")
+    assert [copied[word] for word in law] == [1, 1, True]
+    assert [copied["whole_batch"][word] for word in law] == [2, 1, True]
     assert file.exists()
     assert other.exists()  # files that a person named stay where they are
 
