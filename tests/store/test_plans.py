@@ -123,7 +123,10 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "in line": (claims.IN_LINE, ["read", 100, 64]),
     "claim solo": (claims.CLAIM_SOLO, ["read", ME]),
     "alive": (sessions.ALIVE, [ME]),
-    "progress": (commits.PROGRESS, [IDS, ["read"] * N, [1] * N, [9] * N, ME]),
+    "progress": (
+        commits.PROGRESS,
+        [IDS, ["read"] * N, [1] * N, [9] * N, [""] * N, ME],
+    ),
     "products": (
         commits.PRODUCTS,
         [IDS, ["p"] * N, ["a" * 64] * N, ["{}"] * N, ["read"] * N, ME],
