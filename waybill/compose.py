@@ -302,7 +302,7 @@ async def open_app(
         (home / folder).mkdir(parents=True, exist_ok=True)
     vendor = open_vendor(settings)
     async with open_store(urls, connections) as store, vendor:
-        jail = _jail(settings, home, artifacts, places.scratch)
+        jail = open_jail(settings, home, artifacts, places.scratch)
         try:
             services = Services(
                 artifacts,
@@ -319,37 +319,16 @@ async def open_app(
                 await jail.aclose()
 
 
-@asynccontextmanager
-async def open_trial(settings: Settings, home: Path) -> AsyncIterator[Services]:
-    """
-    What stages may reach, without a database, in a folder that is thrown away.
-
-    Vendors, models and secrets are those of `settings`: they are really called.
-    """
-    artifacts = FileArtifacts(home / "objects")
-    for folder in ("tmp", "pipelines"):
-        (home / folder).mkdir(parents=True, exist_ok=True)
-    async with open_vendor(settings) as vendor:
-        scratch = Place("the scratch folder", home / "tmp")
-        jail = _jail(settings, home, artifacts, scratch)
-        try:
-            secrets = settings.home.resolve() / "secrets"
-            out = home / "out"
-            yield Services(artifacts, jail, vendor, out, secrets, settings.endpoints)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await jail.aclose()
-
-
 def open_vendor(settings: Settings) -> Vendor:
     """The vendors' door: hosts that somebody configured may be called."""
     hosts = [*settings.vendor_hosts, *_hosts(settings.endpoints.values())]
     return Vendor(allow_hosts=hosts)
 
 
-def _jail(
+def open_jail(
     settings: Settings, home: Path, artifacts: FileArtifacts, scratch: Place
 ) -> JailPools:
+    """The pools of jailed processes, over one store of artifacts."""
     pool = partial(
         JailPool,
         allow=JAILED,

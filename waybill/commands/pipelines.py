@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json as jsonlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, assert_never
@@ -13,17 +14,25 @@ import anyio
 import typer
 from pydantic import BaseModel
 
+from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import Usage
 from pipeline.folder import BoundStage, Pipeline, load
 from pipeline.model import Advance, Done, Hold, Item, Outcome, Reject, Wait
 from pipeline.pinned import list_files
 from pipeline.run.services import Services
 from pipeline.testing import Context, Try
+from pipeline.trouble import Place
 from waybill import terminal
 from waybill.commands.counts import WITH_FAILED, WITH_HELD
 from waybill.commands.options import Json
 from waybill.commands.run import log_to_home, run_async
-from waybill.compose import BUILTIN, look_into, open_trial, pipeline_folder
+from waybill.compose import (
+    BUILTIN,
+    look_into,
+    open_jail,
+    open_vendor,
+    pipeline_folder,
+)
 from waybill.settings import Settings, read_settings
 
 pipelines = typer.Typer(help="Pipeline folders.", no_args_is_help=True)
@@ -167,6 +176,28 @@ class _Trial:
             terminal.err.print(
                 f"[bold]{terminal.safe(word)}[/bold] {terminal.safe(shown, lines=True)}"
             )
+
+
+@asynccontextmanager
+async def open_trial(settings: Settings, home: Path) -> AsyncIterator[Services]:
+    """
+    What stages may reach, without a database, in a folder that is thrown away.
+
+    Vendors, models and secrets are those of `settings`: they are really called.
+    """
+    artifacts = FileArtifacts(home / "objects")
+    for folder in ("tmp", "pipelines"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    async with open_vendor(settings) as vendor:
+        scratch = Place("the scratch folder", home / "tmp")
+        jail = open_jail(settings, home, artifacts, scratch)
+        try:
+            secrets = settings.home.resolve() / "secrets"
+            out = home / "out"
+            yield Services(artifacts, jail, vendor, out, secrets, settings.endpoints)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await jail.aclose()
 
 
 def _line(pipeline: Pipeline, name: str) -> list[BoundStage]:

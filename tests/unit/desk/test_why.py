@@ -111,7 +111,8 @@ def test_failed_attempts_stand_below_newest_first() -> None:
 
     _, head, first, second, frame, deeper, third = text.splitlines()
     assert head.startswith("Failed attempts")
-    assert first == "- ask, attempt 2, 0 s ago: STAGE_TIMEOUT it said"
+    assert first.startswith("- ask, attempt 2, ")
+    assert first.endswith(" ago: STAGE_TIMEOUT it said")
     assert "STAGE_RAISED" in second
     assert "STAGE_RAISED" in third
     assert (frame.strip(), deeper.strip()) == (
