@@ -352,8 +352,7 @@ class Context(Protocol):
             timeout_s: Default, and at most, what is left of this stage.
 
         Raises:
-            Transient: JAIL_TIMEOUT, JAIL_CLOSED.
-            Trouble: JAIL_START.
+            Transient: JAIL_TIMEOUT, JAIL_CLOSED; Trouble: JAIL_START.
             Permanent: JAIL_CRASHED, MEMORY_LIMIT, JAIL_SCRATCH, JAIL_OUTPUT,
                 JAIL_ANSWER or JAIL_ERROR.
             Usage: JAIL_NOT_ALLOWED, NO_SUCH_POOL.
