@@ -209,6 +209,11 @@ class Catalogue:
         self._builtin = builtin
         self._loaded: dict[int, Pipeline] = {}
 
+    async def adopt(self, store: WorkStore) -> None:
+        """Take over what an earlier version published; see `Pins.adopt`."""
+        if not self._pins.adopted:
+            self._pins.adopt(await store.pipelines())
+
     async def publish(self, root: Path, store: AdmissionStore) -> tuple[int, Pipeline]:
         """Pin the folder as it stands; returns its id and the loaded pipeline."""
         for _ in range(TRIES):

@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -62,6 +64,32 @@ class Pins:
                 write_atomically(note, text.encode())
         return kept
 
+    def adopt(self, rows: Sequence[PipelineRow]) -> None:
+        """
+        Note as published what an earlier version published, which made no notes.
+
+        Once: as soon as there is a folder of notes, rows are not believed any more.
+        """
+        published = self._artifacts.published
+        with ours("the artifact store", published.parent):
+            published.parent.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=".published-", dir=published.parent))
+            for row in rows:
+                if _is_sound(row):
+                    note = fresh / self._note(row.name, row.version).name
+                    note.write_text(_noted(row.files), encoding="utf-8")
+            try:
+                fresh.rename(published)
+            except OSError:
+                shutil.rmtree(fresh)
+                if not published.is_dir():
+                    raise  # else somebody was quicker, with the same notes
+
+    @property
+    def adopted(self) -> bool:
+        """Whether this installation has a folder of notes."""
+        return self._artifacts.published.is_dir()
+
     async def lay_out(self, row: PipelineRow) -> Path:
         """
         The folder of a version, proven.
@@ -88,14 +116,7 @@ class Pins:
 
     def _prove(self, row: PipelineRow) -> None:
         """That the row is what was published here."""
-        sound = (
-            NAME.fullmatch(row.name)
-            and VERSION.fullmatch(row.version)
-            and all(_is_inside(relative) for relative in row.files)
-            and all(ARTIFACT.fullmatch(artifact) for artifact in row.files.values())
-            and version_named(row.files) == row.version
-        )
-        if not sound:
+        if not _is_sound(row):
             raise _changed(
                 "the database's row of this pipeline is not what was published",
                 "see who changed it; restore it from a backup",
@@ -120,6 +141,17 @@ class Pins:
 
     def _note(self, name: str, version: str) -> Path:
         return self._artifacts.published / f"{name}@{version}.json"
+
+
+def _is_sound(row: PipelineRow) -> bool:
+    """Whether a row has the form of what is published, and names its own content."""
+    return (
+        NAME.fullmatch(row.name) is not None
+        and VERSION.fullmatch(row.version) is not None
+        and all(_is_inside(relative) for relative in row.files)
+        and all(ARTIFACT.fullmatch(artifact) for artifact in row.files.values())
+        and version_named(row.files) == row.version
+    )
 
 
 def list_files(root: Path) -> dict[str, Path]:

@@ -302,6 +302,7 @@ async def open_app(
         (home / folder).mkdir(parents=True, exist_ok=True)
     vendor = open_vendor(settings)
     async with open_store(urls, connections) as store, vendor:
+        await catalogue.adopt(store)
         jail = open_jail(settings, home, artifacts, places.scratch)
         try:
             services = Services(

@@ -194,6 +194,10 @@ class WorkStore(Protocol):
         """A pinned pipeline version; raises NotFound."""
         ...
 
+    async def pipelines(self) -> list[PipelineRow]:
+        """Every pinned version there is."""
+        ...
+
     async def weights(self) -> dict[str, float]:
         """Every tenant's weight."""
         ...

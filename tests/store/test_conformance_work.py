@@ -400,6 +400,7 @@ async def test_the_same_pipeline_version_is_one_row(world: World):
 
     assert one == same != new
     row = await world.store.pipeline(new)
+    assert row in await world.store.pipelines()
     assert (row.name, row.version, row.stages, row.files) == (
         "quotes",
         "v2",

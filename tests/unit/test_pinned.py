@@ -117,6 +117,26 @@ async def test_a_row_that_nobody_published_is_refused(home: Installation) -> Non
     assert "never published" in (await refused(home)).message
 
 
+async def test_what_an_earlier_version_published_is_adopted_once(
+    home: Installation,
+) -> None:
+    """It made no notes; rows that come later are not believed."""
+    shutil.rmtree(home.artifacts.published)
+    mine = home.row
+    broken = mine._replace(id=99, files={**mine.files, "more.py": "f" * 64})
+    home.store._pipelines[99] = broken
+
+    await home.catalogue().adopt(home.store)
+
+    assert await home.runs() == "ours"
+    home.row = broken
+    await refused(home)
+    files = await evil(home)
+    home.row = mine._replace(files=files, version=version_named(files))
+    await home.catalogue().adopt(home.store)
+    await refused(home)
+
+
 @pytest.mark.parametrize(
     "relative",
     ["../stamp.py", "/tmp/stamp.py", "a/../../stamp.py", "a//b", "", ".hid/x", "a\0b"],

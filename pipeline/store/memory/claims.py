@@ -164,5 +164,8 @@ class MemoryClaims(MemorySessions):
             raise NotFound(f"no pipeline {pipeline_id}")
         return self._pipelines[pipeline_id]
 
+    async def pipelines(self) -> list[PipelineRow]:
+        return list(self._pipelines.values())
+
     async def weights(self) -> dict[str, float]:
         return dict(self._weights)

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+import asyncpg
+
 from pipeline.errors import LeaseLost, NotFound
 from pipeline.model import Checkpoint, Claim, Item, ItemId, WorkerId
 from pipeline.store.database import Database, Topic
@@ -323,19 +325,25 @@ class PostgresClaims(Topic):
 
     async def pipeline(self, pipeline_id: int) -> PipelineRow:
         """A pinned pipeline version."""
-        rows = await self._db.fetch(
-            "select id, name, version, stages, files"
-            " from waybill.pipelines where id = $1",
-            pipeline_id,
-        )
+        rows = await self._db.fetch(f"{PIPELINE} where id = $1", pipeline_id)
         if not rows:
             raise NotFound(f"no pipeline {pipeline_id}")
-        r = rows[0]
-        return PipelineRow(
-            r["id"], r["name"], r["version"], list(r["stages"]), json.loads(r["files"])
-        )
+        return pipeline_row(rows[0])
+
+    async def pipelines(self) -> list[PipelineRow]:
+        """Every pinned version there is."""
+        return [pipeline_row(r) for r in await self._db.fetch(PIPELINE)]
 
     async def weights(self) -> dict[str, float]:
         """Every tenant's weight."""
         rows = await self._db.fetch("select name, weight from waybill.tenants")
         return {r["name"]: r["weight"] for r in rows}
+
+
+PIPELINE = "select id, name, version, stages, files from waybill.pipelines"
+
+
+def pipeline_row(r: asyncpg.Record) -> PipelineRow:
+    """A row of `PIPELINE`."""
+    files = json.loads(r["files"])
+    return PipelineRow(r["id"], r["name"], r["version"], list(r["stages"]), files)

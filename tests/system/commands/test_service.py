@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -46,6 +47,15 @@ def begun(home: Home) -> int:
     """How many stages have begun."""
     path = home.folder / "begun"
     return path.stat().st_size if path.exists() else 0
+
+
+def test_items_of_an_earlier_version_go_on(home: Home):
+    """It made no notes of what it published; they are made at the first start."""
+    ready_to_run(home, 2, 0.1)
+    shutil.rmtree(home.folder / "objects" / "published")
+
+    with home.started("up", **QUICK):
+        assert eventually(lambda: home.ends() == {"done": 2}, within_s=30)
 
 
 def test_files_in_the_inbox_are_done_and_sigterm_drains(home: Home):
