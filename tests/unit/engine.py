@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 import anyio
 from pydantic import BaseModel, Field
 
-from pipeline.errors import NotFound, StoreUnavailable
+from pipeline.errors import StoreUnavailable
 from pipeline.folder import BoundStage, Pipeline, PipelineFolder
 from pipeline.model import Advance, Checkpoint, Entry, ItemId, State, Submission
 from pipeline.run.services import Services
@@ -24,6 +23,7 @@ from pipeline.stage import Settings, Stage, add, append, merge, stage
 from pipeline.state import Channels
 from pipeline.store.memory import MemoryStore
 from pipeline.store.rows import Origin
+from pipeline.testing import MemoryArtifacts
 from pipeline.vendors.limits import LimitSpec
 
 DAY_S = 86400.0
@@ -130,31 +130,6 @@ class FakeCatalogue:
     async def get(self, number: int, store: Any) -> Pipeline:
         await store.pipeline(number)
         return self.known[number]
-
-
-class MemoryArtifacts:
-    """Bytes by their sha256, in a dictionary."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
-
-    async def put(self, data: bytes) -> str:
-        await anyio.lowlevel.checkpoint()
-        name = hashlib.sha256(data).hexdigest()
-        self.kept[name] = data
-        return name
-
-    async def put_file(self, path: Path) -> str:
-        return await self.put(path.read_bytes())
-
-    async def get(self, name: str) -> bytes:
-        await anyio.lowlevel.checkpoint()
-        if name not in self.kept:
-            raise NotFound(f"no artifact {name[:12]}")
-        return self.kept[name]
-
-    def path(self, name: str) -> Path:
-        return Path("objects") / name
 
 
 class FakeJail:

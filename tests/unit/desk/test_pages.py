@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from pipeline.model import Checkpoint
-from tests.unit.engine import MemoryArtifacts
+from pipeline.testing import MemoryArtifacts
 from waybill.desk.pages import Pages, pages_of
 
 
