@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import NotFound
+from pipeline.holds.parking import whole
+from pipeline.holds.ruling import ruling
 from pipeline.model import Advance, Hold
 from pipeline.state import INLINE_BYTES_MAX
 from tests.unit.engine import Engine, Letter, Tape, until
@@ -67,7 +69,9 @@ async def test_a_ruling_on_a_row_as_listed_is_of_the_whole_proposal() -> None:
     engine, app, item = await desk()
     [row] = await engine.store.holds()
 
-    await model.decide(app, row, "edit", edits={"answer": "mine"})
+    pipeline = await app.catalogue.get(row.pipeline_id, app.store)
+    update = ruling(await whole(row, app.artifacts), pipeline, {"answer": "mine"})
+    await model.decide(app, row, "edit", update=update)
 
     last = (await engine.history(item))[-1]
     assert (last.update, last.ref in engine.artifacts.kept) == (None, True)
