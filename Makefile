@@ -42,6 +42,9 @@ proof: setup    ## longer failure runs: kill -9, stopped workers, hostile files
 	@$(VENV)/python -m loadtest run long --pages 120 --kill-at 61 --json
 	@$(VENV)/python -m loadtest run honesty --json
 	@$(VENV)/python -m loadtest run bundle --json
+	@$(VENV)/python -m loadtest run evil --json
+	@$(VENV)/python -m loadtest run jail --json
+	@$(VENV)/python -m loadtest run trouble --json
 
 lock: setup     ## write requirements.lock anew (needs uv)
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

@@ -19,7 +19,7 @@ from waybill.cli import EXIT_CODES, app
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CALL = re.compile(r"\bwaybill((?: [a-z]+){1,2})((?: [^`\n|;&#]*)?)")
 # Said of the command in general or of a command that a pattern must not match.
-NO_CALLS = {"is", "says", "has", "and", "does", "can", "never"}
+NO_CALLS = {"is", "says", "has", "and", "does", "can", "never", "owner"}
 
 
 class Described(NamedTuple):
