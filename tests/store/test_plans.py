@@ -58,7 +58,8 @@ insert into waybill.items (tenant_id, batch_id, pipeline_id, pipeline, name, key
     from generate_series(1, 102000) n
     join waybill.tenants t on t.id = 1 + n % 200
     join waybill.batches b on b.tenant_id = t.id
-    cross join waybill.pipelines p;
+    cross join waybill.pipelines p
+   order by n;
 insert into waybill.receipts (batch_id, token, name, key, size_bytes, disposal, item_id)
   select batch_id, 't' || id, name, key, 1, 'item', id from waybill.items;
 with i as (select *, row_number() over (order by id) as n from waybill.items),
