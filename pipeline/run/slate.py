@@ -14,7 +14,9 @@ import os
 import re
 import signal
 import struct
+import sys
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from uuid import UUID
 
 from pipeline.model import ItemId, WorkerId
@@ -75,14 +77,16 @@ class Slate:
         return f"<Slate beats={self.beats} session={self.session} on={self.holder()}>"
 
     @classmethod
-    def shared(cls, *, alone: bool) -> Slate:
+    def shared(cls) -> Slate:
         """A new one, to be handed to a process by its descriptor."""
-        file = os.memfd_create("waybill-slate")
+        if sys.platform == "linux":
+            file = os.memfd_create("waybill-slate")
+        else:
+            with TemporaryFile() as unnamed:
+                file = os.dup(unnamed.fileno())
         os.ftruncate(file, SIZE_BYTES)
         os.lseek(file, SIZE_BYTES, os.SEEK_SET)  # where frames will be written
-        slate = cls(file)
-        slate._memory[_FLAGS_AT] = alone
-        return slate
+        return cls(file)
 
     def close(self) -> None:
         """Let go of the memory and its file."""
@@ -154,6 +158,10 @@ class Slate:
     def alone(self) -> bool:
         """Whether this process is for suspects, one at a time."""
         return bool(self._memory[_FLAGS_AT])
+
+    @alone.setter
+    def alone(self, so: bool) -> None:
+        self._memory[_FLAGS_AT] = so
 
     @property
     def suspects(self) -> bool:

@@ -14,10 +14,7 @@ must run alone run in a process of their own, which is there while there are som
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -27,6 +24,7 @@ from anyio.abc import Process, TaskGroup
 from pipeline.errors import LoopBlocked, StoreUnavailable
 from pipeline.model import Attempt
 from pipeline.run.slate import Slate
+from pipeline.run.spare import Spares
 from pipeline.run.watchdog import IMPATIENT_FOR_S, IMPATIENT_S
 from pipeline.store.port import WorkStore
 from pipeline.store.rows import Blame
@@ -85,15 +83,13 @@ class Supervisor:
     Keeps `count` worker processes running until told to stop.
 
     Args:
-        command: The command line of one worker.
-        environment: What its environment adds to ours.
+        spares: Starts worker processes.
         store: Where is put down for whom a worker ended.
         blocked_s: So long a stage may hold up a worker's loop.
     """
 
     count: int
-    command: Sequence[str]
-    environment: Mapping[str, str]
+    spares: Spares
     store: WorkStore
     blocked_s: float
     _slots: list[_Slot] = field(default_factory=list)
@@ -109,9 +105,12 @@ class Supervisor:
         self._slots.append(_Slot(self.count, alone=True))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._signals)
-            async with anyio.create_task_group() as self._seeing_off:
-                for slot in self._slots:
-                    self._seeing_off.start_soon(self._keep, slot)
+            try:
+                async with anyio.create_task_group() as self._seeing_off:
+                    for slot in self._slots:
+                        self._seeing_off.start_soon(self._keep, slot)
+            finally:
+                await self.spares.aclose()
             tasks.cancel_scope.cancel()
 
     async def _keep(self, slot: _Slot) -> None:
@@ -124,9 +123,10 @@ class Supervisor:
             began = anyio.current_time()
             slate = None
             try:
-                slate = Slate.shared(alone=slot.alone)
-                slate.impatient = began < slot.impatient_until
-                code, named = await self._one(slot, slate)
+                slot.process, slate = await self.spares.take(
+                    alone=slot.alone, impatient=began < slot.impatient_until
+                )
+                code, named = await self._one(slot, slot.process, slate)
             except OSError as error:
                 # No descriptor, no memory, no process left: that passes.
                 log.error("worker_waits", slot=slot.number, why=error.strerror)
@@ -159,29 +159,15 @@ class Supervisor:
             with anyio.move_on_after(pause_s):
                 await self._stop.wait()
 
-    async def _one(self, slot: _Slot, slate: Slate) -> tuple[int | None, bool]:
+    async def _one(
+        self, slot: _Slot, process: Process, slate: Slate
+    ) -> tuple[int | None, bool]:
         """
         A worker's life.
 
         Returns its exit code (None: it is leaving, and can be replaced), and whether
         one item was named for its end.
         """
-        # Its own session: a Ctrl-C in the terminal reaches us alone, and we
-        # pass it on once.
-        process = slot.process = await anyio.open_process(
-            list(self.command),
-            stdin=None,
-            stdout=None,
-            stderr=None,
-            env={
-                **os.environ,
-                **self.environment,
-                PARENT: str(os.getpid()),
-                SLATE: str(slate.file),
-            },
-            start_new_session=True,
-            pass_fds=[slate.file],
-        )
         log.info("worker_started", slot=slot.number, pid=process.pid, alone=slot.alone)
         try:
             watch = _Watch(slate)
@@ -206,6 +192,8 @@ class Supervisor:
             now = anyio.current_time()
             watch.look(now - looked)
             looked = now
+            if watch.beats:  # it has begun: its successor may
+                await self.spares.prepare()
             if watch.slate.suspects and not self._suspects.is_set():
                 self._suspects.set()
             impatient = watch.slate.impatient and not watch.slate.alone
@@ -254,6 +242,8 @@ class Supervisor:
         with anyio.move_on_after(LEAVE_S, shield=True):
             try:
                 await self.store.leave(session, died=True, blamed=blamed)
+                if await self.store.suspects():
+                    self._suspects.set()
             except StoreUnavailable as error:
                 # Its neighbours or its successor will see that it is gone.
                 log.warning("leave_waits", code=error.code)
@@ -292,30 +282,3 @@ class Supervisor:
         for process in [*(slot.process for slot in self._slots), *self._leaving]:
             if process is not None and process.returncode is None:
                 process.send_signal(what)
-
-
-PARENT = "WAYBILL_SUPERVISOR_PID"
-SLATE = "WAYBILL_SLATE"
-
-
-def given_slate() -> Slate:
-    """Called by a worker: the slate that its supervisor reads, or one of its own."""
-    file = os.environ.get(SLATE)
-    return Slate() if file is None else Slate(int(file))
-
-
-def follow_parent() -> None:
-    """
-    Called by a worker: drain when the supervisor dies, however it dies.
-
-    Linux alone has the call; elsewhere orphaned workers go on until stopped.
-    """
-    parent = os.environ.get(PARENT)
-    if parent is None or sys.platform != "linux":
-        return
-    import ctypes
-
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before we asked
-        os.kill(os.getpid(), signal.SIGTERM)

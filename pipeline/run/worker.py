@@ -29,7 +29,7 @@ log = structlog.get_logger()
 HEALTHY_S = 10.0  # a session that lived this long was no failure at start
 JOIN_FIRST_S = 0.1
 JOIN_MAX_S = 5.0
-SUSPECTS_IDLE_S = 5.0  # more than the pause before a suspect's next try, mostly
+SUSPECTS_IDLE_S = 30.0  # more than the pause before a suspect's next try, mostly
 
 
 class Worker:

@@ -12,7 +12,8 @@ from typing import Annotated
 import anyio
 import typer
 
-from pipeline.run.supervisor import Supervisor, follow_parent, given_slate
+from pipeline.run.spare import Spares, await_call, follow_parent
+from pipeline.run.supervisor import Supervisor
 from pipeline.store.port import WorkStore
 from waybill import logs, terminal
 from waybill.commands.run import run_async
@@ -72,7 +73,8 @@ def _fleet(
         "WAYBILL_CORES": str(cores),
     }
     command = [sys.executable, "-m", "waybill", "work"]
-    return Supervisor(processes, command, environment, store, settings.blocked_bound_s)
+    spares = Spares(command, environment)
+    return Supervisor(processes, spares, store, settings.blocked_bound_s)
 
 
 def work() -> None:
@@ -80,9 +82,9 @@ def work() -> None:
     settings = read_settings()
     logs.configure(settings.log_level)
     follow_parent()
-    slate = given_slate()
 
     async def main() -> None:
+        slate = await_call()  # here: what the loop imports is there
         async with open_app(settings, database(settings)) as opened:
             it = opened.worker(slate)
             watchdog = watchdog_of(settings, slate, it.recycle)

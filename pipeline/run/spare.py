@@ -1,0 +1,139 @@
+"""
+Worker processes, and one in waiting: a successor has imported everything already.
+
+Imports are most of a start.  The spare has done them and waits for a line on its
+stdin before it looks at the database, holds nothing, and ends when its supervisor
+does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import anyio
+from anyio.abc import Process
+
+from pipeline.run.slate import Slate
+
+PARENT = "WAYBILL_SUPERVISOR_PID"
+SLATE = "WAYBILL_SLATE"
+CALLED = b"\n"
+
+
+class Spares:
+    """
+    Starts worker processes.
+
+    Args:
+        command: The command line of one, which calls `await_call`.
+        environment: What its environment adds to ours.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._command = list(command)
+        self._environment = dict(environment)
+        self._spare: tuple[Process, Slate] | None = None
+        self._lock = anyio.Lock()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Spares waiting={self._spare is not None}>"
+
+    async def take(self, *, alone: bool, impatient: bool) -> tuple[Process, Slate]:
+        """
+        A worker that begins now; its slate is the caller's to close.
+
+        Raises:
+            OSError: the machine has no room for a process.
+        """
+        async with self._lock:
+            process, slate = self._spare or await self._start()
+            self._spare = None
+        slate.alone, slate.impatient = alone, impatient
+        assert process.stdin is not None
+        # Should it be dead, its caller sees that as of any other.
+        with suppress(anyio.BrokenResourceError):
+            await process.stdin.send(CALLED)
+        await process.stdin.aclose()
+        return process, slate
+
+    async def prepare(self) -> None:
+        """Have one in waiting; where there is no room now, none."""
+        async with self._lock:
+            if self._spare is not None and self._spare[0].returncode is not None:
+                self._spare[1].close()
+                self._spare = None
+            if self._spare is None and not self._closed:
+                with suppress(OSError):
+                    self._spare = await self._start()
+
+    async def aclose(self) -> None:
+        """End the one in waiting, and have no other."""
+        with anyio.CancelScope(shield=True):
+            async with self._lock:
+                self._closed = True
+                if self._spare is not None:
+                    process, slate = self._spare
+                    self._spare = None
+                    process.kill()
+                    await process.aclose()
+                    slate.close()
+
+    async def _start(self) -> tuple[Process, Slate]:
+        slate = Slate.shared()
+        try:
+            # Its own session: a Ctrl-C in the terminal reaches the supervisor alone,
+            # which passes it on once.
+            process = await anyio.open_process(
+                self._command,
+                stdout=None,
+                stderr=None,
+                env={
+                    **os.environ,
+                    **self._environment,
+                    PARENT: str(os.getpid()),
+                    SLATE: str(slate.file),
+                },
+                start_new_session=True,
+                pass_fds=[slate.file],
+            )
+        except BaseException:
+            slate.close()
+            raise
+        return process, slate
+
+
+def await_call() -> Slate:
+    """
+    Called by a worker that could begin: wait until it shall.
+
+    Returns:
+        The slate that its supervisor reads; without a supervisor, one of its own.
+    """
+    file = os.environ.get(SLATE)
+    if file is None:
+        return Slate()
+    if os.read(sys.stdin.fileno(), 1) != CALLED:
+        sys.exit(0)  # its supervisor is gone
+    return Slate(int(file))
+
+
+def follow_parent() -> None:
+    """
+    Called by a worker: drain when the supervisor dies, however it dies.
+
+    Linux alone has the call; elsewhere orphaned workers go on until stopped.
+    """
+    parent = os.environ.get(PARENT)
+    if parent is None or sys.platform != "linux":
+        return
+    import ctypes
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before we asked
+        os.kill(os.getpid(), signal.SIGTERM)
