@@ -83,6 +83,21 @@ class StageTimeout(Transient):
     code = "STAGE_TIMEOUT"
 
 
+class StageStuck(StageTimeout):
+    """It did not end either when it was cancelled; its next try runs alone."""
+
+    alone = True
+
+    @classmethod
+    def of(cls, timeout_s: float, grace_s: float) -> StageStuck:
+        """After its time, and `grace_s` more to clean up."""
+        return cls(
+            f"the stage ran longer than {timeout_s:g} s, and did not end within "
+            f"{grace_s:g} s of its cancellation",
+            hint="shield nothing from cancellation that may wait without end",
+        )
+
+
 class LoopBlocked(Transient):
     """
     The stage held up the loop, and everything else in its worker with it.

@@ -7,7 +7,7 @@ door and the catalogue of pipelines, and closes them in the opposite order.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -77,8 +77,14 @@ class App:
     catalogue: Catalogue
     services: Services
 
-    def worker(self, slate: Slate | None = None) -> Worker:
-        """A worker over this app's store; with a `slate`, one of a supervisor's."""
+    def worker(
+        self, slate: Slate | None = None, give_up: Callable[[], None] = lambda: None
+    ) -> Worker:
+        """
+        A worker over this app's store; with a `slate`, one of a supervisor's.
+
+        `give_up` ends the process, when a stage keeps it from its own end.
+        """
         suspects = Suspects.TOO
         if slate is not None and slate.file >= 0:
             suspects = Suspects.ONLY if slate.alone else Suspects.ELSEWHERE
@@ -87,7 +93,7 @@ class App:
             items_max=self.settings.items_max,
             suspects=suspects,
         )
-        return Worker(self.store, self.catalogue, self.services, bounds, slate)
+        return Worker(self.store, self.catalogue, self.services, bounds, slate, give_up)
 
     async def publish(self, name: str) -> tuple[int, Pipeline]:
         """

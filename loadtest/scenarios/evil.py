@@ -39,7 +39,11 @@ ENDS = {
         ("sleeps", "sleeps-in-a-task", "matches", "spins", "computes"), "LOOP_BLOCKED"
     ),
     "swallows-and-sleeps": "LOOP_BLOCKED",
-    "swallows": "STAGE_TIMEOUT",
+    "computes-in-a-task": "LOOP_BLOCKED",
+    **dict.fromkeys(
+        ("swallows", "shields", "hangs-in-a-thread", "hangs-in-finally"),
+        "STAGE_TIMEOUT",
+    ),
     "outgrows": "WORKER_MEMORY",
 }
 

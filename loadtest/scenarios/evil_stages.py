@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import anyio
+import anyio.to_thread
 
 GOOD_S = 0.05
 FOREVER_S = 3600.0
@@ -116,6 +117,31 @@ async def swallows() -> None:
             await anyio.sleep(1)
 
 
+async def shields() -> None:
+    """Its time is over, and it does not hear it."""
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep_forever()
+
+
+async def hangs_in_a_thread() -> None:
+    """Waits for one that never ends."""
+    await anyio.to_thread.run_sync(time.sleep, FOREVER_S)
+
+
+async def hangs_in_finally() -> None:
+    """Cleans up for ever."""
+    try:
+        await anyio.sleep_forever()
+    finally:
+        await shields()
+
+
+async def computes_in_a_task() -> None:
+    """A call in C, beside its stage."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(computes)
+
+
 async def outgrows() -> None:
     """More and more memory."""
     while True:
@@ -135,7 +161,8 @@ KINDS: dict[str, Callable[[], Awaitable[None]]] = {
         *(exits, exits_in_a_task, is_interrupted, is_closed, is_odd, plays_cancelled),
         *(is_gone, kills_itself, crashes),
         *(sleeps, sleeps_in_a_task, matches, spins, swallows_and_sleeps, computes),
-        *(swallows, outgrows, leaves_threads),
+        *(computes_in_a_task, swallows, shields, hangs_in_a_thread, hangs_in_finally),
+        *(outgrows, leaves_threads),
     )
 }
 

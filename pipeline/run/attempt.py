@@ -24,6 +24,7 @@ from pipeline.errors import (
     DeadlinePassed,
     Disposition,
     Permanent,
+    StageStuck,
     StageTimeout,
     Transient,
     WaybillError,
@@ -31,7 +32,7 @@ from pipeline.errors import (
 )
 from pipeline.folder import BoundStage
 from pipeline.model import Advance, Done, Hold, Outcome, Progress, Reject, Wait
-from pipeline.run.context import Parked, Run, StageContext, StepRecorder
+from pipeline.run.context import Abandoned, Parked, Run, StageContext, StepRecorder
 from pipeline.run.frames import frames_of
 from pipeline.run.slate import Holder
 from pipeline.run.watchdog import Holding, Watched, tears_down
@@ -39,6 +40,7 @@ from pipeline.state import encode
 from pipeline.trouble import FOLDER, behind, look_at, place_of
 from pipeline.vendors.limits import Limits
 
+STUCK_S = 10.0  # for what a stage shields from its cancellation; arbitrary
 BENEATH = 4  # levels that an update may stand in: evidence and state of a hold
 
 
@@ -89,12 +91,31 @@ async def attempt(
 
     Cancelling an item goes before all else, and is looked for here alone: its
     stage does not begin, and what a stage did meanwhile does not count.
+
+    Raises:
+        Abandoned: `abandon` was called meanwhile, and has seen to it.
     """
     if run.cancelled:
         return Cancelled()
-    end = await _in_scope(recorder, run, bound, limits, began)
-    run.scope = None
+    run.late_s = 0.0
+    try:
+        end = await _in_scope(recorder, run, bound, limits, began)
+    finally:
+        run.scope = None
+        if run.abandoned:
+            raise Abandoned
     return Cancelled() if run.cancelled else end
+
+
+def abandon(run: Run, bound: BoundStage) -> End:
+    """Count as over a try that does not end; whatever it does then is refused."""
+    run.abandoned = True
+    if run.cancelled:
+        return Cancelled()
+    if anyio.current_time() - run.late_s >= run.deadline:
+        late = "the item's deadline passed while this stage ran, and it did not end"
+        return Raised(DeadlinePassed(late))
+    return Raised(StageStuck.of(bound.stage.timeout_s, STUCK_S))
 
 
 async def _in_scope(

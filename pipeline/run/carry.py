@@ -37,8 +37,8 @@ from pipeline.model import (
     ToReady,
     ToWaiting,
 )
-from pipeline.run.attempt import attempt
-from pipeline.run.context import Run, until_answered
+from pipeline.run.attempt import STUCK_S, abandon, attempt
+from pipeline.run.context import Abandoned, Run, until_answered
 from pipeline.run.endings import Ending, aside, ending, error_text
 from pipeline.run.gate import Gate
 from pipeline.run.journal import Journal
@@ -115,6 +115,8 @@ class Carrier:
                 pass
         except (LeaseLost, StoreUnavailable):
             raise
+        except Abandoned:
+            pass  # as if it had never returned
         except Trouble as trouble:
             await self._put_aside(run or claim, trouble)
         except Integrity as error:
@@ -142,9 +144,37 @@ class Carrier:
             # Back in line, it may have been claimed again before we heard of it.
             if run is not None and self.runs.get(claim.item.id) is run:
                 del self.runs[claim.item.id]
-            if run is not None:
-                self._windows.load(-run.loaded)
-            self._windows.leave((run or claim).stage)
+            if run is None:
+                self._windows.leave(claim.stage)
+            elif not run.abandoned:
+                self._left(run)
+
+    def _left(self, run: Run) -> None:
+        self._windows.load(-run.loaded)
+        self._windows.leave(run.stage)
+
+    def stuck(self, passed_s: float) -> list[Run]:
+        """Whose stage has not ended, long after it was to; `passed_s` since asked."""
+        now = anyio.current_time()
+        late = [r for r in self.runs.values() if r.scope and r.scope.deadline <= now]
+        for run in late:
+            run.late_s += passed_s
+        return [run for run in late if run.late_s > STUCK_S]
+
+    async def abandon(self, run: Run) -> None:
+        """
+        Let an item go on without a stage that does not end: that try is charged.
+
+        Raises:
+            LeaseLost: the session is over.
+        """
+        bound = run.pipeline.stages[run.stage]
+        item, attempt = run.item.id, run.attempt
+        log.error("stage_stuck", item=item, stage=run.stage, attempt=attempt)
+        what = ending(run, bound, abandon(run, bound), bound.stage.timeout_s)
+        del self.runs[item]
+        self._left(run)
+        await self._write(run, bound, what)
 
     def cancel(self, item: ItemId) -> None:
         """Somebody cancelled this item: stop the stage that it is in."""
@@ -152,6 +182,7 @@ class Carrier:
         if run is not None:
             run.cancelled = True
             if run.scope is not None:
+                run.scope.deadline = min(run.scope.deadline, anyio.current_time())
                 run.scope.cancel()
 
     async def _load(self, claim: Claim, history: list[Checkpoint] | None) -> Run:
@@ -279,6 +310,7 @@ class Carrier:
         """Make a step's result durable before anybody sees it."""
         took_s = anyio.current_time() - began
         update, ref = await inline_or_ref(text, self.services.artifacts)
+        _refuse_abandoned(run)
         seq, run.seq = run.seq, run.seq + 1
         checkpoint = Checkpoint(seq, key[0], key[1], update, ref, None, took_s)
         await self._journal.record(Entry(run.item.id, checkpoint))
@@ -290,6 +322,7 @@ class Carrier:
     ) -> str:
         """Make children durable; returns their ids, as the step's result."""
         took_s = anyio.current_time() - began
+        _refuse_abandoned(run)
         seq, run.seq = run.seq, run.seq + 1
         checkpoint = Checkpoint(seq, key[0], key[1], None, None, None, took_s)
         await self._journal.record(Entry(run.item.id, checkpoint, spawn=spawn))
@@ -299,6 +332,7 @@ class Carrier:
 
     def note_progress(self, run: Run, progress: Progress) -> None:
         """Have it committed with whatever is committed next."""
+        _refuse_abandoned(run)
         self._journal.note(Entry(run.item.id, progress=progress))
 
     async def _checkpoint(
@@ -356,3 +390,9 @@ class Carrier:
         move = Finish(State.FAILED, stage, code, error_text(error))
         await self._journal.record(Entry(item, None, move))
         log.warning("item_failed", item=item, stage=stage, code=code)
+
+
+def _refuse_abandoned(run: Run) -> None:
+    """A try that was given up writes nothing more: the item may be elsewhere."""
+    if run.abandoned:
+        raise Permanent("this try of the stage was given up", code="STAGE_TIMEOUT")

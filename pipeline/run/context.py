@@ -55,6 +55,10 @@ class Parked(BaseException):
     """
 
 
+class Abandoned(Exception):  # no error: it was seen to already
+    """This try did not end, and the item has gone on without it."""
+
+
 @dataclass(slots=True)
 class Run:
     """One item in this worker."""
@@ -69,6 +73,8 @@ class Run:
     memo: dict[tuple[str, str], str] = field(default_factory=dict)
     scope: anyio.CancelScope | None = None
     cancelled: bool = False
+    late_s: float = 0.0  # since the stage it is in was to end
+    abandoned: bool = False  # the item has gone on without this task
     products: dict[str, Product] = field(default_factory=dict)  # of this attempt
     loaded: int = 0  # bytes of its state and steps, as text
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import anyio
+import anyio.lowlevel
 import structlog
 from anyio.abc import TaskGroup
 
@@ -29,6 +30,8 @@ from pipeline.run.windows import BYTES_MAX, Windows
 from pipeline.store.port import WorkStore
 
 log = structlog.get_logger()
+
+END_S = 5.0  # for stages to end in, when their session does
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,15 @@ class WorkerSettings:
 
 
 class Session:
-    """One lease: the tasks that live and die with it."""
+    """
+    One lease: the tasks that live and die with it.
+
+    Args:
+        on_suspects: Hears, twice a second, whether items wait that must run alone.
+        on_stuck: Called when a stage does not end: its task, and what it has of a
+            limit, stay until the process ends.
+        on_hung: Called when the session is to end, and such a task keeps it.
+    """
 
     def __init__(
         self,
@@ -65,8 +76,13 @@ class Session:
         services: Services,
         settings: WorkerSettings,
         on_suspects: Callable[[bool], None] = lambda _: None,
+        on_stuck: Callable[[], None] = lambda: None,
+        on_hung: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
     ) -> None:
         self.worker = worker
+        self._on_stuck = on_stuck
+        self._on_hung = on_hung
+        self._staying = 0  # tasks of items, also of those that have gone on
         self.windows = Windows(settings.items_max, settings.bytes_max)
         self._store = store
         self._settings = settings
@@ -121,6 +137,8 @@ class Session:
                 self._tasks.start_soon(self._watch_lease)
                 self._tasks.start_soon(self._reaper)
                 self._tasks.start_soon(self.gate.run)
+                self._tasks.start_soon(self._oversee)
+                self._tasks.start_soon(self._last_resort)
                 self._tasks.start_soon(self._guarded, self._dispatcher.run)
         return not self._lost
 
@@ -202,6 +220,33 @@ class Session:
             except StoreUnavailable as error:
                 log.warning("renewal_waits", code=error.code)
 
+    async def _oversee(self) -> None:
+        """Go on without stages that do not end."""
+        while True:
+            asked = anyio.current_time()
+            await anyio.sleep(self._settings.poll_s)
+            for run in self._carrier.stuck(anyio.current_time() - asked):
+                claim = self._claimed.pop(run.item.id)
+                try:
+                    await self._carrier.abandon(run)
+                except LeaseLost:
+                    self.lose()
+                self._dispatcher.settled(claim.solo)
+                self._on_stuck()
+
+    async def _last_resort(self) -> None:
+        """The session ends, whoever does not."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                with anyio.move_on_after(END_S):
+                    while self._staying:  # noqa: ASYNC110  # once, at the end
+                        await anyio.sleep(0.02)
+                if self._staying:
+                    log.error("stages_hang", items=self._staying)
+                    await self._on_hung()
+
     async def _reaper(self) -> None:
         """Remove workers that died: at once on this machine, else by lease."""
         in_touch_since = anyio.current_time()
@@ -253,6 +298,7 @@ class Session:
         self._claimed.update((c.item.id, c) for c in claims)
         for claim in claims:
             known = history.get(claim.item.id) if claim.seq > 0 else []
+            self._staying += 1
             self._tasks.start_soon(self._stay, claim, known)
 
     async def _stay(self, claim: Claim, history: list[Checkpoint] | None) -> None:
@@ -264,6 +310,7 @@ class Session:
         except StoreUnavailable:
             self._dispatcher.doubt()
         finally:
+            self._staying -= 1
             # Back in line, it may have been claimed again before we heard of it.
             if self._claimed.get(claim.item.id) is claim:
                 del self._claimed[claim.item.id]

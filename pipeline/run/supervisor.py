@@ -181,7 +181,9 @@ class Supervisor:
         except BaseException:
             process.kill()
             raise
-        return code, await self._put_down(slate, hung, slot.young_deaths)
+        named = await self._put_down(slate, hung, slot.young_deaths)
+        slate.impatient = slate.impatient or hung  # it may be one of many
+        return code, named
 
     async def _until_over(self, process: Process, watch: _Watch) -> bool:
         """Until it has ended or is leaving; whether it hung, and was killed."""

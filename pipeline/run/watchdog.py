@@ -15,13 +15,15 @@ ends the process (supervisor.py).
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import resource
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -91,8 +93,18 @@ class Watchdog:
     def stand(self) -> None:
         """Have it watch what this task and those it starts will run."""
         WATCHDOG.set(self)
+        asyncio.get_running_loop().set_task_factory(self._task)
         signal.signal(signal.SIGALRM, self._alarm)
         self.slate.show_frames()
+
+    def _task(
+        self, loop: asyncio.AbstractEventLoop, work: Any, **given: Any
+    ) -> asyncio.Task[Any]:
+        """A task; of one that a stage starts the slate says whose it is."""
+        holding = (given.get("context") or copy_context()).get(HOLDING)
+        if holding is not None and inspect.iscoroutine(work):
+            work = _beside(self, holding, work)
+        return asyncio.Task(work, loop=loop, **given)
 
     async def run(self) -> None:
         """Watch for as long as this task lives; in the main thread."""
@@ -202,7 +214,7 @@ class Watchdog:
 class Holding:
     """A try of a stage, whose turn on the loop may be the one that does not end."""
 
-    __slots__ = ("end", "holder", "label", "stubborn", "threads")
+    __slots__ = ("end", "holder", "label", "over", "stubborn", "threads")
 
     def __init__(self, holder: Holder) -> None:
         self.holder = holder
@@ -210,6 +222,7 @@ class Holding:
         # What this try has come to, whatever it goes on to do.
         self.end: WaybillError | None = None
         self.stubborn = False
+        self.over = False
         self.threads: list[threading.Thread] = []
 
     def names(self) -> dict[str, Any]:
@@ -276,6 +289,7 @@ class Watched:
                         raise
                     turn, given = inner.throw, error
         finally:
+            holding.over = True
             if watchdog is not None and holding.threads:
                 watchdog.ended(holding)
 
@@ -293,6 +307,48 @@ def _watched_turn(
             slate.clear()
         if threading.active_count() > threads:
             watchdog.left_threads(holding)
+
+
+async def _beside(
+    watchdog: Watchdog, holding: Holding, work: Coroutine[Any, Any, Any]
+) -> Any:
+    """What a task of a stage runs, turn by turn as the stage itself."""
+    return await _Beside(watchdog, holding, work)
+
+
+class _Beside:
+    __slots__ = ("_holding", "_watchdog", "_work")
+
+    def __init__(
+        self, watchdog: Watchdog, holding: Holding, work: Coroutine[Any, Any, Any]
+    ) -> None:
+        self._watchdog = watchdog
+        self._holding = holding
+        self._work = work
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        inner = self._work.__await__()
+        turn: Callable[[Any], Any] = inner.send
+        given: Any = None
+        while True:
+            try:
+                # What goes on when the stage is over may be of use to others: a
+                # connection, a process of the jail.
+                wanted = (
+                    turn(given)
+                    if self._holding.over
+                    else _watched_turn(self._watchdog, self._holding, turn, given)
+                )
+            except StopIteration as end:
+                return end.value
+            try:
+                given = yield wanted
+                turn = inner.send
+            except GeneratorExit:
+                inner.close()
+                raise
+            except BaseException as error:
+                turn, given = inner.throw, error
 
 
 def tears_down(holding: Holding) -> None:

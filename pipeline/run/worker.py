@@ -8,6 +8,8 @@ A session is one row in the database and one random id.  When its lease is lost
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import partial
 
 import anyio
 import structlog
@@ -38,6 +40,10 @@ class Worker:
 
     `run` returns when `drain` or `stop` was called and what was in hand is
     finished or back in line.
+
+    Args:
+        slate: What its supervisor reads; without one it is not replaced.
+        give_up: Ends the process, when a stage keeps it from its own end.
     """
 
     def __init__(
@@ -47,12 +53,14 @@ class Worker:
         services: Services,
         settings: WorkerSettings | None = None,
         slate: Slate | None = None,
+        give_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._services = services
         self._settings = settings or WorkerSettings()
         self._slate = slate or Slate()
+        self._give_up = give_up
         self._idle_since: float | None = None
         self._recycled = False
         self._draining = False
@@ -107,6 +115,8 @@ class Worker:
             self._services,
             self._settings,
             self._on_suspects,
+            self._on_stuck,
+            partial(self._hung, worker),
         )
         died = True
         try:
@@ -139,6 +149,15 @@ class Worker:
             self.stop()
         else:
             self.drain()
+
+    def _on_stuck(self) -> None:
+        if self._slate.file >= 0:
+            self._slate.leaving = True
+            self.drain()
+
+    async def _hung(self, worker: WorkerId) -> None:
+        await self._leave(worker, self._recycled)
+        self._give_up()
 
     def _on_suspects(self, waiting: bool) -> None:
         self._slate.suspects = waiting

@@ -86,7 +86,7 @@ def work() -> None:
     async def main() -> None:
         slate = await_call()  # here: what the loop imports is there
         async with open_app(settings, database(settings)) as opened:
-            it = opened.worker(slate)
+            it = opened.worker(slate, _end_now)
             watchdog = watchdog_of(settings, slate, it.recycle)
             watchdog.stand()
             async with anyio.create_task_group() as tasks:
@@ -94,15 +94,24 @@ def work() -> None:
                 tasks.start_soon(watchdog.run)
                 await it.run()
                 tasks.cancel_scope.cancel()
+        _leave_threads()  # before the loop waits for those of its pool
 
     try:
         run_async(main)
     finally:
-        main_thread = threading.main_thread()
-        if any(t is not main_thread and not t.daemon for t in threading.enumerate()):
-            # A stage has left them; they would keep a process whose work is done.
-            sys.stderr.flush()
-            os._exit(0 if sys.exc_info()[0] is None else 1)
+        _leave_threads(0 if sys.exc_info()[0] is None else 1)
+
+
+def _leave_threads(code: int = 0) -> None:
+    """End, if a stage left threads: they would keep a process whose work is done."""
+    main_thread = threading.main_thread()
+    if any(t is not main_thread and not t.daemon for t in threading.enumerate()):
+        _end_now(code)
+
+
+def _end_now(code: int = 0) -> None:
+    sys.stderr.flush()
+    os._exit(code)
 
 
 async def on_stop(first: Callable[[], None], second: Callable[[], None]) -> None:

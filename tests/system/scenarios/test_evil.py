@@ -16,8 +16,9 @@ from tests.system.command import ROOT
     [
         ("sleeps-in-a-task", "computes", "crashes"),
         ("swallows", "outgrows", "leaves-threads"),
+        ("computes-in-a-task", "shields", "hangs-in-a-thread", "hangs-in-finally"),
     ],
-    ids=["blocks", "leaks"],
+    ids=["blocks", "leaks", "hangs"],
 )
 def test_each_kind_of_evil_is_named_and_its_neighbours_are_done(kinds: tuple[str, ...]):
     """With a single worker, which they share."""

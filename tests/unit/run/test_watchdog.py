@@ -82,7 +82,7 @@ async def test_who_cleans_up_is_given_the_time() -> None:
             await anyio.sleep_forever()
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.sleep(30)
+                await anyio.sleep(8)
             cleaned.append(ctx.item.id)
         return Advance()
 
