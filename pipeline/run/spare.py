@@ -1,9 +1,9 @@
 """
-Worker processes, and one in waiting: a successor has imported everything already.
+Worker processes, and some in waiting: a successor has imported everything already.
 
-Imports are most of a start.  The spare has done them and waits for a line on its
-stdin before it looks at the database, holds nothing, and ends when its supervisor
-does.
+Imports are most of a start: seconds, on a busy machine.  A spare has done them and
+waits for a line on its stdin before it looks at the database; it holds nothing, and
+ends when its supervisor does.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from pipeline.run.slate import Slate
 PARENT = "WAYBILL_SUPERVISOR_PID"
 SLATE = "WAYBILL_SLATE"
 CALLED = b"\n"
+# A stage that ends its worker needs two: a successor, and one to be tried alone in.
+SPARES = 2
 
 
 class Spares:
@@ -36,12 +38,12 @@ class Spares:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._command = list(command)
         self._environment = dict(environment)
-        self._spare: tuple[Process, Slate] | None = None
+        self._waiting: list[tuple[Process, Slate]] = []
         self._lock = anyio.Lock()
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Spares waiting={self._spare is not None}>"
+        return f"<Spares waiting={len(self._waiting)}>"
 
     async def take(self, *, alone: bool, impatient: bool) -> tuple[Process, Slate]:
         """
@@ -51,8 +53,10 @@ class Spares:
             OSError: the machine has no room for a process.
         """
         async with self._lock:
-            process, slate = self._spare or await self._start()
-            self._spare = None
+            # The one that began first.
+            process, slate = (
+                self._waiting.pop(0) if self._waiting else await self._start()
+            )
         slate.alone, slate.impatient = alone, impatient
         assert process.stdin is not None
         # Should it be dead, its caller sees that as of any other.
@@ -62,23 +66,23 @@ class Spares:
         return process, slate
 
     async def prepare(self) -> None:
-        """Have one in waiting; where there is no room now, none."""
+        """Have one more in waiting; where there is no room for it now, none."""
         async with self._lock:
-            if self._spare is not None and self._spare[0].returncode is not None:
-                self._spare[1].close()
-                self._spare = None
-            if self._spare is None and not self._closed:
+            for process, slate in list(self._waiting):
+                if process.returncode is not None:
+                    slate.close()
+                    self._waiting.remove((process, slate))
+            if len(self._waiting) < SPARES and not self._closed:
                 with suppress(OSError):
-                    self._spare = await self._start()
+                    self._waiting.append(await self._start())
 
     async def aclose(self) -> None:
-        """End the one in waiting, and have no other."""
+        """End those in waiting, and have no others."""
         with anyio.CancelScope(shield=True):
             async with self._lock:
                 self._closed = True
-                if self._spare is not None:
-                    process, slate = self._spare
-                    self._spare = None
+                while self._waiting:
+                    process, slate = self._waiting.pop()
                     process.kill()
                     await process.aclose()
                     slate.close()

@@ -44,6 +44,7 @@ SETTLED_BEATS = 2
 IMPATIENT_S = 0.5
 IMPATIENT_FOR_S = 60.0  # after somebody was interrupted
 BEAT_S = 0.2
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 # Who catches its cancellation so often, each time to wait again, does not end by it.
 # (asyncio throws it; trio, for tests, hands it over as a value that is not seen here.)
 SWALLOWED_MAX = 100
@@ -84,6 +85,7 @@ class Watchdog:
             self._impatient_until = self._beat_at + IMPATIENT_FOR_S
         self._unsettled = 0
         self._seen: tuple[Holding | None, float] = (None, 0.0)
+        self._handlers: dict[signal.Signals, Any] = {}
         self._left: set[threading.Thread] = set()
         self._known = set(threading.enumerate())
 
@@ -108,9 +110,11 @@ class Watchdog:
 
     async def run(self) -> None:
         """Watch for as long as this task lives; in the main thread."""
+        self._handlers = {what: signal.getsignal(what) for what in SIGNALS}
         try:
             while True:
                 self._beat()
+                self._mend_handlers()
                 await anyio.sleep(BEAT_S)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -122,6 +126,13 @@ class Watchdog:
         self._unsettled = max(0, self._unsettled - 1)
         signal.setitimer(signal.ITIMER_REAL, self._notice_s(), AGAIN_S)
         self._look_around()
+
+    def _mend_handlers(self) -> None:
+        """A stage may have taken them: this process would not hear that it must end."""
+        for what, handler in self._handlers.items():
+            if signal.getsignal(what) is not handler:
+                log.warning("signal_handler_mended", signal=what.name)
+                signal.signal(what, handler)
 
     def _look_around(self) -> None:
         """Has this process grown too large, or gathered threads?"""

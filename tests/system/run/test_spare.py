@@ -1,0 +1,93 @@
+"""Worker processes that are replaced: spares, and what keeps a process from its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from pipeline.run.supervisor import GRACE_S
+from tests.system.command import Home, alive, children_of, eventually, pictures
+
+SHIELDS = """
+with anyio.CancelScope(shield=True):
+    await anyio.sleep_forever()
+"""
+IGNORES = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+return Advance()
+"""
+
+
+def workers(home: Home, process: subprocess.Popen[bytes]) -> list[int]:
+    """Worker processes of a started service that have a session."""
+    rows = home.sql("select pid from workers where lease_until > now()")
+    return alive([row["pid"] for row in rows if row["pid"] in children_of(process.pid)])
+
+
+def test_who_is_killed_has_its_successor_at_once(home: Home) -> None:
+    """It waited already; and nothing is left of those in waiting at the end."""
+    with home.started("worker") as service:
+        assert eventually(lambda: workers(home, service), within_s=60)
+        # Itself, and two in waiting.
+        assert eventually(lambda: len(children_of(service.pid)) == 3, within_s=60)
+        waiting = set(children_of(service.pid)) - set(workers(home, service))
+        time.sleep(2)  # for their imports
+        [first] = workers(home, service)
+
+        os.kill(first, signal.SIGKILL)
+        successor = eventually(
+            lambda: set(workers(home, service)) - {first}, within_s=60
+        )
+        everyone = list(children_of(service.pid))
+        service.terminate()
+        service.wait(60)
+
+    assert successor <= waiting
+    assert eventually(lambda: not alive(everyone), within_s=10)
+
+
+def test_spares_end_with_a_supervisor_that_is_killed(home: Home) -> None:
+    """However it dies."""
+    with home.started("worker") as service:
+        assert eventually(lambda: workers(home, service), within_s=60)
+        assert eventually(lambda: len(children_of(service.pid)) == 3, within_s=60)
+        everyone = list(children_of(service.pid))
+
+        service.kill()
+
+        assert eventually(lambda: not alive(everyone), within_s=60)
+
+
+def test_a_service_ends_though_a_stage_does_not(home: Home, tmp_path: Path) -> None:
+    """Its time to drain passes, and it is left behind."""
+    files = pictures(tmp_path, ["a.png"])
+    home.ok("ingest", *files, "--pipeline", home.pipeline("evil", act=SHIELDS))
+
+    with home.started("worker") as service:
+        begun = "select count(*) from running"
+        assert eventually(lambda: home.one(begun) == 1, within_s=60)
+        everyone = list(children_of(service.pid))
+        service.terminate()
+        service.wait(GRACE_S + 20)
+
+    assert home.logged("stages_hang") == 1
+    assert home.logged("workers_killed") == 0
+    assert home.one("select count(*) from ready where strikes = 0") == 1
+    assert eventually(lambda: not alive(everyone), within_s=10)
+
+
+def test_a_stage_cannot_have_sigterm_ignored(home: Home, tmp_path: Path) -> None:
+    """Its worker hears it all the same."""
+    files = pictures(tmp_path, ["a.png"])
+    home.ok("ingest", *files, "--pipeline", home.pipeline("evil", act=IGNORES))
+
+    with home.started("worker") as service:
+        assert eventually(lambda: home.ends() == {"done": 1}, within_s=60)
+        assert eventually(lambda: home.logged("signal_handler_mended"), within_s=10)
+        service.terminate()
+        service.wait(15)
+
+    assert home.logged("workers_killed") == 0
