@@ -74,7 +74,7 @@ ANYTHING_MAY_BE_RAISED = {
 # surroundings by the one that started it.
 ENVIRONMENT = {
     "waybill/settings.py",
-    "pipeline/run/supervisor.py",  # the worker it starts, and whose it is
+    "pipeline/run/spare.py",  # the worker it starts, and whose it is
     "pipeline/jail/process.py",  # what a jailed process is given of it …
     "pipeline/jail/jail.py",  # … and what it finds there
     "pipeline/jail/program.py",

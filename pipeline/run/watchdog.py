@@ -355,10 +355,10 @@ class _Beside:
             try:
                 given = yield wanted
                 turn = inner.send
-            except GeneratorExit:
-                inner.close()
-                raise
             except BaseException as error:
+                if isinstance(error, GeneratorExit):
+                    inner.close()
+                    raise
                 turn, given = inner.throw, error
 
 
