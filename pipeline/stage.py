@@ -348,7 +348,7 @@ class Context(Protocol):
         `WaybillError` raised inside arrives here with its class and code.
 
         Args:
-            pool: Which processes: "" or "second", for a second reader.
+            pool: Which processes: "", "second" for a second reader, "print" for typst.
             timeout_s: Default, and at most, what is left of this stage.
 
         Raises:

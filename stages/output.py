@@ -39,6 +39,7 @@ async def output(document: Document, ctx: Context) -> Outcome:
     reply = document.reply.model_dump(include={"greeting", "paragraphs", "closing"})
     answer, files = await ctx.jailed_files(
         typesetter.typeset,
+        pool="print",
         wording=Wording(date=settings.date, **reply).model_dump(mode="json"),
         settings=settings.model_dump(mode="json"),
     )

@@ -59,8 +59,6 @@ BUILTIN = Builtin(
 )
 # Whose functions may run in the jail; a pipeline folder says which of its own may.
 JAILED = (bundle, page, probing, typesetter, jailbreak)
-# What each call finds loaded.
-WARM = (page.warm, typesetter.warm)
 # A second reader keeps its models in memory: one is enough for doubtful pages.
 SECOND_MEMORY_BYTES = 4 << 30
 PROBE_S = 120.0  # a hundred-page scan is probed in a few seconds
@@ -347,8 +345,13 @@ def open_jail(
     )
     return JailPools(
         {
-            "": pool(settings.cores, warm=WARM),
+            "": pool(settings.cores, warm=[page.warm]),
             "second": pool(1, warm=[page.warm], memory_bytes=SECOND_MEMORY_BYTES),
+            "print": pool(
+                settings.cores,
+                warm=[typesetter.warm],
+                threadless=[typesetter.warm_compiler],
+            ),
         },
         scratch=scratch,
     )

@@ -48,7 +48,6 @@ DESCRIPTORS = 128  # arbitrary: a page needs about ten
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24
-PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 
@@ -113,7 +112,7 @@ def enter(profile: dict[str, Any], begun: Callable[[int | None], None]) -> Repor
     if linux:
         # Now and not earlier: a change of user or namespace clears it.
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     if linux and profile["tier"] >= 2:
         shut = partial(landlock.restrict, profile, had.note)
         had.attempt("files", lambda: report.update(landlock=shut()))

@@ -91,6 +91,9 @@ class JailPool:
         allow: Modules whose functions may run jailed.
         warm: Functions of theirs that the template calls once, so that each call
             finds libraries loaded and tables built.  They may start no thread.
+        threadless: More such functions, which would start threads if they could.
+            With one of them no process of the pool can, where the kernel has seccomp;
+            elsewhere they are not called.
         pipelines: Folder of pinned pipelines, whose files may bring functions too
             (`FileFunction`); None: there are none.
         codes: What is known of the codes that functions raise.
@@ -114,6 +117,7 @@ class JailPool:
         nice: int = 10,
         allow: Iterable[ModuleType] = (),
         warm: Iterable[Callable[[], None]] = (),
+        threadless: Iterable[Callable[[], None]] = (),
         pipelines: Path | None = None,
         codes: Codes = JAIL,
         paths: Sequence[Path] = (),
@@ -141,7 +145,8 @@ class JailPool:
                 "scratch_files": scratch_files,
                 "nice": nice,
                 "allow": sorted(self._allow),
-                "warm": [f"{fn.__module__}:{fn.__qualname__}" for fn in warm],
+                "warm": names(warm),
+                "threadless": names(threadless),
                 "pipelines": self._pipelines,
                 "want_of_memory": [c.name for c in codes.values() if c.memory],
                 "paths": [str(path) for path in paths],
@@ -360,6 +365,11 @@ class JailPool:
         """The files that a call left, each stored durably."""
         files = await to_thread.run_sync(take, jailed.left)
         return {file.name: await keep.put_file(file) for file in files}
+
+
+def names(functions: Iterable[Callable[[], None]]) -> list[str]:
+    """What each is found by in the jail."""
+    return [f"{fn.__module__}:{fn.__qualname__}" for fn in functions]
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -15,7 +15,7 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 # name: number on x86_64, number on aarch64; None where there is no such call.
@@ -153,6 +153,7 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
 CLONE = (56, 220)
 CLONE3 = (435, 435)
 PRLIMIT64 = (302, 261)
+CLONE_THREAD = 0x00010000
 NAMESPACES = 0x7E020080  # CLONE_NEW*, of all kinds
 
 # What the jail itself calls, which no C library wraps.
@@ -169,6 +170,7 @@ OURS = {
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32 = 0x40000000  # numbers from here are of x86_64's 32-bit cousin
 PR_SET_SECCOMP = 22
+PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_MODE_FILTER = 2
 
 # Instructions of the classic BPF: load a word, jump, return.
@@ -188,7 +190,24 @@ def restrict() -> None:
     Raises:
         OSError: the kernel has no seccomp, or this is another architecture.
     """
-    code = compiled()
+    load(compiled())
+
+
+def refuse_threads() -> None:
+    """
+    No process starts a thread, from now on; a library that can do without does.
+
+    With ENOSYS, as on a machine that has none.
+
+    Raises:
+        OSError: as `restrict`.
+    """
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    load(assembled(threadless))
+
+
+def load(code: bytes) -> None:
+    """Have the kernel run this filter too; the strictest of several counts."""
     buffer = ctypes.create_string_buffer(code)
     # struct sock_fprog: a count, and after padding a pointer.
     head = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
@@ -199,10 +218,15 @@ def restrict() -> None:
 @cache
 def compiled() -> bytes:
     """The filter for this machine, as the kernel takes it."""
+    return assembled(program)
+
+
+def assembled(write: Callable[[str], Iterator[Instruction]]) -> bytes:
+    """The instructions that `write` has for this machine, as the kernel takes them."""
     machine = platform.machine()
     if machine not in AUDIT_ARCH:
         raise OSError(errno.ENOSYS, f"no filter is written for {machine}")
-    return b"".join(struct.pack("=HBBI", *line) for line in program(machine))
+    return b"".join(struct.pack("=HBBI", *line) for line in write(machine))
 
 
 def program(machine: str) -> Iterator[Instruction]:
@@ -235,6 +259,21 @@ def program(machine: str) -> Iterator[Instruction]:
     yield LOAD, 0, 0, AT_FIRST
     yield JUMP_EQUAL, 1, 0, 0
     yield refuse
+    yield RETURN, 0, 0, ALLOW
+
+
+def threadless(machine: str) -> Iterator[Instruction]:
+    """The filter of `refuse_threads`, an instruction at a time."""
+    column = 0 if machine == "x86_64" else 1
+    yield LOAD, 0, 0, AT_ARCH
+    yield JUMP_EQUAL, 1, 0, AUDIT_ARCH[machine]
+    yield RETURN, 0, 0, KILL
+    yield LOAD, 0, 0, AT_NUMBER
+    yield JUMP_EQUAL, 3, 0, CLONE3[column]
+    yield JUMP_EQUAL, 0, 3, CLONE[column]
+    yield LOAD, 0, 0, AT_FIRST
+    yield JUMP_SET, 0, 1, CLONE_THREAD
+    yield RETURN, 0, 0, ERROR | errno.ENOSYS
     yield RETURN, 0, 0, ALLOW
 
 

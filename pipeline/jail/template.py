@@ -220,7 +220,12 @@ class Template:
             self._forking = namespaces.ForkFirst()
         for module in self._config["allow"]:
             importlib.import_module(module)
-        for name in self._config["warm"]:
+        warm = list(self._config["warm"])
+        if self._config["threadless"] and sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                syscalls.refuse_threads()
+                warm += self._config["threadless"]
+        for name in warm:
             module, _, function = name.partition(":")
             # What is missing or broken here says so in the call that needs it.
             with contextlib.suppress(WaybillError, ImportError, OSError):

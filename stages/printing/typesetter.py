@@ -151,6 +151,14 @@ def warm() -> None:
     _compiler(tuple(path for path, _ in faces))
 
 
+def warm_compiler() -> None:
+    """Print a page and forget it: the compiler has built its tables then."""
+    usual = PrintSettings()
+    faces = tuple(face_of(family)[0] for family in (usual.font, *usual.fallback))
+    wording = Wording(greeting="Dear", paragraphs=("Reader",), closing="Goodbye")
+    _page_count(_compile(page_of(wording, usual), faces))
+
+
 def typeset(wording: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """`printed` as the jail calls it: its values as JSON."""
     given = Wording.model_validate(wording)
@@ -177,15 +185,7 @@ def printed(wording: Wording, settings: PrintSettings) -> Typeset:
         return Typeset(missing=tuple(f"U+{point:04X}" for point in points[:50]))
     if lost:
         wording = wording.each(partial(without, lost))
-    width_mm, height_mm = PAPERS_MM[settings.paper]
-    page = {
-        **settings.model_dump(include={"size_pt", "margin_mm", "bleed_mm", "ink"}),
-        **wording.model_dump(),
-        "fonts": families,
-        "width_mm": width_mm,
-        "height_mm": height_mm,
-    }
-    pdf = _compile(page, tuple(path for path, _ in faces))
+    pdf = _compile(page_of(wording, settings), tuple(path for path, _ in faces))
     pages = _page_count(pdf)
     if pages > settings.pages_max:
         return Typeset(pages=pages)
@@ -244,6 +244,18 @@ def without(lost: Collection[str], text: str) -> str:
 
 
 # -- pages -----------------------------------------------------------------------------
+
+
+def page_of(wording: Wording, settings: PrintSettings) -> dict[str, Any]:
+    """The `data` of `PAGE`."""
+    width_mm, height_mm = PAPERS_MM[settings.paper]
+    return {
+        **settings.model_dump(include={"size_pt", "margin_mm", "bleed_mm", "ink"}),
+        **wording.model_dump(),
+        "fonts": (settings.font, *settings.fallback),
+        "width_mm": width_mm,
+        "height_mm": height_mm,
+    }
 
 
 @lru_cache(maxsize=8)

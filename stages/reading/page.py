@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 LIBRARIES = (
-    *("numpy", "cv2", "pypdfium2", "pikepdf", "pillow_heif", "pytesseract"),
+    *("numpy.ma", "cv2", "pypdfium2", "pikepdf", "pillow_heif", "pytesseract"),
     *("PIL.ImageFilter", "PIL.ImageDraw", "PIL.ImageChops", "rapidfuzz.distance"),
 )
 

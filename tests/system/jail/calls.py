@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -9,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,20 @@ def remember() -> int:
     seen = getattr(remember, "seen", 0)
     setattr(remember, "seen", seen + 1)  # noqa: B010
     return int(seen)
+
+
+def start_a_thread() -> None:
+    """Like a library that keeps one for ever, and does without where it must."""
+    thread = threading.Thread(target=time.sleep, args=(600,), daemon=True)
+    with contextlib.suppress(RuntimeError):
+        thread.start()
+
+
+def of_threads() -> list[object]:
+    """How many there are when one was asked for; what a program says."""
+    start_a_thread()
+    said = subprocess.run(["echo", "hello"], check=True, capture_output=True)
+    return [len(os.listdir("/proc/self/task")), said.stdout.decode().strip()]
 
 
 def rest(s: float) -> None:

@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -240,13 +240,14 @@ async def test_a_jailed_process_that_lost_its_worker_ends(tmp_path: Path) -> Non
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_every_jump_of_the_filter_lands_inside_it(machine: str) -> None:
     """The kernel's verifier accepts a filter of either architecture."""
-    lines = list(syscalls.program(machine))
+    for write in (syscalls.program, syscalls.threadless):
+        lines = list(write(machine))
 
-    assert len(lines) <= 4096
-    assert lines[-1] == (syscalls.RETURN, 0, 0, syscalls.ALLOW)
-    for at, (code, yes, no, _) in enumerate(lines):
-        if code & 0x07 == 0x05:  # a jump
-            assert at + 1 + max(yes, no) < len(lines)
+        assert len(lines) <= 4096
+        assert lines[-1] == (syscalls.RETURN, 0, 0, syscalls.ALLOW)
+        for at, (code, yes, no, _) in enumerate(lines):
+            if code & 0x07 == 0x05:  # a jump
+                assert at + 1 + max(yes, no) < len(lines)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -274,11 +275,33 @@ def test_the_filter_decides_as_it_says(machine: str) -> None:
         assert verdict(syscalls.X32 + 1) == eperm
 
 
-def filtered(machine: str, number: int, first: int, arch: int) -> int:
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_against_threads_refuses_nothing_else(machine: str) -> None:
+    """A library that asks for a thread hears that there are none; programs start."""
+    column = 0 if machine == "x86_64" else 1
+    enosys = syscalls.ERROR | 38
+
+    def verdict(number: int, first: int = 0) -> int:
+        arch = syscalls.AUDIT_ARCH[machine]
+        return filtered(machine, number, first, arch, syscalls.threadless)
+
+    assert verdict(syscalls.CLONE[column], 0x3D0F00) == enosys  # a thread
+    assert verdict(syscalls.CLONE3[column]) == enosys
+    assert verdict(syscalls.CLONE[column], 0x4111) == syscalls.ALLOW  # vfork
+    assert verdict((0, 63)[column]) == syscalls.ALLOW  # read
+
+
+def filtered(
+    machine: str,
+    number: int,
+    first: int,
+    arch: int,
+    write: Callable[[str], Iterator[syscalls.Instruction]] = syscalls.program,
+) -> int:
     """The filter's answer to one call: a small machine like the kernel's."""
     words = {syscalls.AT_NUMBER: number, syscalls.AT_ARCH: arch}
     words[syscalls.AT_FIRST] = first
-    lines = list(syscalls.program(machine))
+    lines = list(write(machine))
     at = held = 0
     while True:
         code, yes, no, value = lines[at]

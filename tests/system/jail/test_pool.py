@@ -500,3 +500,18 @@ async def test_a_killed_worker_leaves_no_process(tmp_path: Path, call: str) -> N
         await pool.run(calls.echo, timeout_s=30, value=1)
         assert len(list(scratch.iterdir())) == 1
     assert not list(scratch.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
+async def test_what_would_start_threads_is_warmed_where_there_are_none(
+    tmp_path: Path,
+) -> None:
+    """The template stays alone, and calls start programs, but no thread."""
+    said = []
+    for threadless in ([calls.start_a_thread], []):
+        async with JailPool(
+            1, allow=[calls], threadless=threadless, scratch=tmp_path
+        ) as pool:
+            said.append(await pool.run(calls.of_threads, timeout_s=30))
+
+    assert said == [[1, "hello"], [2, "hello"]]

@@ -46,8 +46,9 @@ class FakeContext:
         self.products[name] = (artifact, facts)
 
     async def jailed_files(
-        self, fn: Callable[..., Any], /, **kwargs: Any
+        self, fn: Callable[..., Any], /, *, pool: str, **kwargs: Any
     ) -> tuple[Any, dict[str, str]]:
+        assert pool == "print"
         return await self._pool.run_files(
             fn, timeout_s=30, keep=self.artifacts, **kwargs
         )
@@ -60,7 +61,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def pool() -> AsyncIterator[JailPool]:
-    async with JailPool(1, allow=[typesetter]) as pool:
+    kinds = {"warm": [typesetter.warm], "threadless": [typesetter.warm_compiler]}
+    async with JailPool(1, allow=[typesetter], **kinds) as pool:
         yield pool
 
 
