@@ -70,6 +70,7 @@ def warm() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     importlib.import_module("PIL.Image").init()
+    engines.ask_version()
     if engines.available("tesserocr"):
         engines.loaded(engines.languages()[0], ReaderSettings().psm)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
@@ -312,3 +314,19 @@ def test_a_picture_for_a_person_is_small() -> None:
     assert len(data) < 1 << 20
     with Image.open(BytesIO(data)) as picture:
         assert max(picture.size) <= 1400
+
+
+def test_a_page_starts_tesseract_once_where_all_is_warm() -> None:
+    """What pytesseract asks tesseract of itself was asked before any page came."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "from stages.reading import page; page.warm();"
+        "import pytesseract; pytesseract.pytesseract.tesseract_cmd = '/nowhere';"
+        "print(pytesseract.get_tesseract_version(cached=True))"
+    )
+    root = str(Path(engines.__file__).parents[2])
+    ran = subprocess.run(
+        [sys.executable, "-c", code, root], capture_output=True, text=True, check=False
+    )
+
+    assert ran.stdout[:1].isdigit(), ran.stderr
