@@ -320,7 +320,8 @@ class Template:
             pids = [pid for pid, session in living if session == leader]
             if watch.memory_bytes(pids, cap) > cap:
                 self._end(call, Why.MEMORY)
-            if watch.overfull(call.folder, pids, *sizes):
+            bounded = watch.bounded(leader, call.folder)  # where looking costs most
+            if not bounded and watch.overfull(call.folder, pids, *sizes):
                 self._end(call, Why.SCRATCH)
 
     def _end(self, call: Call, why: Why) -> None:

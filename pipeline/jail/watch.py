@@ -55,6 +55,13 @@ def counted(path: str, words: tuple[str, ...]) -> int:
     )
 
 
+def bounded(pid: int, folder: str) -> bool:
+    """Whether the kernel bounds `folder`: a process sees a file system of its own."""
+    with contextlib.suppress(OSError):
+        return os.stat(f"/proc/{pid}/root{folder}").st_dev != os.stat(folder).st_dev
+    return False
+
+
 def overfull(folder: str, pids: Iterable[int], bytes_max: int, files_max: int) -> bool:
     """Whether a scratch folder, and what was deleted and lives on, is too much."""
     size = 0

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import uvloop
 from anyio.abc import TaskStatus
 
 from pipeline.errors import Permanent, Throttled, Transient, Unacceptable, Usage
+from pipeline.jail import watch
 from pipeline.jail.codes import JAIL, Cause, Code, End, table
 from pipeline.jail.pool import JailPool
 from pipeline.jail.pools import JailPools
@@ -515,3 +517,22 @@ async def test_what_would_start_threads_is_warmed_where_there_are_none(
             said.append(await pool.run(calls.of_threads, timeout_s=30))
 
     assert said == [[1, "hello"], [2, "hello"]]
+
+
+async def test_the_kernels_bound_of_a_scratch_folder_is_seen_from_outside(
+    tmp_path: Path,
+) -> None:
+    """The template does not measure what is bounded: it sees what the call reports."""
+    for tier in (3, 2):
+        async with (
+            JailPool(1, allow=[calls], scratch=tmp_path, tier=tier) as pool,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(partial(pool.run, calls.rest, timeout_s=30, s=20))
+            with anyio.fail_after(20):
+                while not pool.jail:  # noqa: ASYNC110  another process does it
+                    await anyio.sleep(0.01)
+            (folder,) = tmp_path.glob("waybill-*/jailed-*")
+            seen = [watch.bounded(pid, str(folder)) for pid in family(tmp_path)]
+            assert any(seen) == pool.jail["bounded"]
+            group.cancel_scope.cancel()
