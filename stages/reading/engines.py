@@ -12,7 +12,6 @@ used: rapidocr alone weighs 0.8 GB.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import re
@@ -178,15 +177,6 @@ class Pytesseract:
             # How pytesseract reports its timeout; it has killed tesseract by then.
             raise timed_out(timeout_s) from None
         return words_of(table)
-
-
-def ask_version() -> None:
-    """Have pytesseract ask tesseract for its version, which it else does each page."""
-    import pytesseract
-
-    # What is missing or odd says so when a page is read; odd is a SystemExit.
-    with contextlib.suppress(pytesseract.TesseractNotFoundError, SystemExit):
-        pytesseract.get_tesseract_version()
 
 
 class Tesserocr:

@@ -12,6 +12,7 @@ for its names alone.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 from collections.abc import Sequence
@@ -70,7 +71,11 @@ def warm() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     importlib.import_module("PIL.Image").init()
-    engines.ask_version()
+    pytesseract = importlib.import_module("pytesseract")
+    # It else asks tesseract with each page.  What is missing or odd (a SystemExit)
+    # says so when one is read.
+    with contextlib.suppress(pytesseract.TesseractNotFoundError, SystemExit):
+        pytesseract.get_tesseract_version()
     if engines.available("tesserocr"):
         engines.loaded(engines.languages()[0], ReaderSettings().psm)
 
