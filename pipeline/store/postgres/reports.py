@@ -71,27 +71,32 @@ with recursive family(id) as (
   select unnest($1::bigint[])
    union
   select i.id from waybill.items i join family f on i.parent_id = f.id),
-one as materialized (select array(select id from family) as ids),
 part as (
   select r.disposal from waybill.receipts r
    where r.batch_id in (select batch_id from waybill.items where id = any($1::bigint[]))
      and r.disposal <> 'item' and position('/' in r.token) > 0
      and split_part(r.token, '/', 1) in (select id::text from family)),
 place as (
-  select 'live' as state from waybill.ready where item_id = any((select ids from one)::bigint[])
+  select 'live' as state from waybill.ready
+   where item_id = any(array(select id from family))
    union all
-  select 'live' from waybill.running where item_id = any((select ids from one)::bigint[])
+  select 'live' from waybill.running
+   where item_id = any(array(select id from family))
    union all
-  select 'live' from waybill.waiting where item_id = any((select ids from one)::bigint[])
+  select 'live' from waybill.waiting
+   where item_id = any(array(select id from family))
    union all
   select case when (select true from waybill.open_children k
                      where k.parent_id = j.item_id limit 1)
               then 'joining' else 'live' end
-    from waybill.joining j where j.item_id = any((select ids from one)::bigint[])
+    from waybill.joining j
+   where j.item_id = any(array(select id from family))
    union all
-  select 'held' from waybill.holds where item_id = any((select ids from one)::bigint[]) and open
+  select 'held' from waybill.holds
+   where item_id = any(array(select id from family)) and open
    union all
-  select o.state from waybill.outcomes o where o.item_id = any((select ids from one)::bigint[])
+  select o.state from waybill.outcomes o
+   where o.item_id = any(array(select id from family))
    union all select disposal from part)
 select state, count(*) from place group by state
  union all select 'items', count(*) from family
