@@ -42,7 +42,7 @@ class PageText(BaseModel):
 
     number: int
     status: PageStatus
-    code: str = ""  # of TIMEOUT, KILLED_MEMORY, SKIPPED_LIMIT and ERROR
+    code: str = ""  # why, of any status but OK and EMPTY; "" where nobody knows
     text: str = ""
     words: int = 0
     confidence: float = 0.0  # 0-100, calibrated: see stages/reading/judging.py

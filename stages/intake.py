@@ -3,7 +3,8 @@ Intake: a file of any accepted kind in; what it is, and how many pages, out.
 
 Reads   `source`, the raw bytes as they came; `media_type` and `facts.pages`, which
         admission found; `first_page` and `last_page` of a part.
-Writes  `media_type` and `page_count`; of a bundle `facts`: parts, skipped, refused.
+Writes  `media_type` and `page_count`; `facts`: what is left out of a document, by
+        name; of a bundle also parts, skipped, refused.
 Steps   `contents`, `unpack-<first>-<last>`, `separators-<first>-<last>`, and the
         spawns of a bundle's parts, so that a crash repeats at most one range.
 Limits  one jailed process a call; bytes, pages, parts and depth by its settings.
@@ -16,7 +17,7 @@ No page is rendered here: a page is made a picture when it is read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -35,7 +36,7 @@ from stages.document import Document
 from stages.formats import bundle
 from stages.formats.bundle import BundleFile, Overview, Unpacked
 from stages.formats.enclosed import shortened
-from stages.formats.kinds import EML, PASSWORDS, PDF, ZIP
+from stages.formats.kinds import BUNDLES, EML, PASSWORDS, PDF
 from stages.formats.probe import DocumentBounds, Probed, probe
 from stages.formats.separators import groups
 
@@ -74,13 +75,20 @@ async def intake(document: Document, ctx: Context) -> Outcome:
         between = await separators(document, ctx, found.pages)
         if between:
             return await divide(document, ctx, found.pages, between)
-    return Advance(media_type=found.media_type, page_count=found.pages)
+    return Advance(
+        media_type=found.media_type, page_count=found.pages, **listed(found.left_out)
+    )
+
+
+def listed(left_out: Sequence[str]) -> dict[str, Any]:
+    """The channels that say what was left out of a document, if anything was."""
+    return {"facts": {"left_out": list(left_out)}} if left_out else {}
 
 
 async def what_it_is(document: Document, ctx: Context) -> Probed:
     """As admission found it; what nobody has looked at yet is looked at now."""
     pages, media_type = document.facts.get("pages", 0), document.media_type
-    if media_type in (ZIP, EML) or (media_type and pages):
+    if media_type in (*BUNDLES, EML) or (media_type and pages):
         return Probed(media_type=media_type, pages=pages)
     settings: IntakeSettings = ctx.settings
     # Not a step: it takes milliseconds, and parts of bundles are spared a checkpoint.
@@ -113,6 +121,7 @@ class Opening:
             media_type=media_type,
             parts_max=self._parts_max,
             part_bytes_max=settings.max_bytes,
+            passwords=tuple(ctx.secrets(PASSWORDS)),
         )
 
     async def run(self) -> Outcome:
@@ -123,14 +132,24 @@ class Opening:
         if not found.parts:
             return Reject("EMPTY_BUNDLE", f"no documents in it, {skipped} skipped")
         if found.parts == 1 and found.pages:  # a mail with logos only
-            return Advance(media_type=self._file.media_type, page_count=found.pages)
+            return Advance(
+                media_type=self._file.media_type,
+                page_count=found.pages,
+                **listed(found.left_out),
+            )
         refused = 0
         for first, last in found.ranges:
             made = await ctx.step(f"unpack-{first}-{last}", self._unpack, first, last)
             parts = [self._part(unpacked, found) for unpacked in made]
             await ctx.spawn(parts, name=f"{first}-{last}")
             refused += sum(bool(part.refused_code) for part in parts)
-        facts = {"parts": found.parts, "skipped": skipped, "refused": refused}
+        facts: dict[str, Any] = {
+            "parts": found.parts,
+            "skipped": skipped,
+            "refused": refused,
+        }
+        if found.left_out:
+            facts["left_out"] = list(found.left_out)
         return Done(media_type=self._file.media_type, facts=facts)
 
     async def _contents(self) -> Overview:

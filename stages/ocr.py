@@ -36,11 +36,12 @@ from pipeline.stage import (
     stage,
 )
 from stages.document import Crop, Document, PageStatus, PageText
+from stages.formats import charsets
 from stages.formats.kinds import PASSWORDS
 from stages.reading import engines, vision
 from stages.reading.codes import CODES
 from stages.reading.compare import agreement
-from stages.reading.page import read_again, read_page
+from stages.reading.page import UNDRAWN, read_again, read_page
 from stages.reading.protocol import Line, PageReading, PageRequest, ReaderSettings
 
 log = structlog.get_logger()
@@ -51,6 +52,12 @@ FAILED = (
     PageStatus.ERROR,
     PageStatus.SKIPPED_LIMIT,
 )
+# What a reviewer is told of pages that are held for a known reason.
+WHY_HELD = {
+    charsets.DOUBT: "is in an encoding that nothing names: letters may be wrong",
+    UNDRAWN: "has text that is not drawn, and no ink",
+}
+DRAFT_CHARS = 4_000  # of a text in doubt that a reviewer is shown
 
 
 class OcrSettings(ReaderSettings):
@@ -359,11 +366,16 @@ def why_held(waiting: list[PageText], count: int) -> str:
     """One sentence for the reviewer."""
     numbers = ", ".join(str(page.number) for page in waiting[:10])
     more = f" and {len(waiting) - 10} more" if len(waiting) > 10 else ""
-    return f"page {numbers}{more} of {count} cannot be read by machine"
+    codes = {page.code for page in waiting}
+    why = WHY_HELD[codes.pop()] if len(codes) == 1 and codes <= WHY_HELD.keys() else ""
+    return f"page {numbers}{more} of {count} {why or 'cannot be read by machine'}"
 
 
 def page_line(page: PageText) -> dict[str, Any]:
     """What a reviewer is shown of a page; the readings stand with their crops."""
-    return page.model_dump(
+    line = page.model_dump(
         mode="json", exclude={"text", "covered", "words"}, exclude_defaults=True
     )
+    if page.source == "text" and page.text:
+        line["draft"] = page.text[:DRAFT_CHARS]  # there is no picture of it
+    return line

@@ -15,10 +15,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from pipeline.errors import Unacceptable
 from pipeline.stage import Value
+from stages.formats import kinds
 from stages.formats.enclosed import ALL, Contents, Enclosed
-from stages.formats.kinds import EML
 
 RANGE_BYTES = 64 << 20  # unpacked at once: what lies on disk before it is kept
 NAME = "{:05}.bin"
@@ -31,6 +33,7 @@ class BundleFile(Value):
     media_type: str
     parts_max: int
     part_bytes_max: int
+    passwords: tuple[str, ...] = Field(default=(), repr=False)
 
 
 class Overview(Value):
@@ -42,6 +45,7 @@ class Overview(Value):
         nests: How many of them look like bundles.
         pages: Of its own text.
         skipped: What was passed over: word to count.
+        left_out: Of that, what a person might miss, by name.
         ranges: [first, last] from 1, each small enough for one `unpack`.
     """
 
@@ -51,6 +55,7 @@ class Overview(Value):
     bytes: int
     skipped: dict[str, int]
     ranges: tuple[tuple[int, int], ...]
+    left_out: tuple[str, ...] = ()
 
 
 class Unpacked(Value):
@@ -100,6 +105,7 @@ def contents(
             bytes=total,
             skipped=dict(found.skipped),
             ranges=tuple(ranges(parts, range_parts)),
+            left_out=tuple(found.left_out),
         )
         return overview.model_dump(mode="json")
 
@@ -129,10 +135,18 @@ def separators(
 
 def opened(bundle: BundleFile, within: slice = ALL) -> AbstractContextManager[Contents]:
     """The bundle's parts, by its kind; `within` them, those that are wanted."""
-    from stages.formats import archive, mail
+    from stages.formats import archive, mail, portfolio
 
-    open_parts = mail.opened if bundle.media_type == EML else archive.opened
-    return open_parts(bundle.path, bundle.parts_max, bundle.part_bytes_max, within)
+    bounds = bundle.parts_max, bundle.part_bytes_max
+    match bundle.media_type:
+        case kinds.EML:
+            return mail.opened(bundle.path, *bounds, within)
+        case kinds.TNEF:
+            return mail.opened_tnef(bundle.path, *bounds, within)
+        case kinds.PDF:
+            return portfolio.opened(bundle.path, *bounds, within, bundle.passwords)
+        case _:
+            return archive.opened(bundle.path, *bounds, within)
 
 
 def ranges(parts: Sequence[Enclosed], range_parts: int) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from pipeline.errors import Unacceptable
 
 NAME_CHARS_MAX = 120  # two levels and the bundle's own name fit a line of a list
 TAIL_CHARS = 40  # of a longer name: its extension and the number before it
+LISTED_MAX = 50  # names of what was left out
 ALL = slice(None)
 # Categories of characters that act on a terminal or turn the direction of text.
 INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
@@ -47,10 +48,23 @@ class Enclosed:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The parts of an opened bundle, and what was passed over: word to count."""
+    """
+    The parts of an opened bundle, and what was passed over.
+
+    Attributes:
+        skipped: Word to count.
+        left_out: Of them what a person might miss: `logo.png (decoration)`.
+    """
 
     parts: list[Enclosed]
     skipped: Counter[str] = field(default_factory=Counter)
+    left_out: list[str] = field(default_factory=list)
+
+    def leave_out(self, word: str, name: str) -> None:
+        """Count something that is no part, and list its name."""
+        self.skipped[word] += 1
+        if len(self.left_out) < LISTED_MAX:
+            self.left_out.append(f"{visible(name)} ({word})")
 
 
 def visible(name: str) -> str:

@@ -19,8 +19,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from pipeline.errors import Transient, Unacceptable, WaybillError
+from stages.formats.contrast import gray_of
 from stages.formats.kinds import BMP, GIF, HEIC, JPEG, PNG, TIFF, WEBP
-from stages.formats.text import no_such_page
+from stages.formats.pages import no_such_page
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,6 +40,9 @@ DECODED_PIXELS_MAX = 200_000_000
 STRIP = 512  # rows of a deep image that are converted at once
 SIDE_MAX = 32_000  # pixels; tesseract refuses 32,768 and more
 ORIENTATION = 0x0112  # of EXIF
+# TIFF's NewSubfileType, whose bits say reduced copy and mask, and what was before it.
+SUBFILE, NO_PAGE = 254, 0b101
+OLD_SUBFILE, OLD_REDUCED = 255, 2
 
 # What Pillow raises at broken files, found by feeding it broken files.
 BROKEN = (
@@ -85,20 +89,37 @@ def opened(source: str | BytesIO, media_type: str, max_pixels: int) -> Iterator[
 
 
 def frames(image: Image, media_type: str, max_pixels: int) -> Iterator[Image]:
-    """The frames of a TIFF, one at a time; any other image has one page."""
-    index = 0
-    while True:
-        yield image
-        index += 1
-        if media_type != TIFF:
-            return  # the second frame of an animation or a stereo photo is no page
+    """
+    The pages of a TIFF, one at a time; any other image has one page.
+
+    Smaller copies of a page and masks are no pages, unless there is nothing else.
+    """
+    if media_type != TIFF:
+        yield image  # the second frame of an animation or a stereo photo is no page
+        return
+    found = 0
+    for index in itertools.count():
         try:
             image.seek(index)
         except EOFError:
-            return
+            break
         except BROKEN as error:
             raise broken_image(error) from None
+        if not is_copy(image):
+            check_pixels(image, max_pixels)
+            found += 1
+            yield image
+    if not found:
+        image.seek(0)
         check_pixels(image, max_pixels)
+        yield image
+
+
+def is_copy(image: Image) -> bool:
+    """Whether a frame of a TIFF is a reduced copy, or the mask, of another."""
+    tags = getattr(image, "tag_v2", {})
+    kind, old_kind = tags.get(SUBFILE, 0), tags.get(OLD_SUBFILE, 1)
+    return bool(isinstance(kind, int) and kind & NO_PAGE) or old_kind == OLD_REDUCED
 
 
 def seek(image: Image, media_type: str, index: int, max_pixels: int) -> None:
@@ -154,23 +175,36 @@ def upright(gray: Image, orientation: object) -> Image:
 
 
 def to_gray(frame: Image) -> Image:
-    """8-bit gray, on white paper where it is transparent."""
+    """8-bit gray, on white paper where it is transparent; see `gray_of`."""
     from PIL import Image as images
+    from PIL import ImageStat
 
     frame.load()
+    if frame.mode == "1":
+        return frame.convert("L")
     if frame.mode == "L" and "transparency" not in frame.info:
-        return frame.copy()
+        return gray_of(frame.copy(), lambda: [frame])
     if frame.mode.startswith(("I", "F")):
         return stretched(frame)
     if frame.mode == "LAB":
-        return frame.getchannel(0)
+        return gray_of(frame.getchannel(0), frame.split)
     if frame.has_transparency_data:
-        # Laid on gray paper, not on coloured: a quarter of the memory.
         layer = frame if frame.mode in ("RGBA", "LA") else frame.convert("RGBA")
+        # Laid on gray paper, not on coloured: a quarter of the memory.
         paper = images.new("L", layer.size, 255)
-        paper.paste(layer.convert("L"), mask=layer.getchannel("A"))
-        return paper
-    return frame.convert("L")
+        alpha = layer.getchannel("A")
+        paper.paste(layer.convert("L"), mask=alpha)
+
+        def on_white() -> list[Image]:
+            white = images.new("L", layer.size, 255)
+            # What colour something has that is not there is nobody's ink.
+            made = [images.composite(one, white, alpha) for one in layer.split()[:-1]]
+            # White strokes on nothing are ink; holes in white paper are paper.
+            return [*made, alpha] if ImageStat.Stat(alpha).median[0] < 128 else made
+
+        return gray_of(paper, on_white)
+    colours = frame if frame.mode in ("RGB", "CMYK") else frame.convert("RGB")
+    return gray_of(frame.convert("L"), colours.split)
 
 
 def stretched(frame: Image) -> Image:

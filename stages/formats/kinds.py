@@ -15,18 +15,22 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from pipeline.errors import Unacceptable
+from stages.formats import tnef
+from stages.formats.message import BEFORE
+from stages.formats.plain import HEAD_BYTES, encoding_of
 
 PNG, JPEG = "image/png", "image/jpeg"
 TIFF, WEBP = "image/tiff", "image/webp"
 BMP, GIF, HEIC = "image/bmp", "image/gif", "image/heic"
 PDF, TXT, EML = "application/pdf", "text/plain", "message/rfc822"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-ZIP = "application/zip"
+ZIP, TNEF = "application/zip", "application/ms-tnef"
 
 IMAGES = (PNG, JPEG, TIFF, WEBP, BMP, GIF, HEIC)
 TEXTS = (TXT, DOCX, EML)
 PASSWORDS = "pdf-passwords"  # the tenant's secrets that open its PDFs
-BUNDLES = (ZIP,)  # always; a message is one too when it has attachments
+# Always; a message is one too when it has attachments, and a PDF that is a portfolio.
+BUNDLES = (ZIP, TNEF)
 
 SUFFIXES = {
     ".png": PNG,
@@ -60,9 +64,9 @@ WORDS = {
     TXT: "plain text",
     EML: "a mail message",
     ZIP: "ZIP",
+    TNEF: "TNEF",
 }
 
-HEAD_BYTES = 64 << 10
 PDF_HEAD_BYTES = 1024  # parsers of PDF accept its header anywhere in the first 1024
 NAMES_MAX = 2_000  # of a ZIP's entries; an office file's own come first
 
@@ -76,6 +80,7 @@ SIGNATURES = (
     (b"GIF87a", GIF),
     (b"GIF89a", GIF),
     (b"%PDF-", PDF),
+    (tnef.SIGN, TNEF),
 )
 # Brands of an ISO media file that hold HEVC stills.
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")
@@ -102,21 +107,10 @@ OPEN_DOCUMENT = b"mimetypeapplication/vnd.oasis.opendocument"
 
 # -- text -----------------------------------------------------------------------------
 
-CONTROL_MAX = 0.005  # share of bytes; random bytes have 0.1
-# Above this share of bytes over 0x7f, text in one byte a character is of an alphabet
-# that nothing in the file names.  French has 0.05, Greek or Russian 0.7.
-FOREIGN_MAX = 0.25
-_CONTROL = bytes(set(range(32)) - {8, 9, 10, 11, 12, 13, 26, 27}) + b"\x7f"
-_HIGH = bytes(range(128, 256))
-BOMS = (
-    (b"\xff\xfe\0\0", "utf-32"),
-    (b"\0\0\xfe\xff", "utf-32"),
-    (b"\xef\xbb\xbf", "utf-8-sig"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
-)
 _MARKUP = re.compile(r"\s*<(?:[a-zA-Z][\w:.-]*[\s>/]|!doctype|!--|\?xml|\?php)", re.I)
 _PAGE = re.compile(r"<(?:html|head|body|svg)\b[^<>]*>", re.I)
+# What a mail may carry beside its letter, and nobody reads as one.
+CONTACTS = (("BEGIN:VCALENDAR", "a calendar"), ("BEGIN:VCARD", "a visiting card"))
 PAGE_WITHIN = 1024  # characters; further on it is text that speaks of such a page
 _HEADER = re.compile(rb"([A-Za-z][A-Za-z0-9-]*):(?=[ \t\r\n])")
 # Fields of a message: what people also write at the top of a text, and what only
@@ -196,10 +190,14 @@ def is_message(head: bytes) -> bool:
     Whether this begins with a mail message's header.
 
     A text may begin with From, To and Date as well: at least one field that
-    only programs write must be there.
+    only programs write must be there, or a mailbox's line before them.
     """
+    before = BEFORE.match(head)
+    assert before is not None  # it matches nothing as well
+    mailbox = bool(before[1])  # a program wrote that line
     names: list[bytes] = []
-    for line in re.split(rb"\r\n|\n|\r", head[: 32 << 10]):
+    start = before.end()
+    for line in re.split(rb"\r\n|\n|\r", head[start : start + (32 << 10)]):
         if not line:
             break
         if line[:1] in b" \t":
@@ -211,7 +209,8 @@ def is_message(head: bytes) -> bool:
             return False
         names.append(match[1].lower())
     said = frozenset(names)
-    return len(said & (WRITTEN | BY_MACHINE)) >= 3 and bool(said & BY_MACHINE)
+    known = len(said & (WRITTEN | BY_MACHINE))
+    return known >= 3 and (mailbox or bool(said & BY_MACHINE))
 
 
 def text_kind(file: BinaryIO, head: bytes) -> str:
@@ -223,55 +222,20 @@ def text_kind(file: BinaryIO, head: bytes) -> str:
     """
     if not head:
         raise unsupported("nothing", "send the file again")
-    encoding = encoding_of(file, head)
-    if encoding is None:
+    found = encoding_of(file, head)
+    if found is None:
         raise unsupported(guessed(head))
-    text = head.decode(encoding, "replace")
+    text = head.decode(found.name, "replace")
     start = text[:PAGE_WITHIN]
+    for sign, kind in CONTACTS:
+        if start.lstrip("\ufeff \r\n").upper().startswith(sign):
+            raise unsupported(kind, "save what should be read as PDF and send that")
     if _MARKUP.match(start.lstrip("\ufeff")) or _PAGE.search(start):
         svg = re.search(r"<svg\b", start, re.I)
         raise unsupported("SVG" if svg else "HTML or XML", AS_PDF)
     if re.search(r"\d+ \d+ obj\b", text) and "endobj" in text:
         raise unsupported("a PDF without its header", "export it again")
     return TXT
-
-
-def encoding_of(file: BinaryIO, head: bytes) -> str | None:
-    """
-    The encoding of what may be a text, by samples of its bytes; None: it is none.
-
-    Raises:
-        Unacceptable: UNSUPPORTED_TYPE, text of an alphabet that nothing names.
-    """
-    for mark, encoding in BOMS:
-        if head.startswith(mark):
-            return encoding
-    file.seek(0, 2)
-    size = file.tell()
-    # Where a sample is cut, a character may be: it is left out.
-    sample = head if size == len(head) else head.rstrip(_HIGH)
-    for place in (size // 2, size - HEAD_BYTES):
-        if place > HEAD_BYTES:
-            file.seek(place)
-            sample += file.read(HEAD_BYTES).strip(_HIGH)
-    controls = len(sample) - len(sample.translate(None, _CONTROL))
-    if controls > CONTROL_MAX * len(sample):
-        return None
-    high = len(sample) - len(sample.translate(None, _HIGH))
-    if not high or mostly_utf8(sample):
-        return "utf-8"
-    if high > FOREIGN_MAX * len(sample):
-        raise unsupported(
-            "text in an encoding that nothing names", "save it as UTF-8 and send that"
-        )
-    return "cp1252"
-
-
-def mostly_utf8(sample: bytes) -> bool:
-    """Whether what is not ASCII in here is UTF-8, but for damage here and there."""
-    text = sample.decode("utf-8", "replace")
-    bad = text.count("\ufffd")
-    return bad * 20 < sum(c > "\x7f" for c in text) - bad
 
 
 def guessed(head: bytes) -> str:
@@ -282,7 +246,8 @@ def guessed(head: bytes) -> str:
         guess: str = puremagic.from_string(head[:1024], mime=True)
     except (puremagic.PureError, ValueError, LookupError):
         return "of no known type"
-    return guess or "of no known type"
+    # Its texts are known by a word or two, and this one cannot be printed.
+    return "of no known type" if not guess or guess.startswith("text/") else guess
 
 
 def unsupported(kind: str, hint: str = "") -> Unacceptable:

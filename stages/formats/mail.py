@@ -11,31 +11,42 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.header import decode_header, make_header
-from email.message import Message
+from email.message import EmailMessage, Message
 from functools import partial
 from pathlib import Path
 
 from pipeline.errors import Unacceptable
-from stages.formats import text
+from stages.formats import message as messages
+from stages.formats import tnef
 from stages.formats.archive import BUNDLE_SIGNS
 from stages.formats.enclosed import ALL, Contents, Enclosed, too_many_parts, visible
-from stages.formats.kinds import EML
+from stages.formats.kinds import AS_PDF, EML
+from stages.formats.pages import texts
 
 # Mail servers refuse more than 25 to 50 MB; the parser takes five times as much
 # memory as the mail has bytes.
 MAIL_BYTES_MAX = 128 << 20
-# A picture inside the text that is smaller in bytes, or narrower or lower in
-# pixels, is a logo or an icon.  A page that a person can read is larger.
-DECORATION_BYTES = 10_000
-DECORATION_PIXELS = 100
+# A picture inside the text is a logo or an icon when it is narrower or lower than this,
+# or small in both bytes and pixels.  Bytes alone say nothing: a page scanned in black
+# and white has 5,000.
+DECORATION_SIDE = 100
+DECORATION_BYTES, DECORATION_PIXELS = 10_000, 60_000
+PICTURES = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP")
 SIGNATURES = (
     "application/pkcs7-signature",
     "application/x-pkcs7-signature",
     "application/pgp-signature",
 )
 # Other forms of the text that a program shows instead of it.
-SAME_AGAIN = ("text/plain", "text/html", "text/enriched", "text/calendar")
+SAME_AGAIN = ("text/plain", "text/html", "text/enriched")
+# What goes into a calendar or an address book, by type, by ending, and by its first
+# words: counted, and no letter.
+CONTACTS = {
+    "calendar": (("text/calendar", "application/ics"), ".ics", b"BEGIN:VCALENDAR"),
+    "card": (("text/vcard", "text/x-vcard"), ".vcf", b"BEGIN:VCARD"),
+}
+SAME = "other form"
+MAILS = (EML, "message/global")
 SUFFIXES = {EML: ".eml", "text/plain": ".txt", "image/jpeg": ".jpg"}
 # What the parser and its header decoder raise at broken mail.
 BROKEN = (ValueError, LookupError, TypeError, AttributeError, RuntimeError)
@@ -60,24 +71,46 @@ def opened(
             code="TOO_LARGE",
             hint="send its attachments as files",
         )
-    message = text.read_message(path)
+    message = messages.read_message(path)
     contents = Contents([])
-    body = text.body_parts(message)
-    if any(text.said(part).text.strip() for part in body):
-        pages = sum(1 for _ in text.texts(text.body_of(message)))
+    shown = messages.shown(message)
+    says = any(messages.said(part).text.strip() for part in shown)
+    if says:
+        pages = sum(1 for _ in texts(messages.body_of(message)))
         contents.parts.append(Enclosed("message", 0, no_pieces, pages=pages))
-    shown = {id(part) for part in body}
+    own = {id(part) for part in shown}
     for leaf, inside in leaves(message):
-        if id(leaf) in shown:
+        if id(leaf) in own:
             continue
-        if word := passed_over(leaf, inside):
+        word = passed_over(leaf, inside)
+        if word == SAME:
             contents.skipped[word] += 1
-            continue
-        if len(contents.parts) >= parts_max:
+        elif word:
+            contents.leave_out(word, name_of(leaf, len(contents.parts) + 1))
+        else:
+            number = len(contents.parts) + 1
+            found = attached(leaf, number, part_bytes_max, text=not says)
+            contents.parts.extend(found)
+        if len(contents.parts) > parts_max:
             raise too_many_parts(parts_max)
-        number = len(contents.parts) + 1
-        contents.parts.append(attachment(leaf, number, part_bytes_max))
-    yield Contents(contents.parts[within], contents.skipped)
+    yield Contents(contents.parts[within], contents.skipped, contents.left_out)
+
+
+@contextmanager
+def opened_tnef(
+    path: str, parts_max: int, part_bytes_max: int, within: slice = ALL
+) -> Iterator[Contents]:
+    """The parts of a `winmail.dat` that came alone; as `opened`."""
+    if Path(path).stat().st_size > MAIL_BYTES_MAX:
+        raise Unacceptable(
+            f"the winmail.dat has more than {MAIL_BYTES_MAX >> 20} MB",
+            code="TOO_LARGE",
+            hint="ask the sender for the files themselves",
+        )
+    parts = tnef_parts(Path(path).read_bytes(), 1, part_bytes_max, text=True)
+    if len(parts) > parts_max:
+        raise too_many_parts(parts_max)
+    yield Contents(parts[within])
 
 
 def leaves(message: Message) -> Iterator[tuple[Message, frozenset[str]]]:
@@ -106,37 +139,83 @@ def passed_over(leaf: Message, inside: frozenset[str]) -> str:
     kind, disposition = leaf.get_content_type(), leaf.get_content_disposition()
     if kind in SIGNATURES:
         return "signature"
+    for word, (kinds, ending, start) in CONTACTS.items():
+        if kind in kinds or declared(leaf).lower().endswith(ending):
+            return word
+        if (content(leaf) or b"")[:200].lstrip(b"\xef\xbb\xbf \r\n").startswith(start):
+            return word
     if disposition == "attachment":
         return ""
     if "alternative" in inside and kind in SAME_AGAIN and not declared(leaf):
-        return "other form"
+        return SAME
     inline = disposition == "inline" or "related" in inside
-    if inline and leaf.get_content_maintype() == "image":
-        data = content(leaf) or b""
-        if len(data) < DECORATION_BYTES or small_picture(data):
-            return "decoration"
+    if inline and leaf.get_content_maintype() == "image" and is_decoration(leaf):
+        return "decoration"
     return ""
 
 
-def small_picture(data: bytes) -> bool:
-    """Too few pixels to be a page, as its header says; False where it says nothing."""
+def is_decoration(leaf: Message) -> bool:
+    """Whether a picture is too small for text; no, where it does not say its size."""
     from PIL import Image, UnidentifiedImageError
 
+    data = content(leaf) or b""
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "GIF")) as image:
-            return min(image.size) < DECORATION_PIXELS
+        with Image.open(io.BytesIO(data), formats=PICTURES) as image:
+            width, height = image.size
     except (UnidentifiedImageError, OSError, SyntaxError, *BROKEN):
-        return False
+        return not data
+    few = width * height < DECORATION_PIXELS and len(data) < DECORATION_BYTES
+    return few or min(width, height) < DECORATION_SIDE
+
+
+def attached(
+    leaf: Message, number: int, part_bytes_max: int, *, text: bool
+) -> list[Enclosed]:
+    """The part that a leaf is; of a `winmail.dat` all that is in it."""
+    data = content(leaf) or b""
+    if leaf.get_content_type() not in tnef.KINDS and not data.startswith(tnef.SIGN):
+        return [attachment(leaf, number, part_bytes_max)]
+    try:
+        return tnef_parts(data, number, part_bytes_max, text=text)
+    except Unacceptable as error:
+        why = f"{error.message}: {error.hint}"
+        return [refused(name_of(leaf, number), why, len(data))]
+
+
+def tnef_parts(
+    data: bytes, number: int, part_bytes_max: int, *, text: bool
+) -> list[Enclosed]:
+    """The parts of a TNEF stream; its `text` only where the mail says nothing else."""
+    found = tnef.opened(data)
+    parts = []
+    if text and found.text:
+        parts.append(enclosed("message.txt", found.text.encode(), part_bytes_max))
+    elif text and found.rich:
+        parts.append(refused("message.rtf", f"its text is in RTF: {AS_PDF}", 0))
+    for place, file in enumerate(found.files, number + len(parts)):
+        name = file.name or f"part {place}.bin"
+        parts.append(enclosed(name, file.data, part_bytes_max))
+    return parts
 
 
 def attachment(leaf: Message, number: int, part_bytes_max: int) -> Enclosed:
     """A file sent with the mail."""
     kind = leaf.get_content_type()
-    name = declared(leaf)
-    if kind == EML:
+    return enclosed(name_of(leaf, number), content(leaf), part_bytes_max, kind)
+
+
+def name_of(leaf: Message, number: int) -> str:
+    """What a leaf is called, by its sender or by us."""
+    kind, name = leaf.get_content_type(), declared(leaf)
+    if kind in MAILS:
         name = name or f"{subject(leaf) or f'mail {number}'}.eml"
-    name = name or f"part {number}{SUFFIXES.get(kind) or suffix(kind)}"
-    data = content(leaf)
+    return name or f"part {number}{SUFFIXES.get(kind) or suffix(kind)}"
+
+
+def enclosed(
+    name: str, data: bytes | None, part_bytes_max: int, kind: str = ""
+) -> Enclosed:
+    """A part of these bytes; None could not be had."""
     code, why = refusal(data, part_bytes_max)
     return Enclosed(
         visible(name),
@@ -146,6 +225,13 @@ def attachment(leaf: Message, number: int, part_bytes_max: int) -> Enclosed:
         code=code,
         why=why,
     )
+
+
+def refused(name: str, why: str, size_bytes: int) -> Enclosed:
+    """A part of a kind that is not read."""
+    shown = visible(name)
+    code = "UNSUPPORTED_TYPE"
+    return Enclosed(shown, size_bytes, no_pieces, code=code, why=why)
 
 
 def refusal(data: bytes | None, part_bytes_max: int) -> tuple[str, str]:
@@ -161,8 +247,8 @@ def refusal(data: bytes | None, part_bytes_max: int) -> tuple[str, str]:
 
 def nests(kind: str, name: str, data: bytes) -> bool:
     """It is a mail, or an archive by its first bytes."""
-    mail = kind == EML or name.lower().endswith(".eml")
-    return mail or data.startswith(BUNDLE_SIGNS)
+    mail = kind in MAILS or name.lower().endswith(".eml")
+    return mail or data.startswith((*BUNDLE_SIGNS, tnef.SIGN))
 
 
 def suffix(kind: str) -> str:
@@ -180,7 +266,16 @@ def content(leaf: Message) -> bytes | None:
     try:
         if leaf.is_multipart():
             inside = leaf.get_payload(0)
-            return inside.as_bytes() if isinstance(inside, Message) else None
+            data = inside.as_bytes() if isinstance(inside, Message) else None
+            # Against the rules and yet sent: the mail inside as base64.
+            how = str(leaf.get("content-transfer-encoding", "")).strip().lower()
+            if data is None or how not in ("base64", "quoted-printable"):
+                return data
+            undone = EmailMessage()
+            undone["Content-Transfer-Encoding"] = how
+            undone.set_payload(data.lstrip())
+            plain = undone.get_payload(decode=True)
+            return plain if isinstance(plain, bytes) else None
         payload = leaf.get_payload(decode=True)
     except BROKEN:
         return None
@@ -193,7 +288,7 @@ def declared(leaf: Message) -> str:
         name = leaf.get_filename() or ""
     except BROKEN:
         return ""
-    return re.split(r"[/\\]", readable(name))[-1]
+    return re.split(r"[/\\]", messages.heading(name).text)[-1]
 
 
 def subject(leaf: Message) -> str:
@@ -201,15 +296,9 @@ def subject(leaf: Message) -> str:
     if not leaf.is_multipart():
         return ""
     inside = leaf.get_payload(0)
-    return readable(str(inside["subject"] or "")) if isinstance(inside, Message) else ""
-
-
-def readable(header: str) -> str:
-    """A header's text, its encoded words decoded where they can be."""
-    try:
-        return str(make_header(decode_header(header)))
-    except BROKEN:
-        return header
+    return (
+        messages.header(inside, "Subject").text if isinstance(inside, Message) else ""
+    )
 
 
 def pieces(data: bytes) -> Iterator[bytes]:

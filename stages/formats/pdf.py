@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import Unacceptable
+from stages.formats.contrast import gray_of
 from stages.formats.images import plausible_dpi, shrink_to
-from stages.formats.text import no_such_page
+from stages.formats.pages import no_such_page
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
 SCAN_COVERS = 0.7  # of the page, for its pictures to be the page
 SCAN_OBJECTS_MAX = 60  # a page of more objects is a drawing
 DPI_MIN = 72
+# A page smaller than this, in the units of its file, may be in larger ones: A4 has 842.
+SMALL_PAGE = 700
+UNIT_MAX = 1_000.0
+# What pikepdf and its numbers raise at damaged files.
+BROKEN_STRUCTURE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    OSError,
+)
 INVISIBLE_MODES = (3, 7)  # text render modes of PDF: drawn not, clip only
 
 
@@ -66,6 +79,53 @@ def unlocked(path: str, passwords: Sequence[str]) -> Any:
     )
 
 
+@contextmanager
+def structure(path: str, passwords: Sequence[str]) -> Iterator[Any]:
+    """
+    A PDF as its objects.
+
+    Raises:
+        Unacceptable: PDF_CORRUPT, PDF_ENCRYPTED.
+    """
+    import pikepdf
+
+    for password in ("", *passwords):
+        try:
+            pdf = pikepdf.open(path, password=password, suppress_warnings=True)
+        except pikepdf.PasswordError:
+            continue
+        except (pikepdf.PdfError, *BROKEN_STRUCTURE) as error:
+            raise Unacceptable(
+                f"the PDF cannot be opened ({type(error).__name__})",
+                code="PDF_CORRUPT",
+                hint="export it again and send that",
+            ) from None
+        with pdf:
+            yield pdf
+        return
+    raise Unacceptable(
+        "the PDF needs a password",
+        code="PDF_ENCRYPTED",
+        hint="remove the password, or add it to the tenant's pdf-passwords",
+    )
+
+
+def user_unit(path: str, page: Any, index: int, passwords: Sequence[str] = ()) -> float:
+    """
+    How many points of 1/72 inch a unit of a page is: 1.0, unless the page says else.
+
+    PDFium does not know it.
+    """
+    if max(page.get_size()) >= SMALL_PAGE:
+        return 1.0
+    try:
+        with structure(path, passwords) as pdf:
+            unit = float(pdf.pages[index].obj.get("/UserUnit", 1.0))
+    except (Unacceptable, *BROKEN_STRUCTURE):
+        return 1.0
+    return min(unit, UNIT_MAX) if unit > 0 else 1.0
+
+
 def load_page(document: Any, index: int) -> Any:
     """
     One page of an open PDF, from 0.
@@ -90,12 +150,14 @@ def pdf_corrupt(message: str) -> Unacceptable:
     )
 
 
-def render(page: Any, dpi: float, max_pixels: int) -> tuple[Image, int]:
+def render(
+    page: Any, dpi: float, max_pixels: int, unit: float = 1.0
+) -> tuple[Image, int]:
     """A page of a PDF in gray, at `dpi` or what the pixel cap leaves of it."""
     import pypdfium2
 
-    width, height = page.get_size()  # points, 1/72 inch
-    scale = dpi / 72
+    width, height = page.get_size()  # units of `unit` points, 1/72 inch
+    scale = dpi / 72 * unit
     scale *= shrink_to(width * scale, height * scale, max_pixels)
     try:
         # Rendered in colour, then gray: PDFium's own gray drops transparency.
@@ -103,13 +165,14 @@ def render(page: Any, dpi: float, max_pixels: int) -> tuple[Image, int]:
     except pypdfium2.PdfiumError:
         raise pdf_corrupt("a page of the PDF cannot be drawn") from None
     try:
-        image: Image = bitmap.to_pil().convert("L")
+        drawn = bitmap.to_pil()
+        image: Image = gray_of(drawn.convert("L"), drawn.convert("RGB").split)
     finally:
         bitmap.close()
-    return image, plausible_dpi(max(image.size), scale * 72)
+    return image, plausible_dpi(max(image.size), scale * 72 / unit)
 
 
-def scan_dpi(page: Any, dpi: int) -> float:
+def scan_dpi(page: Any, dpi: int, unit: float = 1.0) -> float:
     """
     The resolution at which a page is drawn: its scan's own, at most `dpi`.
 
@@ -125,11 +188,11 @@ def scan_dpi(page: Any, dpi: int) -> float:
             return dpi
         if drawn.type == raw.FPDF_PAGEOBJ_IMAGE:
             left, bottom, right, top = drawn.get_bounds()
-            across, down = max(1.0, right - left), max(1.0, top - bottom)
+            across, down = max(0.1, right - left), max(0.1, top - bottom)
             covered += across * down
             # A picture may lie on its side: the finer way round is safe.
             pixels = max(drawn.get_px_size())
-            finest = max(finest, 72 * pixels / max(across, down))
+            finest = max(finest, 72 * pixels / max(across, down) / unit)
         elif drawn.type == raw.FPDF_PAGEOBJ_TEXT:
             mode = raw.FPDFTextObj_GetTextRenderMode(drawn.raw)
             if mode not in INVISIBLE_MODES:

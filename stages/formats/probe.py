@@ -13,13 +13,13 @@ import stat
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from pipeline.errors import Unacceptable, WaybillError
 from pipeline.stage import Settings, Value
-from stages.formats import mail, text
+from stages.formats import mail, text, tnef
 from stages.formats.images import (
     BROKEN,
     DECODED_PIXELS_MAX,
@@ -29,14 +29,18 @@ from stages.formats.images import (
 )
 from stages.formats.kinds import (
     BUNDLES,
+    DOCX,
     EML,
     IMAGES,
     PDF,
     SUFFIXES,
+    TIFF,
+    TNEF,
     WORDS,
     type_of,
 )
 from stages.formats.pdf import load_page, opened_pdf, pdf_corrupt
+from stages.formats.portfolio import is_portfolio
 
 # One default: what the service copies, a pipeline takes, and a bundle may hold.
 BYTES_MAX = 256 << 20
@@ -68,12 +72,14 @@ class Probed(Value):
         pages: 0 for a bundle: other documents put together.
         note: A sentence on what is odd about it, mostly "".
         attachments: Names of files inside a PDF or a message, not opened.
+        left_out: What is in it and will not be read: `logo.png (decoration)`.
     """
 
     media_type: str
     pages: int = 0
     note: str = ""
     attachments: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def bundle(self) -> bool:
@@ -108,8 +114,8 @@ def look(
 
     Raises:
         Unacceptable: EMPTY_FILE, TOO_LARGE, UNSUPPORTED_TYPE, TRUNCATED, CORRUPT,
-            PIXEL_LIMIT, PDF_ENCRYPTED, PDF_CORRUPT, NO_PAGES, TOO_MANY_PAGES,
-            DOCX_BOMB, DOCX_ENCRYPTED, BUNDLE_TOO_MANY.
+            PIXEL_LIMIT, PDF_ENCRYPTED, PDF_CORRUPT, PDF_XFA, NO_PAGES,
+            TOO_MANY_PAGES, DOCX_BOMB, DOCX_ENCRYPTED, BUNDLE_TOO_MANY.
     """
     bounds = bounds or DocumentBounds()
     size = regular_size(path)
@@ -126,21 +132,29 @@ def look(
     media_type = type_of(path)
     pages, notes = 0, [lie(name, media_type)]
     attachments: list[str] = []
+    left_out: list[str] = []
+    bundle = media_type in BUNDLES
     if media_type == PDF:
-        pages, note, attachments = probe_pdf(path, bounds.max_pages, passwords)
+        bundle, pages, note, attachments = probe_pdf(path, bounds.max_pages, passwords)
         notes.append(note)
     elif media_type in IMAGES:
         pages, note = probe_image(path, media_type, bounds)
         notes.append(note)
     elif media_type == EML:
-        attachments = attached(path)
-    if not pages and not attachments and media_type not in BUNDLES:
+        attachments, left_out = attached(path)
+        bundle = bool(attachments)
+    elif media_type == TNEF:
+        tnef.opened(Path(path).read_bytes())
+    elif media_type == DOCX:
+        left_out = text.unread(path)
+    if not pages and not bundle:
         pages = count_text(path, media_type, bounds.max_pages)
     return Probed(
         media_type=media_type,
         pages=pages,
         note="; ".join(note for note in notes if note),
         attachments=tuple(attachments[:ATTACHMENTS_MAX]),
+        left_out=tuple(left_out),
     )
 
 
@@ -179,8 +193,13 @@ def probe_image(path: str, media_type: str, bounds: DocumentBounds) -> tuple[int
                 frame.load()
             except BROKEN as error:
                 raise broken_image(error) from None
-        if pages == 1 and getattr(image, "is_animated", False):
-            note = "it holds more pictures than one: the first is the page"
+        held = getattr(image, "n_frames", 1)
+        if held > pages:
+            note = f"it holds {held} pictures: " + (
+                "copies and masks of a page are no pages"
+                if media_type == TIFF
+                else "the first is the page"
+            )
     return pages, note
 
 
@@ -193,10 +212,11 @@ def count_text(path: str, media_type: str, max_pages: int) -> int:
     return pages
 
 
-def attached(path: str) -> list[str]:
-    """Names of what is attached to a message."""
+def attached(path: str) -> tuple[list[str], list[str]]:
+    """Names of what is attached to a message, and of what is left out of it."""
     with mail.opened(path, PARTS_MAX, PART_BYTES) as contents:
-        return [part.name for part in contents.parts if not part.pages]
+        names = [part.name for part in contents.parts if not part.pages]
+        return names, contents.left_out
 
 
 def too_many(max_pages: int) -> Unacceptable:
@@ -213,14 +233,24 @@ def too_many(max_pages: int) -> Unacceptable:
 
 def probe_pdf(
     path: str, max_pages: int, passwords: Sequence[str]
-) -> tuple[int, str, list[str]]:
-    """Load every page; how many there are, what was damaged, what is attached."""
+) -> tuple[bool, int, str, list[str]]:
+    """Load every page; whether it is a bundle, how many pages, damage, attachments."""
+    seen = seen_by_qpdf(path, passwords)
+    if seen.pages == 0:
+        raise Unacceptable(
+            "the PDF has no pages", code="NO_PAGES", hint="export it again"
+        )
+    if seen.form:
+        raise Unacceptable(
+            "the PDF is an XFA form: what is filled in shows in Adobe's programs alone",
+            code="PDF_XFA",
+            hint="open it there, print it to PDF and send that",
+        )
     with opened_pdf(path, passwords) as document:
+        attachments = attached_to_pdf(document)
+        if seen.portfolio:
+            return True, 0, "", attachments
         pages = len(document)
-        if pages == 0:
-            raise Unacceptable(
-                "the PDF has no pages", code="NO_PAGES", hint="export it again"
-            )
         if pages > max_pages:
             raise too_many(max_pages)
         broken = [index + 1 for index in range(pages) if not loads(document, index)]
@@ -230,15 +260,20 @@ def probe_pdf(
                 if pages == 1
                 else f"none of the {pages} pages of the PDF can be read"
             )
-        attachments = attached_to_pdf(document)
-    note = compare_structure(path, pages, passwords)
+    note = seen.note
+    if seen.pages not in (None, pages):
+        raise Unacceptable(
+            f"the PDF is damaged: one parser finds {pages} pages, another {seen.pages}",
+            code="PDF_CORRUPT",
+            hint="export or scan it again: pages may be missing",
+        )
     if broken:
         numbers = ", ".join(map(str, broken[:10]))
         more = f" and {len(broken) - 10} more" if len(broken) > 10 else ""
         note = f"page {numbers}{more} of {pages} cannot be read" + (
             f"; {note}" if note else ""
         )
-    return pages, note, attachments
+    return False, pages, note, attachments
 
 
 def loads(document: Any, index: int) -> bool:
@@ -263,33 +298,53 @@ def attached_to_pdf(document: Any) -> list[str]:
     return names
 
 
-def compare_structure(path: str, pages: int, passwords: Sequence[str]) -> str:
+class Seen(NamedTuple):
     """
-    Ask a second parser, qpdf, for the structure; a note on what it repaired.
+    What a second parser, qpdf, says of a PDF.
 
-    PDFium mends broken files silently and may lose pages by it.
+    PDFium mends broken files silently, and may lose pages by it.
 
-    Raises:
-        Unacceptable: PDF_CORRUPT when the two disagree on the number of pages.
+    Attributes:
+        pages: How many; None where it cannot tell.
+        portfolio: Its embedded files are what it is about.
+        form: Its pages are a notice, and its content is XFA.
+        note: What it repaired.
     """
+
+    pages: int | None = None
+    portfolio: bool = False
+    form: bool = False
+    note: str = ""
+
+
+def seen_by_qpdf(path: str, passwords: Sequence[str]) -> Seen:
+    """Ask it; a password that is missing is PDFium's to say."""
     import pikepdf
 
     for password in ("", *passwords):
         try:
             with pikepdf.open(path, password=password, suppress_warnings=True) as pdf:
-                counted = len(pdf.pages)
-                repaired = bool(pdf.get_warnings())
-            break
+                return Seen(
+                    len(pdf.pages),
+                    is_portfolio(pdf),
+                    is_xfa_alone(pdf),
+                    "the PDF was damaged and is repaired" if pdf.get_warnings() else "",
+                )
         except pikepdf.PasswordError:
             continue
         except (pikepdf.PdfError, *BROKEN):
-            return "the PDF's structure is damaged, its pages could be read"
-    else:
-        return ""  # PDFium knows a way of locking that qpdf does not
-    if counted != pages:
-        raise Unacceptable(
-            f"the PDF is damaged: one parser finds {pages} pages, another {counted}",
-            code="PDF_CORRUPT",
-            hint="export or scan it again: pages may be missing",
-        )
-    return "the PDF was damaged and is repaired" if repaired else ""
+            return Seen(note="the PDF's structure is damaged, its pages could be read")
+    return Seen()  # PDFium may know a way of locking that qpdf does not
+
+
+def is_xfa_alone(pdf: Any) -> bool:
+    """
+    Whether the pages only say "Please wait": the form is drawn from its XFA.
+
+    A form that has fields beside its XFA shows them on its pages.
+    """
+    form = pdf.Root.get("/AcroForm")
+    if form is None or "/XFA" not in form:
+        return False
+    drawn = bool(pdf.Root.get("/NeedsRendering", False))
+    return drawn or not form.get("/Fields")

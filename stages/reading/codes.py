@@ -22,6 +22,7 @@ CODES = table(
     Code("DOCX_BOMB", Cause.DOCUMENT, End.REFUSED),
     Code("TOO_LARGE", Cause.DOCUMENT, End.REFUSED),
     Code("PIXEL_LIMIT", Cause.DOCUMENT, End.REFUSED),
+    Code("PDF_XFA", Cause.DOCUMENT, End.REFUSED),
     Code("NO_PAGES", Cause.DOCUMENT, End.REFUSED),
     Code("NO_SUCH_PAGE", Cause.DOCUMENT, End.REFUSED),
     Code("TOO_MANY_PAGES", Cause.DOCUMENT, End.REFUSED),

@@ -29,6 +29,9 @@ INK_LEVELS = 24
 # because a blank page held costs a minute and a line overlooked is lost.
 INK_MIN = 0.0003
 NO_INK = 0.00002  # a dozen dots of the small copy: not even a full stop
+# A scanner's edge lies in the outer 3 % of a page, or touches the border, and is longer
+# than this share of the side; words at the border are shorter.
+EDGE, EDGE_LONG = 0.03, 0.15
 # Of the ink, the share inside words.  Handwriting that tesseract cannot read:
 # 0.07-0.17, also where it reads the printed letterhead above it with confidence.
 # Printed pages with pictures and tables: 0.38 and more, plain ones 0.8 and more.
@@ -138,8 +141,8 @@ class Ink:
     Where a page has ink: what is clearly darker than the paper around it.
 
     Measured on a small copy, where grain and dust average out, against a local
-    estimate of the paper, so that a shadow is not ink.  The outer 3 % are left
-    out: scanners leave black edges there.
+    estimate of the paper, so that a shadow is not ink.  The border is part of the
+    page, but for the black edges that scanners leave there.
 
     Attributes:
         share: Of the page, 0-1.
@@ -147,9 +150,13 @@ class Ink:
 
     def __init__(self, picture: Image) -> None:
         self._scale = min(1.0, SMALL / max(picture.size))
-        self._dark = dark_of(picture, self._scale)
+        dark = dark_of(picture, self._scale)
+        area = dark.width * dark.height
+        self.share = dark.histogram()[255] / area
+        # What lies about at the border of a page that has ink is not missed by readers.
+        inner = inside(dark)
+        self._dark = inner if inner.histogram()[255] >= INK_MIN * area else dark
         self._count = self._dark.histogram()[255]
-        self.share = self._count / (self._dark.width * self._dark.height)
 
     def covered(self, boxes: Sequence[Box]) -> float:
         """The share of the ink, 0-1, that is inside `boxes`."""
@@ -168,7 +175,7 @@ class Ink:
 def dark_of(picture: Image, scale: float) -> Image:
     """A small copy of the page: white where it has ink, black elsewhere."""
     from PIL import Image as images
-    from PIL import ImageChops, ImageDraw, ImageFilter
+    from PIL import ImageChops, ImageFilter
 
     size = tuple(max(1, round(side * scale)) for side in picture.size)
     page = picture.resize((size[0], size[1]), images.Resampling.BOX, reducing_gap=2.0)
@@ -177,17 +184,47 @@ def dark_of(picture: Image, scale: float) -> Image:
     coarse = coarse.filter(ImageFilter.GaussianBlur(3))
     paper = coarse.resize(page.size, images.Resampling.BILINEAR)
     darker = ImageChops.subtract(paper, page)
-    edge = ImageDraw.Draw(darker)
-    width, height = page.size
-    x, y = round(width * 0.03), round(height * 0.03)
-    for strip in (
-        (0, 0, width, y),
-        (0, height - y, width, height),
-        (0, 0, x, height),
-        (width - x, 0, width, height),
-    ):
-        edge.rectangle(strip, fill=0)
     dark = darker.point([0] * INK_LEVELS + [255] * (256 - INK_LEVELS))
     # A dot without two dark neighbours is a speck, not part of a stroke.
     crowd = dark.filter(ImageFilter.BoxBlur(1)).point(lambda v: 255 * (v >= 80))
-    return ImageChops.darker(dark, crowd)
+    return without_edges(ImageChops.darker(dark, crowd))
+
+
+def inside(dark: Image) -> Image:
+    """Without the border."""
+    from PIL import Image as images
+
+    x, y = round(dark.width * EDGE), round(dark.height * EDGE)
+    box = (x, y, dark.width - x, dark.height - y)
+    rest = images.new("L", dark.size)
+    rest.paste(dark.crop(box), box[:2])
+    return rest
+
+
+def without_edges(dark: Image) -> Image:
+    """Without what lies in the border, along it, and is longer than a word."""
+    import cv2
+    import numpy
+    from PIL import Image as images
+
+    ink = numpy.array(dark)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(ink, connectivity=8)
+    left, top, wide, high = (stats[:, column] for column in range(4))
+    height, width = ink.shape
+    across, down = round(width * EDGE), round(height * EDGE)
+    beside = (left + wide <= across) | (left >= width - across)
+    beside |= (left == 0) | (left + wide == width)
+    above = (top + high <= down) | (top >= height - down)
+    above |= (top == 0) | (top + high == height)
+    edges = (beside & (high >= EDGE_LONG * height)) | (
+        above & (wide >= EDGE_LONG * width)
+    )
+    edges[0] = False  # the paper
+    if not edges.any():
+        return dark
+    gone = edges[labels].astype(numpy.uint8)
+    around = cv2.getStructuringElement(cv2.MORPH_RECT, (5, 5))  # and their fringe
+    gone = cv2.dilate(gone, around)
+    gone[down : height - down, across : width - across] = 0
+    ink[gone > 0] = 0
+    return images.fromarray(ink)

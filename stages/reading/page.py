@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import WaybillError
+from stages.formats import charsets
 from stages.reading import engines
 from stages.reading.compare import cuttings, disputed, lines_of, small_picture
 from stages.reading.engines import Word, text_of, torn
@@ -53,6 +54,8 @@ LIBRARIES = (
 # and letters read rightly: 0-0.01.
 TORN_MIN = 0.1
 ONE_BLOCK = 6  # tesseract's page segmentation mode for it
+UNDRAWN = "LAYER_UNDRAWN"  # why a page without ink is held: characters nobody sees
+CONFUSED = 50.0  # confidence of text that may be in another encoding
 SENSELESS = 40.0  # confidence of a page on which one more reading is wasted
 
 # A page less sure than this may lie on its side, or on its head.
@@ -108,17 +111,24 @@ def first_reading(request: PageRequest) -> PageReading:
     with open_page(request) as page:
         text = page.text()
         if text is not None:
-            return as_text(text, page.hidden, "text")
+            return as_text(text, page.hidden, "text", doubt=page.doubt)
         reader = Reader(settings.engine, settings)
-        hidden = 0
+        hidden, undrawn = 0, False
         if settings.layer == "check":
             found = page.layer(reader.line)
             if found is not None:
                 hidden = 0 if found.why == "INVISIBLE" else found.hidden
+                undrawn = found.hidden > 0
                 if found.trusted:
                     return as_text(found.text, hidden, "layer")
         picture, picture_dpi = page.picture()
-    return as_reading(reader.page(picture, picture_dpi), settings, hidden)
+    reading = as_reading(reader.page(picture, picture_dpi), settings, hidden)
+    if reading.status == "EMPTY" and undrawn:
+        # Somebody wrote there, and this machine has no font for it, or it was hidden.
+        shown = small_picture(picture)
+        held = {"status": "UNREADABLE", "code": UNDRAWN, "picture": shown}
+        return reading.model_copy(update=held)
+    return reading
 
 
 def second_reading(request: PageRequest) -> PageReading:
@@ -266,14 +276,19 @@ def sense(words: Sequence[Word]) -> float:
     )
 
 
-def as_text(text: str, hidden: int, source: Literal["text", "layer"]) -> PageReading:
+def as_text(
+    text: str, hidden: int, source: Literal["text", "layer"], *, doubt: bool = False
+) -> PageReading:
     """The answer for a page whose text did not have to be read."""
     words = len(text.split())
+    status: Literal["OK", "UNREADABLE"] = "UNREADABLE" if doubt else "OK"
+    sure = CONFUSED if doubt else 100.0
     return PageReading(
-        status="OK" if words else "EMPTY",
+        status=status if words else "EMPTY",
+        code=charsets.DOUBT if words and doubt else "",
         text=text,
         words=words,
-        confidence=100.0 if words else 0.0,
+        confidence=sure if words else 0.0,
         covered=1.0 if words else 0.0,
         source=source,
         hidden=hidden,

@@ -24,8 +24,9 @@ from stages.formats.images import (
     turned,
 )
 from stages.formats.kinds import IMAGES, PDF, TEXTS, by_signature, unsupported
-from stages.formats.pdf import load_page, opened_pdf, render, scan_dpi
-from stages.formats.text import Text, page_of
+from stages.formats.pages import Text
+from stages.formats.pdf import load_page, opened_pdf, render, scan_dpi, user_unit
+from stages.formats.text import page_of
 from stages.reading.layer.fonts import Verify
 from stages.reading.layer.layer import Layer, read_layer
 from stages.reading.protocol import PageRequest
@@ -40,9 +41,11 @@ class SourcePage:
 
     Attributes:
         hidden: Characters left out of `text` because a person does not see them.
+        doubt: `text` may be of other characters than its document's.
     """
 
     hidden = 0
+    doubt = False
 
     def text(self) -> str | None:
         """The text of a kind that is text; None for pictures and PDFs."""
@@ -76,7 +79,8 @@ def open_page(request: PageRequest) -> Iterator[SourcePage]:
         with opened_pdf(path, request.passwords) as document:
             page = load_page(document, index)
             try:
-                yield PdfPage(path, page, settings.dpi, settings.max_pixels)
+                unit = user_unit(path, page, index, request.passwords)
+                yield PdfPage(path, page, settings.dpi, settings.max_pixels, unit)
             finally:
                 page.close()
     elif media_type in IMAGES:
@@ -101,7 +105,8 @@ class TextPage(SourcePage):
     """A page that came as text."""
 
     def __init__(self, page: Text) -> None:
-        self._text, self.hidden = page
+        self._text: str
+        self._text, self.hidden, self.doubt = page
 
     def text(self) -> str:
         return self._text
@@ -132,9 +137,12 @@ class ImagePage(SourcePage):
 
 
 class PdfPage(SourcePage):
-    """A page of a PDF."""
+    """A page of a PDF, whose unit is so many points."""
 
-    def __init__(self, path: str, page: Any, dpi: int, max_pixels: int) -> None:
+    def __init__(
+        self, path: str, page: Any, dpi: int, max_pixels: int, unit: float
+    ) -> None:
+        self._unit = unit
         self._path = path
         self._page = page
         self._dpi = dpi
@@ -143,9 +151,9 @@ class PdfPage(SourcePage):
 
     def picture(self) -> tuple[Image, int]:
         if self._made is None:
-            dpi = scan_dpi(self._page, self._dpi)
-            self._made = render(self._page, dpi, self._max_pixels)
+            dpi = scan_dpi(self._page, self._dpi, self._unit)
+            self._made = render(self._page, dpi, self._max_pixels, self._unit)
         return self._made
 
     def layer(self, verify: Verify | None = None) -> Layer | None:
-        return read_layer(self._path, self._page, verify)
+        return read_layer(self._path, self._page, verify, self._unit)

@@ -76,6 +76,7 @@ class PageReading(Value):
     One reader's reading of a page.
 
     Attributes:
+        code: Why it is UNREADABLE, where that is known.
         confidence: Calibrated, 0-100: see `stages.reading.judging.judge`.
         ink: Share of dark pixels, 0-1.
         covered: Share of the ink in believed words, 0-1.
@@ -86,6 +87,7 @@ class PageReading(Value):
     """
 
     status: Literal["OK", "EMPTY", "UNREADABLE"]
+    code: str = ""
     text: str
     words: int
     confidence: float

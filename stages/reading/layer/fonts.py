@@ -40,6 +40,7 @@ class Fonts:
     seen: Any
     boxes: Any
     scale: float
+    unit: float
 
     def say_what_they_show(self, verify: Verify) -> bool:
         """Whether no font shows other characters than the layer says."""
@@ -103,7 +104,7 @@ class Fonts:
         width, height = self.page.get_size()
         left, top = self.boxes[places, :2].min(axis=0) / self.scale
         right, bottom = self.boxes[places, 2:].max(axis=0) / self.scale
-        margin = max(1.0, 0.2 * float(bottom - top))
+        margin = max(1.0 / self.unit, 0.2 * float(bottom - top))
         sides = (
             left - margin,
             height - bottom - margin,
@@ -111,7 +112,7 @@ class Fonts:
             top - margin,
         )
         crop = tuple(max(0.0, float(side)) for side in sides)
-        bitmap = self.page.render(scale=VERIFY_DPI / 72, crop=crop)
+        bitmap = self.page.render(scale=VERIFY_DPI / 72 * self.unit, crop=crop)
         try:
             line: Image = bitmap.to_pil().convert("L")
         finally:

@@ -42,7 +42,7 @@ class Glyphs:
 
 
 @contextmanager
-def glyphs_of(page: Any) -> Iterator[Glyphs | None]:
+def glyphs_of(page: Any, unit: float = 1.0) -> Iterator[Glyphs | None]:
     """The characters of a page; None when there are more than any page has."""
     from pypdfium2 import raw
 
@@ -52,12 +52,12 @@ def glyphs_of(page: Any) -> Iterator[Glyphs | None]:
         return
     try:
         count = raw.FPDFText_CountChars(text_page)
-        yield gathered(text_page, count) if count <= CHARS_MAX else None
+        yield gathered(text_page, count, unit) if count <= CHARS_MAX else None
     finally:
         raw.FPDFText_ClosePage(text_page)
 
 
-def gathered(text_page: Any, count: int) -> Glyphs:
+def gathered(text_page: Any, count: int, unit: float) -> Glyphs:
     """Every character with its place and its object."""
     from pypdfium2 import raw
 
@@ -74,7 +74,9 @@ def gathered(text_page: Any, count: int) -> Glyphs:
             address = ctypes.cast(pointer, ctypes.c_void_p).value
             if address is not None:
                 if address not in inks:
-                    inks[address] = ink_of(text_page, index, pointer, found, fonts)
+                    inks[address] = ink_of(
+                        text_page, index, pointer, found, fonts, unit
+                    )
                     found.objects[address] = pointer
                 ink = inks[address]
         found.inks.append(ink)
@@ -86,7 +88,12 @@ def gathered(text_page: Any, count: int) -> Glyphs:
 
 
 def ink_of(
-    text_page: Any, index: int, pointer: Any, found: Glyphs, fonts: dict[int, int]
+    text_page: Any,
+    index: int,
+    pointer: Any,
+    found: Glyphs,
+    fonts: dict[int, int],
+    unit: float,
 ) -> Ink:
     """How the object of a character draws it."""
     from pypdfium2 import raw
@@ -95,7 +102,7 @@ def ink_of(
     matrix = raw.FS_MATRIX()
     raw.FPDFText_GetMatrix(text_page, index, matrix)
     size = abs(raw.FPDFText_GetFontSize(text_page, index))
-    points = float(size * (matrix.c**2 + matrix.d**2) ** 0.5)
+    points = unit * float(size * (matrix.c**2 + matrix.d**2) ** 0.5)
     font = raw.FPDFTextObj_GetFont(pointer)
     address = ctypes.cast(font, ctypes.c_void_p).value or 0
     if address not in fonts:

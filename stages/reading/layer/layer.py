@@ -64,7 +64,9 @@ class Layer:
     why: str = ""
 
 
-def read_layer(path: str, page: Any, verify: Verify | None = None) -> Layer:
+def read_layer(
+    path: str, page: Any, verify: Verify | None = None, unit: float = 1.0
+) -> Layer:
     """
     Read the layer of an open page, and say whether it may be believed.
 
@@ -72,14 +74,17 @@ def read_layer(path: str, page: Any, verify: Verify | None = None) -> Layer:
         path: Of the document: what is known of its fonts is kept for its next page.
         verify: Reads a picture of one line.  With it, one line of each font is
             compared with what the layer says; without it fonts are believed.
+        unit: Of the page, in points.
     """
-    with glyphs_of(page) as glyphs:
+    with glyphs_of(page, unit) as glyphs:
         if glyphs is None:
             return Layer("", 0, 0, False, "GARBLED")
-        return layer_of(path, page, glyphs, verify)
+        return layer_of(path, page, glyphs, verify, unit)
 
 
-def layer_of(path: str, page: Any, glyphs: Glyphs, verify: Verify | None) -> Layer:
+def layer_of(
+    path: str, page: Any, glyphs: Glyphs, verify: Verify | None, unit: float
+) -> Layer:
     """The layer of a page whose characters are known."""
     import numpy as np
 
@@ -91,7 +96,7 @@ def layer_of(path: str, page: Any, glyphs: Glyphs, verify: Verify | None) -> Lay
     if not drawn.any():
         return Layer("", 0, count, False, "INVISIBLE")
 
-    scale = scale_of(page)
+    scale = scale_of(page, unit)
     shown = picture_of(page, scale)
     with without(glyphs.objects):
         bare = picture_of(page, scale)
@@ -117,7 +122,7 @@ def layer_of(path: str, page: Any, glyphs: Glyphs, verify: Verify | None) -> Lay
     ):
         return doubted("SPARSE")
     if verify is not None:
-        known = Fonts(path, page, glyphs, seen, boxes, scale)
+        known = Fonts(path, page, glyphs, seen, boxes, scale, unit)
         if not known.say_what_they_show(verify):
             return doubted("DIFFERS")
     return Layer(text, words, hidden, True)
@@ -179,11 +184,11 @@ def garbled(text: str) -> bool:
 # -- the picture ----------------------------------------------------------------------
 
 
-def scale_of(page: Any) -> float:
-    """Pixels a point, for looking at a page."""
+def scale_of(page: Any, unit: float) -> float:
+    """Pixels a unit of the page, for looking at it."""
     width, height = page.get_size()
     area = max(1.0, width * height)
-    return min(DPI / 72, float((PIXELS_MAX / area) ** 0.5))
+    return min(DPI / 72 * unit, float((PIXELS_MAX / area) ** 0.5))
 
 
 def picture_of(page: Any, scale: float) -> Pixels:

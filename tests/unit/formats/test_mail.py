@@ -10,8 +10,8 @@ import pytest
 from pipeline.errors import Unacceptable
 from stages.formats import text
 from stages.formats.kinds import EML
+from stages.formats.pages import Text
 from stages.formats.probe import look
-from stages.formats.text import Text
 
 
 def letter(html: str = "", text: str = "", subject: str = "Hello") -> EmailMessage:

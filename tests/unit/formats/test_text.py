@@ -9,8 +9,8 @@ import pytest
 from pipeline.errors import Unacceptable
 from stages.formats import text
 from stages.formats.kinds import TXT
+from stages.formats.pages import PAGE_CHARS, Text
 from stages.formats.probe import DocumentBounds, look
-from stages.formats.text import PAGE_CHARS, Text
 from stages.reading.picture import open_page
 from stages.reading.protocol import PageRequest
 
