@@ -13,7 +13,7 @@ M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 
 def formula(node: Any) -> str:
     """A formula, or a piece of it, on one line."""
-    parts = {name(child): formula(child) for child in node}
+    parts = {name(inner): formula(inner) for inner in node}
     of = parts.get
     match name(node):
         case "t":
@@ -29,16 +29,15 @@ def formula(node: Any) -> str:
             what = f"{character(node, 'chr', '∫')}{scripts(parts)}"
             return f"{what} {of('e', '')}"
         case "d":
-            inner = character(node, "sepChr", "|").join(
-                formula(child) for child in node if name(child) == "e"
-            )
+            between = character(node, "sepChr", "|")
+            held = between.join(formula(inner) for inner in node if name(inner) == "e")
             left, right = character(node, "begChr", "("), character(node, "endChr", ")")
-            return f"{left}{inner}{right}"
+            return f"{left}{held}{right}"
         case "m" | "eqArr":
-            rows = [formula(child) for child in node if name(child) in ("mr", "e")]
+            rows = [formula(inner) for inner in node if name(inner) in ("mr", "e")]
             return f"[{'; '.join(rows)}]"
         case "mr":
-            return ", ".join(formula(child) for child in node if name(child) == "e")
+            return ", ".join(formula(inner) for inner in node if name(inner) == "e")
         case "limLow" | "limUpp":
             return f"{of('e', '')}_{grouped(of('lim', ''))} "
         case "func":
@@ -46,7 +45,7 @@ def formula(node: Any) -> str:
         case other if other.endswith("Pr"):
             return ""
         case _:
-            return "".join(formula(child) for child in node)
+            return "".join(formula(inner) for inner in node)
 
 
 def name(node: Any) -> str:

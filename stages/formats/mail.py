@@ -139,8 +139,8 @@ def passed_over(leaf: Message, inside: frozenset[str]) -> str:
     kind, disposition = leaf.get_content_type(), leaf.get_content_disposition()
     if kind in SIGNATURES:
         return "signature"
-    for word, (kinds, ending, start) in CONTACTS.items():
-        if kind in kinds or declared(leaf).lower().endswith(ending):
+    for word, (kinds, tail, start) in CONTACTS.items():
+        if kind in kinds or declared(leaf).lower().endswith(tail):
             return word
         if (content(leaf) or b"")[:200].lstrip(b"\xef\xbb\xbf \r\n").startswith(start):
             return word

@@ -106,13 +106,13 @@ def shown(message: EmailMessage) -> list[EmailMessage]:
             if part.get_content_type() in ("text/plain", "text/html"):
                 found.append(part)
             continue
-        match part.get_content_subtype():
-            case "alternative":
-                inside = [best(inside)]
-            case "related" | "signed":
-                inside = inside[:1]
-            case "digest":
-                inside = []
+        kind = part.get_content_subtype()
+        if kind == "alternative":
+            inside = [best(inside)]
+        elif kind in ("related", "signed"):
+            inside = inside[:1]
+        elif kind == "digest":
+            inside = []
         pending += reversed(inside)
     return found
 

@@ -68,7 +68,7 @@ def opened(data: bytes) -> Opened:
             if name == CODEPAGE:
                 codepage = f"cp{struct.unpack_from('<I', value)[0]}"
             elif name == BODY:
-                found.text = told(value, codepage)
+                found.text = spelled(value, codepage)
             elif name == MESSAGE:
                 for kind, key, content in properties(value):
                     if key == P_BODY:
@@ -111,7 +111,7 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 def attach(file: File, name: int, value: bytes, codepage: str) -> None:
     """Take what one attribute says of an attachment."""
     if name == TITLE:
-        file.name = file.name or told(value, codepage)
+        file.name = file.name or spelled(value, codepage)
     elif name == DATA:
         file.data = value
     elif name == ATTACHMENT:
@@ -165,9 +165,9 @@ def worded(kind: int, value: bytes, codepage: str) -> str:
     """The text of a property."""
     if kind == UNICODE:
         return value.decode("utf-16-le", "replace").rstrip("\0")
-    return told(value, codepage)
+    return spelled(value, codepage)
 
 
-def told(value: bytes, codepage: str) -> str:
+def spelled(value: bytes, codepage: str) -> str:
     """Text of bytes that end with a NUL."""
     return decoded(value.rstrip(b"\0"), codepage).text
