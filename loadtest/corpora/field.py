@@ -120,14 +120,12 @@ def mail(body: bytes, kind: str, subject: bytes = b"A letter") -> bytes:
 
 def mails() -> Iterator[Kind]:
     """Mail as it is saved, forwarded, cut at its pictures, and packed."""
-    plain = mail(b"The crane is ready.", "text/plain")
-    says = ("The crane is ready.",)
-    yield Kind("mail-blank-first.eml", b"\r\n\n" + plain, says=says)
+    plain = mail(base64.b64encode(b"The crane is ready."), "text/plain")
+    coded = plain.replace(b"8bit", b"base64")
     line = b"From ann@example.org Tue Nov 24 10:00:00 2026\n"
-    coded = plain.replace(b"8bit", b"base64").replace(
-        b"The crane is ready.", base64.b64encode(b"The crane came by sea.")
-    )
-    yield Kind("mail-from-line.eml", line + coded, says=("The crane came by sea.",))
+    for word, before in (("blank-first", b"\r\n\n"), ("from-line", line)):
+        says = ("The crane is ready.",)
+        yield Kind(f"mail-{word}.eml", before + coded, says=says)
     inner = base64.b64encode(mail(b"The ship comes on Friday.", "text/plain"))
     yield Kind(
         "mail-forward-coded.eml",
@@ -244,9 +242,9 @@ def portable() -> Iterator[Kind]:
     yield Kind("pdf-no-pages.pdf", none, "refused", "NO_PAGES")
     with pikepdf.open(BytesIO(pdf_writer.plain(64))) as pdf:
         [page] = pdf.pages
-        page.obj.UserUnit = 5
-        page.mediabox = pikepdf.Array([float(side) / 5 for side in page.mediabox])
-        page.contents_add(b"0.2 0 0 0.2 0 0 cm", prepend=True)
+        page.obj.UserUnit = 10
+        page.mediabox = pikepdf.Array([float(side) / 10 for side in page.mediabox])
+        page.contents_add(b"0.1 0 0 0.1 0 0 cm", prepend=True)
         yield Kind(
             "pdf-unit.pdf", written_pdf(pdf), says=("PLEASE MAY I HAVE A BLUE BELL",)
         )
@@ -267,12 +265,12 @@ Colour = int | tuple[int, ...]
 
 
 def sheet(
-    mode: str, paper: Colour, ink: Colour, text: str, at: tuple[int, int] = (70, 90)
+    mode: str, paper: Colour, ink: Colour, text: str, top: int = 90
 ) -> Image.Image:
     """A line of large type in colours."""
-    image = Image.new(mode, (900, 360), paper)
+    image = Image.new(mode, (900, 360 if top else 1600), paper)
     font = ImageFont.load_default(36)
-    ImageDraw.Draw(image).text(at, text, fill=ink, font=font)
+    ImageDraw.Draw(image).text((300, top), text, fill=ink, font=font)
     return image
 
 
@@ -290,7 +288,7 @@ def pictures() -> Iterator[Kind]:
         data = saved(sheet(mode, paper, ink, text), "png")
         yield Kind(f"ink-{name}.png", data, says=(text,))
     text = "Right at the top edge"
-    data = saved(sheet("L", 255, 0, text, (300, 0)), "png")
+    data = saved(sheet("L", 255, 0, text, top=0), "png")
     yield Kind("ink-at-the-top.png", data, says=(text,))
     page = written("One page and no more")
     copies = [page.resize((310, 80)), page.resize((155, 40))]
