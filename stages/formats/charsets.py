@@ -12,7 +12,6 @@ import codecs
 import re
 import unicodedata
 from functools import cache
-from itertools import pairwise
 from typing import NamedTuple
 
 DOUBT = "ENCODING_UNKNOWN"  # why a page of text is held
@@ -218,24 +217,25 @@ def reads_well(text: str) -> bool:
     """Whether words are of one script, in one case, without signs between letters."""
     if UNDECODED in text:
         return False
-    before = ""  # the letter that this one follows
-    for char, after in pairwise(text + " "):
+    before, between = "", False  # the letter that this one follows; a sign in between
+    for char in text:
         if char.isalpha():
-            if before and char + before > "\x7f" and not _go_together(before, char):
+            if before and (
+                between
+                or (max(char, before) > "\x7f" and not _go_together(before, char))
+            ):
                 return False
-            before = char
-        elif char > "\x7f":
-            category = unicodedata.category(char)
-            if category in ("Cc", "Cn", "Co", "Cs"):
-                return False
-            if category[0] == "M":
-                continue
-            joins = char in "’‘·–—" or _script(before) in SPACELESS
-            if before and after.isalpha() and not joins:
-                return False
-            before = ""
+            before, between = char, False
+            continue
+        category = unicodedata.category(char)
+        if char > "\x7f" and category in ("Cc", "Cn", "Co", "Cs"):
+            return False
+        if category[0] == "M":
+            continue
+        if char > "\x7f" and char not in "’‘·–—" and _script(before) not in SPACELESS:
+            between = True
         else:
-            before = ""
+            before, between = "", False
     return True
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pillow_heif
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont, TiffImagePlugin
 
 from pipeline.errors import Unacceptable
+from stages.formats.images import to_gray
 from stages.formats.kinds import BMP, GIF, HEIC, JPEG, PNG, TIFF, WEBP
 from stages.formats.probe import DocumentBounds, look
+from stages.reading.judging import INK_MIN, Ink
 from tests.system.drawn import corner, is_corner, seen
 
 # Fewer than a pipeline may ask for.
@@ -181,3 +184,76 @@ def test_a_photo_of_a_page_has_the_resolution_of_a_page(tmp_path: Path) -> None:
     assert dpi == pytest.approx(3000 / 11.69, abs=1)
     assert 1_400_000 < small.width * small.height <= 1_500_000
     assert small_dpi == pytest.approx(dpi / 2, abs=1)
+
+
+WHITE = (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("mode", "paper", "ink"),
+    [
+        ("RGB", (255, 0, 0), (0, 130, 0)),
+        ("RGB", (255, 255, 0), WHITE),
+        ("RGB", WHITE, (255, 255, 0)),
+        ("RGBA", (0, 0, 0, 0), (*WHITE, 255)),
+        ("LA", (255, 0), (255, 255)),
+        ("CMYK", (0, 255, 255, 0), (255, 0, 255, 90)),
+        ("L", 255, 238),
+        ("L", 235, 255),
+    ],
+)
+def test_ink_is_what_differs_from_its_paper(mode: str, paper: Any, ink: Any) -> None:
+    """In colour, in transparency, and if it is ever so pale."""
+    image = Image.new(mode, (900, 360), paper)
+    draw = ImageDraw.Draw(image)
+    draw.text(
+        (90, 90), "What a person reads", fill=ink, font=ImageFont.load_default(36)
+    )
+
+    gray = to_gray(image)
+
+    low, high = gray.crop((80, 80, 600, 150)).getextrema()
+    assert high - low > 100  # type: ignore[operator]
+    assert Ink(gray).share > INK_MIN
+
+
+def test_usual_pages_keep_their_usual_gray() -> None:
+    """Black on white, with a touch of colour, is left as it is."""
+    image = Image.new("RGB", (900, 1200), WHITE)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(40)
+    for line in range(12):
+        draw.text((60, 90 * line), "Words in black", 0, font)
+    draw.rectangle((600, 20, 640, 60), (255, 250, 120))
+
+    assert to_gray(image).tobytes() == image.convert("L").tobytes()
+
+
+@pytest.mark.parametrize("place", [(10, 0), (10, 1165), (0, 600), (800, 600)])
+def test_the_border_is_part_of_the_page(place: tuple[int, int]) -> None:
+    """A word at the very edge is ink; a scanner's edge along it is none."""
+    page = Image.new("L", (900, 1200), 255)
+    edge = page.copy()
+    ImageDraw.Draw(edge).rectangle((0, 0, 12, 1200), 20)
+    font = ImageFont.load_default(32)
+    ImageDraw.Draw(page).text(place, "4711 due", fill=0, font=font)
+
+    assert Ink(page).share > INK_MIN
+    assert Ink(edge).share < INK_MIN
+
+
+@pytest.mark.parametrize("tag", [{254: 1}, {254: 4}, {255: 2}])
+def test_copies_and_masks_in_a_tiff_are_no_pages(
+    tag: dict[int, int], tmp_path: Path
+) -> None:
+    """Unless there is nothing else."""
+    path = tmp_path / "a.tif"
+
+    def made(*tags: dict[int, int]) -> int:
+        with TiffImagePlugin.AppendingTiffWriter(str(path), True) as file:
+            for number, each in enumerate(tags):
+                frame = Image.new("L", (200 - number, 100), 255)
+                frame.save(file, "TIFF", tiffinfo=each)
+                file.newFrame()
+        return look(str(path)).pages
+
+    assert (made({}, tag, {}), made(tag, {}), made(tag, tag)) == (2, 1, 1)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from email.message import EmailMessage
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from pipeline.errors import Unacceptable
-from stages.formats import text
-from stages.formats.kinds import EML
+from stages.formats import mail, text
+from stages.formats.kinds import EML, type_of
+from stages.formats.message import heading
 from stages.formats.pages import Text
 from stages.formats.probe import look
 
@@ -92,3 +97,128 @@ def test_a_message_that_cannot_be_read_has_a_code(tmp_path: Path) -> None:
         list(text.pages(str(path), EML))
 
     assert caught.value.code == "CORRUPT"
+
+
+RAW = (
+    b"From: Ann <ann@example.com>\r\nTo: post@example.com\r\n"
+    b"Message-ID: <1@example.com>\r\nSubject: A letter\r\n"
+)
+BASE64 = b"Content-Transfer-Encoding: base64\r\n\r\n"
+
+
+def read(folder: Path, data: bytes) -> Text:
+    """The one page of a message of these bytes."""
+    path = folder / "letter.eml"
+    path.write_bytes(data)
+    assert type_of(str(path)) == EML
+    [page] = text.pages(str(path), EML)
+    assert isinstance(page, Text)
+    return page
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"\r\n\n \n",
+        b"\xef\xbb\xbf",
+        b"From ann@example.com Tue Nov 24 10:00:00 2026\n",
+        b"\n>From ann@example.com Tue Nov 24 10:00:00 2026\r\n",
+    ],
+)
+def test_a_message_may_begin_with_what_programs_put_there(
+    before: bytes, tmp_path: Path
+) -> None:
+    """A blank, a mark, a mailbox's line: it is decoded all the same."""
+    page = read(tmp_path, before + RAW + BASE64 + b64encode(b"Dear all"))
+
+    assert page.text.endswith("Subject: A letter\n\nDear all")
+
+
+def test_base64_that_is_none_is_a_doubt(tmp_path: Path) -> None:
+    """What came through undecoded is never the letter."""
+    coded = b64encode("Grüße an alle".encode())[:-3]
+
+    assert read(tmp_path, RAW + BASE64 + coded + b"\xff!").doubt
+
+
+def test_html_says_its_own_encoding(tmp_path: Path) -> None:
+    """Where the header is silent, its meta is asked."""
+    html = '<meta charset="iso-8859-2"><p>Łódź'.encode("iso8859-2")
+
+    page = read(tmp_path, RAW + b"Content-Type: text/html\r\n\r\n" + html)
+
+    assert page.text.endswith("Łódź")
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ("=?windows-874?B?ytfRyrTV?=", "ส\u0e37\u0e31สด\u0e35"),
+        ("Hi =?utf-8?B?w7w=?= =?utf-8?Q?_you?= there", "Hi ü you there"),
+        ("=?gb2312?B?1uzp?= =?gb2312?B?Rg==?=", "朱镕"),
+        ("=?x?Q?broken=ZZ", "=?x?Q?broken=ZZ"),
+        ("plain, and no more", "plain, and no more"),
+    ],
+)
+def test_a_heading_is_read(raw: str, text: str) -> None:
+    """Words in any encoding, a character cut between two of them."""
+    assert heading(raw) == (text, False)
+
+
+def parts(folder: Path, message: EmailMessage) -> tuple[list[str], list[str]]:
+    """Names of its parts, and of what is left out."""
+    with mail.opened(str(mailed(folder, message)), 99, 1 << 20) as contents:
+        return [part.name for part in contents.parts], contents.left_out
+
+
+def picture(width: int, height: int, mode: str = "1") -> bytes:
+    out = BytesIO()
+    Image.new(mode, (width, height), 1).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [((1240, 1754), True), ((500, 300), True), ((120, 110), False), ((900, 60), False)],
+)
+def test_a_picture_in_the_text_is_a_part_when_it_may_have_text(
+    size: tuple[int, int], kept: bool, tmp_path: Path
+) -> None:
+    """A page in black and white has few bytes; a logo is named in the facts."""
+    message = letter("<p>see below</p>")
+    how: dict[str, Any] = {"disposition": "inline", "filename": "in.png"}
+    message.add_related(picture(*size), "image", "png", **how)
+
+    names, left_out = parts(tmp_path, message)
+
+    assert (names, left_out) == (
+        (["message", "in.png"], []) if kept else (["message"], ["in.png (decoration)"])
+    )
+
+
+def test_calendars_and_cards_are_counted_and_left(tmp_path: Path) -> None:
+    """By their type, their name, or what they begin with."""
+    message = letter(text="Please come")
+    message.add_attachment("BEGIN:VCALENDAR\n", "calendar", filename="a.ics")
+    message.add_attachment(b"x", "application", "octet-stream", filename="ann.VCF")
+    message.add_attachment(
+        b"BEGIN:VCARD\n", "application", "octet-stream", filename="card"
+    )
+
+    names, left_out = parts(tmp_path, message)
+
+    assert names == ["message"]
+    assert left_out == ["a.ics (calendar)", "ann.VCF (card)", "card (card)"]
+
+
+def test_forms_of_the_same_are_said_once(tmp_path: Path) -> None:
+    """Plain before HTML; an empty plain one is no form; two alike are one."""
+    both = letter("<p>rich</p>", "plain")
+    empty = letter("<p>rich</p>", " ")
+    twice = letter(text="same")
+    twice.make_mixed()
+    twice.attach(letter("<p>same</p>"))
+
+    said = [read(tmp_path, each.as_bytes()).text for each in (both, empty, twice)]
+
+    assert [text.split("\n\n")[1:] for text in said] == [["plain"], ["rich"], ["same"]]
