@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 DOUBT = "ENCODING_UNKNOWN"  # why a page of text is held
 UNDECODED = "\ufffd"
+# What no text has: bytes that did not decode, and controls above ASCII but for NEL.
+_ODD = re.compile("[\ufffd\x80-\x84\x86-\x9f]")
 BOMS = (
     (b"\xff\xfe\0\0", "utf-32"),
     (b"\0\0\xfe\xff", "utf-32"),
@@ -163,15 +165,14 @@ def _one_byte(encoding: str) -> bool:
 def _read(data: bytes, encoding: str) -> Decoded:
     """Bytes in an encoding; in doubt where they are not of it."""
     text = data.decode(encoding, "replace")
-    odd = any(c == UNDECODED or ("\x80" <= c < "\xa0" and c != "\x85") for c in text)
-    return Decoded(text, odd)
+    return Decoded(text, _ODD.search(text) is not None)
 
 
 def mostly_utf8(data: bytes) -> bool:
     """Whether what is not ASCII in here is UTF-8, but for damage here and there."""
     text = data.decode("utf-8", "replace")
     bad = text.count(UNDECODED)
-    return bad * 20 < sum(c > "\x7f" for c in text) - bad
+    return bad * 20 < len(text) - len(text.encode("ascii", "ignore")) - bad
 
 
 # -- guessing -------------------------------------------------------------------------

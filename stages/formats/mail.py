@@ -59,6 +59,8 @@ def opened(
     """
     The parts of a mail: its text first, if it says anything, then attachments.
 
+    Those of a mailbox file are its mails.
+
     Args:
         within: Which of them are given.
 
@@ -71,8 +73,17 @@ def opened(
             code="TOO_LARGE",
             hint="send its attachments as files",
         )
-    message = messages.read_message(path)
     contents = Contents([])
+    several = messages.mailbox(path)
+    if len(several) > parts_max:
+        raise too_many_parts(parts_max)
+    if several:
+        for number, data in enumerate(several, 1):
+            name = f"mail {number}.eml"
+            contents.parts.append(enclosed(name, data, part_bytes_max, EML))
+        yield Contents(contents.parts[within])
+        return
+    message = messages.read_message(path)
     shown = messages.shown(message)
     says = any(messages.said(part).text.strip() for part in shown)
     if says:

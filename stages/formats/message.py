@@ -29,6 +29,9 @@ HEADS = ("From", "To", "Date", "Subject")
 BEFORE = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(>?From [^\r\n]*\d\d:\d\d[^\r\n]*\r?\n)?", re.ASCII
 )
+_PARTING = re.compile(
+    rb"^>?From [^\r\n]*\d\d:\d\d[^\r\n]*\r?\n(?=[A-Za-z][A-Za-z0-9-]*:)", re.M
+)
 _WORD = re.compile(r"=\?([^?\s*]+)(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)\?=")
 _META = re.compile(rb"<meta\b[^>]{0,200}?\bcharset\s*=\s*[\"']?([\w:.-]+)", re.I)
 _UNBASED = (InvalidBase64CharactersDefect, InvalidBase64LengthDefect)
@@ -60,6 +63,18 @@ def parsed(data: bytes) -> EmailMessage:
         return email.message_from_bytes(data[before.end() :], policy=mail_policy)
     except MALFORMED as error:
         raise corrupt("the message", error) from None
+
+
+def mailbox(path: str) -> list[bytes]:
+    """The messages of a mailbox file that has several; none of any other mail."""
+    with open(path, "rb") as file:
+        data = file.read()
+    before = BEFORE.match(data)
+    if before is None or not before[1]:
+        return []
+    starts = [found.start() for found in _PARTING.finditer(data)]
+    ends = [*starts[1:], len(data)]
+    return [data[a:b] for a, b in zip(starts, ends, strict=True)] if starts[1:] else []
 
 
 def body_of(message: EmailMessage) -> Text:

@@ -222,3 +222,18 @@ def test_forms_of_the_same_are_said_once(tmp_path: Path) -> None:
     said = [read(tmp_path, each.as_bytes()).text for each in (both, empty, twice)]
 
     assert [text.split("\n\n")[1:] for text in said] == [["plain"], ["rich"], ["same"]]
+
+
+def test_a_mailbox_of_several_mails_is_a_bundle(tmp_path: Path) -> None:
+    """Each mail is a part; a line of text that looks like one parts nothing."""
+    line = b"From ann@example.com Tue Nov 24 10:00:00 2026\n"
+    letter = line + RAW + b"\r\nIt came\r\nFrom Ann at 10:00 I heard\r\n\r\n"
+    path = tmp_path / "all.mbox"
+    path.write_bytes(letter * 3)
+
+    found = look(str(path), path.name)
+    with mail.opened(str(path), 9, 1 << 20) as contents:
+        datas = [b"".join(part.read()) for part in contents.parts]
+
+    assert (found.media_type, found.bundle) == (EML, True)
+    assert datas == [letter] * 3
