@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# Pictures of one channel each, of a picture that is first made smaller, or left.
+Layers = Callable[[Callable[["Image"], "Image"]], "Sequence[Image]"]
+
 SMALL = 800  # long side, in pixels, of the copy that is looked at
 COARSE = 2  # the paper is looked for on a copy this much smaller
 NEIGHBOURHOOD = 45  # pixels of that copy; strokes cover less than half of them
@@ -35,24 +38,24 @@ STRONG = 220  # levels that what was lost is brought to
 GAIN_MAX = 10.0
 
 
-def gray_of(plain: Image, layers: Callable[[], Sequence[Image]]) -> Image:
+def gray_of(plain: Image, layers: Layers) -> Image:
     """
     The gray of a picture: `plain`, unless too much is lost in it.
 
     Args:
         plain: The usual gray, on white paper (mode L).
-        layers: Gives each colour, and the transparency, as a picture of one channel.
+        layers: Gives each colour, and the transparency, as a picture of one channel;
+            of the picture as what it is given makes of it.
     """
     import cv2
     import numpy
 
     if plain.width * plain.height > PIXELS_MAX:
         return plain
-    shares = small(plain)
-    paper = paper_of(shares).astype(numpy.int16)
-    darker = paper - shares
-    made = layers()
-    few = [small(layer) for layer in made]
+    shares = numpy.asarray(small(plain))
+    darker = paper_of(shares).astype(numpy.int16) - shares
+    # Of a small copy: most pages need no more.
+    few = [numpy.asarray(layer) for layer in layers(small)]
     differs = numpy.max([cv2.absdiff(one, paper_of(one)) for one in few], axis=0)
     shown = (darker >= DARKER_MIN) & (darker >= differs // FAINTER_MAX)
     shown |= darker <= -LIGHTER_MIN
@@ -65,18 +68,18 @@ def gray_of(plain: Image, layers: Callable[[], Sequence[Image]]) -> Image:
     if count < max(LOST_MIN * lost.size, LOST_SHARE * int(shown.sum())):
         return plain
     usual = float(numpy.percentile(differs[lost > 0], 75))
-    return differing(made, least / 2, min(GAIN_MAX, STRONG / usual))
+    return differing(
+        layers(lambda whole: whole), least / 2, min(GAIN_MAX, STRONG / usual)
+    )
 
 
-def small(layer: Image) -> Any:
+def small(layer: Image) -> Image:
     """A small copy, in which grain and dust average out."""
-    import numpy
     from PIL import Image as images
 
     share = min(1.0, SMALL / max(layer.size))
     size = (max(1, round(layer.width * share)), max(1, round(layer.height * share)))
-    how = images.Resampling.BOX
-    return numpy.asarray(layer.resize(size, how, reducing_gap=2.0))
+    return layer.resize(size, images.Resampling.BOX, reducing_gap=2.0)
 
 
 def paper_of(layer: Any) -> Any:
@@ -99,7 +102,7 @@ def differing(layers: Sequence[Image], grain: float, gain: float) -> Image:
     most: Any = None
     for layer in layers:
         whole = numpy.asarray(layer)
-        paper = paper_of(small(layer))
+        paper = paper_of(numpy.asarray(small(layer)))
         high, wide = whole.shape
         paper = cv2.resize(paper, (wide, high), interpolation=cv2.INTER_LINEAR)
         one = cv2.absdiff(whole, paper)

@@ -13,7 +13,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -183,28 +183,28 @@ def to_gray(frame: Image) -> Image:
     if frame.mode == "1":
         return frame.convert("L")
     if frame.mode == "L" and "transparency" not in frame.info:
-        return gray_of(frame.copy(), lambda: [frame])
+        return gray_of(frame.copy(), lambda sized: [sized(frame)])
     if frame.mode.startswith(("I", "F")):
         return stretched(frame)
     if frame.mode == "LAB":
-        return gray_of(frame.getchannel(0), frame.split)
+        return gray_of(frame.getchannel(0), lambda sized: sized(frame).split())
     if frame.has_transparency_data:
         layer = frame if frame.mode in ("RGBA", "LA") else frame.convert("RGBA")
         # Laid on gray paper, not on coloured: a quarter of the memory.
         paper = images.new("L", layer.size, 255)
-        alpha = layer.getchannel("A")
-        paper.paste(layer.convert("L"), mask=alpha)
+        paper.paste(layer.convert("L"), mask=layer.getchannel("A"))
 
-        def on_white() -> list[Image]:
-            white = images.new("L", layer.size, 255)
+        def on_white(sized: Callable[[Image], Image]) -> list[Image]:
+            *colours, there = sized(layer).split()
+            white = images.new("L", there.size, 255)
             # What colour something has that is not there is nobody's ink.
-            made = [images.composite(one, white, alpha) for one in layer.split()[:-1]]
+            made = [images.composite(one, white, there) for one in colours]
             # White strokes on nothing are ink; holes in white paper are paper.
-            return [*made, alpha] if ImageStat.Stat(alpha).median[0] < 128 else made
+            return [*made, there] if ImageStat.Stat(there).median[0] < 128 else made
 
         return gray_of(paper, on_white)
     colours = frame if frame.mode in ("RGB", "CMYK") else frame.convert("RGB")
-    return gray_of(frame.convert("L"), colours.split)
+    return gray_of(frame.convert("L"), lambda sized: sized(colours).split())
 
 
 def stretched(frame: Image) -> Image:

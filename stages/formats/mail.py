@@ -19,6 +19,7 @@ from pipeline.errors import Unacceptable
 from stages.formats import message as messages
 from stages.formats import tnef
 from stages.formats.archive import BUNDLE_SIGNS
+from stages.formats.charsets import decoded
 from stages.formats.enclosed import ALL, Contents, Enclosed, too_many_parts, visible
 from stages.formats.kinds import AS_PDF, EML
 from stages.formats.pages import texts
@@ -211,8 +212,13 @@ def tnef_parts(
 
 def attachment(leaf: Message, number: int, part_bytes_max: int) -> Enclosed:
     """A file sent with the mail."""
-    kind = leaf.get_content_type()
-    return enclosed(name_of(leaf, number), content(leaf), part_bytes_max, kind)
+    kind, data = leaf.get_content_type(), content(leaf)
+    label = messages.charset(leaf) if kind == "text/plain" else ""
+    if data and label and not data.isascii():
+        # The mail alone knows what it is in: as a file it is to say so itself.
+        text, doubt = decoded(data, label)
+        data = data if doubt else text.encode("utf-8", "replace")
+    return enclosed(name_of(leaf, number), data, part_bytes_max, kind)
 
 
 def name_of(leaf: Message, number: int) -> str:

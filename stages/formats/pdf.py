@@ -166,7 +166,9 @@ def render(
         raise pdf_corrupt("a page of the PDF cannot be drawn") from None
     try:
         drawn = bitmap.to_pil()
-        image: Image = gray_of(drawn.convert("L"), drawn.convert("RGB").split)
+        image: Image = gray_of(
+            drawn.convert("L"), lambda sized: sized(drawn).convert("RGB").split()
+        )
     finally:
         bitmap.close()
     return image, plausible_dpi(max(image.size), scale * 72 / unit)

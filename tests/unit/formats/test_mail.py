@@ -237,3 +237,16 @@ def test_a_mailbox_of_several_mails_is_a_bundle(tmp_path: Path) -> None:
 
     assert (found.media_type, found.bundle) == (EML, True)
     assert datas == [letter] * 3
+
+
+def test_a_text_attached_is_in_the_encoding_that_the_mail_names(tmp_path: Path) -> None:
+    """As a file of its own nothing would name it any more."""
+    message = letter(text="see there")
+    message.add_attachment("señor".encode("mac_roman"), "text", "plain", filename="a")
+    [_, attached] = message.iter_parts()
+    attached.set_param("charset", "x-mac-roman")
+
+    with mail.opened(str(mailed(tmp_path, message)), 9, 1 << 20) as contents:
+        data = b"".join(contents.parts[1].read())
+
+    assert data.decode() == "señor"
