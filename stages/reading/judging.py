@@ -29,6 +29,9 @@ INK_LEVELS = 24
 # because a blank page held costs a minute and a line overlooked is lost.
 INK_MIN = 0.0003
 NO_INK = 0.00002  # a dozen dots of the small copy: not even a full stop
+# Pixels of that copy: a letter of 10 point on A4 is 6 to 9 high, a speck of dust up to
+# 3; a scratch or a fold is longer than any stroke.
+STROKE, SCRATCH_LONG, SCRATCH_THIN = 5, 300, 3
 # A scanner's edge lies in the outer 3 % of a page, or touches the border, and is longer
 # than this share of the side; words at the border are shorter.
 EDGE, EDGE_LONG = 0.03, 0.15
@@ -146,6 +149,7 @@ class Ink:
 
     Attributes:
         share: Of the page, 0-1.
+        marked: There is a stroke, however little it is: the page is not blank.
     """
 
     def __init__(self, picture: Image) -> None:
@@ -153,6 +157,7 @@ class Ink:
         dark = dark_of(picture, self._scale)
         area = dark.width * dark.height
         self.share = dark.histogram()[255] / area
+        self.marked = self.share >= INK_MIN or (self.share > 0 and is_marked(dark))
         # What lies about at the border of a page that has ink is not missed by readers.
         inner = inside(dark)
         self._dark = inner if inner.histogram()[255] >= INK_MIN * area else dark
@@ -188,6 +193,18 @@ def dark_of(picture: Image, scale: float) -> Image:
     # A dot without two dark neighbours is a speck, not part of a stroke.
     crowd = dark.filter(ImageFilter.BoxBlur(1)).point(lambda v: 255 * (v >= 80))
     return without_edges(ImageChops.darker(dark, crowd))
+
+
+def is_marked(dark: Image) -> bool:
+    """Whether a piece is as large as a letter, and no scratch across the page."""
+    import cv2
+    import numpy
+
+    _, _, stats, _ = cv2.connectedComponentsWithStats(numpy.array(dark), connectivity=8)
+    sides = stats[1:, 2:4]
+    long, thin = sides.max(axis=1), sides.min(axis=1)
+    scratch = (long > SCRATCH_LONG) & (thin <= SCRATCH_THIN)
+    return bool(((long >= STROKE) & ~scratch).any())
 
 
 def inside(dark: Image) -> Image:

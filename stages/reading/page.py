@@ -152,6 +152,7 @@ class Read:
     ink: float
     covered: float
     missed: float = 0.0  # share of glyphs, 0-1, that are in no word
+    marked: bool = True  # there is a stroke: see `Ink`
 
     @property
     def confidence(self) -> float:
@@ -200,7 +201,9 @@ class Reader:
     def _read(self, picture: Image, dpi: int) -> Read:
         ink = Ink(picture)
         if ink.share < NO_INK:
-            return Read(picture, [], self._engine.name, ink.share, 0.0)
+            return Read(
+                picture, [], self._engine.name, ink.share, 0.0, marked=ink.marked
+            )
         if ink.share < INK_MIN:
             # Almost nothing is there.  Evening the light would make glyphs of
             # the paper's grain; only a word that is sure counts, a page number.
@@ -211,7 +214,8 @@ class Reader:
             words = self._words(picture, dpi)
         boxes = [word.box for word in words if believed(word, picture)]
         covered = ink.covered(boxes)
-        return Read(picture, words, self._engine.name, ink.share, covered)
+        name, marked = self._engine.name, ink.marked
+        return Read(picture, words, name, ink.share, covered, marked=marked)
 
     def _softened(self, picture: Image, dpi: int, ink: Ink) -> Read:
         """Read the page's soft copy; as one block too, where it was read in pieces."""
@@ -300,7 +304,8 @@ def as_reading(
 ) -> PageReading:
     """The answer for a page that was read; `first` is what another read there."""
     confidence = read.confidence
-    doubtful = read.ink >= INK_MIN and confidence < settings.doubt_below
+    unread = read.marked and not read.words
+    doubtful = unread or (read.ink >= INK_MIN and confidence < settings.doubt_below)
     shown: dict[str, Any] = {}
     if doubtful:
         lines = lines_of(read.words)
@@ -329,7 +334,7 @@ def status_of(
 ) -> Literal["OK", "EMPTY", "UNREADABLE"]:
     """What may be said of the page: `UNREADABLE` is ink without a believed text."""
     if not read.words:
-        return "EMPTY" if read.ink < INK_MIN else "UNREADABLE"
+        return "UNREADABLE" if read.marked else "EMPTY"
     if read.ink < INK_MIN:
         return "OK"  # a page number
     if read.covered < COVERED_MIN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +258,25 @@ def test_copies_and_masks_in_a_tiff_are_no_pages(
         return look(str(path)).pages
 
     assert (made({}, tag, {}), made(tag, {}), made(tag, tag)) == (2, 1, 1)
+
+
+@pytest.mark.parametrize(("mark", "marked"), [("7", True), ("x", True), (".", False)])
+def test_one_letter_on_a_page_is_a_mark(mark: str, marked: bool) -> None:
+    """Ten points high on A4: too little to measure, and yet not blank."""
+    page = Image.new("L", (2480, 3508), 255)
+    font = ImageFont.load_default(44)
+    ImageDraw.Draw(page).text((1200, 1700), mark, fill=0, font=font)
+
+    assert Ink(page).share < INK_MIN
+    assert Ink(page).marked is marked
+
+
+def test_dust_is_no_mark() -> None:
+    """However many specks: a blank page is blank."""
+    page = Image.new("L", (2480, 3508), 250)
+    draw, rng = ImageDraw.Draw(page), random.Random(1)
+    for _ in range(40):
+        x, y, r = rng.randrange(2480), rng.randrange(3508), rng.randint(2, 9)
+        draw.ellipse((x, y, x + r, y + r), fill=70)
+
+    assert not Ink(page).marked
