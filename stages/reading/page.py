@@ -123,7 +123,7 @@ def first_reading(request: PageRequest) -> PageReading:
                     return as_text(found.text, hidden, "layer")
         picture, picture_dpi = page.picture()
     reading = as_reading(reader.page(picture, picture_dpi), settings, hidden)
-    if reading.status == "EMPTY" and undrawn:
+    if undrawn and not reading.words and reading.ink < INK_MIN:
         # Somebody wrote there, and this machine has no font for it, or it was hidden.
         shown = small_picture(picture)
         held = {"status": "UNREADABLE", "code": UNDRAWN, "picture": shown}
