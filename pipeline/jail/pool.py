@@ -376,12 +376,10 @@ def strings(value: Any) -> Iterator[str]:
     """Every text in a JSON value."""
     waiting = [value]
     while waiting:
-        match waiting.pop():
-            case str() as text:
-                yield text
-            case dict() as inside:
-                waiting += inside.values()
-            case list() | tuple() as inside:
-                waiting += inside
-            case _:
-                pass
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list | tuple):
+            waiting += one
