@@ -46,8 +46,8 @@ class WaybillError(Exception):
         retry_after_s: With WAIT or RETRY: not sooner than this.
     """
 
-    disposition: ClassVar[Disposition] = Disposition.FAIL
-    alone: ClassVar[bool] = False  # the next try runs alone in a worker
+    disposition: Disposition = Disposition.FAIL
+    alone: bool = False  # the next try runs alone in a worker
     code: str = "INTERNAL"
     exit_code: ClassVar[int] = 1
 

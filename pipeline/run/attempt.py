@@ -16,28 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio import to_thread
 from pydantic import BaseModel
 
 from pipeline.errors import (
     CODE_CHARS_MAX,
     DeadlinePassed,
-    Disposition,
     Permanent,
     StageStuck,
     StageTimeout,
-    Transient,
     WaybillError,
     code_of,
 )
 from pipeline.folder import BoundStage
 from pipeline.model import Advance, Done, Hold, Outcome, Progress, Reject, Wait
+from pipeline.run.blame import blamed, members
 from pipeline.run.context import Abandoned, Parked, Run, StageContext, StepRecorder
 from pipeline.run.frames import frames_of
 from pipeline.run.slate import Holder
 from pipeline.run.watchdog import Holding, Watched, tears_down
 from pipeline.state import encode
-from pipeline.trouble import FOLDER, behind, look_at, place_of
 from pipeline.vendors.limits import Limits
 
 STUCK_S = 10.0  # for what a stage shields from its cancellation; arbitrary
@@ -141,25 +138,13 @@ async def _in_scope(
                 outcome = await Watched(bound.stage.run(run.state, ctx), holding)
             # Validators and serializers of the state are the author's code as well.
             return _returned(run, outcome)
-        except Parked:
-            return Joining()
-        except WaybillError as error:
-            return Raised(await _blamed(recorder, error), frames_of(error, root))
-        except BaseExceptionGroup as group:
-            # It may have joined beside other tasks.
-            if group.subgroup(Parked) is not None:
-                return Joining()
-            if group.subgroup((SystemExit, KeyboardInterrupt)) is not None:
-                tears_down(holding)
-            first = _deciding(group)
-            return Raised(await _blamed(recorder, first), frames_of(group, root))
         except BaseException as error:
             # A bug is charged, retried and named, never swallowed; and so is a stage
             # that would end the process, or that plays at being cancelled.
             if _is_cancellation(error):
                 cut = frames_of(error, root)
                 raise
-            return Raised(await _blamed(recorder, error), frames_of(error, root))
+            return await _ended(recorder, error, holding, root)
     if anyio.current_time() >= run.deadline:
         late = "the item's deadline passed while this stage ran"
         return Raised(DeadlinePassed(late), cut)
@@ -169,10 +154,26 @@ async def _in_scope(
     return Raised(StageTimeout(slow), cut)
 
 
+async def _ended(
+    recorder: StepRecorder, error: BaseException, holding: Holding, root: Path
+) -> Joining | Raised:
+    """How a try ended that raised; alone, or in several steps beside each other."""
+    kinds = [type(one) for one in members(error)]
+    if any(issubclass(kind, Parked) for kind in kinds):
+        return Joining()
+    if issubclass(type(error), BaseExceptionGroup) and any(
+        issubclass(kind, (SystemExit, KeyboardInterrupt)) for kind in kinds
+    ):
+        tears_down(holding)
+    # What the watchdog has found is so, whatever the stage made of it.
+    known = holding.end or await blamed(recorder, error)
+    return Raised(known, frames_of(error, root))
+
+
 def _is_cancellation(error: BaseException) -> bool:
     """Whether a scope of ours, this one or one around it, was cancelled."""
     return (
-        isinstance(error, anyio.get_cancelled_exc_class())
+        issubclass(type(error), anyio.get_cancelled_exc_class())
         and anyio.current_effective_deadline() == -math.inf
     )
 
@@ -280,33 +281,3 @@ def _asked(name: Any, run: Run) -> None:
 def bad_outcome(why: str, hint: str = "") -> Permanent:
     """A stage returned what cannot be stored, or what nobody could act on."""
     return Permanent(why, code="BAD_OUTCOME", hint=hint)
-
-
-def _deciding(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that decides, of several steps that failed together."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return _deciding(error)
-        if isinstance(error, WaybillError):
-            return error
-    return group.exceptions[0]
-
-
-async def _blamed(recorder: StepRecorder, error: BaseException) -> WaybillError:
-    """What a stage raised, as the error that says who is to blame."""
-    known = error if isinstance(error, WaybillError) else None
-    if known is not None and known.disposition is not Disposition.RETRY:
-        return known  # the stage decided
-    places = recorder.services.places
-    trouble = behind(error, places)
-    if trouble is not None and isinstance(error, OSError) and error.errno in FOLDER:
-        # A stage may look for what it never wrote: only a folder that is not in
-        # order is our trouble.
-        place = place_of(error, places)
-        assert place is not None
-        trouble = await to_thread.run_sync(look_at, place, Path(trouble.where))
-    return trouble or known or _bug(error)
-
-
-def _bug(error: BaseException) -> Transient:
-    return Transient(f"the stage raised {type(error).__name__}", code="STAGE_RAISED")

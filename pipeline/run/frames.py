@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
@@ -40,10 +41,13 @@ def frames_of(error: BaseException, root: Path) -> str:
     Files of the pipeline folder `root` are named from there, files of libraries from
     where libraries lie.
     """
-    lines = list(_lines(error, root, set()))
+    lines: list[str] = []
+    # What a stage raises may be anything, also to look at: as far as it goes.
+    with suppress(BaseException):
+        lines += _lines(error, root, set())
     # An exception that is raised again, as one made at the top of a file is, would
     # show every try before this one, and keep all of them in memory.
-    error.__traceback__ = None
+    BaseException.with_traceback(error, None)
     if len(lines) > LINES_MAX:
         lines[LINES_MAX:] = [f"… {len(lines) - LINES_MAX} more lines"]
     return "\n".join(clean_text(line)[:LINE_CHARS_MAX] for line in lines)
@@ -52,7 +56,7 @@ def frames_of(error: BaseException, root: Path) -> str:
 def _lines(error: BaseException, root: Path, seen: set[int]) -> Iterator[str]:
     seen.add(id(error))
     yield from _frames(error.__traceback__, root)
-    if isinstance(error, BaseExceptionGroup):
+    if isinstance(error, BaseExceptionGroup) and len(seen) < LINES_MAX:
         for one in error.exceptions[:BESIDE_MAX]:
             yield f"in the group: {kind_of(one)}"
             if id(one) not in seen:
@@ -69,8 +73,16 @@ def _lines(error: BaseException, root: Path, seen: set[int]) -> Iterator[str]:
 
 def kind_of(error: BaseException) -> str:
     """The name of an exception's class; with its code, where it is one of ours."""
-    name = type(error).__name__[:100]
+    name = name_of(error)
     return f"{name} {error.code}" if isinstance(error, WaybillError) else name
+
+
+def name_of(error: BaseException) -> str:
+    """The name of its class, which a metaclass of the stage's cannot change."""
+    return str(_NAME_OF(type(error)))[:100]
+
+
+_NAME_OF = type.__dict__["__name__"].__get__
 
 
 def _frames(trace: TracebackType | None, root: Path) -> list[str]:

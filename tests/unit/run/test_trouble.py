@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ from pipeline.errors import Trouble, Unacceptable
 from pipeline.model import Advance
 from pipeline.run.services import Services
 from pipeline.stage import Retry
+from pipeline.trouble import ours
 from tests.unit.engine import LEASE_S, Engine, Letter, Tape, until
 
 
@@ -150,8 +152,8 @@ async def test_one_sick_folder_does_not_hold_up_other_items() -> None:
 
     async def write(letter: Letter, ctx: Any) -> Advance:
         if ctx.item.id == 1:
-            where = "/out/north/b1"
-            raise Trouble("no folder", code="NO_FOLDER", where=where, folder=True)
+            with ours("the folder b1", Path("/out/north/b1")):
+                raise FileNotFoundError(errno.ENOENT, "gone", "/out/north/b1/a")
         return Advance()
 
     engine = engine_of(tape, write)

@@ -153,7 +153,10 @@ async def test_who_held_up_the_loop_is_charged_and_runs_alone_next_time() -> Non
 
     async def blocks(letter: Letter, ctx: Any) -> Advance:
         if ctx.item.id == 1:
-            raise LoopBlocked.of(3, "act.py:7 act")
+            held = watching.HOLDING.get()
+            assert held is not None
+            held.end = LoopBlocked.of(3, "act.py:7 act")
+            raise held.end
         return Advance()
 
     engine = Engine([tape.station("act", blocks, retry=Retry(attempts=2))])

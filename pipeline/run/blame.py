@@ -1,0 +1,194 @@
+"""
+Whose doing an error is that came out of a stage.
+
+What a stage raises is foreign code as well: it may lie about its class, and its
+attributes may be anything, or raise.  It is looked at here, once, and nobody behind
+this touches it: what goes on is an error of ours, made anew.  An error that cannot be
+read, and one that is the engine's to raise, is a bug of the stage: STAGE_RAISED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from traceback import walk_tb
+
+from anyio import to_thread
+
+from pipeline import errors
+from pipeline.errors import Disposition, Transient, Trouble, WaybillError, code_of
+from pipeline.run.context import StepRecorder
+from pipeline.run.frames import ENGINE, name_of
+from pipeline.state import clean_text
+from pipeline.trouble import CAUSES_MAX, FOLDER, Place, behind, look_at, place_of
+
+MEMBERS_MAX = 10_000  # of a group; arbitrary
+TEXT_CHARS_MAX = 4000  # of a message, before it is cut for the store
+# What is told of the machine and the lease is believed when it is found so.
+CLAIMS = (Disposition.ABANDON, Disposition.ASIDE)
+
+
+async def blamed(recorder: StepRecorder, raised: BaseException) -> WaybillError:
+    """
+    What a stage raised, as the error that says who is to blame.
+
+    Raises nothing that `raised` could bring about.
+    """
+    odd = _Unread()
+    # Nothing is awaited within: no cancellation of ours is lost.
+    with suppress(BaseException):
+        odd.look(raised, recorder)
+    if odd.lost is not None:
+        return odd.lost
+    if odd.trouble is None:
+        return odd.known or _bug(odd.first or raised, odd.why)
+    if odd.doubted:
+        # A stage says so.  Is it?
+        found = await recorder.services.look()
+        return found[0] if found else _bug(odd.first or raised, ENGINES)
+    if odd.folder is not None:
+        # A stage may look for what it never wrote: only a folder that is not in
+        # order is our trouble.
+        trouble = await to_thread.run_sync(look_at, *odd.folder)
+        return trouble or odd.known or _bug(odd.first or raised)
+    return odd.trouble
+
+
+ENGINES = "it is not a stage's to raise: raise Transient, Permanent or Unacceptable"
+UNREAD = "its code, message and hint are texts, and retry_after_s is a number"
+
+
+class _Unread:
+    """What can be learnt of an error; as far as it went, when looking raises."""
+
+    def __init__(self) -> None:
+        self.first: BaseException | None = None
+        self.known: WaybillError | None = None
+        self.lost: WaybillError | None = None
+        self.trouble: Trouble | None = None
+        self.doubted = False
+        self.folder: tuple[Place, Path] | None = None
+        self.why = ""
+
+    def look(self, raised: BaseException, recorder: StepRecorder) -> None:
+        first = self.first = deciding(raised)
+        if _is_ours(first):
+            self.why = UNREAD
+            known = _copy(first)
+            self.why = ENGINES
+            if known.disposition is Disposition.ABANDON:
+                self.lost = _lost(recorder)
+            elif not known.alone and known.disposition is not Disposition.ASIDE:
+                self.known = known
+            if known.disposition not in (*CLAIMS, Disposition.RETRY):
+                return  # the stage decided
+        places = recorder.services.places
+        trouble = behind(first, places)
+        if trouble is not None and isinstance(first, OSError) and first.errno in FOLDER:
+            place = place_of(first, places)
+            assert place is not None
+            self.folder = place, Path(trouble.where)
+        claims = (one for one in _causes(first) if one is trouble)
+        self.doubted = any(not _is_engines(one) for one in claims)
+        self.trouble = trouble
+
+
+def members(raised: BaseException) -> Iterator[BaseException]:
+    """An error, or those of a group, however it is nested."""
+    return islice(_members(raised), MEMBERS_MAX)
+
+
+def _members(raised: BaseException) -> Iterator[BaseException]:
+    left, seen = [raised], set[int]()
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if issubclass(type(one), BaseExceptionGroup):
+            # As Python keeps them, whatever a class of the stage's says.
+            left.extend(reversed(_EXCEPTIONS(one)))
+        else:
+            yield one
+
+
+_EXCEPTIONS = BaseExceptionGroup.exceptions.__get__
+
+
+def deciding(raised: BaseException) -> BaseException:
+    """The error that decides, of several steps that failed together."""
+    first = None
+    for one in members(raised):
+        if _is_ours(one):
+            return one
+        first = first or one
+    return first or raised
+
+
+def _is_ours(error: BaseException) -> bool:
+    return issubclass(type(error), WaybillError)
+
+
+def _copy(error: BaseException) -> WaybillError:
+    """
+    An error of ours with what this one says, whatever its class.
+
+    Raises:
+        TypeError: it says what is none of it.  And whatever reading it raises.
+    """
+    assert isinstance(error, WaybillError)
+    kind = next(k for k in type(error).__mro__ if vars(errors).get(k.__name__) is k)
+    copy: WaybillError = kind.__new__(kind)
+    after_s = error.retry_after_s
+    WaybillError.__init__(
+        copy,
+        _text(error.message),
+        code=code_of(_text(error.code) or None),
+        hint=_text(error.hint),
+        retry_after_s=None if after_s is None else _number(after_s),
+    )
+    copy.disposition = Disposition(error.disposition)
+    copy.alone = bool(error.alone)
+    return copy
+
+
+def _text(value: object) -> str:
+    """A text; of anything else nothing is said."""
+    return str.__str__(value)[:TEXT_CHARS_MAX] if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float:
+    if isinstance(value, (int, float)):
+        return float(value)
+    raise TypeError("no number")
+
+
+def _lost(recorder: StepRecorder) -> WaybillError | None:
+    """The lease is gone when it is found so, and not because a stage says it."""
+    try:
+        recorder.check_lease()
+    except errors.LeaseLost as lost:
+        return lost
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    at: BaseException | None = error
+    for _ in range(CAUSES_MAX):
+        if at is None:
+            return
+        yield at
+        at = at.__cause__ or at.__context__
+
+
+def _is_engines(error: BaseException) -> bool:
+    """Whether it was the engine that raised it."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_code.co_filename.startswith(ENGINE)
+
+
+def _bug(error: BaseException, hint: str = "") -> Transient:
+    said = f"the stage raised {clean_text(name_of(error))}"
+    return Transient(said, code="STAGE_RAISED", hint=hint)
