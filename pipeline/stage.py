@@ -32,6 +32,7 @@ from pipeline.model import (
     Reject,
     Wait,
 )
+from pipeline.signatures import named
 
 __all__ = [
     "PARTS_MAX",
@@ -149,11 +150,12 @@ def stage(
     window: int = 1000,
     limit: str | None = None,
 ) -> Callable[[Callable[..., Awaitable[Outcome]]], Stage]:
-    """Declare a stage; the function's name is the stage's name."""
+    """Declare a stage by its name; `Usage` when it is no async function of two."""
 
     def declare(run: Callable[..., Awaitable[Outcome]]) -> Stage:
-        name = getattr(run, "__name__", "stage")
-        return Stage(name, run, settings, timeout_s, retry or Retry(), window, limit)
+        return Stage(
+            named(run), run, settings, timeout_s, retry or Retry(), window, limit
+        )
 
     return declare
 

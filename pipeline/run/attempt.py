@@ -21,9 +21,11 @@ from pydantic import BaseModel
 from pipeline.errors import (
     CODE_CHARS_MAX,
     DeadlinePassed,
+    Disposition,
     Permanent,
     StageStuck,
     StageTimeout,
+    Transient,
     WaybillError,
     code_of,
 )
@@ -135,7 +137,7 @@ async def _in_scope(
                 timeout_at = anyio.current_time() + bound.stage.timeout_s
                 run.scope.deadline = min(run.deadline, timeout_at)
                 ctx = StageContext(recorder, run, bound, run.scope.deadline)
-                outcome = await Watched(bound.stage.run(run.state, ctx), holding)
+                outcome = await Watched(_runs(run, bound, ctx), holding)
             # Validators and serializers of the state are the author's code as well.
             return _returned(run, outcome)
         except BaseException as error:
@@ -144,7 +146,7 @@ async def _in_scope(
             if _is_cancellation(error):
                 cut = frames_of(error, root)
                 raise
-            return await _ended(recorder, error, holding, root)
+            return await _ended(recorder, run, error, holding, root)
     if anyio.current_time() >= run.deadline:
         late = "the item's deadline passed while this stage ran"
         return Raised(DeadlinePassed(late), cut)
@@ -154,8 +156,21 @@ async def _in_scope(
     return Raised(StageTimeout(slow), cut)
 
 
+async def _runs(run: Run, bound: BoundStage, ctx: StageContext) -> Any:
+    """Fold the state, where that is yet to be done, and run the stage on it."""
+    if run.unfolded is not None:
+        # Its validators are the author's code as well.
+        run.state = run.pipeline.channels.fold(run.item.input, run.unfolded)
+        run.unfolded = None
+    return await bound.stage.run(run.state, ctx)
+
+
 async def _ended(
-    recorder: StepRecorder, error: BaseException, holding: Holding, root: Path
+    recorder: StepRecorder,
+    run: Run,
+    error: BaseException,
+    holding: Holding,
+    root: Path,
 ) -> Joining | Raised:
     """How a try ended that raised; alone, or in several steps beside each other."""
     kinds = [type(one) for one in members(error)]
@@ -167,6 +182,9 @@ async def _ended(
         tears_down(holding)
     # What the watchdog has found is so, whatever the stage made of it.
     known = holding.end or await blamed(recorder, error)
+    if run.unfolded is not None and known.disposition is Disposition.HOLD:
+        # There is nothing to show to a person yet.
+        known = Transient("the state raised NeedsReview", code="STAGE_RAISED")
     return Raised(known, frames_of(error, root))
 
 

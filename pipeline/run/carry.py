@@ -187,7 +187,7 @@ class Carrier:
 
     async def _load(self, claim: Claim, history: list[Checkpoint] | None) -> Run:
         """
-        Fold the item's checkpoints into its state; keep its steps at hand.
+        Gather what the item's state is folded from; keep its steps at hand.
 
         What is large is read by one item after the other, while there is room for
         it: were all read at once, none would ever be finished.
@@ -218,7 +218,7 @@ class Carrier:
     def _folded(
         self, claim: Claim, pipeline: Pipeline, history: list[Checkpoint]
     ) -> Run:
-        """The item with its state in memory."""
+        """The item with its updates in memory; its first try here folds them."""
         updates: list[str] = []
         memo: dict[tuple[str, str], str] = {}
         loaded = 0
@@ -231,7 +231,6 @@ class Carrier:
             else:
                 memo[c.stage, c.step] = c.update
         deadline = anyio.current_time() + claim.left_s
-        state = pipeline.channels.fold(claim.item.input, updates)
         self._windows.load(loaded)
         return Run(
             claim,
@@ -239,10 +238,11 @@ class Carrier:
             claim.stage,
             claim.seq,
             claim.attempt,
-            state,
+            None,
             deadline,
             memo,
             loaded=loaded,
+            unfolded=updates,
         )
 
     async def _one_stage(self, run: Run) -> bool:

@@ -77,6 +77,7 @@ class Run:
     abandoned: bool = False  # the item has gone on without this task
     products: dict[str, Product] = field(default_factory=dict)  # of this attempt
     loaded: int = 0  # bytes of its state and steps, as text
+    unfolded: list[str] | None = None  # what its state is yet to be made of
 
     @property
     def item(self) -> Item:

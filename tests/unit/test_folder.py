@@ -343,3 +343,28 @@ def test_a_misspelt_policy_is_told_what_there_is(tmp_path: Path) -> None:
         load(root, BUILTIN)
 
     assert "timeout_s" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ("def stamp(state, ctx): return Done()", "async def"),
+        ("async def stamp(state): return Done()", "two values"),
+        ("async def stamp(state, ctx, more): return Done()", "two values"),
+        ("async def stamp(state, ctx): yield Done()", "yields"),
+    ],
+)
+def test_what_is_no_stage_function_is_refused(
+    tmp_path: Path, declared: str, said: str
+) -> None:
+    """Where it is loaded, with what to write; not by every item's five tries."""
+    root = folder(tmp_path / "letters", 'name = "letters"\nstages = ["stamp"]\n')
+    (root / "stamp.py").write_text(
+        f"from pipeline.stage import Done, stage\n\n@stage()\n{declared}\n"
+    )
+
+    with pytest.raises(Usage) as refused:
+        load(root, BUILTIN)
+
+    assert said in refused.value.message
+    assert "write `async def stamp(state, ctx)`" in refused.value.message

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from pydantic import model_validator
 
 from pipeline import errors
-from pipeline.errors import Disposition, Throttled, Transient, Trouble, WaybillError
+from pipeline.errors import (
+    Disposition,
+    NeedsReview,
+    Throttled,
+    Transient,
+    Trouble,
+    WaybillError,
+)
 from pipeline.model import Advance
 from pipeline.stage import Retry
+from pipeline.state import Channels
 from tests.unit.engine import Engine, Letter, Tape
 
 
@@ -189,3 +198,41 @@ async def test_an_error_of_ones_own_keeps_what_it_says() -> None:
     row = await engine.store.item(1)
     assert ends == {"rejected": 1}
     assert (row.code, row.why) == ("AWAY", "nobody is there (ask again)")
+
+
+def state_that(does: Callable[[], None]) -> type[Letter]:
+    class Odd(Letter):
+        @model_validator(mode="after")
+        def _looks(self) -> Odd:
+            does()
+            return self
+
+    return Odd
+
+
+def exits() -> None:
+    raise SystemExit("validator")
+
+
+def asks() -> None:
+    raise NeedsReview("look")
+
+
+@pytest.mark.parametrize("does", [exits, asks])
+async def test_a_validator_of_the_state_is_tried_like_a_stage(
+    does: Callable[[], None],
+) -> None:
+    """Whatever it raises is charged to the item at its stage; the session goes on."""
+    engine = Engine([Tape().station("one", retry=Retry(attempts=2))])
+    engine.pipeline = replace(engine.pipeline, channels=Channels(state_that(does)))
+    items = await engine.submit(2)
+
+    async with engine.session() as session:
+        ends = await engine.finish(items)
+        alive = not session._lost
+
+    tries = [attempt for _, attempt in engine.store.attempts]
+    assert ends == {"failed": 2}
+    assert alive
+    assert await engine.code(1) == "STAGE_RAISED"
+    assert [(a.stage, a.charged) for a in tries] == [("one", True)] * 4
