@@ -17,6 +17,7 @@ import pytest
 from pipeline.errors import NotFound, Refused, StoreUnavailable
 from pipeline.model import Attempt, Entry, Finish, State, ToReady, ToWaiting
 from pipeline.store.postgres import PostgresStore
+from pipeline.store.rows import Blame
 from tests.store.conftest import Urls
 from tests.store.wire import Wire
 from tests.store.world import (
@@ -223,6 +224,18 @@ async def test_every_transition_leaves_one_record(
         ("failed", "reaper"),
         ("worker_died", "reaper"),
     ]
+
+
+async def test_the_record_says_for_whom_a_worker_ended(
+    postgres: World, owner: asyncpg.Connection
+):
+    """Its neighbours were put back; for the one that is named the worker died."""
+    worker, [evil, good] = await postgres.take("evil", "good")
+
+    await postgres.store.leave(worker, died=True, blamed=Blame(evil))
+
+    assert (await audit(owner, evil))[1:] == [("worker_died", "reaper")]
+    assert (await audit(owner, good))[1:] == [("put_back", "reaper")]
 
 
 async def test_a_refused_commit_leaves_no_record(

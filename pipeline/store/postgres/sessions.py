@@ -64,8 +64,8 @@ noted as (
   insert into waybill.audit (item_id, event, stage, actor, code)
   select item_id, state, stage, 'reaper', code from ended
   union all
-  select item_id, case when $2 then 'worker_died' else 'put_back' end, stage,
-         'reaper', worker_id::text from found),
+  select item_id, case when $2 or item_id = $5 then 'worker_died' else 'put_back' end,
+         stage, 'reaper', worker_id::text from found),
 let_go as (
   delete from waybill.cancels where item_id in (select item_id from gone))
 select count(*) from gone
@@ -155,7 +155,8 @@ class PostgresSessions(Topic):
             # Here or there: whoever reaped it first has said what became of it.
             mine = blamed and await con.fetchval(MINE, blamed.item, worker)
             alike = died and blamed is None
-            moved = await con.fetchval(PUT_BACK, [worker], alike, [], KILLED_WHY)
+            named = blamed and blamed.item
+            moved = await con.fetchval(PUT_BACK, [worker], alike, [], KILLED_WHY, named)
             if blamed and mine:
                 await _answers_for(con, worker, blamed)
             return int(moved)
@@ -200,7 +201,7 @@ class PostgresSessions(Topic):
             if not gone:
                 return 0
             ids = [r["id"] for r in gone]
-            return int(await con.fetchval(PUT_BACK, ids, died, [], KILLED_WHY))
+            return int(await con.fetchval(PUT_BACK, ids, died, [], KILLED_WHY, None))
 
         return await self._db.tx(work)
 
@@ -211,7 +212,9 @@ class PostgresSessions(Topic):
             if await con.fetchval(ALIVE, worker) is None:
                 raise LeaseLost("this worker's lease ran out")
             return int(
-                await con.fetchval(PUT_BACK, [worker], False, list(keep), KILLED_WHY)
+                await con.fetchval(
+                    PUT_BACK, [worker], False, list(keep), KILLED_WHY, None
+                )
             )
 
         return await self._db.tx(work)
