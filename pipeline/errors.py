@@ -147,6 +147,35 @@ class MemoryOutgrown(Transient):
         )
 
 
+class DescriptorsLeaked(Transient):
+    """The stage, alone in its worker, opened what it did not close."""
+
+    code = "DESCRIPTORS_LEAKED"
+    alone = True
+
+    @classmethod
+    def of(cls, limit: int) -> DescriptorsLeaked:
+        """Most of a process' `limit`."""
+        return cls(
+            f"with nothing else in hand it left most of {limit} descriptors open",
+            hint="close files and connections: open them by `with`",
+        )
+
+
+class DescriptorsCrowded(WaybillError):
+    """Like `DescriptorsLeaked`, in company: uncharged, it is tried alone."""
+
+    disposition = Disposition.WAIT
+    code = "DESCRIPTORS_LEAKED"
+    alone = True
+
+    @classmethod
+    def of(cls, left: int) -> DescriptorsCrowded:
+        """Of all stages it left most open; it is tried alone, soon."""
+        said = f"the stage left {left} descriptors open, and is tried alone"
+        return cls(said, retry_after_s=0.1)
+
+
 class Throttled(WaybillError):
     """An outside service asked us to slow down: wait, no attempt charged."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ from pipeline.store import embedded
 PIPELINE = Path(__file__).parent / "evil_pipeline"
 END_S = 180.0
 MEMORY_BYTES = 400 << 20  # of a worker; an ordinary one here has a third of it
+DESCRIPTORS = 512  # of a process; an ordinary worker has a tenth of it open
 # A worker is replaced by a stage in company, and for each try of it alone.
 DEATHS_MAX = 4
 ENDS = {
@@ -45,6 +47,7 @@ ENDS = {
         "STAGE_TIMEOUT",
     ),
     "outgrows": "WORKER_MEMORY",
+    "leaks-descriptors": "DESCRIPTORS_LEAKED",
 }
 
 ITEMS = """
@@ -107,6 +110,9 @@ async def _with(
             str(processes),
             WAYBILL_WORKER_MEMORY_BYTES=str(MEMORY_BYTES),
         )
+        hard = resource.prlimit(fleet.pid, resource.RLIMIT_NOFILE)[1]
+        bounds = (min(DESCRIPTORS, hard), hard)
+        resource.prlimit(fleet.pid, resource.RLIMIT_NOFILE, bounds)
         try:
             await it.until(lambda: _up(it, processes), 60, "the workers")
             say(f"{processes} workers: {good} good items, {len(kinds)} evil ones")

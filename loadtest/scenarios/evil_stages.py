@@ -24,6 +24,7 @@ import anyio.to_thread
 GOOD_S = 0.05
 FOREVER_S = 3600.0
 HELD: list[bytearray] = []
+OPENED: list[int] = []
 
 
 class Odd(BaseException):
@@ -155,6 +156,13 @@ async def leaves_threads() -> None:
         threading.Thread(target=time.sleep, args=(FOREVER_S,)).start()
 
 
+async def leaks_descriptors() -> None:
+    """Opens, and never closes."""
+    while True:
+        OPENED.append(os.open(os.devnull, os.O_RDONLY))
+        await anyio.sleep(0.002)
+
+
 KINDS: dict[str, Callable[[], Awaitable[None]]] = {
     kind.__name__.replace("_", "-"): kind
     for kind in (
@@ -162,7 +170,7 @@ KINDS: dict[str, Callable[[], Awaitable[None]]] = {
         *(is_gone, kills_itself, crashes),
         *(sleeps, sleeps_in_a_task, matches, spins, swallows_and_sleeps, computes),
         *(computes_in_a_task, swallows, shields, hangs_in_a_thread, hangs_in_finally),
-        *(outgrows, leaves_threads),
+        *(outgrows, leaves_threads, leaks_descriptors),
     )
 }
 

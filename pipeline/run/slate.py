@@ -25,7 +25,7 @@ SIZE_BYTES = 4096  # behind it: frames, as faulthandler writes them
 FRAMES_BYTES_MAX = 8192
 FRAMES_SHOWN = 3
 _BEATS = struct.Struct("=Q")
-_FLAGS_AT = 8  # one byte each: alone, suspects, leaving, impatient
+_FLAGS_AT = 8  # one byte each: alone, suspects, leaving, impatient, short
 _SESSION_AT = 16
 _LABEL_AT = 64  # two bytes of length, then text
 _LABEL_BYTES_MAX = 1024
@@ -180,6 +180,15 @@ class Slate:
     @impatient.setter
     def impatient(self, so: bool) -> None:
         self._memory[_FLAGS_AT + 3] = so
+
+    @property
+    def short(self) -> bool:
+        """Whether descriptors have run short, here or shortly before."""
+        return bool(self._memory[_FLAGS_AT + 4])
+
+    @short.setter
+    def short(self, so: bool) -> None:
+        self._memory[_FLAGS_AT + 4] = so
 
     @property
     def leaving(self) -> bool:

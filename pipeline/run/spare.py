@@ -45,7 +45,9 @@ class Spares:
     def __repr__(self) -> str:
         return f"<Spares waiting={len(self._waiting)}>"
 
-    async def take(self, *, alone: bool, impatient: bool) -> tuple[Process, Slate]:
+    async def take(
+        self, *, alone: bool, impatient: bool, short: bool = False
+    ) -> tuple[Process, Slate]:
         """
         A worker that begins now; its slate is the caller's to close.
 
@@ -57,7 +59,7 @@ class Spares:
             process, slate = (
                 self._waiting.pop(0) if self._waiting else await self._start()
             )
-        slate.alone, slate.impatient = alone, impatient
+        slate.alone, slate.impatient, slate.short = alone, impatient, short
         assert process.stdin is not None
         # Should it be dead, its caller sees that as of any other.
         with suppress(anyio.BrokenResourceError):

@@ -39,7 +39,7 @@ LOOK_S = 0.25
 # The watchdog inside interrupts what can be interrupted; this much later nothing has.
 PAST_WATCHDOG_S = 1.0
 FRAMES_S = 0.1
-SESSIONLESS_S = 60.0  # from its start, or from its last session
+SESSIONLESS_S = 60.0
 LEAVE_S = 5.0
 # So many deaths in a row are not what the slates said: a thread may have done it,
 # while another item's stage was on the loop.  Then all have a part in it.
@@ -55,6 +55,7 @@ class _Slot:
     process: Process | None = None
     young_deaths: int = 0
     impatient_until: float = 0.0
+    short: bool = False  # of descriptors was who is leaving now
 
 
 @dataclass(slots=True)
@@ -86,12 +87,15 @@ class Supervisor:
         spares: Starts worker processes.
         store: Where is put down for whom a worker ended.
         blocked_s: So long a stage may hold up a worker's loop.
+        sessionless_s: So long a worker may be without a session while the database
+            answers, from its start on.
     """
 
     count: int
     spares: Spares
     store: WorkStore
     blocked_s: float
+    sessionless_s: float = SESSIONLESS_S
     _slots: list[_Slot] = field(default_factory=list)
     _leaving: list[Process] = field(default_factory=list)
     _stopping: int = 0
@@ -124,7 +128,9 @@ class Supervisor:
             slate = None
             try:
                 slot.process, slate = await self.spares.take(
-                    alone=slot.alone, impatient=began < slot.impatient_until
+                    alone=slot.alone,
+                    impatient=began < slot.impatient_until,
+                    short=slot.short,
                 )
                 code, named = await self._one(slot, slot.process, slate)
             except OSError as error:
@@ -134,6 +140,7 @@ class Supervisor:
                     await self._stop.wait()
                 continue
             else:
+                slot.short = slate.short
                 if slate.impatient:
                     slot.impatient_until = anyio.current_time() + IMPATIENT_FOR_S
             finally:
@@ -208,12 +215,12 @@ class Supervisor:
                 process.kill()
                 await process.wait()
                 return True
-            if watch.sessionless_s > SESSIONLESS_S and not self._stopping:
+            if watch.sessionless_s > self.sessionless_s and not self._stopping:
                 watch.sessionless_s = 0.0
                 if await self._answers():
                     log.error("worker_sessionless", pid=process.pid)
                     process.kill()
-                    return True
+                    break
         return False
 
     async def _answers(self) -> bool:

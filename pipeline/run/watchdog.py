@@ -33,6 +33,7 @@ import structlog
 
 from pipeline.errors import LoopBlocked, LoopCrowded, MemoryOutgrown, WaybillError
 from pipeline.model import Attempt
+from pipeline.run.descriptors import Descriptors
 from pipeline.run.slate import Holder, Slate, place_of
 from pipeline.store.rows import Blame
 
@@ -85,6 +86,7 @@ class Watchdog:
             self._impatient_until = self._beat_at + IMPATIENT_FOR_S
         self._unsettled = 0
         self._seen: tuple[Holding | None, float] = (None, 0.0)
+        self.descriptors = Descriptors(counting=slate.short)
         self._handlers: dict[signal.Signals, Any] = {}
         self._left: set[threading.Thread] = set()
         self._known = set(threading.enumerate())
@@ -135,7 +137,7 @@ class Watchdog:
                 signal.signal(what, handler)
 
     def _look_around(self) -> None:
-        """Has this process grown too large, or gathered threads?"""
+        """Has this process grown too large, or gathered threads or descriptors?"""
         self._known = set(threading.enumerate())
         self._left = {thread for thread in self._left if thread.is_alive()}
         used = _resident_bytes()
@@ -147,6 +149,14 @@ class Watchdog:
             self._replace("threads", threads=len(self._left))
         if used > self._memory_bytes * MEMORY_SLACK:
             self._replace("memory", now=True, used_bytes=used)
+        self.look_at_descriptors()
+
+    def look_at_descriptors(self) -> None:
+        """Are there few left?"""
+        used = self.descriptors.full(self._alone)
+        if used:
+            self.slate.short = True
+            self._replace("descriptors", descriptors=used)
 
     def _notice_s(self) -> float:
         impatient = self._beat_at < self._impatient_until and self._alone is None
@@ -282,6 +292,10 @@ class Watched:
                     )
                 except StopIteration as end:
                     return end.value
+                except BaseException:
+                    if holding.end is not None:
+                        raise holding.end from None
+                    raise
                 if holding.end is not None:
                     _drop(inner)
                     raise holding.end
@@ -310,6 +324,7 @@ def _watched_turn(
 ) -> Any:
     slate, threads = watchdog.slate, threading.active_count()
     slate.mark(holding.label)
+    before = watchdog.descriptors.before(holding)
     try:
         return turn(given)
     finally:
@@ -318,6 +333,9 @@ def _watched_turn(
             slate.clear()
         if threading.active_count() > threads:
             watchdog.left_threads(holding)
+        if before:
+            watchdog.descriptors.after(holding, before)
+            watchdog.look_at_descriptors()
 
 
 async def _beside(

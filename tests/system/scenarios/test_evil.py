@@ -15,7 +15,7 @@ from tests.system.command import ROOT
     "kinds",
     [
         ("sleeps-in-a-task", "computes", "crashes"),
-        ("swallows", "outgrows", "leaves-threads"),
+        ("swallows", "outgrows", "leaves-threads", "leaks-descriptors"),
         ("computes-in-a-task", "shields", "hangs-in-a-thread", "hangs-in-finally"),
     ],
     ids=["blocks", "leaks", "hangs"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +13,15 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from pipeline.errors import LoopBlocked, MemoryOutgrown
+from pipeline.errors import (
+    DescriptorsCrowded,
+    DescriptorsLeaked,
+    LoopBlocked,
+    MemoryOutgrown,
+)
 from pipeline.model import Advance, ToWaiting
 from pipeline.run import watchdog as watching
+from pipeline.run.descriptors import OWN, used
 from pipeline.run.slate import Holder, Slate
 from pipeline.run.watchdog import HOLDING, WATCHDOG, Holding, Watchdog, Watched
 from pipeline.stage import Retry
@@ -223,3 +231,66 @@ async def test_a_task_of_a_stage_is_the_stages() -> None:
     await Watched(starts(), held)
 
     assert seen == [held]
+
+
+@pytest.mark.parametrize(
+    ("alone", "error"), [(False, DescriptorsCrowded), (True, DescriptorsLeaked)]
+)
+async def test_descriptors_past_the_bound_name_whoever_left_most(
+    few_descriptors: int, alone: bool, error: type[Exception]
+) -> None:
+    """In company it is tried alone, uncharged; alone it is charged; what it raises."""
+    asked: list[bool] = []
+    slate, opened = Slate(), []
+    slate.short = True  # the process before this one was
+
+    async def modest() -> str:
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        await anyio.sleep(3)
+        return "an outcome"
+
+    async def leaks() -> None:
+        await anyio.sleep(1)
+        while True:  # in one turn
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+
+    try:
+        with watched(slate, recycle=asked.append):
+            async with anyio.create_task_group() as tasks:
+                if not alone:
+                    other = Holding(Holder(8, "read", 0, False, False))
+                    tasks.start_soon(drive, Watched(modest(), other))
+                with pytest.raises(error):
+                    await Watched(leaks(), holding(alone=alone))
+    finally:
+        for file in opened:
+            os.close(file)
+
+    assert asked == [False]
+    assert alone or other.end is None
+
+
+async def test_a_limit_too_low_for_a_worker_replaces_nobody(
+    few_descriptors: int,
+) -> None:
+    """Its successor would have as few."""
+    asked: list[bool] = []
+
+    with watched(Slate(), recycle=asked.append) as dog:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used() + 1, few_descriptors))
+        dog._look_around()
+
+    assert asked == []
+
+
+async def drive(stage: Watched) -> None:
+    await stage
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[int]:
+    """A limit of this process that is soon reached; the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used() + 2 * OWN, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
