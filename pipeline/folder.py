@@ -13,15 +13,18 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import anyio
+from anyio import to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import Usage
 from pipeline.jail.custom import import_file, module_name
+from pipeline.loading import IMPORT_S, WORK_S, Loads, importing
 from pipeline.pinned import Kept, Pins, list_files, version_named, version_of
 from pipeline.stage import Retry, Settings, Stage
 from pipeline.state import Channels
@@ -141,7 +144,7 @@ class Builtin:
 
 def load(root: Path, builtin: Builtin) -> Pipeline:
     """
-    Read and check a pipeline folder.
+    Read and check a pipeline folder: `Loads` calls it aside, for it runs its files.
 
     Raises:
         Usage: with the file, the key and what it may be.
@@ -206,8 +209,9 @@ class Catalogue:
 
     def __init__(self, artifacts: Kept, cache: Path, builtin: Builtin) -> None:
         self._pins = Pins(artifacts, cache)
-        self._builtin = builtin
+        self._loads = loads_of(builtin)
         self._loaded: dict[int, Pipeline] = {}
+        self._turns: dict[int, anyio.Lock] = {}  # who comes first loads it for all
 
     async def adopt(self, store: WorkStore) -> None:
         """Take over what an earlier version published; see `Pins.adopt`."""
@@ -215,12 +219,20 @@ class Catalogue:
             self._pins.adopt(await store.pipelines())
 
     async def publish(self, root: Path, store: AdmissionStore) -> tuple[int, Pipeline]:
-        """Pin the folder as it stands; returns its id and the loaded pipeline."""
+        """
+        Pin the folder as it stands; returns its id and the loaded pipeline.
+
+        Raises:
+            Usage: it is not in order; PIPELINE_HANGS, a file of it takes too long
+                to import.
+        """
         for _ in range(TRIES):
-            pipeline = load(root, self._builtin)
+            version = await to_thread.run_sync(_version, root)
+            pipeline = await self._loads.wait(root, version, IMPORT_S)
             files = await self._pins.keep(pipeline.name, list_files(root))
             if version_named(files) == pipeline.folder.version:
                 break
+            self._loads.forget(root)
         else:
             raise Usage(f"{root} changes while it is read", hint="try again")
         number = await store.register_pipeline(
@@ -228,17 +240,44 @@ class Catalogue:
         )
         return number, pipeline
 
-    async def get(self, number: int, store: WorkStore) -> Pipeline:
+    async def get(
+        self, number: int, store: WorkStore, patience_s: float = WORK_S
+    ) -> Pipeline:
         """
         A pinned version, from memory or laid out and proven.
 
         Raises:
             Integrity: it is not what was published; see `Pins.lay_out`.
+            Usage: PIPELINE_HANGS, it was not imported in `patience_s`.
         """
-        if number not in self._loaded:
-            root = await self._pins.lay_out(await store.pipeline(number))
-            self._loaded[number] = load(root, self._builtin)
+        if number in self._loaded:
+            return self._loaded[number]
+        async with self._turns.setdefault(number, anyio.Lock()):
+            if number not in self._loaded:
+                root = await self._pins.lay_out(await store.pipeline(number))
+                self._loaded[number] = await self._loads.wait(
+                    root, str(number), patience_s
+                )
         return self._loaded[number]
+
+
+def loads_of(builtin: Builtin) -> Loads[Pipeline]:
+    """Pipelines as folders hold them now, each version imported once, aside."""
+    return Loads(partial(load, builtin=builtin))
+
+
+def glance(root: Path, loads: Loads[Pipeline]) -> Pipeline:
+    """
+    What the folder is now, for who runs nothing of it; blocking.
+
+    Raises:
+        Usage: as `Catalogue.publish` does.
+    """
+    return loads.get(root, _version(root), IMPORT_S)
+
+
+def _version(root: Path) -> str:
+    return version_of(list_files(root))
 
 
 def _read_manifest(root: Path) -> _Manifest:
@@ -307,14 +346,18 @@ def _find_jailed(root: Path, names: Sequence[str]) -> dict[str, Path]:
 
 def _import(path: Path) -> ModuleType:
     try:
-        return import_file(path)
+        with importing(path):
+            return import_file(path)
     except FileNotFoundError:
         raise Usage(f"{path} is missing") from None
-    except Exception as error:
+    except BaseException as error:
         if (ours := trouble_of(error)) is not None:
             raise ours from None
-        # Its top level is foreign code: whatever it raises, the file is to blame.
-        why = f"{type(error).__name__}: {error}"
+        # Its top level is foreign code: whatever it raises, the file is to blame, also
+        # where it would end the process.
+        why = type(error).__name__
+        if isinstance(error, Exception):
+            why += f": {error}"
         raise Usage(f"{path} cannot be imported: {why}") from None
 
 

@@ -29,7 +29,7 @@ ON_TOP = {
         *("board", "foreground", "inbox", "health", "manifest", "terminal"),
     },
     "pipeline": {
-        *("errors", "folder", "model", "names", "pinned"),
+        *("errors", "folder", "loading", "model", "names", "pinned"),
         *("stage", "state", "testing", "trouble"),
     },
     "stages": {*STAGES, "document"},
@@ -68,7 +68,7 @@ TASKS_BEGIN = (
 ANYTHING_MAY_BE_RAISED = {
     "pipeline/run/carry.py": 1,  # the edge of the worker, around an item
     "pipeline/jail/program.py": 1,  # what a jailed process was asked to run
-    "pipeline/folder.py": 1,  # the top level of a custom stage
+    "pipeline/loading.py": 1,  # whatever loading a pipeline raises, for who waits
 }
 # The environment is read once, by `Settings`; and where a process is handed its
 # surroundings by the one that started it.

@@ -23,10 +23,11 @@ from ingest.watch.folders import Folders
 from ingest.watch.watcher import Pace, Route, Watcher
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import StoreUnavailable, Usage
-from pipeline.folder import MANIFEST, Builtin, Catalogue, Pipeline
+from pipeline.folder import MANIFEST, Builtin, Catalogue, Pipeline, loads_of
 from pipeline.jail import jailbreak
 from pipeline.jail.pool import JailPool
 from pipeline.jail.pools import JailPools
+from pipeline.loading import IMPORT_S
 from pipeline.run.dispatcher import Suspects
 from pipeline.run.services import Services, secret_lines
 from pipeline.run.session import WorkerSettings
@@ -57,6 +58,7 @@ from waybill.settings import Places, Settings
 BUILTIN = Builtin(
     {s.name: s for s in (intake, ocr, moderation, generation, output)}, Document
 )
+LOADS = loads_of(BUILTIN)  # for commands that look, and run nothing
 # Whose functions may run in the jail; a pipeline folder says which of its own may.
 JAILED = (bundle, page, probing, typesetter, jailbreak)
 # A second reader keeps its models in memory: one is enough for doubtful pages.
@@ -113,7 +115,7 @@ class App:
         settings = self.settings
 
         async def look(path: Path, name: str, tenant: str, pipeline_id: int) -> Found:
-            pipeline = await self.catalogue.get(pipeline_id, self.store)
+            pipeline = await self.catalogue.get(pipeline_id, self.store, IMPORT_S)
             return await look_into(
                 self.services, path, name, tenant, pipeline, settings.max_file_bytes
             )

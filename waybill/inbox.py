@@ -7,8 +7,8 @@ from __future__ import annotations
 from ingest.watch.folders import Place
 from ingest.watch.survey import Survey, survey
 from pipeline.errors import WaybillError
-from pipeline.folder import load
-from waybill.compose import BUILTIN, pipeline_folder
+from pipeline.folder import glance
+from waybill.compose import LOADS, pipeline_folder
 from waybill.settings import Settings
 
 
@@ -21,7 +21,7 @@ def survey_of(settings: Settings) -> Survey:
         if name not in broken:
             broken[name] = None
             try:
-                load(pipeline_folder(settings, name), BUILTIN)
+                glance(pipeline_folder(settings, name), LOADS)
             except WaybillError as error:
                 broken[name] = error
         if (wrong := broken[name]) is not None:

@@ -47,7 +47,8 @@ def import_file(path: Path) -> ModuleType:
     try:
         loader.exec_module(module)
     except BaseException:
-        sys.modules.pop(spec.name, None)
+        if sys.modules.get(name) is module:  # not a later one, which took its place
+            del sys.modules[name]
         raise
     return module
 

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import Usage
-from pipeline.folder import BoundStage, Pipeline, load
+from pipeline.folder import BoundStage, Pipeline, loads_of
+from pipeline.loading import WORK_S
 from pipeline.model import Advance, Done, Hold, Item, Outcome, Reject, Wait
 from pipeline.pinned import list_files
 from pipeline.run.services import Services
@@ -97,7 +98,7 @@ class _Trial:
         self, name: str, file: Path, given: dict[str, Any] | None, out: Path | None
     ) -> dict[str, Any]:
         """Run the stages before it, where no state is given, and then the stage."""
-        pipeline = load(self._root, BUILTIN)
+        pipeline = await loads_of(BUILTIN).wait(self._root, "", WORK_S)
         line = _line(pipeline, name)
         async with open_trial(self._settings, self._home) as services:
             item = await self._item(services, pipeline, file)

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from pipeline.errors import NotFound, Permanent, Usage
 from pipeline.holds.parking import whole
 from pipeline.holds.ruling import ruling
+from pipeline.loading import IMPORT_S
 from pipeline.state import clean_text, inline_or_ref
 from pipeline.store.rows import HoldRow
 from waybill.compose import App
@@ -192,7 +193,7 @@ async def becomes(
     Raises:
         Usage: something is needed that `edits` lacks, or a value does not fit.
     """
-    pipeline = await app.catalogue.get(hold.pipeline_id, app.store)
+    pipeline = await app.catalogue.get(hold.pipeline_id, app.store, IMPORT_S)
     update = ruling(await whole(hold, app.artifacts), pipeline, edits)
     try:
         return update, await changes(app, hold.item_id, update)

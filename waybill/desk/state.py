@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from pipeline.errors import Usage
+from pipeline.loading import IMPORT_S
 from pipeline.model import Checkpoint, ItemId
 from pipeline.state import Channels, update_of
 from waybill.compose import App
@@ -34,7 +35,7 @@ async def state_of(
         Usage: its pipeline has no stage `at`.
     """
     pipeline_id, facts = await app.store.facts(item)
-    pipeline = await app.catalogue.get(pipeline_id, app.store)
+    pipeline = await app.catalogue.get(pipeline_id, app.store, IMPORT_S)
     if at and at not in pipeline.stages:
         raise Usage(
             f"the pipeline {pipeline.name} has no stage {at!r}",

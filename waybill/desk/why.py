@@ -10,6 +10,7 @@ from typing import NamedTuple, assert_never
 
 from pipeline.errors import WaybillError
 from pipeline.folder import BoundStage, Pipeline
+from pipeline.loading import IMPORT_S
 from pipeline.model import State
 from pipeline.store.rows import AttemptRow, ItemRow, WaitsRow
 from waybill import terminal
@@ -42,7 +43,7 @@ async def reasons(app: App, item: int) -> Reasons:
     row = await store.item(item)
     held = row.state is State.HELD
     try:
-        pipeline = await app.catalogue.get(row.pipeline_id, store)
+        pipeline = await app.catalogue.get(row.pipeline_id, store, IMPORT_S)
     except WaybillError:
         pipeline = None  # items of it fail, and say so
     return Reasons(
