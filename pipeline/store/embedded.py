@@ -17,6 +17,7 @@ import asyncio
 import atexit
 import fcntl
 import importlib.util
+import os
 import socket
 import subprocess
 import sys
@@ -38,6 +39,7 @@ WATCH_S = 0.5  # how soon a keeper that was killed is replaced
 TELL_AFTER_S = 3.0  # a start takes half a second; a recovery may take minutes
 START_S = 900.0  # arbitrary: a recovery replays at most `max_wal_size`
 STOP_S = 70.0  # a little longer than a keeper waits for its server
+FREE_S = STOP_S + 20.0  # for a server that is being shut down, until one may use it
 
 QUICKER = (
     asyncpg.DuplicateObjectError,
@@ -74,7 +76,7 @@ def start(
         data.parent.mkdir(parents=True, exist_ok=True)
         data = data.resolve()
         if data not in _uses:
-            _uses[data] = _use(data)
+            _uses[data] = _use(data, min(wait_s, FREE_S))
     except OSError as error:
         raise StoreUnavailable(
             f"the embedded PostgreSQL cannot use {data.parent}: {error.strerror}",
@@ -112,6 +114,7 @@ def stop(folder: Path) -> None:
         last = True
     except BlockingIOError:
         last = False
+    fcntl.flock(use, fcntl.LOCK_UN)  # of every copy: a program may have inherited one
     use.close()
     until = time.monotonic() + STOP_S
     while last and time.monotonic() < until and not _free(data):
@@ -135,10 +138,38 @@ def _stop_all() -> None:
         stop(data)
 
 
-def _use(data: Path) -> IO[bytes]:
-    file = keeper.beside(data, "users").open("ab")
-    # Waits for a server that is being shut down: nobody had used it any more.
-    fcntl.flock(file, fcntl.LOCK_SH)
+def _forked() -> None:
+    """
+    In a forked copy of this process, which a stage may have made: it is no user.
+
+    The lock belongs to all that have the file open.
+    """
+    while _uses:
+        _uses.popitem()[1].close()
+    _keepers.clear()
+    _watches.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def _use(data: Path, wait_s: float) -> IO[bytes]:
+    """Become a user; waits for a server that is being shut down, unused by then."""
+    path = keeper.beside(data, "users")
+    began = time.monotonic()
+    said = False
+    while (file := keeper.try_lock(path, fcntl.LOCK_SH)) is None:
+        waited_s = time.monotonic() - began
+        if waited_s > wait_s:
+            raise StoreUnavailable(
+                f"the embedded PostgreSQL is held by a process that ends it and does "
+                f"not: {path} is locked",
+                hint=f"`fuser {path}` says which; end it, then try again",
+            )
+        if not said and waited_s > TELL_AFTER_S:
+            said = True
+            print("waiting for PostgreSQL, which is shut down now", file=sys.stderr)
+        time.sleep(LOOK_S)
     return file
 
 

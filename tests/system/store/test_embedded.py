@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,6 +55,20 @@ def begun(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", USER, str(folder)], stdout=subprocess.PIPE, text=True
     )
+
+
+def forked() -> int:
+    """A copy of this process, which only waits."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+        os._exit(0)
+    return pid
+
+
+def reap(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def end(process: subprocess.Popen[str], how: signal.Signals) -> None:
@@ -240,3 +256,33 @@ async def test_a_killed_keeper_is_replaced_by_who_watches(folder: Path):
 
         assert eventually(ready, within_s=20)
     assert await answers(url)
+
+
+async def test_a_forked_copy_of_a_user_is_none(folder: Path):
+    """A stage may fork: what it leaves keeps neither the server nor the next user."""
+    await start(folder)
+    pids = [keeper_of(folder), server(folder)]
+    copy = forked()
+    try:
+        await to_thread.run_sync(embedded.stop, folder)
+
+        assert eventually(lambda: not alive(pids), within_s=10)
+        assert await answers((await start(folder)).app_url)
+    finally:
+        reap(copy)
+
+
+def test_who_finds_it_locked_waits_not_for_ever(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """It says what it waits for, and then which file it is about."""
+    path = keeper.beside(folder, "users")
+    monkeypatch.setattr(embedded, "TELL_AFTER_S", 0.0)
+
+    with path.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StoreUnavailable, match="locked") as refused:
+            embedded.start(folder, wait_s=0.1)
+
+    assert str(path) in refused.value.hint
+    assert "waiting for PostgreSQL" in capsys.readouterr().err
