@@ -266,16 +266,6 @@ def loads_of(builtin: Builtin) -> Loads[Pipeline]:
     return Loads(partial(load, builtin=builtin))
 
 
-def glance(root: Path, loads: Loads[Pipeline]) -> Pipeline:
-    """
-    What the folder is now, for who runs nothing of it; blocking.
-
-    Raises:
-        Usage: as `Catalogue.publish` does.
-    """
-    return loads.get(root, _version(root), IMPORT_S)
-
-
 def _version(root: Path) -> str:
     return version_of(list_files(root))
 

@@ -11,8 +11,9 @@ import pytest
 
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import Usage
-from pipeline.folder import Builtin, Catalogue, Pipeline, glance, load, loads_of
+from pipeline.folder import Builtin, Catalogue, Pipeline, load, loads_of
 from pipeline.loading import Loads
+from pipeline.pinned import list_files, version_of
 from pipeline.store.memory import MemoryStore
 from tests.unit.engine import Letter
 
@@ -105,9 +106,9 @@ def test_a_version_is_imported_once_and_a_mended_one_anew(tmp_path: Path) -> Non
     loads = Loads(counted)
     for _ in range(2):
         with pytest.raises(Usage):
-            glance(root, loads)
+            loads.get(root, version_of(list_files(root)), 60)
     (root / "stamp.py").write_text(STAGE)
-    found = [glance(root, loads) for _ in range(3)]
+    found = [loads.get(root, version_of(list_files(root)), 60) for _ in range(3)]
 
     assert len(asked) == 3
     assert found[0] is found[1] is found[2]

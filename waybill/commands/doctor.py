@@ -16,7 +16,7 @@ import typer
 from ingest.watch.folders import network_filesystem
 from pipeline.artifacts.files import free_bytes
 from pipeline.errors import StoreUnavailable, WaybillError
-from pipeline.folder import MANIFEST, glance
+from pipeline.folder import MANIFEST
 from pipeline.jail.jailbreak import GROUPS, self_test
 from pipeline.jail.pool import JailPool
 from pipeline.store.rows import TroubleRow, WorkerRow
@@ -24,10 +24,10 @@ from stages.reading import engines
 from waybill import terminal
 from waybill.commands.options import Json
 from waybill.commands.run import run_async
-from waybill.compose import JAILED, LOADS, database, open_app
+from waybill.compose import JAILED, database, open_app
 from waybill.foreground import workers_up
 from waybill.health import ASKED_S, seen_here, troubles
-from waybill.inbox import survey_of
+from waybill.inbox import glance, survey_of
 from waybill.settings import Settings, read_settings
 
 FREE_MIN_BYTES = 1 << 30  # arbitrary: some thousand letters
@@ -92,7 +92,7 @@ def _pipelines(settings: Settings) -> list[Check]:
     for manifest in sorted(settings.pipelines.glob(f"*/{MANIFEST}")):
         name = f"pipeline {manifest.parent.name}"
         try:
-            pipeline = glance(manifest.parent, LOADS)
+            pipeline = glance(manifest.parent)
             stages = " → ".join(pipeline.stages)
             found.append(Check(name, True, f"{stages} @{pipeline.folder.version}"))
         except WaybillError as error:
