@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pipeline.store.rows import Origin
 
@@ -51,6 +53,19 @@ def is_gone(other: Origin) -> bool:
         return _born(other.pid) != other.born
     except OSError:
         return False  # we cannot look now (no descriptors): nobody is dead for that
+
+
+def turned(turn: Callable[[Any], Any], given: Any) -> Any:
+    """
+    One turn.  A copy that it forked ends here, if it has not ended itself: it would
+    renew and write as this worker, on the same connections.
+    """
+    pid = os.getpid()
+    try:
+        return turn(given)
+    finally:
+        if os.getpid() != pid:
+            os._exit(0)
 
 
 def _born(pid: int) -> str | None:

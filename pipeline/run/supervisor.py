@@ -14,7 +14,9 @@ must run alone run in a process of their own, which is there while there are som
 
 from __future__ import annotations
 
+import os
 import signal
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -186,8 +188,9 @@ class Supervisor:
                 return None, False
             code = await process.wait()
         except BaseException:
-            process.kill()
+            _kill_all_of(process)
             raise
+        _kill_all_of(process)
         named = await self._put_down(slate, hung, slot.young_deaths)
         slate.impatient = slate.impatient or hung  # it may be one of many
         return code, named
@@ -264,8 +267,7 @@ class Supervisor:
             with anyio.move_on_after(GRACE_S):
                 await process.wait()
         finally:
-            if process.returncode is None:
-                process.kill()
+            _kill_all_of(process)
             self._leaving.remove(process)
 
     async def _signals(self) -> None:
@@ -291,3 +293,14 @@ class Supervisor:
         for process in [*(slot.process for slot in self._slots), *self._leaving]:
             if process is not None and process.returncode is None:
                 process.send_signal(what)
+
+
+def _kill_all_of(process: Process) -> None:
+    """
+    A worker, and what its stages have left: all that it forked and did not end.
+
+    It leads a session of its own; jailed processes have others, and end with it.  No
+    other process gets its number while one of its group is there.
+    """
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

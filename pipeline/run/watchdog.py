@@ -34,6 +34,7 @@ import structlog
 from pipeline.errors import LoopBlocked, LoopCrowded, MemoryOutgrown, WaybillError
 from pipeline.model import Attempt
 from pipeline.run.descriptors import Descriptors
+from pipeline.run.origin import turned
 from pipeline.run.slate import Holder, Slate, place_of
 from pipeline.store.rows import Blame
 
@@ -286,7 +287,7 @@ class Watched:
             while True:
                 try:
                     wanted = (
-                        turn(given)
+                        turned(turn, given)
                         if watchdog is None
                         else _watched_turn(watchdog, holding, turn, given)
                     )
@@ -326,7 +327,7 @@ def _watched_turn(
     slate.mark(holding.label)
     before = watchdog.descriptors.before(holding)
     try:
-        return turn(given)
+        return turned(turn, given)
     finally:
         # Alone in its worker, it is the one, also while a task of its own is on.
         if not holding.holder.alone:

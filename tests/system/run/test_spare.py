@@ -49,6 +49,34 @@ def test_who_is_killed_has_its_successor_at_once(home: Home) -> None:
     assert eventually(lambda: not alive(everyone), within_s=10)
 
 
+def test_what_a_stage_forked_ends_with_its_worker(home: Home, tmp_path: Path) -> None:
+    """Also when that is killed: nothing stays, with its sockets and its locks."""
+    body = f"""
+copy = os.fork()
+if copy == 0:
+    import time
+    time.sleep(90)
+    os._exit(0)
+with open({str(tmp_path / "copy")!r}, "w") as told:
+    told.write(str(copy))
+return Advance()
+"""
+    home.pipeline("forks", forks=body)
+    settings = {"PIPELINES": str(home.pipelines), "PIPELINE": "forks"}
+    [path] = pictures(tmp_path, ["a.png"])
+    home.run("ingest", str(path), **settings)
+
+    with home.started("worker", **settings) as service:
+        assert eventually(lambda: home.ends() == {"done": 1}, within_s=60)
+        copy = int((tmp_path / "copy").read_text())
+        was = alive([copy])
+        for pid in workers(home, service):
+            os.kill(pid, signal.SIGKILL)
+
+        assert was == [copy]
+        assert eventually(lambda: not alive([copy]), within_s=20)
+
+
 def test_spares_end_with_a_supervisor_that_is_killed(home: Home) -> None:
     """However it dies."""
     with home.started("worker") as service:

@@ -6,12 +6,13 @@ import os
 import resource
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
+from anyio import to_thread
 
 from pipeline.errors import (
     DescriptorsCrowded,
@@ -294,3 +295,17 @@ def few_descriptors() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (used() + 2 * OWN, hard))
     yield hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+@pytest.mark.parametrize("watching_too", [True, False])
+async def test_a_forked_copy_of_a_worker_leaves_no_turn(watching_too: bool) -> None:
+    """It would go on as the same worker, and write with its connections."""
+    slate, mine = Slate(), os.getpid()
+
+    async def forks() -> int:
+        return os.fork()
+
+    with watched(slate) if watching_too else nullcontext():
+        copy = await Watched(forks(), holding(alone=True))
+    if os.getpid() != mine:
+        os._exit(7)
+
+    assert await to_thread.run_sync(os.waitpid, copy, 0) == (copy, 0)
