@@ -79,6 +79,7 @@ app.add_typer(db.db, name="db")
 
 def main() -> None:
     """Entry point: an error becomes a sentence, a hint and an exit code."""
+    terminal.open_streams()
     terminal.escape_streams()
     as_json = "--json" in sys.argv
     # What a tenant sent is for the service and its group: nobody else reads it.

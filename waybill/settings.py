@@ -141,6 +141,14 @@ def read_settings(*, as_owner: bool = False) -> Settings:
     except SettingsError as error:  # a list that is no JSON; it quotes the field
         name = "WAYBILL_" + str(error).split('"')[1].upper()
         raise Usage(f'{name}: Input should be JSON, such as ["a"]') from None
+    if as_owner and settings.owner_url.get_secret_value():
+        return settings
+    named = "database_url" in settings.model_fields_set
+    if named and not settings.database_url.get_secret_value().strip():
+        raise Usage(
+            "WAYBILL_DATABASE_URL is set and empty",
+            hint="give it a URL; to use the embedded server, unset it",
+        )
     if as_owner:
         return settings
     owner = settings.owner_url.get_secret_value()

@@ -58,6 +58,22 @@ def escape_streams() -> None:
             stream.reconfigure(errors=ESCAPES)
 
 
+def open_streams() -> None:
+    """
+    Stdin, stdout and stderr are open, if only to nowhere.
+
+    Were one closed (`>&-`), the next file or socket would have its number.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
 def draws(text: str) -> bool:
     """Whether the terminal of stderr has these characters."""
     try:
@@ -84,8 +100,30 @@ def keep_stdout() -> None:
         errors=sys.stdout.errors,
     )
     os.dup2(2, sys.stdout.fileno())
-    sys.stdout.reconfigure(line_buffering=True)  # in order with what is logged
     out.file = kept
+    for name in ("stdout", "stderr"):
+        setattr(sys, name, _unheard(getattr(sys, name)))
+
+
+def _unheard(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Its descriptor, written to line by line, in order with what is logged."""
+    raw = _Unheard(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=True,
+    )
+
+
+class _Unheard(io.FileIO):
+    """What nobody reads any more is lost: no stage answers for that."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or len(data)
+        except OSError:
+            return len(data)
 
 
 def visible(text: str, *, lines: bool = False) -> str:

@@ -14,6 +14,7 @@ written as %XX may stand in what was taken for its host, port or database.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +22,7 @@ import asyncpg
 
 from pipeline.errors import StoreUnavailable, Usage, WaybillError
 
+ESCAPED = "what is not a-z, A-Z or 0-9 in a password is written as %XX"
 CONNECT_S = 5.0
 
 SETTINGS = {
@@ -191,8 +193,7 @@ class Line:
         if isinstance(error, NO_URL) and not isinstance(error, ssl.SSLError):
             return Usage(
                 f"{self.variable} is no URL of a PostgreSQL",
-                hint="postgresql://USER:PASSWORD@HOST:PORT/DATABASE; what is not "
-                "a-z, A-Z or 0-9 in a password is written as %XX",
+                hint="postgresql://USER:PASSWORD@HOST:PORT/DATABASE; " + ESCAPED,
             )
         return self.said(error, otherwise="the database cannot be reached")
 
@@ -210,6 +211,8 @@ class Line:
         hint = ""
         if isinstance(error, (OSError, TimeoutError)):
             hint = "is PostgreSQL up, and {url} right (host, port)?"
+        if isinstance(error, socket.gaierror):
+            hint = "is the host in {url} right?  " + ESCAPED
         if isinstance(error, ConnectionError) and "SSL" in str(error):
             error = ssl.SSLError()
         for kinds, sentence, what_to_do in _REFUSALS:

@@ -153,3 +153,16 @@ def test_without_an_owner_the_services_url_migrates(
     monkeypatch.setattr("os.environ", {"WAYBILL_DATABASE_URL": OWNER})
 
     assert owner(read_settings(as_owner=True)) == (OWNER, "WAYBILL_DATABASE_URL")
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_a_database_that_is_named_by_nothing_is_refused(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that a script left empty does not mean the embedded server."""
+    monkeypatch.setenv("WAYBILL_DATABASE_URL", empty)
+
+    with pytest.raises(Usage, match="set and empty") as refused:
+        read_settings()
+
+    assert "unset it" in refused.value.hint

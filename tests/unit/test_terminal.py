@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
+import subprocess
+import sys
 import unicodedata
 from datetime import UTC, datetime
 
@@ -169,3 +172,52 @@ def test_plain_data_has_no_surprises() -> None:
 def test_a_span_is_said_in_one_unit(seconds: float, said: str) -> None:
     """Short enough for a table's column."""
     assert terminal.span(seconds) == said
+
+
+def run(code: str, shell: str) -> subprocess.CompletedProcess[str]:
+    """Python in a shell's surroundings; $RUN is its command line."""
+    line = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+    return subprocess.run(
+        ["/bin/sh", "-c", shell.replace("$RUN", line)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_streams_that_are_closed_are_opened_to_nowhere() -> None:
+    """Else the first socket is stdout, and a library that closes that aborts."""
+    code = """
+import os, sys
+from waybill import terminal
+terminal.open_streams()
+print("lost", flush=True)
+print("lost", file=sys.stderr, flush=True)
+terminal.out.print("lost")
+sys.exit(os.dup(2))
+"""
+    ran = run(code, "$RUN <&- >&- 2>&-")
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (3, "", "")
+
+
+def test_a_print_that_nobody_reads_is_lost_and_no_more() -> None:
+    """Whoever read stderr has gone: that is no fault of a stage that prints."""
+    code = """
+import os, sys
+from waybill import terminal
+terminal.keep_stdout()
+reader, writer = os.pipe()
+os.dup2(writer, 1)
+os.dup2(writer, 2)
+os.close(reader)
+for _ in range(3):
+    print("lost" * 10_000, flush=True)
+    print("lost", file=sys.stderr, flush=True)
+terminal.out.print("kept")
+terminal.out.file.flush()
+"""
+    ran = run(code, "$RUN")
+
+    assert (ran.returncode, ran.stdout) == (0, "kept\n"), ran.stderr

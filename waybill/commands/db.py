@@ -6,12 +6,16 @@ from typing import Any
 
 import typer
 
+from pipeline.errors import StoreUnavailable
 from pipeline.store.migrate import APP_ROLE, Migrated, available, migrate
 from waybill import terminal
 from waybill.commands.options import Json
 from waybill.commands.run import run_app, run_async
 from waybill.compose import App, owner
 from waybill.settings import read_settings
+
+# A script shall not go on: the service cannot connect.
+NO_ROLE = StoreUnavailable.exit_code
 
 db = typer.Typer(help="The database's schema.", no_args_is_help=True)
 
@@ -27,7 +31,7 @@ def db_migrate(json: Json = False) -> None:
     done = run_async(main)
     if json:
         terminal.print_json(done)
-        return
+        raise typer.Exit(0 if done.granted else NO_ROLE)
     applied = ", ".join(done.applied)
     terminal.err.print(f"applied {applied}" if applied else "up to date")
     if not done.granted:
@@ -35,6 +39,7 @@ def db_migrate(json: Json = False) -> None:
             f"there is no role {APP_ROLE} yet, as which the service connects: "
             f"`create role {APP_ROLE} login password …`, then run this again"
         )
+        raise typer.Exit(NO_ROLE)
 
 
 @db.command("status")

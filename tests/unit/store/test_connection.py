@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 
 import asyncpg
@@ -30,6 +31,7 @@ URL = "postgresql://S3cret:S3cret@S3cret:1/S3cret"
         (ConnectionError("S3cret rejected SSL upgrade"), "sslmode"),
         (ConnectionRefusedError("S3cret"), "host, port"),
         (TimeoutError("S3cret"), "host, port"),
+        (socket.gaierror(-2, "S3cret"), "%XX"),
     ],
 )
 def test_what_is_wrong_is_said_without_their_words(error: Exception, word: str):
