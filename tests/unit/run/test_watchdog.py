@@ -295,6 +295,8 @@ def few_descriptors() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (used() + 2 * OWN, hard))
     yield hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest.mark.parametrize("watching_too", [True, False])
 async def test_a_forked_copy_of_a_worker_leaves_no_turn(watching_too: bool) -> None:
     """It would go on as the same worker, and write with its connections."""
