@@ -7,8 +7,7 @@ A stage is an async function from an item's state to an outcome:
     async def price(order: Order, ctx: Context) -> Outcome: ...
 
 It reads the state (a pydantic model whose fields are channels), does its work in
-named steps whose results are kept, and returns `Advance`, `Done`, `Hold`, `Reject`
-or `Wait`.  It never sees the store, the lease or another stage.
+named steps whose results are kept, and returns an outcome.  It never sees the store.
 """
 
 from __future__ import annotations
@@ -153,9 +152,8 @@ def stage(
     """Declare a stage by its name; `Usage` when it is no async function of two."""
 
     def declare(run: Callable[..., Awaitable[Outcome]]) -> Stage:
-        return Stage(
-            named(run), run, settings, timeout_s, retry or Retry(), window, limit
-        )
+        given = (settings, timeout_s, retry or Retry(), window, limit)
+        return Stage(named(run), run, *given)
 
     return declare
 

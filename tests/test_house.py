@@ -30,7 +30,7 @@ ON_TOP = {
     },
     "pipeline": {
         *("errors", "folder", "loading", "model", "names", "pinned"),
-        *("stage", "state", "testing", "trouble"),
+        *("signatures", "stage", "state", "testing", "trouble"),
     },
     "stages": {*STAGES, "document"},
     "ingest": {
