@@ -33,7 +33,7 @@ from pipeline.folder import BoundStage
 from pipeline.model import Advance, Done, Hold, Outcome, Progress, Reject, Wait
 from pipeline.run.blame import blamed, members
 from pipeline.run.context import Abandoned, Parked, Run, StageContext, StepRecorder
-from pipeline.run.frames import frames_of
+from pipeline.run.frames import frames_at, frames_of
 from pipeline.run.slate import Holder
 from pipeline.run.watchdog import Holding, Watched, tears_down
 from pipeline.state import encode
@@ -144,7 +144,7 @@ async def _in_scope(
             # A bug is charged, retried and named, never swallowed; and so is a stage
             # that would end the process, or that plays at being cancelled.
             if _is_cancellation(error):
-                cut = frames_of(error, root)
+                cut = frames_at(holding.at, root) or frames_of(error, root)
                 raise
             return await _ended(recorder, run, error, holding, root)
     if anyio.current_time() >= run.deadline:
@@ -153,6 +153,8 @@ async def _in_scope(
     slow = f"the stage ran longer than {bound.stage.timeout_s:g} s"
     if holding.stubborn:
         slow += ", and swallowed its cancellation"
+        hint = "it catches BaseException: let what ends it pass"
+        return Raised(StageTimeout(slow, hint=hint), cut)
     return Raised(StageTimeout(slow), cut)
 
 

@@ -9,14 +9,17 @@ and those of the libraries that it called.
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from traceback import walk_tb
-from types import TracebackType
+from types import FrameType
+from typing import Any
 
 from pipeline.errors import WaybillError
 from pipeline.state import clean_text
+
+Place = tuple[FrameType, int]  # and the line in it
 
 FRAMES_MAX = 12  # of one exception: the first few say who called, the last say where
 FIRST = 4
@@ -53,9 +56,25 @@ def frames_of(error: BaseException, root: Path) -> str:
     return "\n".join(clean_text(line)[:LINE_CHARS_MAX] for line in lines)
 
 
+def waits_at(work: Any) -> list[Place]:
+    """Where a coroutine waits, outermost first."""
+    found = []
+    while frame := getattr(work, "cr_frame", None):
+        found.append((frame, frame.f_lineno))
+        work = work.cr_await
+    return found
+
+
+def frames_at(places: list[Place], root: Path) -> str:
+    """These frames, as `frames_of` names them; taken out of the list."""
+    lines = _shown(places, root)
+    places.clear()  # they hold on to all that the stage had
+    return "\n".join(clean_text(line)[:LINE_CHARS_MAX] for line in lines)
+
+
 def _lines(error: BaseException, root: Path, seen: set[int]) -> Iterator[str]:
     seen.add(id(error))
-    yield from _frames(error.__traceback__, root)
+    yield from _shown(walk_tb(error.__traceback__), root)
     if isinstance(error, BaseExceptionGroup) and len(seen) < LINES_MAX:
         for one in error.exceptions[:BESIDE_MAX]:
             yield f"in the group: {kind_of(one)}"
@@ -85,10 +104,10 @@ def name_of(error: BaseException) -> str:
 _NAME_OF = type.__dict__["__name__"].__get__
 
 
-def _frames(trace: TracebackType | None, root: Path) -> list[str]:
+def _shown(frames: Iterable[Place], root: Path) -> list[str]:
     found = [
         f"{_file(frame.f_code.co_filename, root)}:{line} in {frame.f_code.co_qualname}"
-        for frame, line in walk_tb(trace)
+        for frame, line in frames
         if not frame.f_code.co_filename.startswith(ENGINE)
     ]
     if (more := len(found) - FRAMES_MAX) > 0:

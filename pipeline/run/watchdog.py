@@ -34,6 +34,7 @@ import structlog
 from pipeline.errors import LoopBlocked, LoopCrowded, MemoryOutgrown, WaybillError
 from pipeline.model import Attempt
 from pipeline.run.descriptors import Descriptors
+from pipeline.run.frames import Place, waits_at
 from pipeline.run.origin import turned
 from pipeline.run.slate import Holder, Slate, place_of
 from pipeline.store.rows import Blame
@@ -236,7 +237,7 @@ class Watchdog:
 class Holding:
     """A try of a stage, whose turn on the loop may be the one that does not end."""
 
-    __slots__ = ("end", "holder", "label", "over", "stubborn", "threads")
+    __slots__ = ("at", "end", "holder", "label", "over", "stubborn", "threads")
 
     def __init__(self, holder: Holder) -> None:
         self.holder = holder
@@ -244,6 +245,7 @@ class Holding:
         # What this try has come to, whatever it goes on to do.
         self.end: WaybillError | None = None
         self.stubborn = False
+        self.at: list[Place] = []  # where it was, when it was stubborn
         self.over = False
         self.threads: list[threading.Thread] = []
 
@@ -311,6 +313,7 @@ class Watched:
                         swallowed += 1
                     if swallowed > SWALLOWED_MAX:
                         holding.stubborn = True
+                        holding.at = waits_at(self._stage)
                         _drop(inner)
                         raise
                     turn, given = inner.throw, error

@@ -79,6 +79,9 @@ async def test_a_stage_that_swallows_its_cancellation_is_over_all_the_same() -> 
     assert ends == {"failed": 1, "done": 4}
     assert row.code == "STAGE_TIMEOUT"
     assert "swallowed" in row.why
+    assert "let what ends it pass" in row.why
+    [(_, attempt), *_] = engine.store.attempts
+    assert "test_watchdog.py" in attempt.frames
 
 
 async def test_who_cleans_up_is_given_the_time() -> None:
