@@ -424,7 +424,9 @@ def test_tasks_begin_in_few_places() -> None:
 @pytest.mark.parametrize("name", ["create_task", "ensure_future", "spawn_system_task"])
 def test_no_task_runs_on_its_own(name: str) -> None:
     """A task without a group outlives its owner and swallows its errors."""
-    assert [p for p, tree in modules().items() if list(calls(tree, name))] == []
+    # A worker in the foreground may have to be left behind; a group would wait for it.
+    alone = {"create_task": ["waybill/foreground.py"]}.get(name, [])
+    assert [p for p, tree in modules().items() if list(calls(tree, name))] == alone
 
 
 def catches_everything(handler: ast.ExceptHandler) -> bool:

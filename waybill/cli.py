@@ -31,6 +31,7 @@ from waybill.commands import (
     service,
     status,
 )
+from waybill.foreground import LEFT_BEHIND
 from waybill.settings import read_settings
 
 INTERRUPTED = 130  # what a shell says of a command that SIGINT ended
@@ -78,8 +79,20 @@ app.add_typer(db.db, name="db")
 
 
 def main() -> None:
-    """Entry point: an error becomes a sentence, a hint and an exit code."""
+    """Entry point; the process ends, whoever was left behind."""
     terminal.open_streams()
+    try:
+        command()
+    except SystemExit as end:
+        if not LEFT_BEHIND.is_set():
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else bool(end.code))
+
+
+def command() -> None:
+    """An error becomes a sentence, a hint and an exit code."""
     terminal.escape_streams()
     as_json = "--json" in sys.argv
     # What a tenant sent is for the service and its group: nobody else reads it.

@@ -7,6 +7,8 @@ Used by `demo`, `ingest --wait`, and a review decision when no worker is up.
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ from pipeline.errors import StoreUnavailable, Trouble
 from pipeline.model import ItemId, State
 from pipeline.run.slate import Slate
 from pipeline.run.watchdog import Watchdog
+from pipeline.run.worker import Worker
 from pipeline.store.rows import WorkerRow
 from waybill import terminal
 from waybill.compose import App
@@ -25,6 +28,8 @@ T = TypeVar("T")
 
 LOOK_S = 0.2
 AGAIN_S = 1.0  # while our own trouble stands
+# Set when a stage does not end: the process must end without it (cli.py).
+LEFT_BEHIND = threading.Event()
 MOVING = (State.READY, State.RUNNING, State.WAITING)
 
 
@@ -34,30 +39,64 @@ async def work_until(
     *,
     beside: Sequence[Callable[[], Coroutine[Any, Any, Any]]] = (),
 ) -> None:
-    """Run a worker, and `beside` it other loops, until `done()` says so."""
-    worker = app.worker()
+    """
+    Run a worker, and `beside` it other loops, until `done()` says so.
+
+    A stage that does not end is left behind: its item has gone on without it.
+    """
+    over = anyio.Event()
+    worker = app.worker(give_up=over.set)
     waits = Waits()
+    before = asyncio.all_tasks()
     # Nobody would replace this process: it grows, and is watched for all else.
     watchdog = watchdog_of(app.settings, Slate(), lambda _: None)
     watchdog.stand()
-    async with anyio.create_task_group() as tasks:
-        for loop in beside:
-            tasks.start_soon(loop)
-        tasks.start_soon(watchdog.run)
-        tasks.start_soon(worker.run)
-        while True:
-            try:
-                if await done():
-                    break
-            except StoreUnavailable as error:
-                waits.tell(error.message)  # the worker waits for it; so do we
-            for trouble in worker.troubles:
-                waits.tell(f"{trouble.what} ({trouble.where})")
-            await anyio.sleep(LOOK_S)
-        worker.drain()
-        # Loops beside the worker run for ever: end them when it has drained.
-        await worker.finished.wait()
-        tasks.cancel_scope.cancel()
+    # Not in the group, which could not end before it.
+    working = asyncio.create_task(worker.run())
+    working.add_done_callback(lambda _: over.set())
+    try:
+        async with anyio.create_task_group() as tasks:
+            for loop in (*beside, watchdog.run):
+                tasks.start_soon(loop)
+            tasks.start_soon(_raise_of, working, over)
+            await _until(done, worker, waits)
+            worker.drain()
+            # Loops beside the worker run for ever: end them when it has drained.
+            await over.wait()
+            tasks.cancel_scope.cancel()
+    finally:
+        working.cancel()
+        with anyio.CancelScope(shield=True):
+            await over.wait()
+        if not working.done():
+            _leave_behind(asyncio.all_tasks() - before)
+
+
+async def _raise_of(working: asyncio.Task[None], over: anyio.Event) -> None:
+    await over.wait()
+    if working.done():
+        working.result()
+
+
+async def _until(
+    done: Callable[[], Awaitable[bool]], worker: Worker, waits: Waits
+) -> None:
+    while True:
+        try:
+            if await done():
+                return
+        except StoreUnavailable as error:
+            waits.tell(error.message)  # the worker waits for it; so do we
+        for trouble in worker.troubles:
+            waits.tell(f"{trouble.what} ({trouble.where})")
+        await anyio.sleep(LOOK_S)
+
+
+def _leave_behind(tasks: set[asyncio.Task[Any]]) -> None:
+    """Have the loop's end not wait for them."""
+    LEFT_BEHIND.set()
+    for task in tasks:
+        asyncio._unregister_task(task)
 
 
 class Waits:

@@ -32,12 +32,10 @@ import anyio
 import structlog
 
 from pipeline.errors import LoopBlocked, LoopCrowded, MemoryOutgrown, WaybillError
-from pipeline.model import Attempt
 from pipeline.run.descriptors import Descriptors
 from pipeline.run.frames import Place, waits_at
 from pipeline.run.origin import turned
 from pipeline.run.slate import Holder, Slate, place_of
-from pipeline.store.rows import Blame
 
 log = structlog.get_logger()
 
@@ -389,16 +387,6 @@ def tears_down(holding: Holding) -> None:
     watchdog = WATCHDOG.get()
     if watchdog is not None:
         watchdog.torn = holding
-
-
-def torn() -> Blame | None:
-    """Whose stage ended the loop, when one did."""
-    watchdog = WATCHDOG.get()
-    if watchdog is None or watchdog.torn is None:
-        return None
-    who, why = watchdog.torn.holder, "a task of the stage ended its worker"
-    failed = Attempt(who.stage, who.attempt, "STAGE_RAISED", why, True)
-    return Blame(who.item, failed, who.last)
 
 
 def _drop(stage: Generator[Any, Any, Any]) -> None:

@@ -16,15 +16,15 @@ import structlog
 
 from pipeline.errors import StoreUnavailable
 from pipeline.folder import Catalogue
-from pipeline.model import WorkerId
+from pipeline.model import Attempt, WorkerId
 from pipeline.run.dispatcher import Suspects
 from pipeline.run.origin import origin
 from pipeline.run.services import Services
 from pipeline.run.session import Session, WorkerSettings
 from pipeline.run.slate import Slate
-from pipeline.run.watchdog import torn
+from pipeline.run.watchdog import WATCHDOG
 from pipeline.store.port import WorkStore
-from pipeline.store.rows import TroubleRow
+from pipeline.store.rows import Blame, TroubleRow
 
 log = structlog.get_logger()
 
@@ -181,7 +181,7 @@ class Worker:
         with anyio.move_on_after(self._settings.lease_s, shield=True):
             while True:
                 try:
-                    blamed = torn() if died else None
+                    blamed = _torn() if died else None
                     items = await self._store.leave(worker, died=died, blamed=blamed)
                     self._slate.session = None
                     log.info("worker_left", worker=str(worker), put_back=items)
@@ -189,3 +189,13 @@ class Worker:
                     return
                 except StoreUnavailable:
                     await anyio.sleep(random.uniform(0.05, 0.5))
+
+
+def _torn() -> Blame | None:
+    """Whose stage ended the loop, when one did."""
+    watchdog = WATCHDOG.get()
+    if watchdog is None or watchdog.torn is None:
+        return None
+    who, why = watchdog.torn.holder, "a task of the stage ended its worker"
+    failed = Attempt(who.stage, who.attempt, "STAGE_RAISED", why, True)
+    return Blame(who.item, failed, who.last)

@@ -8,12 +8,17 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from pipeline.run.supervisor import GRACE_S
 from tests.system.command import Home, alive, children_of, eventually, pictures
 
 SHIELDS = """
 with anyio.CancelScope(shield=True):
     await anyio.sleep_forever()
+"""
+THREAD = """
+await anyio.to_thread.run_sync(signal.pause)
 """
 IGNORES = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -119,3 +124,22 @@ def test_a_stage_cannot_have_sigterm_ignored(home: Home, tmp_path: Path) -> None
         service.wait(15)
 
     assert home.logged("workers_killed") == 0
+
+
+@pytest.mark.parametrize("stuck", [SHIELDS, THREAD], ids=["shields", "thread"])
+def test_a_command_ends_though_a_stage_does_not(
+    home: Home, tmp_path: Path, stuck: str
+) -> None:
+    """`ingest --wait` says what became of its item, and exits as for any that fails."""
+    folder = home.pipeline("evil", act=stuck)
+    act = folder / "act.py"
+    quick = act.read_text().replace("timeout_s=60", "timeout_s=1")
+    act.write_text(quick.replace("Retry(", "Retry(attempts=1, "))
+    files = pictures(tmp_path, ["a.png"])
+
+    ran = home.run("ingest", *files, "--pipeline", folder, "--wait", "--json")
+
+    [item] = home.ok("items", "ls")
+    assert (item["state"], item["code"]) == ("failed", "STAGE_TIMEOUT")
+    assert ran.json()["failed"] == 1
+    assert ran.code == 4
