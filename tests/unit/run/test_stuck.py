@@ -79,7 +79,7 @@ async def test_whose_cleaning_up_hangs_is_cancelled_all_the_same() -> None:
 
     async with engine.session():
         await anyio.sleep(1)
-        await engine.store.cancel(1, "anna")
+        await engine.store.cancel(items, "anna")
         ends = await engine.finish(items, within_s=60)
         release.set()
 
