@@ -21,6 +21,11 @@ def is_component(name: str) -> bool:
     return name not in ("", ".", "..") and "/" not in name
 
 
+def is_tenant(name: str) -> bool:
+    """Whether a folder of secrets can have this name as well."""
+    return is_component(name) and not name.startswith(".") and "\\" not in name
+
+
 def is_text(name: str) -> bool:
     """Whether `name` has no C0 controls and no bytes that were no text."""
     return not any(ord(c) < 32 or "\ud800" <= c <= "\udfff" for c in name)

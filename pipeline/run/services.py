@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from pipeline.errors import Trouble, Usage
 from pipeline.jail.custom import FileFunction
-from pipeline.names import is_component
+from pipeline.names import is_tenant
 from pipeline.stage import Artifacts, Endpoint, VendorDoor
 from pipeline.trouble import Place, look_at
 
@@ -84,7 +84,7 @@ def secret_lines(folder: Path | None, tenant: str, name: str) -> list[str]:
         Usage: a name that could lead elsewhere.
     """
     for part in (tenant, name):
-        if not is_component(part) or part.startswith(".") or "\\" in part:
+        if not is_tenant(part):
             raise Usage(
                 f"{part!r} names no secrets",
                 code="BAD_NAME",

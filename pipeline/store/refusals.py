@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pipeline.errors import Conflict, Usage
 from pipeline.model import Disposal, Receipt, Submission
-from pipeline.names import is_component, is_text, visible
+from pipeline.names import is_component, is_tenant, is_text, visible
 from pipeline.store.rows import HoldRow
 
 
@@ -24,6 +24,7 @@ def check_names(tenant: str, batch: str) -> None:
         # What is printed as an escape could not be typed again.
         and is_text(tenant + batch)
         and visible(tenant + batch) == tenant + batch
+        and is_tenant(tenant)
         and len(tenant) <= 200
         and len(batch) <= 200
     )

@@ -137,6 +137,8 @@ async def test_a_batch_keeps_the_deadline_it_was_opened_with(world: World):
         ("ac\x00me", "may"),
         ("acme", "m" * 201),
         ("a" * 201, "may"),
+        ("t\\xff", "may"),  # as a folder is shown whose name is no text
+        (".acme", "may"),
     ],
 )
 async def test_no_name_leads_out_of_the_output_folder(world: World, tenant, batch):
