@@ -18,6 +18,7 @@ from anyio.lowlevel import checkpoint
 from pydantic import Field
 
 from pipeline.stage import Advance, Context, Hold, Outcome, Reject, Settings, stage
+from pipeline.threads import in_thread
 from stages.document import Document, Span, Verdict
 from stages.rules.compiler import rulebook
 from stages.rules.normaliser import normalise
@@ -49,7 +50,8 @@ class ModerationSettings(Settings):
 async def moderation(document: Document, ctx: Context) -> Outcome:
     """Judge the text; hold or reject what a rule says to, with the places."""
     settings: ModerationSettings = ctx.settings
-    rules = rulebook(ctx.folder, settings.rules)
+    # Compiled at the first letter, which takes longer than a turn on the loop may.
+    rules = await in_thread(rulebook, ctx.folder, settings.rules)
     text = document.text
     if len(text) > settings.max_chars:
         return Hold(

@@ -8,6 +8,7 @@ docs/moderation.md shows the form.
 from __future__ import annotations
 
 import re
+import threading
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ MAX_FILES = 100
 MAX_PATTERNS = 100  # in a folder: each one reads the whole text again
 MAX_GAPS = 2  # in a phrase
 
+_ONE_AT_A_TIME = threading.Lock()
 _PART = re.compile(r"\([^()]*\)\??|\S+")
 _THRICE = re.compile(r"([^\W\d_])\1\1")  # in a text these are read as one or two
 
@@ -77,7 +79,8 @@ def rulebook(folder: Folder, pattern: str = "rules/*.toml") -> Rulebook:
         Usage: RULES_MISSING without a rule file, RULES_INVALID naming the file
             and the key that is wrong.
     """
-    return _compiled(_Shelf(folder.root, folder.version, pattern, folder))
+    with _ONE_AT_A_TIME:  # threads that ask together wait for the first
+        return _compiled(_Shelf(folder.root, folder.version, pattern, folder))
 
 
 # Eight: the pipelines and versions that one worker may serve side by side.

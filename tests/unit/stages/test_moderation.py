@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 import tomllib
 from collections.abc import Callable
@@ -309,6 +310,23 @@ def test_numbers_that_are_not_personal_are_left(text: str) -> None:
     kinds = {p.kind for p in find_personal(text)}
 
     assert kinds.isdisjoint({"card", "iban", "phone", "street"})
+
+
+async def test_rules_are_compiled_beside_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes most of a second, and others are on the loop."""
+    where: list[int] = []
+
+    def noted(*given: Any) -> Rulebook:
+        where.append(threading.get_ident())
+        return rulebook(*given)
+
+    monkeypatch.setattr("stages.moderation.rulebook", noted)
+    await run("Dear Santa, I was good.")
+
+    assert where
+    assert threading.get_ident() not in where
 
 
 async def test_a_card_number_holds_and_an_address_does_not() -> None:
