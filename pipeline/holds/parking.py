@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from pydantic import BaseModel
 
+from pipeline.errors import Integrity
 from pipeline.folder import BoundStage
 from pipeline.model import Hold, ToHeld
 from pipeline.stage import Artifacts
@@ -61,12 +62,19 @@ async def whole(hold: HoldRow, artifacts: Artifacts) -> HoldRow:
     The hold with what stands in artifacts.
 
     Raises:
-        Integrity: an artifact is missing, or changed.
+        Integrity: an artifact is missing, or changed; HOLD_CHANGED, the row is none
+            that was ever parked.
     """
     for name, ref in (("shown", hold.shown_ref), ("proposal", hold.proposal_ref)):
         if ref is not None:
             there = json.loads(await artifacts.get(ref))
             hold = hold._replace(**{name: there, f"{name}_ref": None})
+    if not isinstance(hold.shown, dict) or not isinstance(hold.proposal, dict):
+        raise Integrity(
+            f"hold h{hold.id} was changed in the database",
+            code="HOLD_CHANGED",
+            hint=f"have its item held anew: waybill items retry {hold.item_id}",
+        )
     return hold
 
 

@@ -21,6 +21,11 @@ def ruling(hold: HoldRow, pipeline: Pipeline, edits: dict[str, Any]) -> str:
     Raises:
         Usage: a needed channel is missing, or a value does not fit its channel.
     """
+    try:
+        # First: whoever mistyped a channel's name has given nothing for it.
+        valid = pipeline.channels.validate(edits)
+    except Permanent as error:  # a typing mistake of the reviewer's, not the item's
+        raise Usage(error.message, code=error.code, hint=error.hint) from None
     missing = [name for name in hold.needs if _given(edits, name) in EMPTY]
     if missing:
         raise Usage(
@@ -29,7 +34,6 @@ def ruling(hold: HoldRow, pipeline: Pipeline, edits: dict[str, Any]) -> str:
             hint=f"waybill review edit h{hold.id} --set {missing[0]}=…",
         )
     try:
-        valid = pipeline.channels.validate(edits)
         # As every other update: what the machine found beside it stays.
         proposal = pipeline.channels.validate(hold.proposal)
         update = pipeline.channels.joined(proposal, valid)

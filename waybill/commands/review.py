@@ -168,9 +168,11 @@ def review_reject(
     hold: HoldArg,
     reason: Annotated[str, typer.Option(help="Required; kept with the decision.")] = "",
     digest: Digest = "",
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """The item ends here."""
+    """The item ends here; nothing is asked, with `--yes` or without."""
+    del yes  # as the other decisions take it
     if not clean_text(reason).strip():
         raise Usage(
             "a rejection needs a reason",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from pipeline.errors import NotFound, Permanent, Usage
+from pipeline.errors import Integrity, NotFound, Permanent, Usage
 from pipeline.holds.parking import whole
 from pipeline.holds.ruling import ruling
 from pipeline.loading import IMPORT_S
@@ -98,7 +98,11 @@ async def claim_next(app: App, tenant: str = "") -> HoldRow:
     )
     if hold is None:
         raise NotFound("nothing is held, or others are at it", code="NOTHING_HELD")
-    return await whole(hold, app.artifacts)
+    try:
+        return await whole(hold, app.artifacts)
+    except Integrity:
+        await app.store.release_hold(hold.id, app.settings.reviewer)
+        raise
 
 
 def view(app: App, hold: HoldRow) -> View:

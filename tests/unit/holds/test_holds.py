@@ -7,8 +7,8 @@ from typing import Any
 import anyio
 import pytest
 
-from pipeline.errors import Conflict, Usage
-from pipeline.holds.parking import digest_of
+from pipeline.errors import Conflict, Integrity, Usage
+from pipeline.holds.parking import digest_of, whole
 from pipeline.holds.ruling import ruling
 from pipeline.model import Advance, Hold
 from pipeline.state import encode
@@ -283,3 +283,30 @@ async def test_a_reviewers_value_meets_the_proposal_by_the_channels_reducer() ->
     assert letter.pages == {"1": "one", "2": "two"}
     assert letter.trail == ["read", "ann"]
     assert letter.text == "new"
+
+
+@pytest.mark.parametrize("changed", [{"shown": "5"}, {"proposal": "x"}], ids=str)
+async def test_a_row_that_was_changed_is_no_hold(changed: dict[str, Any]) -> None:
+    """By hand, in the database: said so, and not shown."""
+    engine = Engine([Tape().station("one", holding(Hold("LOOK", "look")))])
+    await engine.submit()
+    async with engine.session():
+        row = (await held(engine))._replace(**changed)
+
+    with pytest.raises(Integrity) as refused:
+        await whole(row, engine.services.artifacts)
+
+    assert refused.value.code == "HOLD_CHANGED"
+
+
+async def test_a_mistyped_channel_is_named_before_what_is_needed() -> None:
+    """It has given nothing for the one that is needed, and why is what helps."""
+    engine = Engine(
+        [Tape().station("one", holding(Hold("LOOK", "x", needs=("text",))))]
+    )
+    await engine.submit()
+    async with engine.session():
+        row = await held(engine)
+
+    with pytest.raises(Usage, match="tekst"):
+        ruling(row, engine.pipeline, {"tekst": "hi"})
