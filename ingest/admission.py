@@ -26,7 +26,6 @@ from typing import Any
 
 import anyio
 import structlog
-from anyio import to_thread
 
 from ingest.afterwards import Afterwards, Away
 from ingest.answers import Prepared, Taken, left, note, token_of
@@ -54,6 +53,7 @@ from pipeline.jail.codes import Cause, Codes, End
 from pipeline.model import Batch, Disposal, Receipt, Submission
 from pipeline.stage import Artifacts
 from pipeline.store.port import AdmissionStore
+from pipeline.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -183,7 +183,7 @@ class Admission:
         assert prepared is not None
         assert receipt is not None
         try:
-            await to_thread.run_sync(self._move, prepared, receipt, archive)
+            await in_thread(self._move, prepared, receipt, archive)
         except Paused as error:
             return replace(taken, code="NOT_MOVED", why=error.message, hint=error.hint)
         except Transient as error:
@@ -211,7 +211,7 @@ class Admission:
 
     async def look_again(self) -> None:
         """Of what was put away lately, take back what was written to since."""
-        for away in await to_thread.run_sync(lambda: list(self._afterwards.grown())):
+        for away in await in_thread(lambda: list(self._afterwards.grown())):
             self._withdraw(away.receipt)
         await self._cancel_withdrawn()
 
@@ -246,7 +246,7 @@ class Admission:
                 lanes.start_soon(lane, queue)
 
         # Copies and probes took their time: whoever wrote meanwhile is asked once more.
-        answers = await to_thread.run_sync(_resting, answers)
+        answers = await in_thread(_resting, answers)
         ready = [a for a in answers if isinstance(a, Prepared)]
         admitted = iter(await self._admit(ready, this))
         taken: list[Taken] = []
@@ -317,7 +317,7 @@ class Admission:
             )
 
     async def _copy_and_probe(self, candidate: Candidate, this: _Round) -> Prepared:
-        copy = await to_thread.run_sync(self._copy, candidate)
+        copy = await in_thread(self._copy, candidate)
         key = await self._keep(copy, candidate)
         token = token_of(this.batch.tenant, candidate.identity, copy.seen, key)
         media_type, facts = "", {"name": candidate.name}
@@ -352,7 +352,7 @@ class Admission:
         )
         if refusal is None:
             return prepared
-        kept_at = await to_thread.run_sync(self._reserve, prepared, refusal)
+        kept_at = await in_thread(self._reserve, prepared, refusal)
         submission = replace(
             submission,
             refused_code=refusal.code,

@@ -19,7 +19,6 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import anyio
-from anyio import to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import Usage
@@ -29,6 +28,7 @@ from pipeline.pinned import Kept, Pins, list_files, version_named, version_of
 from pipeline.stage import Retry, Settings, Stage
 from pipeline.state import Channels
 from pipeline.store.port import AdmissionStore, WorkStore
+from pipeline.threads import in_thread
 from pipeline.trouble import trouble_of
 from pipeline.vendors.limits import LimitSpec
 
@@ -227,7 +227,7 @@ class Catalogue:
                 to import.
         """
         for _ in range(TRIES):
-            version = await to_thread.run_sync(_version, root)
+            version = await in_thread(_version, root)
             pipeline = await self._loads.wait(root, version, IMPORT_S)
             files = await self._pins.keep(pipeline.name, list_files(root))
             if version_named(files) == pipeline.folder.version:

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import anyio.to_thread
-
 from pipeline.artifacts.durable import new_part, sweep, write_atomically
 from pipeline.errors import Permanent, Transient
 from pipeline.stage import Advance, Context, Hold, Outcome, Retry, stage
+from pipeline.threads import in_thread
 from stages.document import PRINTED, Document, Printed
 from stages.printing import typesetter
 from stages.printing.names import slug
@@ -35,7 +34,7 @@ async def output(document: Document, ctx: Context) -> Outcome:
             hint="put generation before output in pipeline.toml",
         )
     settings: PrintSettings = ctx.settings
-    await anyio.to_thread.run_sync(_make_room, ctx.out_dir)
+    await in_thread(_make_room, ctx.out_dir)
     reply = document.reply.model_dump(include={"greeting", "paragraphs", "closing"})
     answer, files = await ctx.jailed_files(
         typesetter.typeset,
@@ -55,7 +54,7 @@ async def output(document: Document, ctx: Context) -> Outcome:
         )
     file = f"{ctx.item.id:08d}-{slug(ctx.item.name)}.pdf"
     data = await ctx.artifacts.get(artifact)
-    await anyio.to_thread.run_sync(write_atomically, ctx.out_dir / file, data)
+    await in_thread(write_atomically, ctx.out_dir / file, data)
     printed = Printed(
         artifact=artifact, file=file, pages=made.pages, size_bytes=made.size_bytes
     )

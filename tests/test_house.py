@@ -30,7 +30,7 @@ ON_TOP = {
     },
     "pipeline": {
         *("errors", "folder", "loading", "model", "names", "pinned"),
-        *("signatures", "stage", "state", "testing", "trouble"),
+        *("signatures", "stage", "state", "testing", "threads", "trouble"),
     },
     "stages": {*STAGES, "document"},
     "ingest": {
@@ -419,6 +419,13 @@ def test_tasks_begin_in_few_places() -> None:
 
     assert "pipeline/run/session.py" in groups
     assert [p for p in groups if not p.startswith(TASKS_BEGIN)] == []
+
+
+def test_threads_begin_in_one_place() -> None:
+    """In the line that stages cannot fill."""
+    found = [p for p, tree in modules().items() if "to_thread" in ast.unparse(tree)]
+    ours = [p for p in found if not p.startswith("loadtest/")]
+    assert ours == ["pipeline/threads.py"]
 
 
 @pytest.mark.parametrize("name", ["create_task", "ensure_future", "spawn_system_task"])

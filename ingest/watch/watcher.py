@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import anyio
 import structlog
-from anyio import to_thread
 from watchfiles import Change, awatch
 
 from ingest.admission import Admission
@@ -38,6 +37,7 @@ from ingest.watch.stability import Stability
 from ingest.writers import BEING_WRITTEN
 from pipeline.errors import StoreUnavailable, Trouble, WaybillError
 from pipeline.store.port import AdmissionStore
+from pipeline.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -158,7 +158,7 @@ class Watcher:
         self._listing_s = anyio.current_time() - started
         self._now = anyio.current_time()
         # In a thread too: 100,000 files would hold the event loop for 0.3 s.
-        complete = await to_thread.run_sync(self._stability.observe, self._now, looks)
+        complete = await in_thread(self._stability.observe, self._now, looks)
         self._forget(looks)
         self._log_odd()
         await self._admission.look_again()
@@ -301,7 +301,7 @@ class Watcher:
         """The whole inbox, in slices; raises OSError when it is not there."""
         walk = Walk(self._inbox)
         looks: list[Look] = []
-        while part := await to_thread.run_sync(
+        while part := await in_thread(
             walk.slice,
             self._pace.slice_entries,
             # A network drive that hangs must not hold up the shutdown.

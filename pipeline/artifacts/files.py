@@ -15,10 +15,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-from anyio import to_thread
-
 from pipeline.artifacts.durable import OURS, new_part, publish, sweep
 from pipeline.errors import Integrity, NotFound
+from pipeline.threads import in_thread
 from pipeline.trouble import Place, ours
 
 CHUNK_BYTES = 1 << 20
@@ -59,11 +58,11 @@ class FileArtifacts:
 
     async def put(self, data: bytes) -> str:
         """Store `data` durably; return its name."""
-        return await to_thread.run_sync(self._put, data)
+        return await in_thread(self._put, data)
 
     async def put_file(self, path: Path) -> str:
         """Store a file's bytes durably, streaming; return their name."""
-        return await to_thread.run_sync(self._put_file, path)
+        return await in_thread(self._put_file, path)
 
     async def get(self, name: str) -> bytes:
         """
@@ -73,7 +72,7 @@ class FileArtifacts:
             NotFound: there is no such artifact.
             Integrity: the bytes are not the ones that were stored.
         """
-        return await to_thread.run_sync(self._get, name)
+        return await in_thread(self._get, name)
 
     def _ours(self) -> AbstractContextManager[None]:
         return ours(self.place.name, self.root)

@@ -21,7 +21,6 @@ from types import ModuleType, TracebackType
 from typing import Any, Protocol, Self
 
 import anyio
-from anyio import to_thread
 
 from pipeline.errors import Permanent, Usage
 from pipeline.jail.codes import JAIL, Codes
@@ -32,6 +31,7 @@ from pipeline.jail.scratch import take
 from pipeline.jail.stock import Stock
 from pipeline.jail.turns import Turns
 from pipeline.jail.verdicts import Asked, died, overrun, says_of_what, starved
+from pipeline.threads import in_thread
 
 FILES_NAMED_MAX = 1000  # of one call; arbitrary
 PATH_CHARS_MAX = 4096
@@ -363,7 +363,7 @@ class JailPool:
 
     async def _keep(self, jailed: JailedProcess, keep: Keeper) -> dict[str, str]:
         """The files that a call left, each stored durably."""
-        files = await to_thread.run_sync(take, jailed.left)
+        files = await in_thread(take, jailed.left)
         return {file.name: await keep.put_file(file) for file in files}
 
 

@@ -11,11 +11,10 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from anyio import to_thread
-
 from pipeline.errors import Trouble, Usage, WaybillError
 from pipeline.jail.custom import FileFunction
 from pipeline.jail.pool import JailPool, Keeper
+from pipeline.threads import in_thread
 from pipeline.trouble import Place, look_at, trouble_of
 
 T = TypeVar("T")
@@ -108,7 +107,7 @@ class JailPools(Mapping[str, JailPool]):
             raise
         except WaybillError as error:
             for place in places:
-                trouble = await to_thread.run_sync(look_at, place)
+                trouble = await in_thread(look_at, place)
                 if trouble is not None:
                     raise trouble from error
             raise

@@ -18,9 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from anyio import to_thread
-
 from pipeline.errors import Permanent
+from pipeline.threads import in_thread
 
 FILES_MAX = 1000  # twice what one call of `ctx.spawn` takes
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -67,7 +66,7 @@ class Scratch:
         try:
             folder.rmdir()  # nearly always: what was in it is gone already
         except OSError:
-            await to_thread.run_sync(remove, folder)
+            await in_thread(remove, folder)
 
     def remove(self) -> None:
         """Remove everything; later processes would begin anew."""

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio import to_thread
 
 from pipeline.errors import Transient, Trouble
 from pipeline.jail.jail import USERS_BEGIN
 from pipeline.jail.process import GONE, JailedProcess, TemplateProcess, start
 from pipeline.jail.scratch import Scratch
+from pipeline.threads import in_thread
 from pipeline.trouble import THIS_MACHINE
 
 START_S = 30.0  # a start takes 1 s; a machine that swaps may need far longer
@@ -117,7 +117,7 @@ class Stock:
             async with self._starting:
                 await self._drop()  # its calls end with it; their callers bury them
             if not self.busy:
-                await to_thread.run_sync(self._scratch.remove)
+                await in_thread(self._scratch.remove)
 
     def check_open(self) -> None:
         """Raise JAIL_CLOSED once the pool was closed: a shutdown, no crash."""

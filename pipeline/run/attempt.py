@@ -34,8 +34,9 @@ from pipeline.model import Advance, Done, Hold, Outcome, Progress, Reject, Wait
 from pipeline.run.blame import blamed, members
 from pipeline.run.context import Abandoned, Parked, Run, StageContext, StepRecorder
 from pipeline.run.frames import frames_at, frames_of
+from pipeline.run.holding import Holding
 from pipeline.run.slate import Holder
-from pipeline.run.watchdog import Holding, Watched, tears_down
+from pipeline.run.watchdog import Watched, tears_down
 from pipeline.state import encode
 from pipeline.vendors.limits import Limits
 

@@ -15,13 +15,12 @@ from itertools import islice
 from pathlib import Path
 from traceback import walk_tb
 
-from anyio import to_thread
-
 from pipeline import errors
 from pipeline.errors import Disposition, Transient, Trouble, WaybillError, code_of
 from pipeline.run.context import StepRecorder
 from pipeline.run.frames import ENGINE, name_of
 from pipeline.state import clean_text
+from pipeline.threads import in_thread
 from pipeline.trouble import CAUSES_MAX, FOLDER, Place, behind, look_at, place_of
 
 MEMBERS_MAX = 10_000  # of a group; arbitrary
@@ -51,7 +50,7 @@ async def blamed(recorder: StepRecorder, raised: BaseException) -> WaybillError:
     if odd.folder is not None:
         # A stage may look for what it never wrote: only a folder that is not in
         # order is our trouble.
-        trouble = await to_thread.run_sync(look_at, *odd.folder)
+        trouble = await in_thread(look_at, *odd.folder)
         return trouble or odd.known or _bug(odd.first or raised)
     return odd.trouble
 

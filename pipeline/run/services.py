@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from anyio import to_thread
-
 from pipeline.errors import Trouble, Usage
 from pipeline.jail.custom import FileFunction
 from pipeline.names import is_tenant
 from pipeline.stage import Artifacts, Endpoint, VendorDoor
+from pipeline.threads import in_thread
 from pipeline.trouble import Place, look_at
 
 SECRETS_BYTES_MAX = 64 << 10  # a list of passwords, not a dictionary
@@ -41,7 +40,7 @@ class Services:
 
     async def look(self) -> list[Trouble]:
         """Try every place; what is wrong with them."""
-        found = [await to_thread.run_sync(look_at, place) for place in self.places]
+        found = [await in_thread(look_at, place) for place in self.places]
         return [trouble for trouble in found if trouble is not None]
 
 

@@ -33,9 +33,10 @@ import structlog
 
 from pipeline.errors import LoopBlocked, LoopCrowded, MemoryOutgrown, WaybillError
 from pipeline.run.descriptors import Descriptors
-from pipeline.run.frames import Place, waits_at
+from pipeline.run.frames import waits_at
+from pipeline.run.holding import HOLDING, Holding, ThreadsLeft
 from pipeline.run.origin import turned
-from pipeline.run.slate import Holder, Slate, place_of
+from pipeline.run.slate import Slate, place_of
 
 log = structlog.get_logger()
 
@@ -50,9 +51,6 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 # (asyncio throws it; trio, for tests, hands it over as a value that is not seen here.)
 SWALLOWED_MAX = 100
 MEMORY_SLACK = 1.5  # past it nothing is waited for
-THREADS_LEFT_MAX = 50  # arbitrary; each keeps a stack, and what it refers to
-# Threads of pools, which have bounds of their own and are used again.
-POOLED = ("AnyIO worker thread", "asyncio_")
 
 
 class Watchdog:
@@ -88,11 +86,10 @@ class Watchdog:
         self._seen: tuple[Holding | None, float] = (None, 0.0)
         self.descriptors = Descriptors(counting=slate.short)
         self._handlers: dict[signal.Signals, Any] = {}
-        self._left: set[threading.Thread] = set()
-        self._known = set(threading.enumerate())
+        self.threads = ThreadsLeft()
 
     def __repr__(self) -> str:
-        return f"<Watchdog {self.slate!r} threads_left={len(self._left)}>"
+        return f"<Watchdog {self.slate!r} threads_left={self.threads.count}>"
 
     def stand(self) -> None:
         """Have it watch what this task and those it starts will run."""
@@ -138,15 +135,14 @@ class Watchdog:
 
     def _look_around(self) -> None:
         """Has this process grown too large, or gathered threads or descriptors?"""
-        self._known = set(threading.enumerate())
-        self._left = {thread for thread in self._left if thread.is_alive()}
+        too_many = self.threads.look()
         used = _resident_bytes()
         if used > self._memory_bytes:
             if self._alone is not None and self._alone.end is None:
                 self._alone.end = MemoryOutgrown.of(self._memory_bytes)
             self._replace("memory", used_bytes=used)
-        elif len(self._left) > THREADS_LEFT_MAX:
-            self._replace("threads", threads=len(self._left))
+        elif too_many:
+            self._replace("threads", threads=self.threads.count)
         if used > self._memory_bytes * MEMORY_SLACK:
             self._replace("memory", now=True, used_bytes=used)
         self.look_at_descriptors()
@@ -218,44 +214,8 @@ class Watchdog:
         while self._unsettled:  # noqa: ASYNC110  # told by beats
             await anyio.sleep(0.01)
 
-    def left_threads(self, holding: Holding) -> None:
-        """A stage started threads; those that pools keep are not its own."""
-        new = set(threading.enumerate()) - self._known
-        self._known |= new
-        holding.threads += [t for t in new if not t.name.startswith(POOLED)]
-
-    def ended(self, holding: Holding) -> None:
-        """A try is over; what of its threads still runs is named, and counted."""
-        left = [thread for thread in holding.threads if thread.is_alive()]
-        if left:
-            self._left.update(left)
-            log.warning("threads_left", threads=len(left), **holding.names())
-
-
-class Holding:
-    """A try of a stage, whose turn on the loop may be the one that does not end."""
-
-    __slots__ = ("at", "end", "holder", "label", "over", "stubborn", "threads")
-
-    def __init__(self, holder: Holder) -> None:
-        self.holder = holder
-        self.label = holder.label()
-        # What this try has come to, whatever it goes on to do.
-        self.end: WaybillError | None = None
-        self.stubborn = False
-        self.at: list[Place] = []  # where it was, when it was stubborn
-        self.over = False
-        self.threads: list[threading.Thread] = []
-
-    def names(self) -> dict[str, Any]:
-        """What a log says of it."""
-        who = self.holder
-        return {"item": who.item, "stage": who.stage, "attempt": who.attempt}
-
 
 WATCHDOG: ContextVar[Watchdog | None] = ContextVar("watchdog", default=None)
-# Inherited by the tasks that a stage starts.
-HOLDING: ContextVar[Holding | None] = ContextVar("holding", default=None)
 
 
 class Watched:
@@ -318,7 +278,7 @@ class Watched:
         finally:
             holding.over = True
             if watchdog is not None and holding.threads:
-                watchdog.ended(holding)
+                watchdog.threads.ended(holding)
 
 
 def _watched_turn(
@@ -334,7 +294,7 @@ def _watched_turn(
         if not holding.holder.alone:
             slate.clear()
         if threading.active_count() > threads:
-            watchdog.left_threads(holding)
+            watchdog.threads.begun(holding)
         if before:
             watchdog.descriptors.after(holding, before)
             watchdog.look_at_descriptors()

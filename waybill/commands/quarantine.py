@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from anyio import to_thread
 
 from ingest.watch.survey import Left
+from pipeline.threads import in_thread
 from waybill import terminal
 from waybill.commands.options import InBatch, Json, Limit, batch_id
 from waybill.commands.run import run_app
@@ -32,7 +32,7 @@ def quarantine_ls(batch: InBatch = "", limit: Limit = 50, json: Json = False) ->
             for r in rows
         ]
         if number is None:
-            inbox = await to_thread.run_sync(survey_of, opened.settings)
+            inbox = await in_thread(survey_of, opened.settings)
             now = datetime.now(UTC)
             found += [_lying(opened.settings.inbox_dir, x, now) for x in inbox.left]
         return found[:limit]

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import anyio
 import typer
-from anyio import to_thread
 
 from ingest.watch.survey import Survey
 from pipeline.errors import StoreUnavailable
 from pipeline.store.rows import Counts, StageRow, TroubleRow
+from pipeline.threads import in_thread
 from waybill import terminal
 from waybill.board import LONG, display, frame
 from waybill.commands.counts import summary
@@ -62,10 +62,10 @@ async def _look(
     number = await batch_id(opened, batch)
     counts = await opened.store.counts(number)
     workers = await workers_up(opened)
-    wrong = await to_thread.run_sync(troubles, opened.settings, workers)
+    wrong = await in_thread(troubles, opened.settings, workers)
     inbox = None
     if number is None and not watch:  # it would be listed again each second
-        inbox = await to_thread.run_sync(survey_of, opened.settings)
+        inbox = await in_thread(survey_of, opened.settings)
     return counts, {
         **summary(counts),
         "inbox": inbox,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import threading
@@ -21,11 +22,14 @@ from pipeline.errors import (
     MemoryOutgrown,
 )
 from pipeline.model import Advance, ToWaiting
+from pipeline.run import holding as leaving
 from pipeline.run import watchdog as watching
 from pipeline.run.descriptors import OWN, used
+from pipeline.run.holding import HOLDING, Holding
 from pipeline.run.slate import Holder, Slate
-from pipeline.run.watchdog import HOLDING, WATCHDOG, Holding, Watchdog, Watched
+from pipeline.run.watchdog import WATCHDOG, Watchdog, Watched
 from pipeline.stage import Retry
+from pipeline.threads import in_thread
 from tests.unit.engine import Engine, Letter, Tape
 from tests.unit.virtual import VirtualLoop
 
@@ -190,7 +194,7 @@ async def test_threads_that_a_stage_leaves_are_counted() -> None:
     asked: list[bool] = []
 
     async def leaves() -> None:
-        for _ in range(watching.THREADS_LEFT_MAX + 1):
+        for _ in range(leaving.THREADS_LEFT_MAX + 1):
             threading.Thread(target=go.wait).start()
         await anyio.lowlevel.checkpoint()
 
@@ -201,6 +205,63 @@ async def test_threads_that_a_stage_leaves_are_counted() -> None:
         go.set()
 
     assert asked == [False]
+
+
+@pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {"loop_factory": VirtualLoop})], ids=["asyncio"]
+)
+@pytest.mark.parametrize("pool", ["anyio", "asyncio"])
+async def test_threads_of_a_pool_that_a_stage_leaves_are_counted(
+    monkeypatch: pytest.MonkeyPatch, pool: str
+) -> None:
+    """They never come back to it; those that do are nobody's."""
+    monkeypatch.setattr(leaving, "THREADS_LEFT_MAX", 2)
+    go, begun = threading.Event(), threading.Semaphore(0)
+    asked: list[bool] = []
+
+    def sits() -> None:
+        begun.release()
+        go.wait()
+
+    async def one() -> None:
+        if pool == "anyio":
+            await to_thread.run_sync(sits, abandon_on_cancel=True)
+        else:
+            await asyncio.to_thread(sits)
+
+    async def leaves() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(one)
+            for _ in range(3):
+                await to_thread.run_sync(begun.acquire)
+            tasks.cancel_scope.cancel()
+
+    with watched(Slate(), recycle=asked.append) as dog:
+        try:
+            tried = holding()
+            await Watched(leaves(), tried)
+            dog._look_around()
+            while_they_sit = list(asked)
+            found = dog.threads.count
+        finally:
+            go.set()
+
+    assert while_they_sit == [False]
+    assert found == 3
+
+
+async def test_who_fills_the_line_for_threads_fills_its_own() -> None:
+    """Ours is another: artifacts are written, folders are looked at."""
+    line = to_thread.current_default_thread_limiter()
+    for borrower in range(int(line.total_tokens)):
+        line.acquire_on_behalf_of_nowait(borrower)
+    try:
+        with anyio.fail_after(60):
+            assert await in_thread(int, "7") == 7
+    finally:
+        for borrower in range(int(line.total_tokens)):
+            line.release_on_behalf_of(borrower)
 
 
 async def test_memory_past_the_bound_names_whoever_is_alone() -> None:
