@@ -8,13 +8,15 @@ Used by `demo`, `ingest --wait`, and a review decision when no worker is up.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
 
-from pipeline.errors import StoreUnavailable, Trouble
+from pipeline.errors import StoreUnavailable, Trouble, WaybillError
 from pipeline.model import ItemId, State
 from pipeline.run.slate import Slate
 from pipeline.run.watchdog import Watchdog
@@ -27,6 +29,7 @@ from waybill.settings import Settings
 T = TypeVar("T")
 
 LOOK_S = 0.2
+STDERR = 2
 AGAIN_S = 1.0  # while our own trouble stands
 # Set when a stage does not end: the process must end without it (cli.py).
 LEFT_BEHIND = threading.Event()
@@ -49,7 +52,7 @@ async def work_until(
     waits = Waits()
     before = asyncio.all_tasks()
     # Nobody would replace this process: it grows, and is watched for all else.
-    watchdog = watchdog_of(app.settings, Slate(), lambda _: None)
+    watchdog = _alone(app.settings)
     watchdog.stand()
     # Not in the group, which could not end before it.
     working = asyncio.create_task(worker.run())
@@ -70,6 +73,17 @@ async def work_until(
             await over.wait()
         if not working.done():
             _leave_behind(asyncio.all_tasks() - before)
+
+
+@asynccontextmanager
+async def watched(settings: Settings) -> AsyncIterator[None]:
+    """Watch over stages that run within, though no worker does."""
+    watchdog = _alone(settings)
+    watchdog.stand()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watchdog.run)
+        yield
+        tasks.cancel_scope.cancel()
 
 
 async def _raise_of(working: asyncio.Task[None], over: anyio.Event) -> None:
@@ -149,8 +163,23 @@ async def workers_up(app: App) -> list[WorkerRow]:
     return [s for s in await app.store.sessions() if s.left_s > 0]
 
 
+def _alone(settings: Settings) -> Watchdog:
+    """A watchdog of a process that has no supervisor."""
+    return watchdog_of(settings, Slate(), lambda _: None, _end_without)
+
+
+def _end_without(end: WaybillError) -> None:
+    """The process ends, for a stage that nothing interrupts."""
+    said = f"{end.code}: {end.message}, and goes on; this command ends without it\n"
+    os.write(STDERR, said.encode())  # whatever a stage made of `sys.stderr`
+    os._exit(end.exit_code)
+
+
 def watchdog_of(
-    settings: Settings, slate: Slate, recycle: Callable[[bool], None]
+    settings: Settings,
+    slate: Slate,
+    recycle: Callable[[bool], None],
+    give_up: Callable[[WaybillError], None] | None = None,
 ) -> Watchdog:
     """A watchdog of this process."""
     return Watchdog(
@@ -158,4 +187,5 @@ def watchdog_of(
         blocked_s=settings.blocked_bound_s,
         memory_bytes=settings.worker_memory_bytes,
         recycle=recycle,
+        give_up=give_up,
     )

@@ -61,6 +61,8 @@ class Watchdog:
         blocked_s: So long one stage may hold up the loop.
         memory_bytes: More than that resident, and the process is replaced.
         recycle: Called when it shall be; with True when at once.
+        give_up: Where there is no supervisor: called with the end of a try that
+            swallowed it and goes on.
     """
 
     def __init__(
@@ -70,11 +72,13 @@ class Watchdog:
         blocked_s: float,
         memory_bytes: int,
         recycle: Callable[[bool], None],
+        give_up: Callable[[WaybillError], None] | None = None,
     ) -> None:
         self.slate = slate
         self._blocked_s = blocked_s
         self._memory_bytes = memory_bytes
         self._recycle = recycle
+        self._give_up = give_up
         self._recycling = 0
         self._alone: Holding | None = None
         self.torn: Holding | None = None  # whose stage ended the loop
@@ -169,7 +173,10 @@ class Watchdog:
         now = time.monotonic()
         holding = HOLDING.get()
         if holding is not None and holding.end is not None:
-            return  # it has swallowed that, and is the supervisor's
+            # It has swallowed that, and is the supervisor's.
+            if self._give_up is not None and now - self._beat_at > self._blocked_s:
+                self._give_up(holding.end)
+            return
         before, since = self._seen
         if holding is None or holding is not before:
             # From the moment it was seen: tasks before it in the same turn of the

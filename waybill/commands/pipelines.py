@@ -34,6 +34,7 @@ from waybill.compose import (
     open_vendor,
     pipeline_folder,
 )
+from waybill.foreground import watched
 from waybill.settings import Settings, read_settings
 
 pipelines = typer.Typer(help="Pipeline folders.", no_args_is_help=True)
@@ -100,7 +101,10 @@ class _Trial:
         """Run the stages before it, where no state is given, and then the stage."""
         pipeline = await loads_of(BUILTIN).wait(self._root, "", WORK_S)
         line = _line(pipeline, name)
-        async with open_trial(self._settings, self._home) as services:
+        async with (
+            open_trial(self._settings, self._home) as services,
+            watched(self._settings),
+        ):
             item = await self._item(services, pipeline, file)
             facts = {**item.input, **(given or {})}
             state = pipeline.channels.initial(facts)

@@ -101,6 +101,24 @@ def test_an_error_says_where(tried: Home) -> None:
     assert "the secret text" not in text.out + text.err
 
 
+def test_a_stage_that_nothing_interrupts_is_named(tried: Home) -> None:
+    """It catches whatever ends it, and never waits: the command ends without it."""
+    tried.pipeline(
+        "deaf",
+        hears="import time\nwhile True:\n    try: time.sleep(60)\n    except BaseException: 0",
+    )
+
+    ran = tried.run(
+        *("pipelines", "run", "hears", tried.folder / "letter.txt"),
+        *("--pipeline", "deaf"),
+        WAYBILL_BLOCKED_S="1",
+    )
+
+    assert ran.code == 1
+    assert "LOOP_BLOCKED" in ran.err
+    assert "hears.py" in ran.err
+
+
 @pytest.mark.parametrize(
     ("call", "code"),
     [
