@@ -24,6 +24,12 @@ if found == "fail":
     raise KeyError("the secret text")
 return Advance(text=found)
 """
+DEAF = """
+import time
+while True:
+    try: time.sleep(60)
+    except BaseException: pass
+"""
 LOOK = """
 
 async def look(text: str) -> str:
@@ -103,10 +109,7 @@ def test_an_error_says_where(tried: Home) -> None:
 
 def test_a_stage_that_nothing_interrupts_is_named(tried: Home) -> None:
     """It catches whatever ends it, and never waits: the command ends without it."""
-    tried.pipeline(
-        "deaf",
-        hears="import time\nwhile True:\n    try: time.sleep(60)\n    except BaseException: 0",
-    )
+    tried.pipeline("deaf", hears=DEAF)
 
     ran = tried.run(
         *("pipelines", "run", "hears", tried.folder / "letter.txt"),
