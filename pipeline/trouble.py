@@ -14,13 +14,14 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import Trouble
 
 TRIED_BYTES = 256 << 10  # arbitrary: less room than this is none
+SPARE_FILES = 8  # who has fewer to spare is short of them; arbitrary
 CAUSES_MAX = 10  # of an error, looked through for one of the machine's
 
 
@@ -118,6 +119,18 @@ def ours(name: str, folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise trouble_of(error, [Place(name, folder)]) or error from error
+
+
+def starved() -> Trouble | None:
+    """Whether this process has next to no descriptors left."""
+    try:
+        with ExitStack() as spare:
+            for _ in range(SPARE_FILES):
+                number = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                spare.callback(os.close, number)
+    except OSError as error:
+        return trouble_of(error)
+    return None
 
 
 def look_at(place: Place, folder: Path | None = None) -> Trouble | None:

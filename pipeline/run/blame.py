@@ -21,7 +21,15 @@ from pipeline.run.context import StepRecorder
 from pipeline.run.frames import ENGINE, name_of
 from pipeline.state import clean_text
 from pipeline.threads import in_thread
-from pipeline.trouble import CAUSES_MAX, FOLDER, Place, behind, look_at, place_of
+from pipeline.trouble import (
+    CAUSES_MAX,
+    FOLDER,
+    Place,
+    behind,
+    look_at,
+    place_of,
+    starved,
+)
 
 MEMBERS_MAX = 10_000  # of a group; arbitrary
 TEXT_CHARS_MAX = 4000  # of a message, before it is cut for the store
@@ -42,7 +50,8 @@ async def blamed(recorder: StepRecorder, raised: BaseException) -> WaybillError:
     if odd.lost is not None:
         return odd.lost
     if odd.trouble is None:
-        return odd.known or _bug(odd.first or raised, odd.why)
+        # A library may tell the want of descriptors in any shape.
+        return starved() or odd.known or _bug(odd.first or raised, odd.why)
     if odd.doubted:
         # A stage says so.  Is it?
         found = await recorder.services.look()

@@ -156,7 +156,7 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
         commits.FINISH,
         [IDS, ["done"] * N, ["judge"] * N, [""] * N, [""] * N, ME],
     ),
-    "put back": (sessions.PUT_BACK, [[ME], True, [], "why"]),
+    "put back": (sessions.PUT_BACK, [[ME], True, [], "why", None]),
     "cancel parked": (cancels.CANCEL_PARKED, [list(range(1, 50)), "ann"]),
     "cancel running": (cancels.CANCEL_RUNNING, [IDS, "ann"]),
     "retry": (cancels.RETRY, [list(range(80000, 80050)), "ann"]),

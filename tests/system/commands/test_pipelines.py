@@ -114,7 +114,7 @@ def test_a_stage_that_nothing_interrupts_is_named(tried: Home) -> None:
     ran = tried.run(
         *("pipelines", "run", "hears", tried.folder / "letter.txt"),
         *("--pipeline", "deaf"),
-        BLOCKED_S="1",
+        BLOCKED_S="1.5",
     )
 
     assert ran.code == 1

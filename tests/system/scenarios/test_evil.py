@@ -16,9 +16,8 @@ from tests.system.command import ROOT
     [
         ("sleeps-in-a-task", "computes", "crashes"),
         ("swallows", "outgrows", "leaves-threads", "leaks-descriptors"),
-        ("computes-in-a-task", "shields", "hangs-in-a-thread", "hangs-in-finally"),
     ],
-    ids=["blocks", "leaks", "hangs"],
+    ids=["blocks", "leaks"],
 )
 def test_each_kind_of_evil_is_named_and_its_neighbours_are_done(kinds: tuple[str, ...]):
     """With a single worker, which they share."""

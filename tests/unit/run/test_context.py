@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import Usage
 from pipeline.model import Advance
 from tests.unit.engine import Engine, Letter, Tape
 
@@ -103,4 +104,5 @@ async def test_a_tenants_name_is_no_way_out_either(tmp_path: Path) -> None:
     (tmp_path / ".north").mkdir()
     (tmp_path / ".north" / "x.txt").write_text("hidden")
 
-    assert await secrets(tmp_path, "x", tenant=".north") == "BAD_NAME"
+    with pytest.raises(Usage):
+        await secrets(tmp_path, "x", tenant=".north")
