@@ -18,7 +18,8 @@ demo: setup     ## forty letters, from the inbox to printed replies
 test: setup     ## every test: unit, store, hostile, system
 	@scripts/setup pgbouncer
 	@# Two at a time, a file's tests in one process: they share what they set up.
-	@$(VENV)/python -m pytest -n 2 --dist loadfile
+	@# In our own order, the long ones first (tests/conftest.py).
+	@$(VENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup    ## formatting, lint, types, direction of imports
 	@$(VENV)/ruff format --check .

@@ -13,3 +13,8 @@ SAMPLES = Path(__file__).parents[1].parent / "shared" / "samples"
 def anyio_backend() -> str:
     """Real time on asyncio, as in production; tests/unit overrides this."""
     return "asyncio"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first: a run of two at a time ends evenly."""
+    items.sort(key=lambda item: "tests/system/" not in item.nodeid)

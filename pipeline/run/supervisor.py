@@ -34,6 +34,7 @@ from pipeline.store.rows import Blame
 log = structlog.get_logger()
 
 HEALTHY_S = 10.0  # a worker that lived this long was no crash at start
+REAP_S = 5.0  # after SIGKILL; longer means uninterruptible sleep in the kernel
 RESTART_MAX_S = 10.0
 NO_PROCESS_S = 2.0  # to the next try to start one, where the machine has no room
 GRACE_S = 40.0  # more than a worker's own drain
@@ -189,6 +190,8 @@ class Supervisor:
             code = await process.wait()
         except BaseException:
             _kill_all_of(process)
+            with anyio.CancelScope(shield=True), anyio.move_on_after(REAP_S):
+                await process.wait()
             raise
         _kill_all_of(process)
         named = await self._put_down(slate, hung, slot.young_deaths)
