@@ -25,7 +25,7 @@ SIZE_BYTES = 4096  # behind it: frames, as faulthandler writes them
 FRAMES_BYTES_MAX = 8192
 FRAMES_SHOWN = 3
 _BEATS = struct.Struct("=Q")
-_FLAGS_AT = 8  # one byte each: alone, suspects, leaving, impatient, short
+_FLAGS_AT = 8  # one byte each: alone, suspects, leaving, impatient, short, joined
 _SESSION_AT = 16
 _LABEL_AT = 64  # two bytes of length, then text
 _LABEL_BYTES_MAX = 1024
@@ -153,6 +153,12 @@ class Slate:
     def session(self, worker: WorkerId | None) -> None:
         data = bytes(16) if worker is None else worker.bytes
         self._memory[_SESSION_AT : _SESSION_AT + 16] = data
+        self._memory[_FLAGS_AT + 5] |= worker is not None
+
+    @property
+    def joined(self) -> bool:
+        """Whether this process ever had a session."""
+        return bool(self._memory[_FLAGS_AT + 5])
 
     @property
     def alone(self) -> bool:

@@ -241,7 +241,8 @@ class Supervisor:
         """Close the session of a process that is gone; whether one item was named."""
         session, who = slate.session, slate.holder()
         if session is None:
-            return True  # it has left, and said itself for whom
+            # It has left, and said itself for whom; or it died before it had one.
+            return slate.joined
         blamed: Blame | None = None
         if who is not None and hung and (who.alone or not slate.impatient):
             error = LoopBlocked.of(self.blocked_s + PAST_WATCHDOG_S, slate.frames())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
 
-from tests.system.command import Cluster, Home, eventually, pictures
+from tests.system.command import Cluster, Home, eventually, pictures, with_pid
 
 ITEMS = 60
 STAGES = ("one", "two", "three")
@@ -57,6 +58,23 @@ def test_an_outage_costs_time_and_nothing_else(busy, lease_s, away_s, sessions):
     assert home.one("select count(*) from checkpoints") == ITEMS * len(STAGES)
     told = home.ok("batches", "reconcile")
     assert (told["conserved"], told["done"], told["astray"]) == (True, ITEMS, [])
+
+
+def test_without_a_database_workers_begin_more_and_more_slowly(busy):
+    """Who dies before it has a session was ended by no item."""
+    cluster, home = busy
+
+    with home.started("worker", "--processes", "1"):
+        assert eventually(lambda: home.ends().get("done", 0) >= 1, within_s=30)
+        worker = home.one("select pid from workers")
+        cluster.stop()
+        with_pid(worker, signal.SIGKILL)
+        log = home.folder / "stderr.log"
+        slower = eventually(
+            lambda: '"restart_in_s": 0.75' in log.read_text(), within_s=30
+        )
+
+    assert slower
 
 
 def test_what_was_acknowledged_survives_a_power_cut(busy):
