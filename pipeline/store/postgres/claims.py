@@ -34,6 +34,24 @@ select l.tenant_id as id,
   from line l where l.tenant_id is not null
 """
 
+# What was locked leaves the line for this worker's hands.
+TAKEN = """
+gone as (
+  delete from waybill.ready r using locked k where r.item_id = k.item_id returning r.*),
+taken as (
+  insert into waybill.running (item_id, stage, tenant_id, deadline_at, seq, attempt,
+                       strikes, solo, worker_id)
+  select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes, {solo}, {worker}
+    from gone)
+select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
+       t.name as tenant, b.name as batch,
+       extract(epoch from g.deadline_at - waybill.clock())::float8 as left_s
+  from gone g
+  join waybill.items i on i.id = g.item_id
+  join waybill.tenants t on t.id = g.tenant_id
+  join waybill.batches b on b.id = i.batch_id
+"""
+
 # Each tenant's most urgent by lateral top-k (twice its fair part: others may have less
 # than theirs), then a FIXED set locked: `limit` with `skip locked` past a head, or
 # `in (select … limit)`, may take more than it was asked.
@@ -61,21 +79,7 @@ pick as materialized (
 locked as materialized (
   select r.item_id from waybill.ready r where r.item_id in (select item_id from pick)
      for update skip locked),
-gone as (
-  delete from waybill.ready r using locked k where r.item_id = k.item_id returning r.*),
-taken as (
-  insert into waybill.running (item_id, stage, tenant_id, deadline_at, seq, attempt,
-                       strikes, solo, worker_id)
-  select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes, false, $3
-    from gone)
-select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
-       t.name as tenant, b.name as batch,
-       extract(epoch from g.deadline_at - waybill.clock())::float8 as left_s
-  from gone g
-  join waybill.items i on i.id = g.item_id
-  join waybill.tenants t on t.id = g.tenant_id
-  join waybill.batches b on b.id = i.batch_id
-"""
+""" + TAKEN.format(solo="false", worker="$3")
 
 CLAIM_SOLO = """
 with alive as materialized (
@@ -85,21 +89,7 @@ locked as materialized (
   select item_id from waybill.ready
    where stage = $1 and strikes >= 2 and exists (select from alive)
    order by since limit 1 for update skip locked),
-gone as (
-  delete from waybill.ready r using locked k where r.item_id = k.item_id returning r.*),
-taken as (
-  insert into waybill.running (item_id, stage, tenant_id, deadline_at, seq, attempt,
-                       strikes, solo, worker_id)
-  select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes, true, $2
-    from gone)
-select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
-       t.name as tenant, b.name as batch,
-       extract(epoch from g.deadline_at - waybill.clock())::float8 as left_s
-  from gone g
-  join waybill.items i on i.id = g.item_id
-  join waybill.tenants t on t.id = g.tenant_id
-  join waybill.batches b on b.id = i.batch_id
-"""
+""" + TAKEN.format(solo="true", worker="$2")
 
 # One slice of histories.  How large an update is as it is stored says its column,
 # without reading it.

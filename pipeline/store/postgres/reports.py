@@ -7,14 +7,13 @@ Reads only, of bounded statements, and never on the hot path.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import NotFound
 from pipeline.model import ItemId
 from pipeline.store.database import Topic
-from pipeline.store.postgres.counts import SLICE
+from pipeline.store.postgres.counts import SLICE, counts_row
 from pipeline.store.rows import (
     BatchRow,
     Counts,
@@ -77,18 +76,18 @@ part as (
      and r.disposal <> 'item' and position('/' in r.token) > 0
      and split_part(r.token, '/', 1) in (select id::text from family)),
 place as (
-  select 'live' as state from waybill.ready
+  select 'ready' as state from waybill.ready
    where item_id = any(array(select id from family))
    union all
-  select 'live' from waybill.running
+  select 'running' from waybill.running
    where item_id = any(array(select id from family))
    union all
-  select 'live' from waybill.waiting
+  select 'waiting' from waybill.waiting
    where item_id = any(array(select id from family))
    union all
   select case when (select true from waybill.open_children k
                      where k.parent_id = j.item_id limit 1)
-              then 'joining' else 'live' end
+              then 'joining' else 'waiting' end
     from waybill.joining j
    where j.item_id = any(array(select id from family))
    union all
@@ -98,8 +97,8 @@ place as (
   select o.state from waybill.outcomes o
    where o.item_id = any(array(select id from family))
    union all select disposal from part)
-select state, count(*) from place group by state
- union all select 'items', count(*) from family
+select state, count(*) as n from place group by state
+ union all select 'item', count(*) from family
 """
 
 
@@ -112,19 +111,8 @@ class PostgresReports(Topic):
         of the live ones wait for children that are not final.
         """
         rows = await self._db.fetch(FAMILY, list(roots))
-        found = Counter({r["state"]: r["count"] for r in rows})
-        counts = Counts(
-            received=found["items"] + found["duplicate"] + found["quarantined"],
-            live=found["live"] + found["joining"],
-            held=found["held"],
-            done=found["done"],
-            rejected=found["rejected"],
-            failed=found["failed"],
-            cancelled=found["cancelled"],
-            duplicates=found["duplicate"],
-            quarantined=found["quarantined"],
-        )
-        return counts, found["joining"]
+        joining = sum(r["n"] for r in rows if r["state"] == "joining")
+        return counts_row(rows), joining
 
     async def products(self, item: ItemId) -> list[ProductRow]:
         """What stages made of an item, by name."""
