@@ -192,10 +192,13 @@ async def test_threads_that_a_stage_leaves_are_counted() -> None:
     """Past the bound the process makes room for a new one, once."""
     go = threading.Event()
     asked: list[bool] = []
+    begun = [
+        threading.Thread(target=go.wait) for _ in range(leaving.THREADS_LEFT_MAX + 1)
+    ]
 
     async def leaves() -> None:
-        for _ in range(leaving.THREADS_LEFT_MAX + 1):
-            threading.Thread(target=go.wait).start()
+        for thread in begun:
+            thread.start()
         await anyio.lowlevel.checkpoint()
 
     with watched(Slate(), recycle=asked.append) as dog:
@@ -203,6 +206,9 @@ async def test_threads_that_a_stage_leaves_are_counted() -> None:
         dog._look_around()
         dog._look_around()
         go.set()
+        # Were they still to end, the next test would count them.
+        for thread in begun:
+            thread.join()
 
     assert asked == [False]
 
