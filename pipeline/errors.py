@@ -245,6 +245,13 @@ class Trouble(WaybillError):
         self.folder = folder
 
 
+class Unproven(WaybillError):
+    """A stage met what would be our trouble, and nothing of ours is in trouble."""
+
+    disposition = Disposition.ASIDE
+    code = "TROUBLE"
+
+
 class LeaseLost(WaybillError):
     """
     This worker was replaced: stop, and write nothing more.

@@ -13,16 +13,22 @@ import errno
 import os
 import platform
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import NamedTuple
 
 from pipeline.errors import Trouble
 
 TRIED_BYTES = 256 << 10  # arbitrary: less room than this is none
 SPARE_FILES = 8  # who has fewer to spare is short of them; arbitrary
-CAUSES_MAX = 10  # of an error, looked through for one of the machine's
+TIGHT_BYTES = 1 << 30  # arbitrary: with less room, one file may have filled the disk
+# Names in the code that starts a process: what it cannot do is told as EAGAIN.
+STARTERS = frozenset(
+    ("fork", "forkpty", "fork_exec", "_fork_exec", "posix_spawn", "posix_spawnp")
+)
 
 
 class Place(NamedTuple):
@@ -80,6 +86,8 @@ GOES_ON = "; work goes on by itself"
 
 def trouble_of(error: BaseException, places: Sequence[Place] = ()) -> Trouble | None:
     """What `error` tells of the machine, or of one of `places`; None: nothing."""
+    if isinstance(error, Trouble):
+        return error
     if type(error) is RuntimeError and "start new thread" in str(error):
         return _of_machine(errno.EAGAIN, None)  # what Python makes of it
     if not isinstance(error, OSError):
@@ -90,25 +98,6 @@ def trouble_of(error: BaseException, places: Sequence[Place] = ()) -> Trouble | 
         return _of_machine(number, place)
     if number in FOLDER and place is not None:
         return _of_folder(number, place, folder_of(error) or place.folder)
-    return None
-
-
-def behind(error: BaseException, places: Sequence[Place] = ()) -> Trouble | None:
-    """
-    The trouble that led to `error`, by its causes.
-
-    A library that runs out of descriptors says that it cannot connect.
-    """
-    at: BaseException | None = error
-    for _ in range(CAUSES_MAX):
-        if at is None:
-            return None
-        if isinstance(at, Trouble):
-            return at
-        found = trouble_of(at, places if at is error else ())
-        if found is not None:
-            return found
-        at = at.__cause__ or at.__context__
     return None
 
 
@@ -131,6 +120,23 @@ def starved() -> Trouble | None:
     except OSError as error:
         return trouble_of(error)
     return None
+
+
+def borne_out(met: Trouble, places: Sequence[Place]) -> Trouble | None:
+    """
+    Whether this process or the disks are in the trouble that somebody `met`.
+
+    Beyond what `look_at` finds: who wrote much to a disk has it empty again when he
+    is told that it was full.
+    """
+    if met.code == "DISK_FULL":
+        return next((met for place in places if _is_tight(place.folder)), None)
+    if met.code == "NO_PROCESS":
+        try:
+            threading.Thread(target=int).start()  # counts as a process does
+        except RuntimeError as error:
+            return trouble_of(error)
+    return starved()
 
 
 def look_at(place: Place, folder: Path | None = None) -> Trouble | None:
@@ -175,8 +181,21 @@ def place_of(error: OSError, places: Sequence[Place]) -> Place | None:
 
 
 def _is_fork(error: OSError) -> bool:
-    # EAGAIN of a read means "not yet", and is no trouble.
-    return type(error) is BlockingIOError and error.filename is None
+    # EAGAIN of a read or a lock means "not yet", and is no trouble.
+    return type(error) is BlockingIOError and any(
+        STARTERS.intersection(frame.f_code.co_names)
+        for frame, _ in walk_tb(error.__traceback__)
+    )
+
+
+def _is_tight(folder: Path) -> bool:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < TIGHT_BYTES
 
 
 def _of_machine(number: int, place: Place | None) -> Trouble:

@@ -184,7 +184,7 @@ async def _ended(
     ):
         tears_down(holding)
     # What the watchdog has found is so, whatever the stage made of it.
-    known = holding.end or await blamed(recorder, error)
+    known = holding.end or await blamed(recorder, run, error)
     if run.unfolded is not None and known.disposition is Disposition.HOLD:
         # There is nothing to show to a person yet.
         known = Transient("the state raised NeedsReview", code="STAGE_RAISED")

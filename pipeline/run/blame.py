@@ -17,27 +17,30 @@ from traceback import walk_tb
 
 from pipeline import errors
 from pipeline.errors import Disposition, Transient, Trouble, WaybillError, code_of
-from pipeline.run.context import StepRecorder
+from pipeline.run.context import Run, StepRecorder
 from pipeline.run.frames import ENGINE, name_of
 from pipeline.state import clean_text
 from pipeline.threads import in_thread
 from pipeline.trouble import (
-    CAUSES_MAX,
     FOLDER,
     Place,
-    behind,
+    borne_out,
     look_at,
     place_of,
     starved,
+    trouble_of,
 )
 
+CAUSES_MAX = 10  # of an error, looked through for one of the machine's
 MEMBERS_MAX = 10_000  # of a group; arbitrary
 TEXT_CHARS_MAX = 4000  # of a message, before it is cut for the store
 # What is told of the machine and the lease is believed when it is found so.
 CLAIMS = (Disposition.ABANDON, Disposition.ASIDE)
 
 
-async def blamed(recorder: StepRecorder, raised: BaseException) -> WaybillError:
+async def blamed(
+    recorder: StepRecorder, run: Run, raised: BaseException
+) -> WaybillError:
     """
     What a stage raised, as the error that says who is to blame.
 
@@ -52,16 +55,22 @@ async def blamed(recorder: StepRecorder, raised: BaseException) -> WaybillError:
     if odd.trouble is None:
         # A library may tell the want of descriptors in any shape.
         return starved() or odd.known or _bug(odd.first or raised, odd.why)
-    if odd.doubted:
-        # A stage says so.  Is it?
-        found = await recorder.services.look()
-        return found[0] if found else _bug(odd.first or raised, ENGINES)
     if odd.folder is not None:
         # A stage may look for what it never wrote: only a folder that is not in
         # order is our trouble.
         trouble = await in_thread(look_at, *odd.folder)
         return trouble or odd.known or _bug(odd.first or raised)
-    return odd.trouble
+    if odd.met_by_us:
+        return odd.trouble
+    services, at = recorder.services, (run.item.id, run.stage)
+    found = borne_out(odd.trouble, services.places) or next(
+        iter(await services.look()), None
+    )
+    if found is not None:
+        services.suspects.clear(*at)
+        return found
+    put_off = None if odd.claimed else services.suspects.put_off(*at, odd.trouble)
+    return put_off or odd.known or _bug(odd.first or raised, odd.why)
 
 
 ENGINES = "it is not a stage's to raise: raise Transient, Permanent or Unacceptable"
@@ -76,7 +85,8 @@ class _Unread:
         self.known: WaybillError | None = None
         self.lost: WaybillError | None = None
         self.trouble: Trouble | None = None
-        self.doubted = False
+        self.met_by_us = False  # our own code did, on its behalf
+        self.claimed = False  # it says so itself, and not the system
         self.folder: tuple[Place, Path] | None = None
         self.why = ""
 
@@ -93,14 +103,19 @@ class _Unread:
             if known.disposition not in (*CLAIMS, Disposition.RETRY):
                 return  # the stage decided
         places = recorder.services.places
-        trouble = behind(first, places)
-        if trouble is not None and isinstance(first, OSError) and first.errno in FOLDER:
-            place = place_of(first, places)
-            assert place is not None
-            self.folder = place, Path(trouble.where)
-        claims = (one for one in _causes(first) if one is trouble)
-        self.doubted = any(not _is_engines(one) for one in claims)
-        self.trouble = trouble
+        for one in _causes(first):
+            self.claimed = issubclass(type(one), Trouble)
+            self.trouble = trouble_of(one, places if one is first else ())
+            if self.trouble is None:
+                continue
+            self.met_by_us = _is_engines(one)
+            if self.claimed and not self.met_by_us:
+                self.trouble = Trouble("a stage says so")
+            if isinstance(one, OSError) and one.errno in FOLDER:
+                place = place_of(one, places)
+                assert place is not None
+                self.folder = place, Path(self.trouble.where)
+            return
 
 
 def members(raised: BaseException) -> Iterator[BaseException]:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline import trouble
 from pipeline.errors import Trouble
-from pipeline.trouble import FOLDER, MACHINE, Place, behind, look_at, ours, trouble_of
+from pipeline.trouble import (
+    FOLDER,
+    MACHINE,
+    Place,
+    borne_out,
+    look_at,
+    ours,
+    trouble_of,
+)
 
 
-@pytest.mark.parametrize("number", MACHINE, ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    "number", [n for n in MACHINE if n != errno.EAGAIN], ids=errno.errorcode.get
+)
 def test_the_machines_errors_are_trouble_wherever_they_are_met(number: int) -> None:
     """With a code, a sentence, and what to do."""
     found = trouble_of(OSError(number, os.strerror(number), None))
@@ -76,12 +90,57 @@ def test_anything_else_is_none(error: Exception) -> None:
     assert trouble_of(error, [Place("anything", Path("/"))]) is None
 
 
-def test_a_loop_of_causes_ends() -> None:
-    """Errors may be each other's context."""
-    one, two = ValueError("one"), ValueError("two")
-    one.__context__, two.__context__ = two, one
+def test_a_process_that_cannot_start_is_trouble(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the code that starts it; a lock that somebody holds is the stage's."""
 
-    assert behind(one) is None
+    def none_left(*_: Any) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "_fork_exec", none_left)
+    monkeypatch.setattr(subprocess, "_USE_POSIX_SPAWN", False)
+    with pytest.raises(BlockingIOError) as started:
+        subprocess.Popen(["true"])
+    path = tmp_path / "locked"
+    with path.open("wb") as file, path.open("rb") as other:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError) as locked:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    found = trouble_of(started.value)
+    assert found is not None
+    assert found.code == "NO_PROCESS"
+    assert trouble_of(locked.value) is None
+
+
+@pytest.mark.parametrize(("room", "full"), [(1 << 29, True), (1 << 31, False)])
+def test_a_disk_with_little_room_may_have_been_full(
+    monkeypatch: pytest.MonkeyPatch, room: int, full: bool
+) -> None:
+    """What one wrote to it is gone when the error is looked at."""
+    left = os.statvfs_result((4096, 4096, 9, room >> 12, room >> 12, 9, 9, 9, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda folder: left)
+    met = trouble_of(OSError(errno.ENOSPC, "full"))
+    assert met is not None
+
+    assert (borne_out(met, [Place("out", Path("/out"))]) is met) is full
+
+
+def test_that_no_process_starts_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread counts as a process does."""
+
+    def none_left(self: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    met = Trouble("no process", code="NO_PROCESS")
+    assert borne_out(met, []) is None
+
+    monkeypatch.setattr(trouble.threading.Thread, "start", none_left)
+
+    found = borne_out(met, [])
+    assert found is not None
+    assert found.code == "NO_PROCESS"
 
 
 def test_what_is_in_order_is_left_as_it_was(tmp_path: Path) -> None:

@@ -22,12 +22,14 @@ class Machine(Services):
     """Services of a machine whose disk can be full."""
 
     full = False
+    full_until = 0.0
     looks = 0
 
     async def look(self) -> list[Trouble]:
         await anyio.lowlevel.checkpoint()
         Machine.looks += 1
-        return [full_disk()] if Machine.full else []
+        full = Machine.full or anyio.current_time() < Machine.full_until
+        return [full_disk()] if full else []
 
 
 def full_disk() -> Trouble:
@@ -39,7 +41,7 @@ def engine_of(tape: Tape, run: Any, **settings: Any) -> Engine:
     engine = Engine([station, *tape.line("two")], **settings)
     kept = engine.services
     engine.services = Machine(kept.artifacts, kept.jail, kept.vendor, kept.out)
-    Machine.full, Machine.looks = False, 0
+    Machine.full, Machine.full_until, Machine.looks = False, 0.0, 0
     return engine
 
 
@@ -47,7 +49,7 @@ def engine_of(tape: Tape, run: Any, **settings: Any) -> Engine:
     "number",
     [
         *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE),
-        *(errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
+        *(errno.ENFILE, errno.ENOMEM),
     ],
     ids=errno.errorcode.get,
 )
@@ -62,6 +64,7 @@ async def test_trouble_in_a_stage_costs_no_attempt(number: int) -> None:
         return Advance()
 
     engine = engine_of(tape, write)
+    Machine.full_until = until_s
     items = await engine.submit(20)
     async with engine.worker():
         ends = await engine.finish(items)
@@ -85,12 +88,58 @@ async def test_trouble_behind_another_error_is_found() -> None:
         return Advance()
 
     engine = engine_of(tape, call)
+    Machine.full_until = 30
     items = await engine.submit(3)
     async with engine.worker():
         ends = await engine.finish(items)
 
     assert ends == {"done": 3}
     assert engine.store.attempts == []
+
+
+async def test_what_nothing_of_ours_bears_out_is_the_stages_in_the_end() -> None:
+    """A stage of its own `/dev/full`: put off, then charged; no gate is closed."""
+    tape = Tape()
+
+    async def write(letter: Letter, ctx: Any) -> Advance:
+        met.append(worker.troubles)
+        number = os.open("/dev/full", os.O_WRONLY)
+        try:
+            os.write(number, b"x")
+        finally:
+            os.close(number)
+        return Advance()
+
+    met: list[Any] = []
+    engine = engine_of(tape, write)
+    items = await engine.submit(1)
+    async with engine.worker() as worker:
+        ends = await engine.finish(items)
+
+    row = await engine.store.item(1)
+    attempts = [(row.code, row.charged) for _, row in engine.store.attempts]
+    assert ends == {"failed": 1}
+    assert row.code == "STAGE_RAISED"
+    assert attempts == ([("DISK_FULL", False)] * 3 + [("STAGE_RAISED", True)]) * 2
+    assert not any(met)
+
+
+async def test_a_moment_that_nobody_can_find_again_costs_no_attempt() -> None:
+    """A file of another program was deleted in time, and so on."""
+    tape = Tape()
+
+    async def write(letter: Letter, ctx: Any) -> Advance:
+        if len(tape.ran) < 3:
+            raise OSError(errno.ENOMEM, "no memory")
+        return Advance()
+
+    engine = engine_of(tape, write)
+    items = await engine.submit(1)
+    async with engine.worker():
+        ends = await engine.finish(items)
+
+    assert ends == {"done": 1}
+    assert [row.charged for _, row in engine.store.attempts] == [False, False]
 
 
 async def test_what_a_stage_decided_stands() -> None:
