@@ -271,7 +271,7 @@ class ToJoining:
 class ToHeld:
     """
     Parked for a person: `shown`, and `proposal` for the state, are JSON text or the
-    artifact that `_ref` names; `digest` binds a decision to both.
+    artifact that `_ref` names.
     """
 
     stage: str
@@ -280,7 +280,6 @@ class ToHeld:
     why: str
     shown: str | None
     proposal: str | None
-    digest: str
     needs: tuple[str, ...]
     again: bool
     next_stage: str

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.errors import Conflict, Usage
+from pipeline.errors import Conflict, Integrity, Usage
 from pipeline.model import Disposal, Receipt, Submission
 from pipeline.names import is_component, is_tenant, is_text, visible
 from pipeline.store.rows import HoldRow
@@ -67,6 +67,15 @@ def taken(hold: HoldRow) -> Conflict:
         f"{hold.claimed_until:%H:%M:%S %Z}",
         code="CLAIMED",
         hint="`waybill review next` gives you another",
+    )
+
+
+def changed(hold: HoldRow) -> Integrity:
+    """Somebody changed the hold's row: nobody was shown what it says now."""
+    return Integrity(
+        f"hold h{hold.id} was changed in the database",
+        code="HOLD_CHANGED",
+        hint=f"have its item held anew: waybill items retry {hold.item_id}",
     )
 
 

@@ -101,6 +101,7 @@ class HoldRow(NamedTuple):
     decision: Decision | None
     shown_ref: str | None = None
     proposal_ref: str | None = None
+    changed: bool = False  # since it was parked, by somebody in the database
 
 
 class Decision(NamedTuple):

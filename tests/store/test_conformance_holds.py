@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from pipeline.errors import Conflict, NotFound, Refused
+from pipeline.errors import Conflict, Integrity, NotFound, Refused
 from pipeline.model import Entry, State
 from tests.store.world import World, parked
 
@@ -28,11 +29,7 @@ async def test_a_hold_shows_what_was_parked(world: World):
     assert (hold.item_id, hold.item_name, hold.tenant) == (item, "a.pdf", "acme")
     assert (hold.stage, hold.code, hold.why) == ("read", "LOOK", "why not")
     assert (hold.shown, hold.proposal) == ({"evidence": None}, {"text": "proposed"})
-    assert (hold.digest, hold.needs, hold.next_stage) == (
-        move.digest,
-        ["text"],
-        "judge",
-    )
+    assert (hold.needs, hold.next_stage, hold.changed) == (["text"], "judge", False)
     assert hold.claimed_by is hold.claimed_until is hold.decision is None
     assert await world.store.hold(hold.id) == await world.store.hold_of(item) == hold
 
@@ -301,6 +298,56 @@ async def test_a_decision_binds_to_what_was_shown(world: World):
 
     assert refused.value.code == "STALE"
     assert await world.state(hold.item_id) is State.HELD
+
+
+CHANGES = [
+    {"code": "FINE"},
+    {"why": "all is well"},
+    {"shown": {"evidence": "another"}},
+    {"shown": {"evidence": None, "more": 1e-7}},
+    {"proposal": {"text": "forged"}},
+    {"needs": []},
+    {"again": True},
+    {"next_stage": ""},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+async def test_a_row_that_somebody_changed_is_not_decided(
+    world: World, change: dict[str, Any]
+):
+    """Also when it was changed before anybody was shown it."""
+    hold = await world.hold()
+
+    await world.change_hold(hold.id, **change)
+
+    assert (await world.store.hold(hold.id)).changed
+    assert [row.changed for row in await world.store.holds()] == [True]
+    for verb in ("approve", "reject", "edit"):
+        with pytest.raises(Integrity) as refused:
+            await world.decide(hold, verb)
+        assert refused.value.code == "HOLD_CHANGED"
+    assert await world.state(hold.item_id) is State.HELD
+
+
+NUMBERS = [1e22, 1e23, 1.0, -0.0, 1e-7, 2**70, 0.1, 123456789.123456789]
+
+
+@pytest.mark.parametrize(
+    "text", [*map(json.dumps, NUMBERS), '"\\u00e4 \\ud83c\\udf85"']
+)
+async def test_what_the_database_keeps_in_its_own_form_is_unchanged(
+    world: World, text: str
+):
+    """Keys in another order, numbers written otherwise."""
+    worker, [item] = await world.take("a.pdf")
+    shown = f'{{"evidence": {{"z": {text}, "a": [{text}], "bb": null}}}}'
+    await world.move(worker, item, replace(parked(), shown=shown))
+
+    [hold] = await world.store.holds()
+
+    assert not hold.changed
+    assert (await world.decide(hold)).decision is not None
 
 
 async def test_nobody_decides_what_another_reads(world: World):

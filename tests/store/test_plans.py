@@ -146,7 +146,7 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
             [0] * N,
             *([["X"] * N] * 2),
             *([["{}"] * N, [None] * N] * 2),
-            *([["X"] * N] * 2),
+            ["X"] * N,
             [False] * N,
             ["judge"] * N,
             ME,

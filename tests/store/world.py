@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from pipeline.holds.parking import digest_of
 from pipeline.model import (
     Batch,
     Checkpoint,
@@ -151,9 +150,8 @@ def parked(
     seq: int = 0, *, stage: str = "read", after: str = "judge", again: bool = False
 ) -> ToHeld:
     """Held with the usual picture and proposal."""
-    digest = digest_of("LOOK", SHOWN, PROPOSAL)
     return ToHeld(
-        stage, seq, "LOOK", "why not", SHOWN, PROPOSAL, digest, ("text",), again, after
+        stage, seq, "LOOK", "why not", SHOWN, PROPOSAL, ("text",), again, after
     )
 
 
@@ -242,6 +240,19 @@ class World:
         return await self.store.decide(
             hold_id, verb=verb, author=author, **(ruling | more)
         )
+
+    async def change_hold(self, hold_id: HoldId, **columns: Any) -> None:
+        """As somebody who may write to the database."""
+        store = self.store._store
+        if isinstance(store, MemoryStore):
+            hold = store._holds[hold_id]._replace(**columns)
+            store._holds[hold_id] = hold
+            return
+        for name, value in columns.items():
+            stored = json.dumps(value) if isinstance(value, dict) else value
+            await store._db.fetch(
+                f"update waybill.holds set {name} = $2 where id = $1", hold_id, stored
+            )
 
     async def states(self, items: Sequence[ItemId]) -> list[State]:
         """Where each item is."""

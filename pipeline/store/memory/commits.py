@@ -28,7 +28,7 @@ from pipeline.model import (
 )
 from pipeline.store.memory.admission import MemoryAdmission
 from pipeline.store.memory.sessions import MemorySessions
-from pipeline.store.memory.tables import Place
+from pipeline.store.memory.tables import Place, digest_of
 from pipeline.store.rows import HoldRow
 
 
@@ -118,7 +118,7 @@ class MemoryCommits(MemorySessions, MemoryAdmission):
         row = self._items[item]
         number = len(self._holds) + 1
         self._open[item] = number
-        self._holds[number] = HoldRow(
+        hold = HoldRow(
             id=number,
             item_id=item,
             item_name=row.facts.name,
@@ -130,7 +130,7 @@ class MemoryCommits(MemorySessions, MemoryAdmission):
             why=move.why,
             shown=json.loads(move.shown or "{}"),
             proposal=json.loads(move.proposal or "{}"),
-            digest=move.digest,
+            digest="",
             needs=list(move.needs),
             again=move.again,
             seq=move.seq,
@@ -143,6 +143,7 @@ class MemoryCommits(MemorySessions, MemoryAdmission):
             shown_ref=move.shown_ref,
             proposal_ref=move.proposal_ref,
         )
+        self._holds[number] = hold._replace(digest=digest_of(hold))
 
     async def recorded(self, worker: WorkerId, item: ItemId, seq: int) -> bool:
         return self._items[item].writers.get(seq) == worker

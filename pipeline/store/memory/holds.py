@@ -12,8 +12,8 @@ from pipeline.model import (
     ItemId,
     State,
 )
-from pipeline.store.memory.tables import MemoryTables, Place
-from pipeline.store.refusals import decided_before, stale, taken
+from pipeline.store.memory.tables import MemoryTables, Place, digest_of
+from pipeline.store.refusals import changed, decided_before, stale, taken
 from pipeline.store.rows import Decision, HoldRow
 
 
@@ -85,6 +85,8 @@ class MemoryHolds(MemoryTables):
             raise decided_before(hold)
         if hold.claimed_by not in (None, author):
             raise taken(hold)
+        if hold.changed:
+            raise changed(hold)
         if hold.digest != digest:
             raise stale(hold)
         if verb not in ("approve", "reject", "edit") or not author:
@@ -116,6 +118,7 @@ class MemoryHolds(MemoryTables):
         return self._open.get(hold.item_id) == hold.id
 
     def _seen_by(self, hold: HoldRow) -> HoldRow:
+        hold = hold._replace(changed=hold.digest != digest_of(hold))
         if hold.claimed_until is None or hold.claimed_until <= self._at(self.now()):
             return hold._replace(claimed_by=None, claimed_until=None)
         return hold

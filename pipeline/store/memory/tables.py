@@ -5,7 +5,9 @@ share.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -172,3 +174,10 @@ class MemoryTables:
         return lambda i: (
             (self._items[i].facts.tenant, self._items[i].facts.batch) == name
         )
+
+
+def digest_of(hold: HoldRow) -> str:
+    """What a decision is bound to, as `waybill.hold_digest` tells it of a row."""
+    what = (hold.code, hold.why, hold.shown, hold.shown_ref, hold.proposal)
+    how = (hold.proposal_ref, hold.needs, hold.again, hold.next_stage)
+    return hashlib.sha256(json.dumps(what + how, sort_keys=True).encode()).hexdigest()

@@ -115,25 +115,25 @@ returning item_id
 
 TO_HELD = """
 with gone as (
-  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $14
+  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $13
   returning item_id, tenant_id, deadline_at),
 held as (
   insert into waybill.holds (item_id, stage, tenant_id, deadline_at, seq, code, why,
-                             shown, shown_ref, proposal, proposal_ref, digest, needs,
-                             again, next_stage)
+                             shown, shown_ref, proposal, proposal_ref, needs, again,
+                             next_stage)
   select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.code, t.why,
-         t.shown, t.shown_ref, t.proposal, t.proposal_ref, t.digest,
+         t.shown, t.shown_ref, t.proposal, t.proposal_ref,
          array_remove(string_to_array(t.needs, ','), ''), t.again, t.next_stage
     from gone g
     join unnest($1::bigint[], $2::text[], $3::int[], $4::text[], $5::text[],
                 $6::jsonb[], $7::text[], $8::jsonb[], $9::text[], $10::text[],
-                $11::text[], $12::boolean[], $13::text[])
+                $11::boolean[], $12::text[])
          t(item_id, stage, seq, code, why, shown, shown_ref, proposal, proposal_ref,
-           digest, needs, again, next_stage) using (item_id)
+           needs, again, next_stage) using (item_id)
   returning item_id, stage, code),
 noted as (
   insert into waybill.audit (item_id, event, stage, actor, code)
-  select item_id, 'held', stage, $14::uuid::text, code from held)
+  select item_id, 'held', stage, $13::uuid::text, code from held)
 select item_id from held
 """
 
@@ -278,7 +278,6 @@ async def write_moves(
                 m.shown_ref,
                 m.proposal,
                 m.proposal_ref,
-                m.digest,
                 ",".join(m.needs),
                 m.again,
                 m.next_stage,

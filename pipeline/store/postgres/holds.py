@@ -14,7 +14,7 @@ import asyncpg
 from pipeline.errors import NotFound
 from pipeline.model import HoldId, ItemId
 from pipeline.store.database import Connection, Topic
-from pipeline.store.refusals import decided_before, stale, taken
+from pipeline.store.refusals import changed, decided_before, stale, taken
 from pipeline.store.rows import Decision, HoldRow
 
 FACTS = """
@@ -25,7 +25,9 @@ select h.id, h.item_id, i.name as item_name, t.name as tenant, b.name as batch,
        case when h.claimed_until > waybill.clock() then h.claimed_by end as claimed_by,
        case when h.claimed_until > waybill.clock() then h.claimed_until end
          as claimed_until,
-       d.verb, d.author, d.reason, d.decided_at
+       d.verb, d.author, d.reason, d.decided_at,
+       h.digest <> waybill.hold_digest(h.code, h.why, h.shown, h.shown_ref, h.proposal,
+         h.proposal_ref, h.needs, h.again, h.next_stage) as changed
 """
 BESIDE = """
   join waybill.items i on i.id = h.item_id
@@ -215,6 +217,8 @@ class PostgresHolds(Topic):
                 raise decided_before(hold)
             if hold.claimed_by not in (None, author):
                 raise taken(hold)
+            if hold.changed:
+                raise changed(hold)
             if hold.digest != digest:
                 raise stale(hold)
             ruled = (hold_id, verb, author, reason, digest, update, ref)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import anyio
 
-from pipeline.holds.parking import digest_of, whole
+from pipeline.holds.parking import whole
 from pipeline.model import Advance, Checkpoint, Entry, Hold, ToReady
 from pipeline.state import INLINE_BYTES_MAX
 from pipeline.store.memory import MemoryStore
@@ -187,20 +186,6 @@ async def test_a_large_hold_is_a_reference() -> None:
     assert there.shown["state"]["text"] == text
     assert there.proposal == {"text": text, "answer": "new"}
     assert (there.shown_ref, there.proposal_ref) == (None, None)
-
-
-async def test_a_holds_digest_is_of_what_is_shown_wherever_it_stands() -> None:
-    """A decision is bound to the text, not to where it lies."""
-    engine, store = await held("ß" * INLINE_BYTES_MAX)
-
-    [row] = await store.holds()
-    shown, proposal = (
-        engine.artifacts.kept[ref or ""].decode()
-        for ref in (row.shown_ref, row.proposal_ref)
-    )
-
-    assert row.digest == digest_of("LOOK", shown, proposal)
-    assert json.loads(proposal)["answer"] == "new"
 
 
 async def test_a_small_hold_stands_in_its_row() -> None:
