@@ -3,7 +3,8 @@ Worker processes, and some in waiting: a successor has imported everything alrea
 
 Imports are most of a start: seconds, on a busy machine.  A spare has done them and
 waits for a line on its stdin before it looks at the database; it holds nothing, and
-ends when its supervisor does.
+ends when its supervisor does.  Each has a shepherd (`pipeline.run.shepherd`), which is
+the process that its supervisor knows.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import anyio
 from anyio.abc import Process
 
+from pipeline.run import shepherd
 from pipeline.run.slate import Slate
 
-PARENT = "WAYBILL_SUPERVISOR_PID"
+PARENT = "WAYBILL_PARENT_PID"
+LOOK_S = 0.5
 SLATE = "WAYBILL_SLATE"
 CALLED = b"\n"
 # A stage that ends its worker needs two: a successor, and one to be tried alone in.
@@ -85,7 +90,8 @@ class Spares:
                 self._closed = True
                 while self._waiting:
                     process, slate = self._waiting.pop()
-                    process.kill()
+                    with suppress(ProcessLookupError):
+                        process.send_signal(shepherd.END)
                     await process.aclose()
                     slate.close()
 
@@ -95,15 +101,10 @@ class Spares:
             # Its own session: a Ctrl-C in the terminal reaches the supervisor alone,
             # which passes it on once.
             process = await anyio.open_process(
-                self._command,
+                [sys.executable, *shepherd.BOOT, str(os.getpid()), *self._command],
                 stdout=None,
                 stderr=None,
-                env={
-                    **os.environ,
-                    **self._environment,
-                    PARENT: str(os.getpid()),
-                    SLATE: str(slate.file),
-                },
+                env={**os.environ, **self._environment, SLATE: str(slate.file)},
                 start_new_session=True,
                 pass_fds=[slate.file],
             )
@@ -130,16 +131,16 @@ def await_call() -> Slate:
 
 def follow_parent() -> None:
     """
-    Called by a worker: drain when the supervisor dies, however it dies.
+    Called by a service: drain when the process that `PARENT` names is gone.
 
-    Linux alone has the call; elsewhere orphaned workers go on until stopped.
+    That is whoever started it and wants it to end with itself, however that ends.
     """
-    parent = os.environ.get(PARENT)
-    if parent is None or sys.platform != "linux":
-        return
-    import ctypes
+    parent = os.environ.pop(PARENT, "")
 
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before we asked
+    def follow() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(LOOK_S)
         os.kill(os.getpid(), signal.SIGTERM)
+
+    if parent:
+        threading.Thread(target=follow, daemon=True, name="follow-parent").start()

@@ -1,10 +1,10 @@
 """
 The supervisor: starts worker processes, replaces what dies, hangs or wants to be
-replaced, drains on SIGTERM.
+replaced, drains on SIGTERM, on Ctrl-C, and when its terminal is closed.
 
-    1st SIGTERM or SIGINT   every worker finishes the stages it is in and leaves
+    1st signal              every worker finishes the stages it is in and leaves
     2nd                     every worker puts back what it has, now
-    later                   SIGKILL to whoever is still there
+    later                   whoever is still there is killed
 
 A worker that dies is replaced at once; one that keeps dying is restarted more and
 more slowly.  For whom it died its slate says, and this process puts it down: the
@@ -14,7 +14,6 @@ must run alone run in a process of their own, which is there while there are som
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from anyio.abc import Process, TaskGroup
 
 from pipeline.errors import LoopBlocked, StoreUnavailable
 from pipeline.model import Attempt
+from pipeline.run.shepherd import END, REAP_S
 from pipeline.run.slate import Slate
 from pipeline.run.spare import Spares
 from pipeline.run.watchdog import IMPATIENT_FOR_S, IMPATIENT_S
@@ -34,7 +34,6 @@ from pipeline.store.rows import Blame
 log = structlog.get_logger()
 
 HEALTHY_S = 10.0  # a worker that lived this long was no crash at start
-REAP_S = 5.0  # after SIGKILL; longer means uninterruptible sleep in the kernel
 RESTART_MAX_S = 10.0
 NO_PROCESS_S = 2.0  # to the next try to start one, where the machine has no room
 GRACE_S = 40.0  # more than a worker's own drain
@@ -189,11 +188,10 @@ class Supervisor:
                 return None, False
             code = await process.wait()
         except BaseException:
-            _kill_all_of(process)
+            _end(process)
             with anyio.CancelScope(shield=True), anyio.move_on_after(REAP_S):
                 await process.wait()
             raise
-        _kill_all_of(process)
         named = await self._put_down(slate, hung, slot.young_deaths)
         slate.impatient = slate.impatient or hung  # it may be one of many
         return code, named
@@ -218,14 +216,14 @@ class Supervisor:
                 process.send_signal(signal.SIGUSR1)
                 await anyio.sleep(FRAMES_S)
                 log.error("worker_hangs", pid=process.pid, at=watch.slate.frames())
-                process.kill()
+                _end(process)
                 await process.wait()
                 return True
             if watch.sessionless_s > self.sessionless_s and not self._stopping:
                 watch.sessionless_s = 0.0
                 if await self._answers():
                     log.error("worker_sessionless", pid=process.pid)
-                    process.kill()
+                    _end(process)
                     break
         return False
 
@@ -271,27 +269,28 @@ class Supervisor:
             with anyio.move_on_after(GRACE_S):
                 await process.wait()
         finally:
-            _kill_all_of(process)
+            _end(process)
             self._leaving.remove(process)
 
     async def _signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        heard = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not: by nohup
+            heard.append(signal.SIGHUP)
+        with anyio.open_signal_receiver(*heard) as signals:
             async with anyio.create_task_group() as tasks:
                 async for _ in signals:
                     self._stopping += 1
                     self._stop.set()
                     self._suspects.set()
                     log.info("stopping", step=self._stopping)
-                    self._signal_all(
-                        signal.SIGTERM if self._stopping <= 2 else signal.SIGKILL
-                    )
+                    self._signal_all(signal.SIGTERM if self._stopping <= 2 else END)
                     if self._stopping == 1:
                         tasks.start_soon(self._last_resort)
 
     async def _last_resort(self) -> None:
         await anyio.sleep(GRACE_S)
         log.error("workers_killed", after_s=GRACE_S)
-        self._signal_all(signal.SIGKILL)
+        self._signal_all(END)
 
     def _signal_all(self, what: signal.Signals) -> None:
         for process in [*(slot.process for slot in self._slots), *self._leaving]:
@@ -299,12 +298,8 @@ class Supervisor:
                 process.send_signal(what)
 
 
-def _kill_all_of(process: Process) -> None:
-    """
-    A worker, and what its stages have left: all that it forked and did not end.
-
-    It leads a session of its own; jailed processes have others, and end with it.  No
-    other process gets its number while one of its group is there.
-    """
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+def _end(process: Process) -> None:
+    """End a worker now, and what its stages have left: its shepherd sees to it."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.send_signal(END)

@@ -34,6 +34,7 @@ def up(processes: Processes = 1) -> None:
     """Run the service: watch the inbox, work, until SIGTERM (a second: now)."""
     settings = read_settings()
     logs.configure(settings.log_level)
+    follow_parent()
     urls = database(settings)
 
     async def main() -> None:
@@ -54,6 +55,7 @@ def worker(processes: Processes = 1) -> None:
     """Run workers only, until SIGTERM (a second one: now)."""
     settings = read_settings()
     logs.configure(settings.log_level)
+    follow_parent()
     urls = database(settings)
 
     async def main() -> None:
@@ -81,7 +83,6 @@ def work() -> None:
     """One worker process, as the supervisor starts it."""
     settings = read_settings()
     logs.configure(settings.log_level)
-    follow_parent()
 
     async def main() -> None:
         slate = await_call()  # here: what the loop imports is there

@@ -34,8 +34,8 @@ def test_who_is_killed_has_its_successor_at_once(home: Home) -> None:
     """It waited already; and nothing is left of those in waiting at the end."""
     with home.started("worker") as service:
         assert eventually(lambda: workers(home, service), within_s=60)
-        # Itself, and two in waiting.
-        assert eventually(lambda: len(children_of(service.pid)) == 3, within_s=60)
+        # Itself, and two in waiting; each has a shepherd.
+        assert eventually(lambda: len(children_of(service.pid)) == 6, within_s=60)
         waiting = set(children_of(service.pid)) - set(workers(home, service))
         time.sleep(2)  # for their imports
         [first] = workers(home, service)
@@ -52,39 +52,84 @@ def test_who_is_killed_has_its_successor_at_once(home: Home) -> None:
     assert eventually(lambda: not alive(everyone), within_s=10)
 
 
-def test_what_a_stage_forked_ends_with_its_worker(home: Home, tmp_path: Path) -> None:
-    """Also when that is killed: nothing stays, with its sockets and its locks."""
-    body = f"""
-copy = os.fork()
-if copy == 0:
-    import time
-    time.sleep(90)
-    os._exit(0)
-with open({str(tmp_path / "copy")!r}, "w") as told:
-    told.write(str(copy))
+# A copy in the worker's group, one that left it, and one whose parent is gone.
+COPIES = """
+import time
+def copy(leave, daemon):
+    pid = os.fork()
+    if pid == 0:
+        if leave:
+            os.setsid()
+        if daemon and os.fork():
+            os._exit(0)
+        with open(os.environ["WAYBILL_HOME"] + "/copies", "a") as told:
+            told.write(f"{os.getpid()}\\n")
+        time.sleep(300)
+        os._exit(0)
+for leave, daemon in ((False, False), (True, False), (True, True)):
+    copy(leave, daemon)
+if ctx.item.name == "stays.png":
+    await anyio.sleep(50)
 return Advance()
 """
-    home.pipeline("forks", forks=body)
-    settings = {"PIPELINES": str(home.pipelines), "PIPELINE": "forks"}
-    [path] = pictures(tmp_path, ["a.png"])
-    home.run("ingest", str(path), **settings)
 
-    with home.started("worker", **settings) as service:
+
+def copies(home: Home, times: int = 1) -> list[int]:
+    """Those that the stage made the last of so many times; all of them live."""
+    noted = home.folder / "copies"
+
+    def made() -> list[int]:
+        pids = [int(x) for x in noted.read_text().split()] if noted.exists() else []
+        return pids[-3:] if len(pids) == 3 * times else []
+
+    pids = eventually(made, within_s=60)
+    assert pids
+    assert alive(pids) == pids
+    return pids
+
+
+def test_what_a_stage_forked_ends_with_its_worker(home: Home, tmp_path: Path) -> None:
+    """Killed or stopped, and wherever it went: nothing stays, with its locks."""
+    folder = home.pipeline("forks", forks=COPIES)
+    home.ok("ingest", *pictures(tmp_path, ["a.png"]), "--pipeline", folder)
+
+    with home.started("worker") as service:
+        killed = copies(home)
         assert eventually(lambda: home.ends() == {"done": 1}, within_s=60)
-        copy = int((tmp_path / "copy").read_text())
-        was = alive([copy])
         for pid in workers(home, service):
             os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: not alive(killed), within_s=10)
 
-        assert was == [copy]
-        assert eventually(lambda: not alive([copy]), within_s=20)
+        files = pictures(tmp_path / "more", ["x.png", "b.png"])[1:]
+        home.ok("ingest", *files, "--pipeline", folder)
+        stopped = copies(home, 2)
+        service.terminate()
+        service.wait(60)
+
+    assert alive(stopped) == []
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(
+    home: Home, tmp_path: Path
+) -> None:
+    """Its workers put back what they have, and take along what stages started."""
+    folder = home.pipeline("forks", forks=COPIES)
+    home.ok("ingest", *pictures(tmp_path, ["stays.png"]), "--pipeline", folder)
+
+    with home.started("worker") as service:
+        left = copies(home)
+        everyone = list(children_of(service.pid))
+        service.kill()
+
+        assert eventually(lambda: not alive([*everyone, *left]), within_s=20)
+    assert home.one("select count(*) from ready where strikes = 0") == 1
 
 
 def test_spares_end_with_a_supervisor_that_is_killed(home: Home) -> None:
     """However it dies."""
     with home.started("worker") as service:
         assert eventually(lambda: workers(home, service), within_s=60)
-        assert eventually(lambda: len(children_of(service.pid)) == 3, within_s=60)
+        assert eventually(lambda: len(children_of(service.pid)) == 6, within_s=60)
         everyone = list(children_of(service.pid))
 
         service.kill()
