@@ -227,7 +227,7 @@ class Catalogue:
                 to import.
         """
         for _ in range(TRIES):
-            version = await in_thread(_version, root)
+            version = await in_thread(lambda: version_of(list_files(root)))
             pipeline = await self._loads.wait(root, version, IMPORT_S)
             files = await self._pins.keep(pipeline.name, list_files(root))
             if version_named(files) == pipeline.folder.version:
@@ -266,8 +266,12 @@ def loads_of(builtin: Builtin) -> Loads[Pipeline]:
     return Loads(partial(load, builtin=builtin))
 
 
-def _version(root: Path) -> str:
-    return version_of(list_files(root))
+def top_levels(root: Path) -> list[Path]:
+    """The files of a folder that `load` runs; raises as it does."""
+    manifest = _read_manifest(root)
+    named = [name for line in _lines(root, manifest) for name in line]
+    named += ["state"] * bool(manifest.state)
+    return [path for name in named if (path := root / f"{name}.py").is_file()]
 
 
 def _read_manifest(root: Path) -> _Manifest:

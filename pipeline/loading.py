@@ -42,6 +42,15 @@ def importing(path: Path) -> Iterator[None]:
         del _importing[thread]
 
 
+def hangs(path: Path, patience_s: float) -> Usage:
+    """The error of a file whose top level does not come to its end."""
+    return Usage(
+        f"{path} takes longer than {patience_s:g} s to import",
+        code="PIPELINE_HANGS",
+        hint="what takes long belongs into a stage, not at the top of its file",
+    )
+
+
 class Loads(Generic[T]):
     """
     What was loaded from folders, the newest version of each, and what is on its way.
@@ -95,11 +104,7 @@ class Loads(Generic[T]):
     def _end(self, root: Path, load: _Load[T], patience_s: float) -> T:
         if not load.done.is_set():
             at = _importing.get(load.thread.ident or 0, root)
-            raise Usage(
-                f"{at} takes longer than {patience_s:g} s to import",
-                code="PIPELINE_HANGS",
-                hint="what takes long belongs into a stage, not at the top of its file",
-            )
+            raise hangs(at, patience_s)
         if load.error is not None:
             with self._lock:
                 if self._of.get(root) is load:

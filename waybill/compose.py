@@ -23,11 +23,20 @@ from ingest.watch.folders import Folders
 from ingest.watch.watcher import Pace, Route, Watcher
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import StoreUnavailable, Usage
-from pipeline.folder import MANIFEST, Builtin, Catalogue, Pipeline, loads_of
+from pipeline.folder import (
+    MANIFEST,
+    Builtin,
+    Catalogue,
+    Pipeline,
+    loads_of,
+    top_levels,
+)
 from pipeline.jail import jailbreak
 from pipeline.jail.pool import JailPool
 from pipeline.jail.pools import JailPools
-from pipeline.loading import IMPORT_S
+from pipeline.loading import IMPORT_S, Loads
+from pipeline.pinned import list_files, version_of
+from pipeline.proof import PROOF_S, prove
 from pipeline.run.dispatcher import Suspects
 from pipeline.run.services import Services, secret_lines
 from pipeline.run.session import WorkerSettings
@@ -38,6 +47,7 @@ from pipeline.store import embedded
 from pipeline.store.database import CONNECTIONS
 from pipeline.store.migrate import available, migrate
 from pipeline.store.postgres import PostgresStore
+from pipeline.threads import in_thread
 from pipeline.trouble import Place, trouble_of
 from pipeline.vendors.door import Vendor
 from stages.document import Document
@@ -59,6 +69,9 @@ BUILTIN = Builtin(
     {s.name: s for s in (intake, ocr, moderation, generation, output)}, Document
 )
 LOADS = loads_of(BUILTIN)  # for commands that look, and run nothing
+# For who must survive whatever a pipeline's files do: before they are loaded.
+PROOFS = Loads(lambda root: prove(top_levels(root)))
+PROVEN_S = PROOF_S + 1.0  # it says itself which file takes too long
 # Whose functions may run in the jail; a pipeline folder says which of its own may.
 JAILED = (bundle, page, probing, typesetter, jailbreak)
 # A second reader keeps its models in memory: one is enough for doubtful pages.
@@ -95,15 +108,20 @@ class App:
         )
         return Worker(self.store, self.catalogue, self.services, bounds, slate, give_up)
 
-    async def publish(self, name: str) -> tuple[int, Pipeline]:
+    async def publish(self, name: str, *, proven: bool = False) -> tuple[int, Pipeline]:
         """
         Pin the pipeline folder `name` as it stands now.
+
+        `proven` by a process of its own first: this one survives its files.
 
         Raises:
             Usage: there is no such folder, or it is not in order.
         """
         folder = pipeline_folder(self.settings, name)
         try:
+            if proven:
+                version = await in_thread(lambda: version_of(list_files(folder)))
+                await PROOFS.wait(folder, version, PROVEN_S)
             return await self.catalogue.publish(folder, self.store)
         except OSError as error:
             raise trouble_of(error) or Usage(
@@ -148,7 +166,7 @@ class App:
 
         async def route(place: way_in.Place) -> Route:
             number, pipeline = await self.publish(
-                place.pipeline or self.settings.pipeline
+                place.pipeline or self.settings.pipeline, proven=True
             )
             return Route(number, pipeline.deadline_s)
 

@@ -12,7 +12,7 @@ from pipeline.errors import WaybillError
 from pipeline.folder import Pipeline
 from pipeline.loading import IMPORT_S
 from pipeline.pinned import list_files, version_of
-from waybill.compose import LOADS, pipeline_folder
+from waybill.compose import LOADS, PROOFS, PROVEN_S, pipeline_folder
 from waybill.settings import Settings
 
 
@@ -41,4 +41,6 @@ def glance(folder: Path) -> Pipeline:
     Raises:
         Usage: as `Catalogue.publish` does.
     """
-    return LOADS.get(folder, version_of(list_files(folder)), IMPORT_S)
+    version = version_of(list_files(folder))
+    PROOFS.get(folder, version, PROVEN_S)
+    return LOADS.get(folder, version, IMPORT_S)

@@ -193,3 +193,25 @@ def stop_tesseract(pid: int) -> list[int]:
     for reader in found:
         with_pid(reader, signal.SIGSTOP)
     return alive(found)
+
+
+def test_up_and_whoever_looks_survive_a_file_that_ends_its_process(home: Home):
+    """The others go on; what lies there for that one stays, with a sentence."""
+    good = home.pipeline("doze", doze=DOZE.format(sleep_s=0))
+    bad = home.pipeline("bad", act="return Advance()")
+    (bad / "act.py").write_text("import os\nos._exit(0)\n")
+    settings = {"PIPELINES": str(good.parent), "PIPELINE": "doze", **QUICK}
+    for place, name in ((home.inbox, "a.png"), (home.inbox / "acme" / "bad", "b.png")):
+        pictures(place, [name])
+
+    with home.started("up", **settings) as service:
+        done = eventually(lambda: home.ends() == {"done": 1}, within_s=40)
+        [left] = home.ok("status", **settings)["inbox"]["left"]
+        doctor = home.run("doctor", "--json", **settings).json()
+        lives = service.poll() is None
+
+    assert done
+    assert lives
+    assert "act.py cannot be imported: it ends the process" in left["why"]
+    [seen] = [c for c in doctor["checks"] if c["name"] == "pipeline bad"]
+    assert "it ends the process" in seen["found"]
