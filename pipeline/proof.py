@@ -55,12 +55,12 @@ def prove(paths: Sequence[Path], patience_s: float = PROOF_S) -> None:
                 start_new_session=True,
             )
         code = _code(process, patience_s)
-        told = _told(ours)
+        said = _said(ours)
     finally:
         os.close(ours)
-    if told.endswith(OVER):
+    if said.endswith(OVER):
         return
-    at = paths[max(len(told) - 1, 0)]
+    at = paths[max(len(said) - 1, 0)]
     if code is None:
         raise hangs(at, patience_s)
     raise Usage(
@@ -94,7 +94,7 @@ def _code(process: subprocess.Popen[bytes], patience_s: float) -> int | None:
         process.wait()
 
 
-def _told(file: int) -> bytes:
+def _said(file: int) -> bytes:
     try:
         return os.read(file, 4096)
     except BlockingIOError:

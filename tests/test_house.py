@@ -29,7 +29,7 @@ ON_TOP = {
         *("board", "foreground", "inbox", "health", "manifest", "terminal"),
     },
     "pipeline": {
-        *("errors", "folder", "loading", "model", "names", "pinned"),
+        *("errors", "folder", "loading", "model", "names", "pinned", "proof"),
         *("signatures", "stage", "state", "testing", "threads", "trouble"),
     },
     "stages": {*STAGES, "document"},

@@ -37,6 +37,7 @@ from pipeline.store.migrate import APP_ROLE
 LOOK_S = 0.02
 WATCH_S = 0.5  # how soon a keeper that was killed is replaced
 TELL_AFTER_S = 3.0  # a start takes half a second; a recovery may take minutes
+RECOVERS, SET_UP = "may have to recover", "is set up here for the first time"
 START_S = 900.0  # arbitrary: a recovery replays at most `max_wal_size`
 STOP_S = 70.0  # a little longer than a keeper waits for its server
 FREE_S = STOP_S + 20.0  # for a server that is being shut down, until one may use it
@@ -221,6 +222,7 @@ def _wait_until_up(data: Path, wait_s: float) -> Path:
     """The folder of the server's socket, once it takes connections."""
     began = time.monotonic()
     said = False
+    what = RECOVERS if (data / "PG_VERSION").exists() else SET_UP
     while time.monotonic() - began < wait_s:
         state = keeper.state_of(data)
         if state is not None and state[2] == "ready" and _answers(state[1]):
@@ -234,7 +236,7 @@ def _wait_until_up(data: Path, wait_s: float) -> Path:
                 _keep(data)
         if not said and time.monotonic() - began > TELL_AFTER_S:
             said = True
-            print("waiting for PostgreSQL, which may have to recover", file=sys.stderr)
+            print(f"waiting for PostgreSQL, which {what}", file=sys.stderr)
         time.sleep(LOOK_S)
     log = keeper.beside(data, "log")
     raise StoreUnavailable(

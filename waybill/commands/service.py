@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Annotated
 
 import anyio
@@ -14,6 +17,7 @@ import typer
 
 from pipeline.run.spare import Spares, await_call, follow_parent
 from pipeline.run.supervisor import Supervisor
+from pipeline.store.keeper import try_lock
 from pipeline.store.port import WorkStore
 from waybill import logs, terminal
 from waybill.commands.run import run_async
@@ -27,6 +31,10 @@ from waybill.foreground import watchdog_of
 from waybill.settings import Settings, read_settings
 
 UP_CONNECTIONS = 2  # the watcher's; the workers have their own
+JOINS = (
+    "another `waybill up` runs in this home: both work, each file is taken once; "
+    "`--processes` gives one of them more workers"
+)
 Processes = Annotated[int, typer.Option(min=1, max=64, help="Workers.")]
 
 
@@ -43,12 +51,29 @@ def up(processes: Processes = 1) -> None:
             watcher = opened.watcher(folders)
             terminal.err.print(f"drop files into {terminal.safe(folders.inbox)}")
             fleet = _fleet(settings, processes, urls, opened.store)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(watcher.run)
-                await fleet.run()
-                tasks.cancel_scope.cancel()
+            with joined(settings.home):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(watcher.run)
+                    await fleet.run()
+                    tasks.cancel_scope.cancel()
 
     run_async(main)
+
+
+@contextmanager
+def joined(home: Path) -> Iterator[None]:
+    """Be there meanwhile; says so when another `up` of this home is."""
+    path = home / ".up"
+    with ExitStack() as held:
+        # Nothing depends on it: a file system without locks, or without room, is none.
+        with suppress(OSError):
+            file = try_lock(path, fcntl.LOCK_EX)
+            if file is None:
+                terminal.err.print(JOINS)
+                file = path.open("ab")
+            held.enter_context(file)
+            fcntl.flock(file, fcntl.LOCK_SH)  # whoever else is there has the same
+        yield
 
 
 def worker(processes: Processes = 1) -> None:

@@ -115,6 +115,22 @@ async def start(folder: Path) -> embedded.Embedded:
     return await to_thread.run_sync(embedded.start, folder)
 
 
+async def test_a_first_start_is_no_recovery(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Whoever waits for long is told which of the two it is."""
+    monkeypatch.setattr(embedded, "TELL_AFTER_S", 0.0)
+
+    said = []
+    for _ in range(2):
+        await start(folder)
+        embedded.stop(folder)
+        said.append(capsys.readouterr().err)
+
+    assert "which is set up here for the first time" in said[0]
+    assert "which may have to recover" in said[1]
+
+
 async def test_nobody_else_reaches_the_socket(folder: Path):
     """`trust` lets in whoever reaches it: it lies in a folder that is ours alone."""
     for data in (folder, folder.parent / ("y" * 120) / "postgres"):
