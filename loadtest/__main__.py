@@ -9,6 +9,7 @@ finds a promise broken exits with 8.
 from __future__ import annotations
 
 import json as jsonlib
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -347,6 +348,7 @@ app.add_typer(bench, name="bench")
 
 def main() -> None:
     """Entry point."""
+    _end_as_by_ctrl_c(signal.SIGTERM, signal.SIGHUP)
     # A benchmark's worker logs as a service does: JSON, to a file.
     with open("/dev/null", "w", encoding="utf-8") as sink:
         structlog.configure(
@@ -364,6 +366,14 @@ def main() -> None:
         except WaybillError as error:
             say(f"{error.message}\n{error.hint}")
             sys.exit(error.exit_code)
+
+
+def _end_as_by_ctrl_c(*signals: signal.Signals) -> None:
+    """Each run cleans up after itself then; killed, its processes end by themselves."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # `&` has it ignored
+    for each in signals:
+        if signal.getsignal(each) is not signal.SIG_IGN:  # by nohup
+            signal.signal(each, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 if __name__ == "__main__":

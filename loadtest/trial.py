@@ -25,6 +25,7 @@ from typing import Any
 import anyio
 import asyncpg
 
+from pipeline.run.spare import PARENT
 from pipeline.store import embedded
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -63,6 +64,7 @@ class Trial:
     def env(self) -> dict[str, str]:
         """The environment of every process of this trial."""
         own = {
+            PARENT: str(os.getpid()),
             "WAYBILL_HOME": str(self.home),
             "WAYBILL_PIPELINES": str(self.pipelines),
         }

@@ -15,6 +15,9 @@ import typer
 from typer.exceptions import TyperException
 
 from pipeline.errors import Usage, WaybillError
+from pipeline.run.shepherd import end_left
+from pipeline.run.spare import follow_parent
+from pipeline.store import embedded
 from pipeline.trouble import Place, trouble_of
 from waybill import __version__, terminal
 from waybill.commands import (
@@ -81,6 +84,7 @@ app.add_typer(db.db, name="db")
 def main() -> None:
     """Entry point; the process ends, whoever was left behind."""
     terminal.open_streams()
+    follow_parent()
     try:
         command()
     except SystemExit as end:
@@ -88,7 +92,10 @@ def main() -> None:
             raise
         sys.stdout.flush()
         sys.stderr.flush()
+        end_left(embedded.keepers())
         os._exit(end.code if isinstance(end.code, int) else bool(end.code))
+    finally:
+        end_left(embedded.keepers())  # what stages have started in this process
 
 
 def command() -> None:

@@ -18,9 +18,11 @@ import anyio
 
 from pipeline.errors import StoreUnavailable, Trouble, WaybillError
 from pipeline.model import ItemId, State
+from pipeline.run.shepherd import adopt, end_left
 from pipeline.run.slate import Slate
 from pipeline.run.watchdog import Watchdog
 from pipeline.run.worker import Worker
+from pipeline.store import embedded
 from pipeline.store.rows import WorkerRow
 from waybill import terminal
 from waybill.compose import App
@@ -164,7 +166,8 @@ async def workers_up(app: App) -> list[WorkerRow]:
 
 
 def _alone(settings: Settings) -> Watchdog:
-    """A watchdog of a process that has no supervisor."""
+    """A watchdog of a process that has no supervisor, and no shepherd (cli.py)."""
+    adopt()
     return watchdog_of(settings, Slate(), lambda _: None, _end_without)
 
 
@@ -172,6 +175,7 @@ def _end_without(end: WaybillError) -> None:
     """The process ends, for a stage that nothing interrupts."""
     said = f"{end.code}: {end.message}, and goes on; this command ends without it\n"
     os.write(STDERR, said.encode())  # whatever a stage made of `sys.stderr`
+    end_left(embedded.keepers())
     os._exit(end.exit_code)
 
 

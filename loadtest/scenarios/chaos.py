@@ -33,6 +33,7 @@ from pipeline.artifacts.files import FileArtifacts
 from pipeline.folder import Builtin, Catalogue
 from pipeline.model import Submission
 from pipeline.run.origin import here, is_gone
+from pipeline.run.spare import PARENT
 from pipeline.store import embedded
 from pipeline.store.migrate import migrate
 from pipeline.store.postgres import PostgresStore
@@ -119,6 +120,7 @@ async def scene(
     await migrate(server.owner_url)
     env = {
         **os.environ,
+        PARENT: str(os.getpid()),
         "WAYBILL_HOME": str(folder / "home"),
         "WAYBILL_DATABASE_URL": server.app_url,
         "WAYBILL_OWNER_URL": server.owner_url,

@@ -27,6 +27,7 @@ from loadtest.scenarios.processes import tree
 from loadtest.scenarios.troubles import TROUBLES, Struck, Trouble, new_home
 from loadtest.trial import Progress
 from pipeline.errors import Usage
+from pipeline.run.spare import PARENT
 
 PIPELINES = Path(__file__).parent
 START_S, END_S, STOP_S = 60.0, 240.0, 90.0
@@ -98,6 +99,7 @@ class _Service:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("WAYBILL_")}
         self._env = {
             **kept,
+            PARENT: str(os.getpid()),
             "WAYBILL_HOME": str(it.home),
             "WAYBILL_PIPELINES": str(PIPELINES),
             "WAYBILL_PIPELINE": "trouble_pipeline",

@@ -22,6 +22,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -63,7 +64,7 @@ class _Shepherd:
 
     def run(self, command: tuple[str, ...]) -> NoReturn:
         """The worker's whole life."""
-        _ask_kernel(PR_SET_CHILD_SUBREAPER, 1)
+        adopt()
         heard = {*PASSED_ON, END, signal.SIGALRM}
         # None of them is lost, or meets the child before it is another program.
         signal.pthread_sigmask(signal.SIG_BLOCK, heard)
@@ -118,6 +119,22 @@ def end_all(group: int) -> None:
             return
         if not buried:
             time.sleep(NAP_S)
+
+
+def adopt() -> None:
+    """From now on whatever loses its parent beneath this process is its child."""
+    _ask_kernel(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_left(spared: Iterable[int]) -> None:
+    """In a process that ends: end all beneath it but these, and what is theirs."""
+    kept = {each for pid in spared for each in (pid, *descendants(pid))}
+    until = time.monotonic() + REAP_S
+    while (left := set(descendants(os.getpid())) - kept) and time.monotonic() < until:
+        for pid in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(NAP_S)
 
 
 def _become(command: tuple[str, ...]) -> NoReturn:

@@ -131,9 +131,9 @@ def await_call() -> Slate:
 
 def follow_parent() -> None:
     """
-    Called by a service: drain when the process that `PARENT` names is gone.
+    Called by every command: SIGTERM when the process that `PARENT` names is gone.
 
-    That is whoever started it and wants it to end with itself, however that ends.
+    Whoever starts it sets that, and wants it to end with itself, however that ends.
     """
     parent = os.environ.pop(PARENT, "")
 

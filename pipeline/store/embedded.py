@@ -133,6 +133,11 @@ def end(folder: Path) -> None:
         time.sleep(LOOK_S)
 
 
+def keepers() -> list[int]:
+    """Process ids of those that this process has started: they may stay for others."""
+    return [each.pid for each in _keepers.values()]
+
+
 @atexit.register
 def _stop_all() -> None:
     for data in list(_uses):

@@ -15,7 +15,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from pipeline.run.spare import Spares, await_call, follow_parent
+from pipeline.run.spare import Spares, await_call
 from pipeline.run.supervisor import Supervisor
 from pipeline.store.keeper import try_lock
 from pipeline.store.port import WorkStore
@@ -42,7 +42,6 @@ def up(processes: Processes = 1) -> None:
     """Run the service: watch the inbox, work, until SIGTERM (a second: now)."""
     settings = read_settings()
     logs.configure(settings.log_level)
-    follow_parent()
     urls = database(settings)
 
     async def main() -> None:
@@ -80,7 +79,6 @@ def worker(processes: Processes = 1) -> None:
     """Run workers only, until SIGTERM (a second one: now)."""
     settings = read_settings()
     logs.configure(settings.log_level)
-    follow_parent()
     urls = database(settings)
 
     async def main() -> None:

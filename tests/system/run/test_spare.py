@@ -109,6 +109,24 @@ def test_what_a_stage_forked_ends_with_its_worker(home: Home, tmp_path: Path) ->
     assert alive(stopped) == []
 
 
+def test_what_a_stage_forked_ends_with_a_command(home: Home, tmp_path: Path) -> None:
+    """A worker in the foreground has no shepherd, and leaves as little."""
+    folder = home.pipeline("forks", forks=COPIES)
+
+    with home.started(
+        "ingest",
+        *map(str, pictures(tmp_path, ["a.png"])),
+        "--pipeline",
+        str(folder),
+        "--wait",
+    ) as command:
+        assert command.wait(60) == 0
+
+    noted = (home.folder / "copies").read_text().split()
+    assert noted
+    assert alive([int(pid) for pid in noted]) == []
+
+
 def test_nothing_outlives_a_supervisor_that_is_killed(
     home: Home, tmp_path: Path
 ) -> None:
