@@ -69,7 +69,7 @@ BUILTIN = Builtin(
     {s.name: s for s in (intake, ocr, moderation, generation, output)}, Document
 )
 LOADS = loads_of(BUILTIN)  # for commands that look, and run nothing
-# For who must survive whatever a pipeline's files do: before they are loaded.
+# What is not pinned yet may do anything: before it is loaded.
 PROOFS = Loads(lambda root: prove(top_levels(root)))
 PROVEN_S = PROOF_S + 1.0  # it says itself which file takes too long
 # Whose functions may run in the jail; a pipeline folder says which of its own may.
@@ -108,20 +108,19 @@ class App:
         )
         return Worker(self.store, self.catalogue, self.services, bounds, slate, give_up)
 
-    async def publish(self, name: str, *, proven: bool = False) -> tuple[int, Pipeline]:
+    async def publish(self, name: str) -> tuple[int, Pipeline]:
         """
         Pin the pipeline folder `name` as it stands now.
 
-        `proven` by a process of its own first: this one survives its files.
+        Proven by a process of its own first: this one survives its files.
 
         Raises:
             Usage: there is no such folder, or it is not in order.
         """
         folder = pipeline_folder(self.settings, name)
         try:
-            if proven:
-                version = await in_thread(lambda: version_of(list_files(folder)))
-                await PROOFS.wait(folder, version, PROVEN_S)
+            version = await in_thread(lambda: version_of(list_files(folder)))
+            await PROOFS.wait(folder, version, PROVEN_S)
             return await self.catalogue.publish(folder, self.store)
         except OSError as error:
             raise trouble_of(error) or Usage(
@@ -166,7 +165,7 @@ class App:
 
         async def route(place: way_in.Place) -> Route:
             number, pipeline = await self.publish(
-                place.pipeline or self.settings.pipeline, proven=True
+                place.pipeline or self.settings.pipeline
             )
             return Route(number, pipeline.deadline_s)
 

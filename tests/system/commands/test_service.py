@@ -209,9 +209,14 @@ def test_up_and_whoever_looks_survive_a_file_that_ends_its_process(home: Home):
         [left] = home.ok("status", **settings)["inbox"]["left"]
         doctor = home.run("doctor", "--json", **settings).json()
         lives = service.poll() is None
+        offered = home.run(
+            "ingest", bad / "act.py", "--pipeline", "bad", "--json", **settings
+        )
 
     assert done
     assert lives
+    assert offered.code == 2
+    assert "it ends the process" in offered.json()["error"]["message"]
     assert "act.py cannot be imported: it ends the process" in left["why"]
     [seen] = [c for c in doctor["checks"] if c["name"] == "pipeline bad"]
     assert "it ends the process" in seen["found"]
