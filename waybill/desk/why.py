@@ -85,11 +85,10 @@ def _place(why: Reasons) -> str:
                 f"Look: `waybill items ls --parent {row.id}`."
             )
         case State.WAITING:
-            until = terminal.due(row.until) if row.until else "?"
             of = f" of {why.stage.stage.retry.attempts}" if why.stage else ""
             return (
                 f"{where} before {row.stage} because of {row.why or 'its own wish'}; "
-                f"it goes on in {until}, after {row.attempt}{of} charged attempts."
+                f"{_goes_on(row)}, after {row.attempt}{of} charged attempts."
                 f"{_rests(why)}"
             )
         case State.HELD:
@@ -107,6 +106,16 @@ def _place(why: Reasons) -> str:
             )
         case _:
             assert_never(row.state)
+
+
+def _goes_on(row: ItemRow) -> str:
+    """When a waiting item is next due."""
+    if row.until is None:
+        return "it goes on when a worker takes it"
+    due = terminal.due(row.until)
+    if due.endswith(" late"):
+        return f"it was due {due.removesuffix(' late')} ago"
+    return f"it goes on in {due}"
 
 
 def _kept_out(why: Reasons) -> str:

@@ -98,6 +98,16 @@ def test_a_waiting_item_tells_when_and_how_often() -> None:
     assert "[limit.llm]" in text
 
 
+def test_a_waiting_item_that_is_late_was_due() -> None:
+    """It cannot go on in the past."""
+    past = datetime.now(UTC) - timedelta(seconds=9)
+
+    text = explain(reasons(State.WAITING, until=past, attempt=1, why="STAGE_RAISED"))
+
+    assert "; it was due 9 s ago, after 1 of 4 charged attempts." in text
+    assert "late" not in text
+
+
 def test_failed_attempts_stand_below_newest_first() -> None:
     """With code, words and age; the newest that was raised says where."""
     raised = failure("STAGE_RAISED", frames="ask.py:3 in ask\njson/decoder.py:1 in x")
