@@ -41,6 +41,7 @@ from stages.formats.kinds import PASSWORDS
 from stages.reading import engines, vision
 from stages.reading.codes import CODES
 from stages.reading.compare import agreement
+from stages.reading.layer.fonts import KNOWN_MAX
 from stages.reading.page import UNDRAWN, read_again, read_page
 from stages.reading.protocol import Line, PageReading, PageRequest, ReaderSettings
 
@@ -128,6 +129,8 @@ class Reading:
         self._settings: OcrSettings = ctx.settings
         self._failed_pages = 0
         self._ended: set[int] = set()
+        # Each page is read in a process of its own, which knows what it is told.
+        self._fonts: dict[str, bool] = {}
 
     async def pages(self) -> list[PageText]:
         """
@@ -235,6 +238,7 @@ class Reading:
             reader=settings.model_copy(update={"page_timeout_s": limit_s}),
             passwords=tuple(ctx.secrets(PASSWORDS)),
             first=first,
+            fonts=self._fonts,
         )
         answer = await ctx.jailed(
             fn,
@@ -244,7 +248,10 @@ class Reading:
             timeout_s=limit_s + 5.0,
             request=request.model_dump(mode="json"),
         )
-        return PageReading.model_validate(answer)
+        reading = PageReading.model_validate(answer)
+        known = {**self._fonts, **reading.fonts}
+        self._fonts = known if len(known) <= KNOWN_MAX else reading.fonts
+        return reading
 
     def _second(self) -> bool:
         """Whether there is a second reader."""

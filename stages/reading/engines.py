@@ -180,7 +180,7 @@ class Pytesseract:
 
 
 class Tesserocr:
-    """tesseract's library, loaded once for each language and mode."""
+    """tesseract's library, loaded once for each language."""
 
     name = "tesserocr"
 
@@ -188,7 +188,8 @@ class Tesserocr:
         self, image: Image, *, dpi: int, lang: str, psm: int, timeout_s: float
     ) -> list[Word]:
         """See `Engine.read`."""
-        api = loaded(lang, psm)
+        api = loaded(lang)
+        api.SetPageSegMode(psm)
         width, height = image.size
         api.SetImageBytes(image.tobytes(), width, height, 1, width)
         if dpi:
@@ -203,7 +204,7 @@ class Tesserocr:
 
 
 @cache
-def loaded(lang: str, psm: int) -> Any:
+def loaded(lang: str) -> Any:
     """
     The library with its models.
 
@@ -213,7 +214,7 @@ def loaded(lang: str, psm: int) -> Any:
     import tesserocr
 
     try:
-        return tesserocr.PyTessBaseAPI(path=tessdata(lang), lang=lang, psm=psm)
+        return tesserocr.PyTessBaseAPI(path=tessdata(lang), lang=lang)
     except RuntimeError:
         raise no_language(lang) from None
 

@@ -80,7 +80,7 @@ def warm() -> None:
     with contextlib.suppress(pytesseract.TesseractNotFoundError, SystemExit):
         pytesseract.get_tesseract_version()
     if engines.available("tesserocr"):
-        engines.loaded(engines.languages()[0], ReaderSettings().psm)
+        engines.loaded(engines.languages()[0])
 
 
 def read_page(request: dict[str, Any]) -> dict[str, Any]:
@@ -113,16 +113,18 @@ def first_reading(request: PageRequest) -> PageReading:
         if text is not None:
             return as_text(text, page.hidden, "text", doubt=page.doubt)
         reader = Reader(settings.engine, settings)
-        hidden, undrawn = 0, False
+        hidden, undrawn, fonts = 0, False, dict(request.fonts)
         if settings.layer == "check":
-            found = page.layer(reader.line)
+            found = page.layer(fonts, reader.line)
             if found is not None:
                 hidden = 0 if found.why == "INVISIBLE" else found.hidden
                 undrawn = found.hidden > 0
                 if found.trusted:
-                    return as_text(found.text, hidden, "layer")
+                    whole = as_text(found.text, hidden, "layer")
+                    return whole.model_copy(update={"fonts": fonts})
         picture, picture_dpi = page.picture()
     reading = as_reading(reader.page(picture, picture_dpi), settings, hidden)
+    reading = reading.model_copy(update={"fonts": fonts})
     if undrawn and not reading.words and reading.ink < INK_MIN:
         # Somebody wrote there, and this machine has no font for it, or it was hidden.
         shown = small_picture(picture)

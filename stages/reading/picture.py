@@ -27,7 +27,7 @@ from stages.formats.kinds import IMAGES, PDF, TEXTS, by_signature, unsupported
 from stages.formats.pages import Text
 from stages.formats.pdf import load_page, opened_pdf, render, scan_dpi, user_unit
 from stages.formats.text import page_of
-from stages.reading.layer.fonts import Verify
+from stages.reading.layer.fonts import Known, Verify
 from stages.reading.layer.layer import Layer, read_layer
 from stages.reading.protocol import PageRequest
 
@@ -60,7 +60,7 @@ class SourcePage:
         """
         raise NotImplementedError
 
-    def layer(self, verify: Verify | None = None) -> Layer | None:
+    def layer(self, known: Known, verify: Verify | None = None) -> Layer | None:
         """The text layer of a page of a PDF; see `read_layer`."""
         return None
 
@@ -80,7 +80,7 @@ def open_page(request: PageRequest) -> Iterator[SourcePage]:
             page = load_page(document, index)
             try:
                 unit = user_unit(path, page, index, request.passwords)
-                yield PdfPage(path, page, settings.dpi, settings.max_pixels, unit)
+                yield PdfPage(page, settings.dpi, settings.max_pixels, unit)
             finally:
                 page.close()
     elif media_type in IMAGES:
@@ -139,11 +139,8 @@ class ImagePage(SourcePage):
 class PdfPage(SourcePage):
     """A page of a PDF, whose unit is so many points."""
 
-    def __init__(
-        self, path: str, page: Any, dpi: int, max_pixels: int, unit: float
-    ) -> None:
+    def __init__(self, page: Any, dpi: int, max_pixels: int, unit: float) -> None:
         self._unit = unit
-        self._path = path
         self._page = page
         self._dpi = dpi
         self._max_pixels = max_pixels
@@ -155,5 +152,5 @@ class PdfPage(SourcePage):
             self._made = render(self._page, dpi, self._max_pixels, self._unit)
         return self._made
 
-    def layer(self, verify: Verify | None = None) -> Layer | None:
-        return read_layer(self._path, self._page, verify, self._unit)
+    def layer(self, known: Known, verify: Verify | None = None) -> Layer | None:
+        return read_layer(self._page, known, verify, self._unit)

@@ -5,13 +5,20 @@ pipe of the jail as JSON, made once on one side and checked once on the other.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from pipeline.stage import Settings, Value
 from stages.formats.images import DECODED_PIXELS_MAX
 from stages.reading.engines import Box
+from stages.reading.layer.fonts import KNOWN_MAX
+
+# See `stages.reading.layer.fonts.Known`; bounded, for a jailed process fills it in.
+KnownFonts = Annotated[
+    dict[Annotated[str, StringConstraints(max_length=16)], bool],
+    Field(max_length=KNOWN_MAX),
+]
 
 
 class ReaderSettings(Settings):
@@ -61,6 +68,7 @@ class PageRequest(Value):
         index: Of the page, from 0.
         passwords: Tried in turn on a PDF that asks for one.
         first: For the second reader, the lines of the first reading.
+        fonts: What other pages of the document told of its fonts.
     """
 
     path: str
@@ -69,6 +77,7 @@ class PageRequest(Value):
     reader: ReaderSettings = ReaderSettings()
     passwords: tuple[str, ...] = Field(default=(), repr=False)
     first: tuple[Line, ...] = ()
+    fonts: KnownFonts = Field(default_factory=dict)
 
 
 class PageReading(Value):
@@ -84,6 +93,7 @@ class PageReading(Value):
         doubtful: Another should read it too; only then the rest is given.
         picture: JPEG, base64.
         crops: Where it differs from the first reading, or doubts itself.
+        fonts: Those of the request, and what this page told of the document's.
     """
 
     status: Literal["OK", "EMPTY", "UNREADABLE"]
@@ -100,3 +110,4 @@ class PageReading(Value):
     picture: str = ""
     lines: tuple[Line, ...] = ()
     crops: tuple[Cutting, ...] = ()
+    fonts: KnownFonts = Field(default_factory=dict)

@@ -16,7 +16,7 @@ def look(path: str, media_type: str, index: int) -> dict[str, Any]:
         if text is not None:
             return {"text": len(text), "hidden": page.hidden}
         picture, dpi = page.picture()
-        layer = page.layer()
+        layer = page.layer({})
         return {
             "mode": picture.mode,
             "pixels": picture.width * picture.height,

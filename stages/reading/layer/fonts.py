@@ -7,6 +7,7 @@ picture tells.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,16 +26,22 @@ VERIFY_DPI = 300
 SIMILAR_MIN = 0.5
 UNVERIFIED_MAX = 0.2  # share of glyphs in fonts that were not looked at
 
-# (document, font's name, sum of its bytes) -> whether a line of it was as said.
-_known: dict[tuple[str, str, int], bool] = {}
+# Of a document, by a digest of each font's name and bytes: whether a line written in
+# it showed what the layer said.
+Known = dict[str, bool]
 KNOWN_MAX = 1_000
 
 
 @dataclass(slots=True)
 class Fonts:
-    """The fonts of a page, each to be compared with a line written in it."""
+    """
+    The fonts of a page, each to be compared with a line written in it.
 
-    path: str
+    Attributes:
+        known: Of other pages of its document; what is found here is added.
+    """
+
+    known: Known
     page: Any
     glyphs: Glyphs
     seen: Any
@@ -50,17 +57,17 @@ class Fonts:
             counts[font] = counts.get(font, 0) + len(places)
         unverified, allowed = 0, UNVERIFIED_MAX * sum(counts.values())
         for font, count in sorted(counts.items(), key=lambda pair: pair[1]):
-            key = (self.path, *self.glyphs.fonts[font])
-            if key not in _known:
+            key = digest(self.glyphs.fonts[font])
+            if key not in self.known:
                 mine = [places for of, places in lines if of == font]
                 best = max(mine, key=len)
                 unverified += count if len(best) < VERIFY_MIN else 0
                 if len(best) < VERIFY_MIN and unverified <= allowed:
                     continue
-                if len(_known) >= KNOWN_MAX:
-                    _known.clear()
-                _known[key] = self._shows(best, verify)
-            if not _known[key]:
+                if len(self.known) >= KNOWN_MAX:
+                    self.known.clear()
+                self.known[key] = self._shows(best, verify)
+            if not self.known[key]:
                 return False
         return True
 
@@ -119,3 +126,8 @@ class Fonts:
             bitmap.close()
         paper = max(range(256), key=line.histogram().__getitem__)
         return ImageOps.expand(line, border=24, fill=paper)
+
+
+def digest(font: tuple[str, int]) -> str:
+    """A word for a font, of a length that its document does not choose."""
+    return hashlib.sha256(repr(font).encode()).hexdigest()[:16]

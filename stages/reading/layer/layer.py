@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.reading.layer.fonts import Fonts, Verify
+from stages.reading.layer.fonts import Fonts, Known, Verify
 from stages.reading.layer.glyphs import BROKEN_WORD, Glyphs, glyphs_of
 from stages.reading.layer.order import Box, in_reading_order
 
@@ -65,13 +65,13 @@ class Layer:
 
 
 def read_layer(
-    path: str, page: Any, verify: Verify | None = None, unit: float = 1.0
+    page: Any, known: Known, verify: Verify | None = None, unit: float = 1.0
 ) -> Layer:
     """
     Read the layer of an open page, and say whether it may be believed.
 
     Args:
-        path: Of the document: what is known of its fonts is kept for its next page.
+        known: Of the document's fonts, from its other pages; more is added.
         verify: Reads a picture of one line.  With it, one line of each font is
             compared with what the layer says; without it fonts are believed.
         unit: Of the page, in points.
@@ -79,11 +79,11 @@ def read_layer(
     with glyphs_of(page, unit) as glyphs:
         if glyphs is None:
             return Layer("", 0, 0, False, "GARBLED")
-        return layer_of(path, page, glyphs, verify, unit)
+        return layer_of(page, known, glyphs, verify, unit)
 
 
 def layer_of(
-    path: str, page: Any, glyphs: Glyphs, verify: Verify | None, unit: float
+    page: Any, known: Known, glyphs: Glyphs, verify: Verify | None, unit: float
 ) -> Layer:
     """The layer of a page whose characters are known."""
     import numpy as np
@@ -122,8 +122,8 @@ def layer_of(
     ):
         return doubted("SPARSE")
     if verify is not None:
-        known = Fonts(path, page, glyphs, seen, boxes, scale, unit)
-        if not known.say_what_they_show(verify):
+        fonts = Fonts(known, page, glyphs, seen, boxes, scale, unit)
+        if not fonts.say_what_they_show(verify):
             return doubted("DIFFERS")
     return Layer(text, words, hidden, True)
 

@@ -9,13 +9,21 @@ import pytest
 from pikepdf import Dictionary, Name, Pdf, Stream
 from PIL import Image, ImageDraw, ImageFont
 
+from stages.formats.kinds import PDF
+from stages.reading.layer.fonts import Known
 from stages.reading.layer.layer import Layer
+from stages.reading.page import Reader, first_reading
+from stages.reading.protocol import PageRequest
 from tests.system.drawn import Font, first, helvetica, one_page, text_at
 
 
-def layer(path: Path, verify: Callable[[Image.Image], str] | None = None) -> Layer:
+def layer(
+    path: Path,
+    verify: Callable[[Image.Image], str] | None = None,
+    known: Known | None = None,
+) -> Layer:
     with first(path) as page:
-        found = page.layer(verify)
+        found = page.layer({} if known is None else known, verify)
         assert found is not None
         return found
 
@@ -170,7 +178,7 @@ def test_the_picture_is_whole_after_the_layer_was_read(tmp_path: Path) -> None:
     with first(path) as page:
         before, _ = page.picture()
     with first(path) as page:
-        page.layer()
+        page.layer({})
         after, _ = page.picture()
 
     assert after.getextrema()[0] < 50
@@ -286,13 +294,31 @@ def test_a_font_that_shows_other_letters_is_found_out(tmp_path: Path) -> None:
         shown.append(line)
         return "abcdefghij hagfed"
 
-    believed, found, again = layer(path), layer(path, read), layer(path, read)
+    known: Known = {}
+    believed, found = layer(path), layer(path, read, known)
+    again = layer(path, read, dict(known))
 
     assert believed.text == "qrstuvwxyz xqwvut"
     assert (found.trusted, found.why) == (False, "DIFFERS")
     assert again == found
-    assert len(shown) == 1  # what is known of a font is kept for the next page
+    assert len(shown) == 1  # what is known of a font serves the next page
+    assert [len(font) for font in known] == [16]
     assert shown[0].getextrema() == (0, 255)
+
+
+def test_a_page_whose_fonts_are_known_starts_no_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first page of a document told of its fonts is enough for the others."""
+    monkeypatch.setenv("OMP_THREAD_LIMIT", "1")  # as in the jail
+    asked = PageRequest(path=str(one_page(tmp_path, prose())), media_type=PDF, index=0)
+
+    found = first_reading(asked)
+    monkeypatch.setattr(Reader, "line", None)
+    again = first_reading(asked.model_copy(update={"fonts": found.fonts}))
+
+    assert (found.source, list(found.fonts.values())) == ("layer", [True])
+    assert again == found
 
 
 def test_an_honest_font_is_believed(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class FakeContext(Steps):
 
     def __init__(
         self,
-        pages: dict[int, dict[str, Any] | Exception],
+        pages: Mapping[int, dict[str, Any] | Exception],
         *,
         again: dict[int, dict[str, Any] | Exception] | None = None,
         recorded: dict[str, PageText] | None = None,
@@ -389,6 +389,28 @@ async def test_hidden_text_is_counted_and_stays_out() -> None:
 
     assert isinstance(outcome, Advance)
     assert outcome.updates["facts"] == {"hidden_characters": 40}
+
+
+async def test_what_a_page_tells_of_its_fonts_serves_the_pages_after_it() -> None:
+    """Each is read in a process of its own: it would look at every font again."""
+    fonts = [{"a": True}, {"a": True, "b": False}, {}]
+    pages = {n: read("word", fonts=known) for n, known in enumerate(fonts, 1)}
+    ctx = FakeContext(pages, parallel_pages=1)
+
+    await ocr(letter(3), ctx)
+
+    assert [asked["fonts"] for asked in ctx.asked] == [{}, *fonts[:2]]
+
+
+async def test_fonts_are_remembered_up_to_a_bound() -> None:
+    """Of a document that has a thousand a page those of the last page are."""
+    many = [{f"{page}-{n}": True for n in range(600)} for page in (1, 2)]
+    pages = {n: read("word", fonts=known) for n, known in enumerate([*many, {}], 1)}
+    ctx = FakeContext(pages, parallel_pages=1)
+
+    await ocr(letter(3), ctx)
+
+    assert [asked["fonts"] for asked in ctx.asked] == [{}, *many]
 
 
 async def test_passwords_of_the_tenant_open_its_pages() -> None:
