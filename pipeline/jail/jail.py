@@ -76,7 +76,8 @@ def enter(profile: dict[str, Any], begun: Callable[[int | None], None]) -> Repor
     Args:
         profile: `tier` (at most), `memory_bytes`, `file_bytes`, `scratch` (a folder),
             `scratch_bytes`, `scratch_files`, `files` and `folder` (what may be read),
-            `packages` (folders of our code), `user` (a number for root's process),
+            `usual` (what may be done beneath which path, whatever is called), `user` (a
+            number for root's process),
             `stands` (what its template has already, and what that lacks).
         begun: Called before the walls stand, with a descriptor of the scratch folder
             where others cannot find it by its path.

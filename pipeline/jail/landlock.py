@@ -35,7 +35,7 @@ PROGRAMS = (
 # Of /etc and the like what programs need to start, and nothing that is secret.
 LOOKED_AT = (
     *("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime"),
-    *("/etc/passwd", "/etc/nsswitch.conf", "/proc/self", "/proc/cpuinfo"),
+    *("/etc/passwd", "/etc/nsswitch.conf", "/proc/cpuinfo"),
     *("/proc/meminfo", "/proc/stat", "/proc/sys/vm/overcommit_memory"),
     *("/sys/devices/system/cpu", "/dev/urandom", "/dev/random", "/dev/zero"),
 )
@@ -43,7 +43,7 @@ LOOKED_AT = (
 
 def restrict(profile: dict[str, Any], note: Callable[[str, str], None]) -> int:
     """
-    Refuse all files but those of `rules`; returns the kernel's ABI of Landlock.
+    Refuse all files but those of the rules; returns the kernel's ABI of Landlock.
 
     Raises:
         OSError: the kernel has none.
@@ -57,7 +57,7 @@ def restrict(profile: dict[str, Any], note: Callable[[str, str], None]) -> int:
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = syscalls.call("landlock_create_ruleset", attributes, size, 0)
     try:
-        for path, allowed in rules(profile):
+        for path, allowed in (*profile["usual"], *own_rules(profile)):
             allow(ruleset, path, allowed & handled)
         syscalls.call("landlock_restrict_self", ruleset, 0)
     finally:
@@ -69,8 +69,35 @@ def restrict(profile: dict[str, Any], note: Callable[[str, str], None]) -> int:
     return abi
 
 
-def rules(profile: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """What may be done beneath each path."""
+def usual_rules(profile: dict[str, Any]) -> list[tuple[str, int]]:
+    """
+    What every call of a template may do, and beneath which path.
+
+    Each place once, and none that lies in another with the same rights: a call pays
+    for each.  What is not there when the template begins does not count.
+    """
+    found: dict[str, int] = {}
+    for name, allowed in everywhere(profile):
+        if not os.path.isabs(name):
+            continue  # "" and "." in PATH
+        path = os.path.realpath(name)
+        # "/", by whatever name, would be all there is.
+        if os.path.exists(path) and not os.path.samefile(path, "/"):
+            found[path] = found.get(path, 0) | allowed
+    return [
+        (path, allowed)
+        for path, allowed in found.items()
+        if not any(
+            within != path
+            and path.startswith(within + "/")
+            and more & allowed == allowed
+            for within, more in found.items()
+        )
+    ]
+
+
+def everywhere(profile: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """What may be done beneath each path, whatever is called."""
     environment = os.environ
     for path in (*PROGRAMS, sys.prefix, sys.base_prefix, sys.exec_prefix):
         yield path, RUN
@@ -81,27 +108,29 @@ def rules(profile: dict[str, Any]) -> Iterator[tuple[str, int]]:
     yield environment.get("TESSDATA_PREFIX", ""), LOOK
     for folder in (".fonts", ".local/share/fonts"):
         yield os.path.join(environment.get("FONTS_HOME", ""), folder), LOOK
+    yield os.devnull, READ_FILE | WRITE_FILE
+
+
+def own_rules(profile: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """What this call may do beside, and beneath which path."""
+    yield "/proc/self", LOOK  # each process is another one there
     # Of all documents and pipelines those of this call, each by its name.
     for path in profile["files"]:
         yield path, READ_FILE
     yield profile["folder"], LOOK
-    yield os.devnull, READ_FILE | WRITE_FILE
     yield profile["scratch"], OWN
 
 
 def allow(ruleset: int, path: str, allowed: int) -> None:
     """Add one rule; a path that is not there needs none."""
     if not os.path.isabs(path):
-        return  # "" and "." in PATH
+        return  # a call without a folder of a pipeline
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        found = os.fstat(descriptor)
-        if os.path.samestat(found, os.stat("/")):
-            return  # all there is
-        if not stat.S_ISDIR(found.st_mode):
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             allowed &= ON_FILES
         # The kernel's struct is packed: 8 bytes of rights, 4 of the descriptor.
         attributes = allowed.to_bytes(8, sys.byteorder)

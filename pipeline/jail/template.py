@@ -35,7 +35,7 @@ from enum import IntEnum
 from typing import Any
 
 from pipeline.errors import WaybillError
-from pipeline.jail import jail, namespaces, program, syscalls, watch
+from pipeline.jail import jail, landlock, namespaces, program, syscalls, watch
 from pipeline.jail.syscalls import prctl
 
 LOOK_S = 0.1  # how often calls are measured
@@ -62,6 +62,7 @@ def main() -> None:
     sys.path[1:1] = config["paths"]
     control = take_control()
     config["packages"] = packages(config["allow"])
+    config["usual"] = landlock.usual_rules(config)
     missing: dict[str, str] = {}
     had = jail.Attempts(missing)
     jail.die_with(config["worker"])
