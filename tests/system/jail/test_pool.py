@@ -405,7 +405,7 @@ async def test_a_template_that_dies_takes_its_calls_along(
     async with anyio.create_task_group() as group:
         group.start_soon(kill)
         with pytest.raises(Transient) as caught:
-            await pool.run(calls.linger, timeout_s=6)
+            await pool.run(calls.linger, timeout_s=3)
 
     assert caught.value.code == "JAIL_TIMEOUT"
     assert await gone(pids)

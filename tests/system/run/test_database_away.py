@@ -9,7 +9,7 @@ import pytest
 
 from tests.system.command import Cluster, Home, eventually, pictures, with_pid
 
-ITEMS = 60
+ITEMS = 36
 STAGES = ("one", "two", "three")
 SLOW = "await anyio.sleep(0.2)\nreturn Advance(text=ctx.item.name)"
 
