@@ -50,7 +50,10 @@ class PageText(BaseModel):
     covered: float = 0.0  # share of the ink inside words, 0-1
     source: Literal["", "ocr", "layer", "text", "person"] = ""
     engine: str = ""
+    language: str = ""  # it was read as, in tesseract's names
     hidden: int = 0  # characters that nobody sees on the page; never in `text`
+    doubtful: int = 0  # words that are marked so in the layout
+    layout: str = ""  # artifact: JSON of `stages.layout.Layout`, where there is one
     picture: str = ""  # artifact of a small picture, where a person must look
     crops: list[Crop] = Field(default_factory=list)
 

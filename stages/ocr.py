@@ -263,10 +263,17 @@ class Reading:
         """What the readings of a page come to."""
         chosen, agreed = choose(readings, self._settings)
         record = as_page(number, chosen)
-        if agreed:
-            return record
-        if record.status is PageStatus.OK:
+        if not agreed and record.status is PageStatus.OK:
             record.status = PageStatus.UNREADABLE
+        if layout := chosen.layout:
+            record.language = layout.language
+            record.doubtful = sum(
+                word.doubtful for line in layout.lines for word in line.words
+            )
+            data = layout.model_dump_json(exclude_defaults=True)
+            record.layout = await self._ctx.artifacts.put(data.encode())
+        if record.status is not PageStatus.UNREADABLE:
+            return record
         record.picture = await self._keep(readings[0].picture)
         # The last machine's cuttings show where it differs from the first.
         cuttings = [r.crops for r in readings if r.crops][-1:] or [()]
@@ -353,7 +360,7 @@ def choose(
 
 def as_page(number: int, reading: PageReading) -> PageText:
     """The record of a reading; its pictures become artifacts later, if at all."""
-    same = PageText.model_fields.keys() - {"picture", "crops"}
+    same = PageText.model_fields.keys() - {"picture", "crops", "layout", "doubtful"}
     return PageText(number=number, **reading.model_dump(include=same))
 
 
@@ -381,8 +388,9 @@ def why_held(waiting: list[PageText], count: int) -> str:
 def page_line(page: PageText) -> dict[str, Any]:
     """What a reviewer is shown of a page; the readings stand with their crops."""
     line = page.model_dump(
-        mode="json", exclude={"text", "covered", "words"}, exclude_defaults=True
+        mode="json",
+        exclude={"text", "covered", "words", "layout", "doubtful", "language"},
+        exclude_defaults=True,
     )
-    if page.source == "text" and page.text:
-        line["draft"] = page.text[:DRAFT_CHARS]  # there is no picture of it
-    return line
+    # Never part of the text: what a person corrects is quicker than what he types.
+    return {**line, "draft": page.text[:DRAFT_CHARS]} if page.text else line

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stages.reading.engines import Box, Word
+from stages.layout import Box, around
+from stages.reading.engines import Word
 from stages.reading.judging import DOUBTED
 from stages.reading.protocol import Cutting, Line
 
@@ -76,12 +77,6 @@ def lines_of(words: Sequence[Word]) -> tuple[Line, ...]:
         )
         for line in lines.values()
     )
-
-
-def around(boxes: Sequence[Box]) -> Box:
-    """The smallest box that holds all of them."""
-    left, top, right, bottom = zip(*boxes, strict=True)
-    return (min(left), min(top), max(right), max(bottom))
 
 
 class Dispute(NamedTuple):

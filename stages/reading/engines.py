@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pipeline.errors import Permanent, Transient, WaybillError
+from stages.layout import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom; pixels
 
 TESSDATA = (
     "/usr/share/tesseract-ocr/5/tessdata",  # Debian, Ubuntu

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stages.reading.engines import Box, Word
+from stages.layout import Box
+from stages.reading.engines import Word
 from stages.reading.soft import Softened
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import WaybillError
 from stages.formats import charsets
+from stages.layout import Layout
 from stages.reading import engines
 from stages.reading.compare import cuttings, disputed, lines_of, small_picture
 from stages.reading.engines import Word, text_of, torn
@@ -38,6 +39,7 @@ from stages.reading.judging import (
     weight,
 )
 from stages.reading.picture import open_page
+from stages.reading.placing import Turn, layout_of
 from stages.reading.protocol import Line, PageReading, PageRequest, ReaderSettings
 from stages.reading.soft import Softened, soften
 
@@ -120,7 +122,7 @@ def first_reading(request: PageRequest) -> PageReading:
                 hidden = 0 if found.why == "INVISIBLE" else found.hidden
                 undrawn = found.hidden > 0
                 if found.trusted:
-                    whole = as_text(found.text, hidden, "layer")
+                    whole = as_text(found.text, hidden, "layer", layout=found.layout)
                     return whole.model_copy(update={"fonts": fonts})
         picture, picture_dpi = page.picture()
     reading = as_reading(reader.page(picture, picture_dpi), settings, hidden)
@@ -146,20 +148,42 @@ def second_reading(request: PageRequest) -> PageReading:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A picture and the words that were found on it, in its own pixels."""
+    """
+    A picture and the words that were found on it, in its own pixels.
+
+    Attributes:
+        missed: Share of glyphs, 0-1, that are in no word.
+        marked: There is a stroke: see `Ink`.
+        turned: Degrees clockwise by which the page was turned to make the picture.
+    """
 
     picture: Image
     words: list[Word]
     engine: str
     ink: float
     covered: float
-    missed: float = 0.0  # share of glyphs, 0-1, that are in no word
-    marked: bool = True  # there is a stroke: see `Ink`
+    dpi: int
+    language: str
+    missed: float = 0.0
+    marked: bool = True
+    turned: Turn = 0
 
     @property
     def confidence(self) -> float:
         """See `judge`."""
         return judge(self.engine, self.words, self.covered, self.missed)
+
+    @property
+    def layout(self) -> Layout:
+        """The words on the page as it came."""
+        return layout_of(
+            self.words,
+            self.engine,
+            self.picture.size,
+            self.dpi,
+            turned=self.turned,
+            language=self.language,
+        )
 
 
 class Reader:
@@ -181,13 +205,14 @@ class Reader:
             return read
         turn = self._other_way_up(read)
         if turn is not None:
-            again = self._read(picture.transpose(turn), dpi)
+            way, degrees = turn
+            again = self._read(picture.transpose(way), dpi, degrees)
             read = again if again.confidence > read.confidence else read
         if not self._others or read.confidence >= TURN_BELOW:
             return read
         # Every language at once is slower and slips more: only where one failed.
         self._lang, self._others = self._others, ""
-        again = self._read(read.picture, dpi)
+        again = self._read(read.picture, dpi, read.turned)
         return again if again.confidence > read.confidence else read
 
     def line(self, picture: Image) -> str:
@@ -200,49 +225,60 @@ class Reader:
             return ""
         return text_of(words)
 
-    def _read(self, picture: Image, dpi: int) -> Read:
+    def _read(self, picture: Image, dpi: int, turned: Turn = 0) -> Read:
         ink = Ink(picture)
         if ink.share < NO_INK:
-            return Read(
-                picture, [], self._engine.name, ink.share, 0.0, marked=ink.marked
-            )
+            return self._as_read(picture, [], ink, dpi, turned)
         if ink.share < INK_MIN:
             # Almost nothing is there.  Evening the light would make glyphs of
             # the paper's grain; only a word that is sure counts, a page number.
             words = [w for w in self._words(picture, dpi) if w.confidence >= SURE]
         elif self._soft:
-            return self._softened(picture, dpi, ink)
+            return self._softened(picture, dpi, ink, turned)
         else:
             words = self._words(picture, dpi)
-        boxes = [word.box for word in words if believed(word, picture)]
-        covered = ink.covered(boxes)
-        name, marked = self._engine.name, ink.marked
-        return Read(picture, words, name, ink.share, covered, marked=marked)
+        return self._as_read(picture, words, ink, dpi, turned)
 
-    def _softened(self, picture: Image, dpi: int, ink: Ink) -> Read:
+    def _softened(self, picture: Image, dpi: int, ink: Ink, turned: Turn) -> Read:
         """Read the page's soft copy; as one block too, where it was read in pieces."""
         soft = soften(picture, dpi)
-        read = self._found(picture, soft, ink, self._psm)
+
+        def found(psm: int) -> Read:
+            words = [
+                word._replace(box=soft.back(word.box))
+                for word in self._words(soft.image, soft.dpi, psm)
+            ]
+            return self._as_read(picture, words, ink, dpi, turned, soft)
+
+        read = found(self._psm)
         pieces = torn(read.words) >= TORN_MIN or read.missed > MISSED_ENOUGH
         if self._psm == ONE_BLOCK or not pieces or read.confidence < SENSELESS:
             return read
-        whole = self._found(picture, soft, ink, ONE_BLOCK)
+        whole = found(ONE_BLOCK)
         # What tears a page is no text in columns only when the rows read as well.
         return whole if weight(undoubted(whole)) >= weight(undoubted(read)) else read
 
-    def _found(self, picture: Image, soft: Softened, ink: Ink, psm: int) -> Read:
-        words = [
-            word._replace(box=soft.back(word.box))
-            for word in self._words(soft.image, soft.dpi, psm)
-        ]
+    def _as_read(
+        self,
+        picture: Image,
+        words: list[Word],
+        ink: Ink,
+        dpi: int,
+        turned: Turn,
+        soft: Softened | None = None,
+    ) -> Read:
         boxes = [word.box for word in words if believed(word, picture)]
         return Read(
-            picture,
-            words,
-            self._engine.name,
-            ink.share,
-            ink.covered(boxes),
-            missed_of(soft, boxes),
+            picture=picture,
+            words=words,
+            engine=self._engine.name,
+            ink=ink.share,
+            covered=ink.covered(boxes),
+            dpi=dpi,
+            language=self._lang,
+            missed=missed_of(soft, boxes) if soft else 0.0,
+            marked=ink.marked,
+            turned=turned,
         )
 
     def _words(self, picture: Image, dpi: int, psm: int = 0) -> list[Word]:
@@ -254,17 +290,22 @@ class Reader:
             timeout_s=self._timeout_s,
         )
 
-    def _other_way_up(self, read: Read) -> Any:
+    def _other_way_up(self, read: Read) -> tuple[Any, Turn] | None:
         """By which transposition the page makes far more sense; None: by none."""
         from PIL.Image import Transpose
 
+        ways: tuple[tuple[Transpose, Turn], ...] = (
+            (Transpose.ROTATE_180, 180),
+            (Transpose.ROTATE_90, 270),  # Pillow turns counterclockwise
+            (Transpose.ROTATE_270, 90),
+        )
         small = read.picture.copy()
         small.thumbnail((TURN_SIDE, TURN_SIDE))
         best, turn = max(sense(self._words(small, 0)) * 2, TURN_SENSE_MIN), None
-        for way in (Transpose.ROTATE_180, Transpose.ROTATE_90, Transpose.ROTATE_270):
+        for way, degrees in ways:
             found = sense(self._words(small.transpose(way), 0))
             if found > best:
-                best, turn = found, way
+                best, turn = found, (way, degrees)
         return turn
 
 
@@ -283,7 +324,12 @@ def sense(words: Sequence[Word]) -> float:
 
 
 def as_text(
-    text: str, hidden: int, source: Literal["text", "layer"], *, doubt: bool = False
+    text: str,
+    hidden: int,
+    source: Literal["text", "layer"],
+    *,
+    doubt: bool = False,
+    layout: Layout | None = None,
 ) -> PageReading:
     """The answer for a page whose text did not have to be read."""
     words = len(text.split())
@@ -297,7 +343,9 @@ def as_text(
         confidence=sure if words else 0.0,
         covered=1.0 if words else 0.0,
         source=source,
+        engine=layout.reader if layout else "",
         hidden=hidden,
+        layout=layout,
     )
 
 
@@ -327,6 +375,7 @@ def as_reading(
         engine=read.engine,
         hidden=hidden,
         doubtful=doubtful,
+        layout=read.layout if read.words else None,
         **shown,
     )
 

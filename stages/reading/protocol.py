@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 
 from pipeline.stage import Settings, Value
 from stages.formats.images import DECODED_PIXELS_MAX
-from stages.reading.engines import Box
+from stages.layout import Box, Layout
 from stages.reading.layer.fonts import KNOWN_MAX
 
 # See `stages.reading.layer.fonts.Known`; bounded, for a jailed process fills it in.
@@ -94,6 +94,7 @@ class PageReading(Value):
         picture: JPEG, base64.
         crops: Where it differs from the first reading, or doubts itself.
         fonts: Those of the request, and what this page told of the document's.
+        layout: Its words with their places, where it has any.
     """
 
     status: Literal["OK", "EMPTY", "UNREADABLE"]
@@ -111,3 +112,4 @@ class PageReading(Value):
     lines: tuple[Line, ...] = ()
     crops: tuple[Cutting, ...] = ()
     fonts: KnownFonts = Field(default_factory=dict)
+    layout: Layout | None = None

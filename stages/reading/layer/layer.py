@@ -13,9 +13,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stages.layout import Layout, ReadBlock, ReadLine, ReadWord, around
 from stages.reading.layer.fonts import Fonts, Known, Verify
 from stages.reading.layer.glyphs import BROKEN_WORD, Glyphs, glyphs_of
 from stages.reading.layer.order import Box, in_reading_order
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
+NAME = "layer"  # the reader of these words
+FINER = 3  # by which a layout's pixels are smaller than those looked at
 DPI = 100  # at which glyphs are looked for: enough for a difference, and quick
 PIXELS_MAX = 4_000_000
 SEEN_LEVELS = 20  # of 256 by which a glyph changes its place, to be seen
@@ -55,6 +58,7 @@ class Layer:
         hidden: Characters in the layer that nobody sees.
         trusted: May be used instead of reading the picture.
         why: When not: NONE, INVISIBLE, GARBLED, SPARSE or DIFFERS.
+        layout: The same text with its places.
     """
 
     text: str
@@ -62,6 +66,7 @@ class Layer:
     hidden: int
     trusted: bool
     why: str = ""
+    layout: Layout | None = field(default=None, compare=False)
 
 
 def read_layer(
@@ -105,7 +110,8 @@ def layer_of(
     seen = drawn & touched(difference >= SEEN_LEVELS, boxes)
     faint = drawn & ~seen & touched(difference >= FAINT_LEVELS, boxes)
 
-    text = text_of(glyphs, seen, boxes)
+    layout = layout_of(glyphs, seen, boxes, shown.shape, scale / unit)
+    text = "\n".join(line.text for line in layout.lines)
     words, hidden = len(text.split()), count - int(seen.sum())
 
     def doubted(why: str) -> Layer:
@@ -125,40 +131,68 @@ def layer_of(
         fonts = Fonts(known, page, glyphs, seen, boxes, scale, unit)
         if not fonts.say_what_they_show(verify):
             return doubted("DIFFERS")
-    return Layer(text, words, hidden, True)
+    return Layer(text, words, hidden, True, layout=layout)
 
 
 # -- the text -------------------------------------------------------------------------
 
 
-def text_of(glyphs: Glyphs, seen: Any, boxes: Any) -> str:
+def layout_of(
+    glyphs: Glyphs, seen: Any, boxes: Any, shape: tuple[int, ...], pixels_a_point: float
+) -> Layout:
     """The characters that are seen, in lines; a line ends where PDFium ends it."""
-    lines: list[tuple[str, Box]] = []
+    lines: list[ReadLine] = []
     visible = seen.tolist()
-    units: list[int] = []
-    places: list[int] = []
+    words: list[tuple[list[int], list[int]]] = [([], [])]  # UTF-16 units, and places
 
     def end_line() -> None:
-        line = " ".join(packed(units).split())
-        if line and places:
-            low, high = boxes[places, :2].min(axis=0), boxes[places, 2:].max(axis=0)
-            lines.append((line, Box(*low.tolist(), *high.tolist())))
-        units.clear()
-        places.clear()
+        found = [(packed(units), places) for units, places in words]
+        places = [place for _, mine in found for place in mine]
+        if places:
+            # A character of PDFium's own has no place: its line's is the nearest.
+            read = tuple(
+                ReadWord(text=text, box=placed(boxes[mine or places]), confidence=100.0)
+                for text, mine in found
+                if text
+            )
+            lines.append(ReadLine(box=placed(boxes[places]), words=read))
+        words[:] = [([], [])]
 
     for place, code in enumerate(glyphs.codes):
         if code in (10, 13):
             end_line()
+        elif code <= 0xFFFF and chr(code).isspace():
+            words.append(([], []))
         elif glyphs.inks[place] is None:
-            units.append(code)
+            words[-1][0].append(code)
         elif visible[place]:
-            units.append(0x2D if code in BROKEN_WORD else code)
-            places.append(place)
+            words[-1][0].append(0x2D if code in BROKEN_WORD else code)
+            words[-1][1].append(place)
             if code in BROKEN_WORD:
                 end_line()
     end_line()
-    order = in_reading_order([box for _, box in lines])
-    return "\n".join(lines[place][0] for place in order)
+    blocks = in_reading_order([Box(*line.box) for line in lines])
+    return Layout(
+        width=shape[1] * FINER,
+        height=shape[0] * FINER,
+        dpi=round(pixels_a_point * 72 * FINER),
+        source="layer",
+        reader=NAME,
+        blocks=tuple(
+            ReadBlock(
+                box=around([lines[place].box for place in block]),
+                lines=tuple(lines[place] for place in block),
+            )
+            for block in blocks
+        ),
+    )
+
+
+def placed(boxes: Any) -> tuple[int, int, int, int]:
+    """The box around all of them, in the pixels of a layout."""
+    left, top = boxes[:, :2].min(axis=0) * FINER
+    right, bottom = boxes[:, 2:].max(axis=0) * FINER
+    return round(left), round(top), round(right), round(bottom)
 
 
 def packed(units: list[int]) -> str:

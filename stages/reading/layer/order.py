@@ -24,8 +24,8 @@ class Box(NamedTuple):
     bottom: float
 
 
-def in_reading_order(lines: Sequence[Box]) -> list[int]:
-    """The places of `lines`, given in the order of the file, as they are read."""
+def in_reading_order(lines: Sequence[Box]) -> list[list[int]]:
+    """Blocks of places of `lines`, given in the order of the file, as they are read."""
     blocks: list[list[int]] = []
     for place, line in enumerate(lines):
         if blocks and follows(lines[blocks[-1][-1]], line):
@@ -34,8 +34,8 @@ def in_reading_order(lines: Sequence[Box]) -> list[int]:
             blocks.append([place])
     boxes = [around([lines[place] for place in block]) for block in blocks]
     if len(boxes) > BLOCKS_MAX or not out_of_order(boxes):
-        return list(range(len(lines)))
-    return [place for block in sorted_blocks(boxes) for place in blocks[block]]
+        return blocks
+    return [blocks[block] for block in sorted_blocks(boxes)]
 
 
 def follows(line: Box, after: Box) -> bool:

@@ -66,6 +66,28 @@ def test_a_turned_page_has_its_layer(rotate: int, tmp_path: Path) -> None:
     assert (found.trusted, found.hidden) == (True, 0)
 
 
+@pytest.mark.parametrize("rotate", [0, 90, 270])
+def test_its_words_stand_where_they_are_drawn(rotate: int, tmp_path: Path) -> None:
+    """In the pixels of the layout, each box is around the word's ink, and no other."""
+    path = one_page(tmp_path, prose(), Rotate=rotate)
+
+    layout = layer(path).layout
+
+    assert layout is not None
+    assert [line.text for line in layout.lines] == PROSE
+    with first(path) as page:
+        picture, _ = page.picture()
+    ink = picture.resize((layout.width, layout.height)).point(lambda v: 255 * (v < 128))
+    whole = ink.histogram()[255]
+    draw = ImageDraw.Draw(ink)
+    for line in layout.lines:
+        for word in line.words:
+            left, top, right, bottom = word.box
+            assert ink.crop(word.box).histogram()[255] > 0
+            draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill=0)
+    assert ink.histogram()[255] < 0.02 * whole
+
+
 def test_a_cropped_page_shows_what_is_inside(tmp_path: Path) -> None:
     """Words outside the crop box are not on the page."""
     content = prose() + text_at(60, 100, "cut off")

@@ -5,7 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.reading.layer.order import Box, in_reading_order
+from stages.reading.layer.order import Box
+from stages.reading.layer.order import in_reading_order as blocks_in_order
+
+
+def in_reading_order(page: list[Box]) -> list[int]:
+    """The places of the page's lines, in order."""
+    return [place for block in blocks_in_order(page) for place in block]
 
 
 def lines(left: float, top: float, count: int, width: float = 100) -> list[Box]:

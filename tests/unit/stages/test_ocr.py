@@ -15,6 +15,7 @@ from pipeline.errors import Permanent, Transient, Unacceptable
 from pipeline.model import Item
 from pipeline.stage import Advance, Hold, Reject
 from stages.document import Document, PageStatus, PageText
+from stages.layout import Layout
 from stages.ocr import OcrSettings, ocr
 from tests.steps import Steps
 
@@ -201,7 +202,7 @@ async def test_a_blank_back_page_is_no_obstacle() -> None:
 
 
 async def test_an_unreadable_letter_is_held_and_never_guessed() -> None:
-    """The guess is neither in the text nor among what the reviewer approves."""
+    """The guess is no text: it is a draft that a person corrects."""
     ctx = FakeContext({1: read("x~ q", "UNREADABLE", 31.0)})
 
     outcome = await ocr(letter(1), ctx)
@@ -209,7 +210,36 @@ async def test_an_unreadable_letter_is_held_and_never_guessed() -> None:
     assert isinstance(outcome, Hold)
     assert (outcome.code, outcome.needs) == ("OCR_UNREADABLE", ("text",))
     assert outcome.updates["text"] == ""
-    assert "x~ q" not in str(outcome.evidence)
+    assert "x~ q" not in str(outcome.updates)
+    assert [page["draft"] for page in outcome.evidence["pages"]] == ["x~ q"]
+
+
+async def test_a_page_keeps_where_its_words_stand() -> None:
+    """Its layout is an artifact; the record counts the words in doubt."""
+    box = (10, 10, 60, 30)
+    words = [
+        {"text": "one", "box": box, "confidence": 99.0},
+        {"text": "tw0", "box": box, "confidence": 50.0, "doubtful": True},
+    ]
+    lines = [{"box": box, "words": words}]
+    layout = {
+        "width": 100,
+        "height": 200,
+        "dpi": 200,
+        "source": "ocr",
+        "reader": "tesserocr",
+        "language": "eng",
+        "blocks": [{"box": box, "lines": lines}],
+    }
+    ctx = FakeContext({1: read("one tw0", layout=layout)})
+
+    outcome = await ocr(letter(1), ctx)
+
+    [page] = outcome.updates["read"]
+    assert (page.layout, page.language, page.doubtful) == ("artifact-1", "eng", 1)
+    kept = Layout.model_validate_json(ctx.artifacts.kept[0])
+    assert kept == Layout.model_validate(layout)
+    assert kept.text == "one tw0"
 
 
 async def test_of_a_long_document_a_person_types_the_missing_page_only() -> None:
