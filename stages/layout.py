@@ -11,11 +11,12 @@ y grows downwards.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, assert_never
 
 from pipeline.stage import Value
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
+Turn = Literal[0, 90, 180, 270]  # degrees clockwise
 
 
 class ReadWord(Value):
@@ -76,7 +77,7 @@ class Layout(Value):
     width: int
     height: int
     dpi: int
-    turned: Literal[0, 90, 180, 270] = 0
+    turned: Turn = 0
     source: Literal["ocr", "layer"]
     reader: str
     language: str = ""
@@ -99,3 +100,24 @@ def around(boxes: Sequence[Box]) -> Box:
     """The smallest box that holds all of them; there is at least one."""
     left, top, right, bottom = zip(*boxes, strict=True)
     return (min(left), min(top), max(right), max(bottom))
+
+
+def unturned(box: Box, turned: Turn, width: int, height: int) -> Box:
+    """
+    A box of the turned picture, on the page as it came.
+
+    Args:
+        width: Of the page as it came, like `height`.
+    """
+    left, top, right, bottom = box
+    match turned:
+        case 0:
+            return box
+        case 90:
+            return (top, height - right, bottom, height - left)
+        case 180:
+            return (width - right, height - bottom, width - left, height - top)
+        case 270:
+            return (width - bottom, left, width - top, right)
+        case _:
+            assert_never(turned)

@@ -32,7 +32,7 @@ ON_TOP = {
         *("errors", "folder", "loading", "model", "names", "pinned", "proof"),
         *("signatures", "stage", "state", "testing", "threads", "trouble"),
     },
-    "stages": {*STAGES, "document"},
+    "stages": {*STAGES, "document", "layout"},
     "ingest": {
         *("admission", "afterwards", "answers", "candidates"),
         *("copying", "shelf", "writers"),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import WaybillError
 from stages.formats import charsets
-from stages.layout import Layout
+from stages.layout import Layout, Turn
 from stages.reading import engines
 from stages.reading.compare import cuttings, disputed, lines_of, small_picture
 from stages.reading.engines import Word, text_of, torn
@@ -39,7 +39,7 @@ from stages.reading.judging import (
     weight,
 )
 from stages.reading.picture import open_page
-from stages.reading.placing import Turn, layout_of
+from stages.reading.placing import layout_of
 from stages.reading.protocol import Line, PageReading, PageRequest, ReaderSettings
 from stages.reading.soft import Softened, soften
 

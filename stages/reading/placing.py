@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Literal
 
-from stages.layout import Box, Layout, ReadBlock, ReadLine, ReadWord, around
+from stages.layout import Layout, ReadBlock, ReadLine, ReadWord, Turn, around, unturned
 from stages.reading.engines import Word
 from stages.reading.judging import CALIBRATION, DOUBTED, on_scale
-
-Turn = Literal[0, 90, 180, 270]
 
 
 def layout_of(
@@ -63,22 +60,3 @@ def layout_of(
         language=language,
         blocks=tuple(blocks),
     )
-
-
-def unturned(box: Box, turned: Turn, width: int, height: int) -> Box:
-    """
-    A box of the turned picture, on the page as it came.
-
-    Args:
-        width: Of the page as it came, like `height`.
-    """
-    left, top, right, bottom = box
-    match turned:
-        case 0:
-            return box
-        case 90:
-            return (top, height - right, bottom, height - left)
-        case 180:
-            return (width - right, height - bottom, width - left, height - top)
-        case 270:
-            return (width - bottom, left, width - top, right)

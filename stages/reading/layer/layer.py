@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stages.layout import Layout, ReadBlock, ReadLine, ReadWord, around
+from stages.layout import Layout, ReadBlock, ReadLine, ReadWord, Turn, around, unturned
 from stages.reading.layer.fonts import Fonts, Known, Verify
 from stages.reading.layer.glyphs import BROKEN_WORD, Glyphs, glyphs_of
 from stages.reading.layer.order import Box, in_reading_order
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 NAME = "layer"  # the reader of these words
+BACK: dict[Turn, Turn] = {0: 0, 90: 270, 270: 90}
 FINER = 3  # by which a layout's pixels are smaller than those looked at
 DPI = 100  # at which glyphs are looked for: enough for a difference, and quick
 PIXELS_MAX = 4_000_000
@@ -144,8 +145,10 @@ def layout_of(
     lines: list[ReadLine] = []
     visible = seen.tolist()
     words: list[tuple[list[int], list[int]]] = [([], [])]  # UTF-16 units, and places
+    across = down = 0.0  # how far the lines run, in all
 
     def end_line() -> None:
+        nonlocal across, down
         found = [(packed(units), places) for units, places in words]
         places = [place for _, mine in found for place in mine]
         if places:
@@ -156,6 +159,8 @@ def layout_of(
                 if text
             )
             lines.append(ReadLine(box=placed(boxes[places]), words=read))
+            run = boxes[places[-1], :2] - boxes[places[0], :2]
+            across, down = across + abs(run[0]), down + run[1]
         words[:] = [([], [])]
 
     for place, code in enumerate(glyphs.codes):
@@ -171,10 +176,14 @@ def layout_of(
             if code in BROKEN_WORD:
                 end_line()
     end_line()
-    blocks = in_reading_order([Box(*line.box) for line in lines])
+    turned: Turn = 0 if abs(down) <= across else 270 if down > 0 else 90
+    width, height = shape[1] * FINER, shape[0] * FINER
+    upright = [unturned(line.box, BACK[turned], height, width) for line in lines]
+    blocks = in_reading_order([Box(*box) for box in upright])
     return Layout(
-        width=shape[1] * FINER,
-        height=shape[0] * FINER,
+        width=width,
+        height=height,
+        turned=turned,
         dpi=round(pixels_a_point * 72 * FINER),
         source="layer",
         reader=NAME,

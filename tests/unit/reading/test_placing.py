@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
+from stages.layout import Turn
 from stages.reading.engines import Word
-from stages.reading.placing import Turn, layout_of
+from stages.reading.placing import layout_of
 
 WAYS: dict[Turn, Image.Transpose] = {
     90: Image.Transpose.ROTATE_270,
