@@ -338,9 +338,8 @@ class Context(Protocol):
         Run the plain module-level function `fn(**kwargs)` in a jailed process.
 
         `fn` is of a file of this item's pipeline folder that `jailed` in
-        `pipeline.toml` names (the stage's own: `jailed = ["shout"]` for shout.py),
-        and the jail imports that file by itself; or of a module that the
-        composition root lets run there.
+        `pipeline.toml` names, and the jail imports that file by itself; or of a
+        module that the composition root lets run there.
 
         Each call has a process of its own, bounded, which is killed with all that it
         started when the call ends or this scope is cancelled.  Of the artifacts it
@@ -349,7 +348,8 @@ class Context(Protocol):
 
         Args:
             pool: Which processes: "", "second" for a second reader, "print" for typst.
-            timeout_s: Default, and at most, what is left of this stage.
+            timeout_s: Default, and at most, what is left of this stage; with it
+                `cpu_s` bounds the processor, by default by half as much again.
 
         Raises:
             Transient: JAIL_TIMEOUT, JAIL_CLOSED; Trouble: JAIL_START.

@@ -17,6 +17,7 @@ from pipeline.stage import Value
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 Turn = Literal[0, 90, 180, 270]  # degrees clockwise
+TURNED_BACK: dict[Turn, Turn] = {0: 0, 90: 270, 180: 180, 270: 90}
 
 
 class ReadWord(Value):

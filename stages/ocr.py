@@ -38,12 +38,13 @@ from pipeline.stage import (
 from stages.document import Crop, Document, PageStatus, PageText
 from stages.formats import charsets
 from stages.formats.kinds import PASSWORDS
-from stages.reading import engines, vision
+from stages.reading import engines, rapid, vision
 from stages.reading.codes import CODES
 from stages.reading.compare import agreement
 from stages.reading.layer.fonts import KNOWN_MAX
 from stages.reading.page import UNDRAWN, read_again, read_page
-from stages.reading.protocol import Line, PageReading, PageRequest, ReaderSettings
+from stages.reading.placing import with_crops, words_of
+from stages.reading.protocol import PageReading, PageRequest, ReaderSettings
 
 log = structlog.get_logger()
 
@@ -58,18 +59,26 @@ WHY_HELD = {
     charsets.DOUBT: "is in an encoding that nothing names: letters may be wrong",
     UNDRAWN: "has text that is not drawn, and no ink",
 }
+WORDS_MAX = 8_000  # of the first reading that the second is shown: a request's 1 MiB
+PATIENCE = 10  # a busy machine takes so much longer for the same processor time
 DRAFT_CHARS = 4_000  # of a text in doubt that a reviewer is shown
 
 
 class OcrSettings(ReaderSettings):
     """Keys of `[stage.ocr]`."""
 
-    # Who reads a doubtful page again: `auto` is rapidocr where it is installed.
+    # Which pages are read a second time, by the better and slower reader: `fast` those
+    # in doubt; `balanced` also what is not certain or has numbers on it; `careful`
+    # all, and every word that is read differently is in doubt.
+    reading: Literal["fast", "balanced", "careful"] = "balanced"
+    # Who reads a second time: `auto` is rapidocr where it is installed.
     second: Literal["auto", "off", "rapidocr"] = "auto"
+    # Confidence of a page at which `balanced` reads it once.
+    certain_above: float = Field(default=97.0, ge=0, le=100)
+    # Processor seconds.  A dense page takes 5; noise can keep tesseract for hours.
+    page_timeout_s: float = Field(default=120.0, gt=0)
     # An OpenAI-compatible service for what neither can read, such as handwriting.
     vision: bool = False
-    # Two readers agree when this share of their words is the same.
-    agree_above: float = Field(default=0.7, ge=0, le=1)
     # A model's reading is grounded when this share of what another reader made
     # out is in it: a model that invents a text shares next to nothing.
     grounded_above: float = Field(default=0.3, ge=0, le=1)
@@ -204,22 +213,53 @@ class Reading:
             return PageText(number=number, status=status, code=error.code)
 
     async def _read(self, number: int) -> PageText:
-        """The step: read a page; a doubtful one again by others."""
+        """The step: read a page; again by others, where it is worth it."""
         log.debug("page_began", item=self._ctx.item.id, page=number)
-        first = await self._by_machine(read_page, number)
-        readings = [first]
-        if first.doubtful and first.source == "ocr":
-            if self._second():
-                readings.append(
-                    await self._by_machine(
-                        read_again, number, pool="second", first=first.lines
-                    )
-                )
-            if self._settings.vision:
-                readings.append(await vision.read(first.picture, self._ctx))
-        page = await self._settled(number, readings)
+        reading = await self._by_machine(read_page, number)
+        if reading.source == "ocr" and self._twice(reading):
+            reading = await self._again(number, reading)
+        if reading.source == "ocr" and reading.doubtful and self._settings.vision:
+            seen = await vision.read(reading.picture, self._ctx)
+            if grounded(seen, reading, self._settings.grounded_above):
+                reading = seen
+        page = await self._kept(number, reading)
         self._report(number)  # here, too: it is committed with the page
         return page
+
+    def _twice(self, first: PageReading) -> bool:
+        """Whether the second reader is to look at a page, and there is one."""
+        settings = self._settings
+        if settings.second == "off" or first.status == "EMPTY":
+            return False
+        if settings.second == "auto" and not engines.available(rapid.NAME):
+            return False
+        match settings.reading:
+            case "fast":
+                return first.doubtful
+            case "balanced":
+                return first.numbers or first.confidence < settings.certain_above
+            case "careful":
+                return True
+            case _:
+                assert_never(settings.reading)
+
+    async def _again(self, number: int, first: PageReading) -> PageReading:
+        """What both readings come to; where the second fails, its doubt is left."""
+        try:
+            both = await self._by_machine(
+                read_again, number, pool="second", first=first
+            )
+        except (Transient, Permanent, Unacceptable) as error:
+            if page_end(error) is None or self._ctx.left_s() < 1.0:
+                raise
+            log.info(
+                "second_reader_failed",
+                item=self._ctx.item.id,
+                page=number,
+                code=error.code,
+            )
+            return first
+        return both.model_copy(update={"hidden": max(first.hidden, both.hidden)})
 
     async def _by_machine(
         self,
@@ -227,25 +267,27 @@ class Reading:
         number: int,
         *,
         pool: str = "",
-        first: tuple[Line, ...] = (),
+        first: PageReading | None = None,
     ) -> PageReading:
         settings, ctx = self._settings, self._ctx
-        limit_s = min(settings.page_timeout_s, ctx.left_s())
+        layout = first.layout if first else None
         request = PageRequest(
             path=str(ctx.artifacts.path(self._document.source)),
             media_type=self._document.media_type,
             index=self._document.first_page + number - 2,
-            reader=settings.model_copy(update={"page_timeout_s": limit_s}),
+            reader=settings.model_copy(
+                update={"strict": settings.strict or settings.reading == "careful"}
+            ),
             passwords=tuple(ctx.secrets(PASSWORDS)),
-            first=first,
+            first=words_of(layout)[:WORDS_MAX] if layout else (),
+            turned=layout.turned if layout else 0,
             fonts=self._fonts,
         )
         answer = await ctx.jailed(
             fn,
             pool=pool,
-            # The engine's own timeout comes first and says more; this one ends
-            # whatever hangs before or after it.
-            timeout_s=limit_s + 5.0,
+            timeout_s=min(settings.page_timeout_s * PATIENCE, ctx.left_s()),
+            cpu_s=settings.page_timeout_s,
             request=request.model_dump(mode="json"),
         )
         reading = PageReading.model_validate(answer)
@@ -253,40 +295,29 @@ class Reading:
         self._fonts = known if len(known) <= KNOWN_MAX else reading.fonts
         return reading
 
-    def _second(self) -> bool:
-        """Whether there is a second reader."""
-        if self._settings.second == "auto":
-            return engines.available("rapidocr")
-        return self._settings.second == "rapidocr"
-
-    async def _settled(self, number: int, readings: list[PageReading]) -> PageText:
-        """What the readings of a page come to."""
-        chosen, agreed = choose(readings, self._settings)
-        record = as_page(number, chosen)
-        if not agreed and record.status is PageStatus.OK:
-            record.status = PageStatus.UNREADABLE
-        if layout := chosen.layout:
-            record.language = layout.language
-            record.doubtful = sum(
-                word.doubtful for line in layout.lines for word in line.words
-            )
-            data = layout.model_dump_json(exclude_defaults=True)
-            record.layout = await self._ctx.artifacts.put(data.encode())
-        if record.status is not PageStatus.UNREADABLE:
-            return record
-        record.picture = await self._keep(readings[0].picture)
-        # The last machine's cuttings show where it differs from the first.
-        cuttings = [r.crops for r in readings if r.crops][-1:] or [()]
-        for cut in cuttings[0]:
-            record.crops.append(
+    async def _kept(self, number: int, reading: PageReading) -> PageText:
+        """The record of a reading; its layout and its pictures are artifacts."""
+        same = PageText.model_fields.keys() - {"picture", "crops", "layout", "doubtful"}
+        page = PageText(number=number, **reading.model_dump(include=same))
+        crops = {cut.line: await self._keep(cut.png) for cut in reading.crops}
+        if reading.layout is not None:
+            layout = with_crops(reading.layout, crops)
+            page.language = layout.language
+            page.doubtful = sum(w.doubtful for line in layout.lines for w in line.words)
+            data = layout.model_dump_json(exclude_defaults=True).encode()
+            page.layout = await self._ctx.artifacts.put(data)
+        if page.status is PageStatus.UNREADABLE:
+            page.picture = await self._keep(reading.picture)
+            page.crops = [
                 Crop(
                     page=number,
                     box=cut.box,
-                    artifact=await self._keep(cut.png),
+                    artifact=crops[cut.line],
                     readings=list(cut.readings),
                 )
-            )
-        return record
+                for cut in reading.crops
+            ]
+        return page
 
     async def _keep(self, encoded: str) -> str:
         """A picture that came as base64, as an artifact."""
@@ -330,38 +361,9 @@ def final(error: WaybillError, status: PageStatus) -> WaybillError:
     return error
 
 
-def choose(
-    readings: list[PageReading], settings: OcrSettings
-) -> tuple[PageReading, bool]:
-    """
-    The reading to go on with, and whether it may be believed.
-
-    One reader is believed by its own confidence alone, because there is nothing
-    else.  Two must agree.  A model is believed when what it says is grounded in
-    what another reader made out.
-    """
-    first, *others = readings
-    if not others:
-        return first, first.status != "UNREADABLE"
-    for other in others:
-        if other.status != "OK":
-            continue
-        rest = [r.text for r in readings if r is not other]
-        share = max(agreement(text, other.text) for text in rest)
-        enough = (
-            settings.grounded_above
-            if other.engine == vision.NAME
-            else settings.agree_above
-        )
-        if share >= enough:
-            return other, True
-    return first, False
-
-
-def as_page(number: int, reading: PageReading) -> PageText:
-    """The record of a reading; its pictures become artifacts later, if at all."""
-    same = PageText.model_fields.keys() - {"picture", "crops", "layout", "doubtful"}
-    return PageText(number=number, **reading.model_dump(include=same))
+def grounded(seen: PageReading, read: PageReading, enough: float) -> bool:
+    """Whether a model's reading is believed: an engine made out some of it, too."""
+    return seen.status == "OK" and agreement(read.text, seen.text) >= enough
 
 
 def without_text(read: list[PageText]) -> list[PageText]:

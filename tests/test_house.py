@@ -84,7 +84,7 @@ ENVIRONMENT = {
     "stages/formats/bundle.py",
     "stages/printing/fonts.py",
     "stages/printing/typesetter.py",
-    "stages/reading/engines.py",
+    "stages/reading/tesseract.py",
     "loadtest/",
 }
 EMPTY_NAMES = {

@@ -61,7 +61,7 @@ from stages.moderation import moderation
 from stages.ocr import ocr
 from stages.output import output
 from stages.printing import typesetter
-from stages.reading import page
+from stages.reading import page, rapid
 from stages.reading.codes import CODES
 from waybill.settings import Places, Settings
 
@@ -76,7 +76,8 @@ PROVEN_S = PROOF_S + 1.0  # it says itself which file takes too long
 JAILED = (bundle, page, probing, typesetter, jailbreak)
 # A second reader keeps its models in memory: one is enough for doubtful pages.
 SECOND_MEMORY_BYTES = 4 << 30
-PROBE_S = 120.0  # a hundred-page scan is probed in a few seconds
+PROBE_CPU_S = 120.0  # a hundred-page scan is probed in a few seconds
+PROBE_S = 1200.0  # on the clock: of a busy machine too
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,7 @@ async def look_into(
     answer = await services.jail.run(
         probe,
         timeout_s=PROBE_S,
+        cpu_s=PROBE_CPU_S,
         path=str(path),
         name=name,
         bounds=bounds.model_copy(update={"max_bytes": copied}).model_dump(),
@@ -365,7 +367,12 @@ def open_jail(
     return JailPools(
         {
             "": pool(settings.cores, warm=[page.warm]),
-            "second": pool(1, warm=[page.warm], memory_bytes=SECOND_MEMORY_BYTES),
+            "second": pool(
+                1,
+                memory_bytes=SECOND_MEMORY_BYTES,
+                warm=[page.warm_libraries, rapid.warm],
+                threadless=[rapid.warm_nets] * (not rapid.threaded()),
+            ),
             "print": pool(
                 settings.cores,
                 warm=[typesetter.warm],

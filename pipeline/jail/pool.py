@@ -197,6 +197,7 @@ class JailPool:
         /,
         *,
         timeout_s: float,
+        cpu_s: float | None = None,
         owner: Hashable = None,
         **kwargs: Any,
     ) -> Any:
@@ -205,7 +206,8 @@ class JailPool:
 
         Arguments and result are JSON.  Of the files in `readable` it may read those
         whose path is an argument, or stands in one.  `timeout_s` begins when its turn
-        has come, and covers a second try after a crash.
+        has come, and covers a second try after a crash.  `cpu_s` is what a try may
+        burn of the processor; without it as much as `timeout_s` is worth.
 
         Raises:
             WaybillError: what `fn` raised, with its class, code and hint.
@@ -217,7 +219,7 @@ class JailPool:
                 by a second try.
             Usage: JAIL_NOT_ALLOWED.
         """
-        value, _ = await self._call(fn, timeout_s, owner, kwargs, None)
+        value, _ = await self._call(fn, timeout_s, cpu_s, owner, kwargs, None)
         return value
 
     async def run_files(
@@ -227,6 +229,7 @@ class JailPool:
         *,
         timeout_s: float,
         keep: Keeper,
+        cpu_s: float | None = None,
         owner: Hashable = None,
         **kwargs: Any,
     ) -> tuple[Any, dict[str, str]]:
@@ -239,7 +242,7 @@ class JailPool:
         Raises:
             Permanent: also JAIL_OUTPUT, more or larger files than allowed.
         """
-        return await self._call(fn, timeout_s, owner, kwargs, keep)
+        return await self._call(fn, timeout_s, cpu_s, owner, kwargs, keep)
 
     async def aclose(self) -> None:
         """Kill every process and remove the scratch folders.  Idempotent."""
@@ -251,6 +254,7 @@ class JailPool:
         self,
         fn: Callable[..., Any] | FileFunction,
         timeout_s: float,
+        cpu_s: float | None,
         owner: Hashable,
         kwargs: dict[str, Any],
         keep: Keeper | None,
@@ -261,7 +265,7 @@ class JailPool:
             "fn": asked.name,
             "file": asked.file,
             "kwargs": kwargs,
-            "cpu_s": self._cpu_per_s * timeout_s,
+            "cpu_s": self._cpu_per_s * timeout_s if cpu_s is None else cpu_s,
             "files": self._files_named(kwargs),
             "folder": self._folder_of(asked.file),
         }

@@ -65,6 +65,7 @@ class JailPools(Mapping[str, JailPool]):
         /,
         *,
         timeout_s: float,
+        cpu_s: float | None = None,
         pool: str = "",
         owner: Hashable = None,
         **kwargs: Any,
@@ -72,7 +73,7 @@ class JailPools(Mapping[str, JailPool]):
         """`JailPool.run` in the pool of this name; raises `Trouble` as well."""
         calls = self._pool(pool)
         return await self._seen_through(
-            calls.run(fn, timeout_s=timeout_s, owner=owner, **kwargs)
+            calls.run(fn, timeout_s=timeout_s, cpu_s=cpu_s, owner=owner, **kwargs)
         )
 
     async def run_files(
@@ -82,15 +83,16 @@ class JailPools(Mapping[str, JailPool]):
         *,
         timeout_s: float,
         keep: Keeper,
+        cpu_s: float | None = None,
         pool: str = "",
         owner: Hashable = None,
         **kwargs: Any,
     ) -> tuple[Any, dict[str, str]]:
         """`JailPool.run_files` in the pool of this name; raises `Trouble` as well."""
-        calls = self._pool(pool)
-        return await self._seen_through(
-            calls.run_files(fn, timeout_s=timeout_s, keep=keep, owner=owner, **kwargs)
+        call = self._pool(pool).run_files(
+            fn, timeout_s=timeout_s, cpu_s=cpu_s, keep=keep, owner=owner, **kwargs
         )
+        return await self._seen_through(call)
 
     async def aclose(self) -> None:
         """Close every pool.  Idempotent."""

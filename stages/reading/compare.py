@@ -1,7 +1,7 @@
 """
-Two readings of a page: how far they agree, where they differ, what to show of it.
+What is shown of a page in doubt, and how far two texts agree.
 
-A person who must decide is shown the lines in dispute, cut out of the page, with
+A person who must decide is shown the lines in doubt, cut out of the page, with
 what each reader made of them.
 
 `agreement` also runs in the worker; the rest runs jailed, with the page.
@@ -13,21 +13,19 @@ import base64
 import re
 from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from stages.layout import Box, around
-from stages.reading.engines import Word
-from stages.reading.judging import DOUBTED
-from stages.reading.protocol import Cutting, Line
+from stages.layout import Layout, ReadLine
+from stages.reading.placing import turned_box
+from stages.reading.protocol import Cutting
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SAME_WORD = 0.75  # similarity, 0-1: one character of five may differ
-SAME_LINE = 0.8  # share of words in common
 PICTURE_SIDE = 1400  # pixels of the small copy a person, or a model, looks at
 PICTURE_QUALITY = 60
-CROPS_MAX = 6
+CROPS_MAX = 8
 CROP_WIDE_MAX = 1200  # pixels
 
 
@@ -64,66 +62,33 @@ def words_in(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def lines_of(words: Sequence[Word]) -> tuple[Line, ...]:
-    """The lines of a reading."""
-    lines: dict[int, list[Word]] = {}
-    for word in words:
-        lines.setdefault(word.line, []).append(word)
+def cuttings(picture: Image, layout: Layout) -> tuple[Cutting, ...]:
+    """
+    Lines with words in doubt, the worst first.
+
+    Args:
+        picture: As it was read: turned, where the layout says so.
+    """
+    doubted = [
+        (sum(word.confidence for word in line.words) / len(line.words), number, line)
+        for number, line in enumerate(layout.lines)
+        if any(word.doubtful for word in line.words)
+    ]
     return tuple(
-        Line(
-            box=around([word.box for word in line]),
-            text=" ".join(word.text for word in line),
-            confidence=round(sum(w.confidence for w in line) / len(line), 1),
+        Cutting(
+            line=number,
+            box=line.box,
+            readings=readings(line),
+            png=packed(cut(picture, turned_box(line.box, layout)), "PNG"),
         )
-        for line in lines.values()
+        for _, number, line in sorted(doubted, key=lambda one: one[0])[:CROPS_MAX]
     )
 
 
-class Dispute(NamedTuple):
-    """A place that readers read differently, and what each made of it."""
-
-    box: Box
-    readings: tuple[str, ...]
-
-
-def disputed(first: Sequence[Line], second: Sequence[Line]) -> list[Dispute]:
-    """
-    Lines that the readers read differently, the worst first.
-
-    Without a second reading, the lines that the first is least sure of.
-    """
-    if not second:
-        doubted = sorted(
-            (line for line in first if line.confidence < DOUBTED),
-            key=lambda line: line.confidence,
-        )
-        return [Dispute(line.box, (line.text,)) for line in doubted[:CROPS_MAX]]
-    found: list[tuple[float, Dispute]] = []
-    for line in first:
-        beside = [other for other in second if same_line(line.box, other.box)]
-        theirs = " ".join(other.text for other in beside)
-        share = agreement(line.text, theirs)
-        if share < SAME_LINE:
-            box = around([line.box, *(other.box for other in beside)])
-            found.append((share, Dispute(box, (line.text, theirs))))
-    found.sort(key=lambda pair: pair[0])
-    return [dispute for _, dispute in found[:CROPS_MAX]]
-
-
-def same_line(one: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether two boxes share most of the lower one's height, and some width."""
-    high = min(one[3], other[3]) - max(one[1], other[1])
-    wide = min(one[2], other[2]) - max(one[0], other[0])
-    least = min(one[3] - one[1], other[3] - other[1])
-    return wide > 0 and high > least / 2
-
-
-def cuttings(picture: Image, disputes: Sequence[Dispute]) -> tuple[Cutting, ...]:
-    """The disputed lines as pictures."""
-    return tuple(
-        Cutting(box=box, readings=readings, png=packed(cut(picture, box), "PNG"))
-        for box, readings in disputes
-    )
+def readings(line: ReadLine) -> tuple[str, ...]:
+    """What each reader made of a line; one where they do not differ."""
+    first = " ".join(word.other or word.text for word in line.words)
+    return (first, line.text) if first != line.text else (line.text,)
 
 
 def cut(picture: Image, box: Sequence[int]) -> Image:

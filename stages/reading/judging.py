@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stages.layout import Box
-from stages.reading.engines import Word
 from stages.reading.soft import Softened
+from stages.reading.words import Word
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,7 +55,7 @@ MISSED_ENOUGH = 0.025
 MISSED_COSTS = 40.0  # points for all the glyphs of a page
 # Mean confidence of an engine -> 100 - CER, measured on receipts, typed letters,
 # handwriting and generated pages; the table is in docs/adr/0012-reading.md.
-_TESSERACT = (
+TESSERACT = (
     (0, 0),
     (30, 30),
     (55, 68),
@@ -65,11 +65,22 @@ _TESSERACT = (
     (92, 97),
     (96, 99),
 )
-CALIBRATION: dict[str, Sequence[tuple[float, float]]] = {
-    "pytesseract": _TESSERACT,
-    "tesserocr": _TESSERACT,
-    "rapidocr": ((50, 15), (61, 45), (75, 58), (84, 82), (92, 92), (98, 96), (100, 98)),
-}
+
+# A word's score by the second reader -> how often it is right, where the first read the
+# same and where it did not.
+SAME = ((0, 30), (70, 65), (90, 82), (97, 88), (99, 96), (99.9, 99.5))
+ALONE = ((0, 0), (50, 20), (80, 45), (90, 55), (97, 70), (99, 80), (99.9, 94))
+
+
+def sure_of(score: float, *, same: bool) -> float:
+    """How likely a word of the second reader is right, 0-100."""
+    return on_scale(SAME if same else ALONE, score)
+
+
+def mean_of(words: Sequence[tuple[str, float]]) -> float:
+    """Of the confidence of words, by their length; 0 without any."""
+    characters = sum(len(text) for text, _ in words)
+    return sum(len(text) * sure for text, sure in words) / max(1, characters)
 
 
 def weight(words: Sequence[Word]) -> float:
@@ -78,33 +89,40 @@ def weight(words: Sequence[Word]) -> float:
 
 
 def believed(word: Word, picture: Image) -> bool:
-    """Whether the word counts as read; no word is a fifth of a page high."""
+    """Whether the word counts as read; no word is as high as that."""
     return (
-        word.confidence >= BELIEVED and word.box[3] - word.box[1] <= picture.height // 5
+        word.confidence >= BELIEVED
+        and word.box[3] - word.box[1] <= max(picture.size) // 5
     )
 
 
-def judge(
-    engine: str, words: Sequence[Word], covered: float, missed: float = 0.0
-) -> float:
+def judge(words: Sequence[Word], covered: float, missed: float = 0.0) -> float:
     """
     How much of a page was read rightly, 0-100: an estimate of 100 - CER.
 
-    The engine's mean confidence, weighted by characters, is put on that scale by what
-    was measured (`CALIBRATION`).  It speaks only for the text that was found, so
+    tesseract's mean confidence, weighted by characters, is put on that scale by what
+    was measured (`TESSERACT`).  It speaks only for the text that was found, so
     ink and glyphs that are in no believed word take from it, and too few words
     say nothing.
     """
     characters = sum(len(word.text) for word in words)
-    if len(words) < WORDS_MIN:
-        # One sure word, such as a page number, may be all that is there.
-        sure = [word for word in words if word.confidence >= SURE]
-        if not sure or len(sure) < len(words) or covered < COVERED_ENOUGH:
-            return 0.0
+    if too_few([word.confidence for word in words], covered):
+        return 0.0
     mean = weight(words) / characters
     cost = UNCOVERED_COSTS * max(0.0, COVERED_ENOUGH - covered)
     cost += MISSED_COSTS * max(0.0, missed - MISSED_ENOUGH)
-    return max(0.0, on_scale(CALIBRATION[engine], mean) - cost)
+    return max(0.0, on_scale(TESSERACT, mean) - cost)
+
+
+def too_few(sure: Sequence[float], covered: float) -> bool:
+    """
+    Whether these words say nothing about a page.
+
+    One sure word, such as a page number, may be all that is there.
+    """
+    return not sure or (
+        len(sure) < WORDS_MIN and (min(sure) < SURE or covered < COVERED_ENOUGH)
+    )
 
 
 def on_scale(knots: Sequence[tuple[float, float]], value: float) -> float:

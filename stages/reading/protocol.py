@@ -11,8 +11,9 @@ from pydantic import Field, StringConstraints
 
 from pipeline.stage import Settings, Value
 from stages.formats.images import DECODED_PIXELS_MAX
-from stages.layout import Box, Layout
+from stages.layout import Box, Layout, Turn
 from stages.reading.layer.fonts import KNOWN_MAX
+from stages.reading.words import Word
 
 # See `stages.reading.layer.fonts.Known`; bounded, for a jailed process fills it in.
 KnownFonts = Annotated[
@@ -24,11 +25,12 @@ KnownFonts = Annotated[
 class ReaderSettings(Settings):
     """How a page is read: those keys of `[stage.ocr]` that its reader needs."""
 
-    engine: Literal["pytesseract", "tesserocr"] = "pytesseract"
+    # The first reader: `auto` is tesserocr where it is installed, else pytesseract.
+    engine: Literal["auto", "pytesseract", "tesserocr"] = "auto"
     lang: str = Field(default="eng", pattern=r"^(auto|[A-Za-z_/]+(\+[A-Za-z_/]+)*)$")
-    # tesseract's page segmentation: one column of text of variable sizes.  It keeps
-    # the prices of a receipt in their lines, where 3 reads columns apart.
-    psm: int = Field(default=4, ge=1, le=13)
+    # tesseract's page segmentation mode, of a person who knows the pages and the order
+    # they are read in.  Without it 3, and columns and rows are told by white space.
+    psm: int | None = Field(default=None, ge=1, le=13)
     preprocess: Literal["soft", "off"] = "soft"
     layer: Literal["check", "off"] = "check"  # text layers of PDFs: used, or ignored
     dpi: int = Field(default=300, ge=72, le=600)  # at which PDF pages are rendered
@@ -39,23 +41,19 @@ class ReaderSettings(Settings):
     # read again by the second reader, below the other nobody could read it.
     doubt_below: float = Field(default=92.0, ge=0, le=100)
     hold_below: float = Field(default=75.0, ge=0, le=100)
-    # A dense page takes 5 s on one core; noise can keep tesseract for hours.
-    page_timeout_s: float = Field(default=120.0, gt=0)
-
-
-class Line(Value):
-    """A line as a reader found it; `confidence` is its words' mean, 0-100."""
-
-    box: Box
-    text: str
-    confidence: float
+    # A page that the second reader is not sure of is believed when it has this share
+    # of its words in common with the first reading; handwriting has a third at most.
+    agree_above: float = Field(default=0.5, ge=0, le=1)
+    # Every word that the readers read differently is in doubt, not numbers alone.
+    strict: bool = False
 
 
 class Cutting(Value):
-    """A line in dispute, cut out of its page."""
+    """A line in doubt, cut out of its page; its number among the layout's."""
 
+    line: int
     box: Box
-    readings: tuple[str, ...]  # what each reader made of it
+    readings: tuple[str, ...]  # what the first, and the second, made of it
     png: str  # base64
 
 
@@ -67,7 +65,8 @@ class PageRequest(Value):
         path: The document's bytes, under any name.
         index: Of the page, from 0.
         passwords: Tried in turn on a PDF that asks for one.
-        first: For the second reader, the lines of the first reading.
+        first: For the second reader, the words of the first on the picture it read.
+        turned: Degrees clockwise by which that had been turned.
         fonts: What other pages of the document told of its fonts.
     """
 
@@ -76,7 +75,8 @@ class PageRequest(Value):
     index: int = Field(ge=0)
     reader: ReaderSettings = ReaderSettings()
     passwords: tuple[str, ...] = Field(default=(), repr=False)
-    first: tuple[Line, ...] = ()
+    first: tuple[Word, ...] = ()
+    turned: Turn = 0
     fonts: KnownFonts = Field(default_factory=dict)
 
 
@@ -90,9 +90,10 @@ class PageReading(Value):
         ink: Share of dark pixels, 0-1.
         covered: Share of the ink in believed words, 0-1.
         hidden: Characters that nobody sees on the page; not in `text`.
-        doubtful: Another should read it too; only then the rest is given.
-        picture: JPEG, base64.
-        crops: Where it differs from the first reading, or doubts itself.
+        doubtful: Another should read it too.
+        numbers: Something on it looks like an amount, a date, a number or a code.
+        picture: JPEG, base64; of a page in doubt.
+        crops: Lines with words in doubt, the worst first.
         fonts: Those of the request, and what this page told of the document's.
         layout: Its words with their places, where it has any.
     """
@@ -108,8 +109,8 @@ class PageReading(Value):
     engine: str = ""
     hidden: int = 0
     doubtful: bool = False
+    numbers: bool = False
     picture: str = ""
-    lines: tuple[Line, ...] = ()
     crops: tuple[Cutting, ...] = ()
     fonts: KnownFonts = Field(default_factory=dict)
     layout: Layout | None = None

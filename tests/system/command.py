@@ -1,7 +1,7 @@
 """
 The real command, as a person or a service manager runs it, and what it left.
 
-What happened is judged by SQL of our own, as the database's owner, and by /proc:
+What happened is weighed by SQL of our own, as the database's owner, and by /proc:
 never by asking the code under test alone.
 """
 

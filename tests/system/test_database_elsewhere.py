@@ -61,7 +61,7 @@ class Elsewhere:
         )
 
     def home(self, service_url: str) -> Home:
-        """A home over `service_url`; judged straight, as the owner."""
+        """A home over `service_url`; weighed straight, as the owner."""
         folder = Path(mkdtemp(prefix="waybill-home-"))
         home = Home(folder, self.url("waybill_owner", OWNER), service_url)
         del home.environment["WAYBILL_OWNER_URL"]

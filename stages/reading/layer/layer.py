@@ -16,7 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stages.layout import Layout, ReadBlock, ReadLine, ReadWord, Turn, around, unturned
+from stages.layout import (
+    TURNED_BACK,
+    Layout,
+    ReadBlock,
+    ReadLine,
+    ReadWord,
+    Turn,
+    around,
+    unturned,
+)
 from stages.reading.layer.fonts import Fonts, Known, Verify
 from stages.reading.layer.glyphs import BROKEN_WORD, Glyphs, glyphs_of
 from stages.reading.layer.order import Box, in_reading_order
@@ -28,7 +37,6 @@ if TYPE_CHECKING:
 
 
 NAME = "layer"  # the reader of these words
-BACK: dict[Turn, Turn] = {0: 0, 90: 270, 270: 90}
 FINER = 3  # by which a layout's pixels are smaller than those looked at
 DPI = 100  # at which glyphs are looked for: enough for a difference, and quick
 PIXELS_MAX = 4_000_000
@@ -116,7 +124,7 @@ def layer_of(
     words, hidden = len(text.split()), count - int(seen.sum())
 
     def doubted(why: str) -> Layer:
-        return Layer(text, words, hidden, False, why)
+        return Layer(text, words, hidden, False, why, layout)
 
     if not seen.any():
         return doubted("INVISIBLE")
@@ -178,7 +186,7 @@ def layout_of(
     end_line()
     turned: Turn = 0 if abs(down) <= across else 270 if down > 0 else 90
     width, height = shape[1] * FINER, shape[0] * FINER
-    upright = [unturned(line.box, BACK[turned], height, width) for line in lines]
+    upright = [unturned(line.box, TURNED_BACK[turned], height, width) for line in lines]
     blocks = in_reading_order([Box(*box) for box in upright])
     return Layout(
         width=width,

@@ -124,7 +124,7 @@ async def test_a_row_that_the_database_refuses_does_not_hold_up_its_group(
 
 
 async def test_a_file_written_while_it_is_copied_is_left(house: House) -> None:
-    """A file that is not the one judged complete is left for the next round."""
+    """A file that is not the one weighed complete is left for the next round."""
     house.drop("a.pdf")
     stale = Candidate(house.folders.inbox, "a.pdf", "a.pdf", Seen(10, 1, 1))
     batch = await house.store.open_batch("t", "b", deadline_s=1)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from PIL import Image
 from pydantic import SecretStr
 
 from pipeline.errors import Transient, Usage
 from pipeline.stage import Endpoint
 from stages.reading import vision
-from stages.reading.compare import agreement, disputed
-from stages.reading.engines import Word, text_of, torn, words_of
-from stages.reading.judging import judge
-from stages.reading.protocol import Line
+from stages.reading.compare import agreement, cuttings
+from stages.reading.judging import judge, sure_of
+from stages.reading.placing import Weighed, layout_of
+from stages.reading.tesseract import words_of
+from stages.reading.words import Word, text_of
 
 HEADER = "level\tpage\tblock\tpar\tline\tword\tleft\ttop\twidth\theight\tconf\ttext"
 
@@ -62,20 +65,36 @@ def test_text_keeps_lines_and_paragraphs() -> None:
 # -- how far a reading is believed ----------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["pytesseract", "tesserocr", "rapidocr"])
-def test_a_surer_engine_never_lowers_the_confidence(engine: str) -> None:
+@pytest.mark.parametrize(
+    "sure",
+    [
+        lambda sure: judge([word("letter", sure)] * 50, 1.0),
+        lambda sure: sure_of(sure, same=True),
+        lambda sure: sure_of(sure, same=False),
+    ],
+    ids=["tesseract", "both", "the second alone"],
+)
+def test_a_surer_reader_never_lowers_the_confidence(
+    sure: Callable[[float], float],
+) -> None:
     """The scale is monotone, and stays within 0 and 100."""
-    scale = [judge(engine, [word("letter", sure)] * 50, 1.0) for sure in range(101)]
+    scale = [sure(tenth / 10) for tenth in range(1001)]
 
     assert all(low <= high for low, high in pairwise(scale))
     assert 0.0 <= scale[0] < 50.0 < 90.0 < scale[-1] <= 100.0
+
+
+def test_what_both_read_is_surer_than_what_one_read() -> None:
+    """At any score of the second reader."""
+    for score in range(101):
+        assert sure_of(score, same=True) >= sure_of(score, same=False)
 
 
 def test_ink_in_no_word_takes_from_the_confidence() -> None:
     """A letterhead that is read well says nothing of what is written below it."""
     words = [word("letter")] * 50
 
-    [whole, half, little] = [judge("tesserocr", words, c) for c in (0.9, 0.5, 0.1)]
+    [whole, half, little] = [judge(words, c) for c in (0.9, 0.5, 0.1)]
 
     assert whole > half > little
 
@@ -84,37 +103,15 @@ def test_letters_in_no_word_take_from_the_confidence() -> None:
     """A column that was left out is missed."""
     words = [word("letter")] * 50
 
-    assert judge("tesserocr", words, 0.9, 0.3) < judge("tesserocr", words, 0.9, 0.0)
+    assert judge(words, 0.9, 0.3) < judge(words, 0.9, 0.0)
 
 
 def test_few_words_are_no_reading() -> None:
     """tesseract says 95 of an empty page: under three words, only sure ones count."""
-    assert judge("tesserocr", [], 0.0) == 0.0
-    assert judge("tesserocr", [word("a", 60.0)], 1.0) == 0.0
-    assert judge("tesserocr", [word("7", 95.0)], 0.3) == 0.0
-    assert judge("tesserocr", [word("7", 95.0)], 1.0) > 90.0
-
-
-def test_a_torn_receipt_is_noticed() -> None:
-    """Prices read as a block of their own stand beside the things they belong to."""
-    goods = [word("Tea", at=(0, y * 30), block=0, line=y) for y in range(9)]
-    prices = [word("2.50", at=(400, y * 30), block=1, line=9 + y) for y in range(9)]
-    rows = [word(w.text, at=w.box[:2], line=w.line % 9) for w in goods + prices]
-
-    assert torn(goods + prices) == 1.0
-    assert torn(rows) == 0.0
-
-
-def test_columns_of_text_are_not_torn() -> None:
-    """Lines of more than a few words, side by side, are how a newspaper is set."""
-    columns = [
-        word("w", at=(70 * n + 500 * col, 30 * y), block=col, line=100 * col + y)
-        for col in (0, 1)
-        for y in range(9)
-        for n in range(6)
-    ]
-
-    assert torn(columns) == 0.0
+    assert judge([], 0.0) == 0.0
+    assert judge([word("a", 60.0)], 1.0) == 0.0
+    assert judge([word("7", 95.0)], 0.3) == 0.0
+    assert judge([word("7", 95.0)], 1.0) > 90.0
 
 
 # -- two readers ----------------------------------------------------------------------
@@ -136,28 +133,30 @@ def test_readers_agree_by_their_words(one: str, other: str, share: float) -> Non
     assert agreement(one, other) == agreement(other, one) == pytest.approx(share)
 
 
-def line(text: str, top: int, confidence: float = 90.0) -> Line:
-    return Line(text=text, box=(100, top, 600, top + 20), confidence=confidence)
+def test_a_person_is_shown_the_lines_in_doubt() -> None:
+    """Both readings of each, the worst first, and no line twice."""
+    sure, paid = (
+        Weighed(word("sure", at=(0, 0)), 99.0, False),
+        word("1,200", at=(0, 40)),
+    )
+    laid = layout_of(
+        [
+            sure,
+            Weighed(paid._replace(line=1), 80.0, True, "1,700"),
+            Weighed(word("euro", at=(70, 40), line=1), 99.0, False),
+            Weighed(word("qx~", at=(0, 80), line=2), 20.0, True),
+        ],
+        "rapidocr",
+        (200, 120),
+        72,
+    )
 
+    found = cuttings(Image.new("L", (200, 120), 255), laid)
 
-def test_a_person_is_shown_where_the_readers_differ() -> None:
-    """Both readings of each line that they read differently, the worst first."""
-    first = [line("to be paid", 0), line("in march", 40), line("1,200 euro", 80)]
-    second = [line("To be paid", 2), line("in March 1905", 41), line("zoo euro", 79)]
-
-    found = disputed(first, second)
-
-    assert [cut.readings for cut in found] == [
-        ("1,200 euro", "zoo euro"),
-        ("in march", "in March 1905"),
+    assert [(cut.line, cut.readings) for cut in found] == [
+        (2, ("qx~",)),
+        (1, ("1,700 euro", "1,200 euro")),
     ]
-
-
-def test_one_reader_shows_where_it_doubts_itself() -> None:
-    """Without a second reader the least sure lines are shown."""
-    found = disputed([line("sure", 0), line("qx~", 40, 21.0), line("rn", 80, 40.0)], [])
-
-    assert [cut.readings for cut in found] == [("qx~",), ("rn",)]
 
 
 # -- a model that looks ---------------------------------------------------------------

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from stages.layout import Turn
-from stages.reading.engines import Word
-from stages.reading.placing import layout_of
+from stages.reading.placing import Weighed, layout_of, with_crops, words_of
+from stages.reading.words import Word, text_of
 
 WAYS: dict[Turn, Image.Transpose] = {
     90: Image.Transpose.ROTATE_270,
@@ -26,15 +26,20 @@ def test_a_box_lies_where_the_ink_is(turned: Turn) -> None:
     assert found is not None
 
     layout = layout_of(
-        [Word("mark", found, 95.0, 0, 0)], "tesserocr", picture.size, 72, turned=turned
+        [Weighed(Word("mark", found, 95.0, 0, 0), 99.0, False)],
+        "tesserocr",
+        picture.size,
+        72,
+        turned=turned,
     )
 
     assert (layout.width, layout.height) == page.size
     assert layout.lines[0].words[0].box == (50, 5, 62, 9)
+    assert words_of(layout)[0].box == found  # and back again, for the second reader
 
 
 def test_lines_and_blocks_are_kept() -> None:
-    """As the engine numbered them, and the text reads as its words do."""
+    """As they are numbered, and the text reads as its words do."""
     words = [
         Word("Dear", (0, 0, 9, 9), 96.0, 0, 0),
         Word("friend,", (10, 0, 30, 9), 96.0, 0, 0),
@@ -42,9 +47,23 @@ def test_lines_and_blocks_are_kept() -> None:
         Word("Bye", (0, 50, 9, 59), 96.0, 1, 2),
     ]
 
-    layout = layout_of(words, "pytesseract", (100, 100), 72, language="eng")
+    layout = layout_of(
+        [Weighed(word, word.confidence, False) for word in words],
+        "pytesseract",
+        (100, 100),
+        72,
+        language="eng",
+    )
 
-    assert layout.text == "Dear friend,\nthank\n\nBye"
+    assert layout.text == text_of(words) == "Dear friend,\nthank\n\nBye"
     assert [block.box for block in layout.blocks] == [(0, 0, 30, 19), (0, 50, 9, 59)]
-    [doubted] = [w for line in layout.lines for w in line.words if w.doubtful]
-    assert doubted.text == "thank"
+
+
+def test_pictures_of_lines_find_their_lines() -> None:
+    """By number, through all blocks."""
+    words = [Word("w", (0, 20 * n, 9, 20 * n + 9), 96.0, n // 2, n) for n in range(4)]
+    layout = layout_of([Weighed(w, 99.0, True) for w in words], "x", (100, 100), 72)
+
+    found = with_crops(layout, {0: "first", 3: "last"})
+
+    assert [line.crop for line in found.lines] == ["first", "", "", "last"]

@@ -250,7 +250,7 @@ def test_plain_text_is_left_as_it_is(text: str) -> None:
 def test_a_span_shows_what_was_matched(
     before: str, sentence: str, disguise: Any, after: str
 ) -> None:
-    """The slice of the original behind a span is judged as the whole was."""
+    """The slice of the original behind a span is weighed as the whole was."""
     rules = rulebook(FakeFolder(LETTERS))
     text = f"{before}\n; {disguise(sentence)} ;\n{after}"
 

@@ -54,6 +54,7 @@ class FakeContext(Steps):
         self.artifacts = FakeArtifacts()
         self.told: list[tuple[int, int]] = []
         self.asked: list[dict[str, Any]] = []
+        self.bounds: list[tuple[float, float]] = []
         self.at_once = self.at_once_max = 0
         self._pages = pages
         self._again = again or {}
@@ -74,6 +75,7 @@ class FakeContext(Steps):
     ) -> Any:
         assert (fn.__name__, pool) in (("read_page", ""), ("read_again", "second"))
         request = kwargs["request"]
+        self.bounds.append((kwargs["timeout_s"], kwargs["cpu_s"]))
         assert json.loads(json.dumps(request)) == request
         self.asked.append(request)
         number = request["index"] + 1
@@ -214,34 +216,6 @@ async def test_an_unreadable_letter_is_held_and_never_guessed() -> None:
     assert [page["draft"] for page in outcome.evidence["pages"]] == ["x~ q"]
 
 
-async def test_a_page_keeps_where_its_words_stand() -> None:
-    """Its layout is an artifact; the record counts the words in doubt."""
-    box = (10, 10, 60, 30)
-    words = [
-        {"text": "one", "box": box, "confidence": 99.0},
-        {"text": "tw0", "box": box, "confidence": 50.0, "doubtful": True},
-    ]
-    lines = [{"box": box, "words": words}]
-    layout = {
-        "width": 100,
-        "height": 200,
-        "dpi": 200,
-        "source": "ocr",
-        "reader": "tesserocr",
-        "language": "eng",
-        "blocks": [{"box": box, "lines": lines}],
-    }
-    ctx = FakeContext({1: read("one tw0", layout=layout)})
-
-    outcome = await ocr(letter(1), ctx)
-
-    [page] = outcome.updates["read"]
-    assert (page.layout, page.language, page.doubtful) == ("artifact-1", "eng", 1)
-    kept = Layout.model_validate_json(ctx.artifacts.kept[0])
-    assert kept == Layout.model_validate(layout)
-    assert kept.text == "one tw0"
-
-
 async def test_of_a_long_document_a_person_types_the_missing_page_only() -> None:
     """It asks for that page, and puts what was typed between the others."""
     ctx = FakeContext({1: read("one"), 2: read("q~", "UNREADABLE"), 3: read("three")})
@@ -359,56 +333,158 @@ async def test_a_page_cut_short_by_the_stages_end_is_not_to_blame() -> None:
     assert caught.value.code == "JAIL_TIMEOUT"
 
 
-async def test_a_page_gets_no_more_time_than_is_left() -> None:
-    """The engine is told to end before the stage's own time does."""
-    ctx = FakeContext({1: read("word")}, left_s=30.0, page_timeout_s=120.0)
+async def test_a_page_is_bounded_by_the_processor_it_takes() -> None:
+    """A busy machine reads the same: the clock bounds what hangs, and the stage."""
+    ctx = FakeContext({1: read("word")}, left_s=3000.0, page_timeout_s=120.0)
 
     await ocr(letter(1), ctx)
 
-    assert [asked["reader"]["page_timeout_s"] for asked in ctx.asked] == [30.0]
+    assert ctx.bounds == [(1200.0, 120.0)]
+    short = FakeContext({1: read("word")}, left_s=30.0, page_timeout_s=120.0)
+    await ocr(letter(1), short)
+    assert short.bounds == [(30.0, 120.0)]
 
 
 # -- the second reader ----------------------------------------------------------------
 
-DOUBTED = read(
-    "Dear Santa I want a red sledge", confidence=71.0, doubtful=True, lines=[]
-)
+BOX = (10, 10, 60, 30)
 
 
-async def test_a_doubtful_page_that_two_readers_agree_on_is_read() -> None:
-    """The second reading, the better one on such pages, becomes the text."""
-    again = read("Dear Santa, I want a red sledge!", confidence=88, engine="rapidocr")
-    ctx = FakeContext({1: DOUBTED}, again={1: again})
+def placed(text: str, confidence: float, **more: Any) -> dict[str, Any]:
+    return {"text": text, "box": BOX, "confidence": confidence, **more}
+
+
+PLACED = {
+    "width": 100,
+    "height": 200,
+    "dpi": 200,
+    "turned": 180,
+    "source": "ocr",
+    "reader": "tesserocr",
+    "language": "eng",
+    "blocks": [
+        {
+            "box": BOX,
+            "lines": [
+                {
+                    "box": BOX,
+                    "words": [{"text": "one", "box": BOX, "confidence": 99.0}],
+                },
+                {
+                    "box": BOX,
+                    "words": [
+                        {
+                            "text": "tw0",
+                            "box": BOX,
+                            "confidence": 50.0,
+                            "doubtful": True,
+                        }
+                    ],
+                },
+            ],
+        }
+    ],
+}
+DOUBTED = read("one tw0", confidence=71.0, doubtful=True, layout=PLACED)
+BOTH = read("one two", confidence=98.0, engine="rapidocr", layout=PLACED)
+
+
+async def test_what_both_readings_come_to_is_the_text() -> None:
+    """The second reader is told what the first found, and how the page was turned."""
+    ctx = FakeContext({1: DOUBTED}, again={1: BOTH})
 
     outcome = await ocr(letter(1), ctx)
 
     assert isinstance(outcome, Advance)
-    assert outcome.updates["text"] == "Dear Santa, I want a red sledge!"
+    assert outcome.updates["text"] == "one two"
     assert outcome.updates["read"][0].engine == "rapidocr"
+    _, asked = ctx.asked
+    assert [word[0] for word in asked["first"]] == ["one", "tw0"]
+    assert asked["turned"] == 180
 
 
-async def test_two_readers_that_disagree_hold_the_page() -> None:
-    """Neither is believed, however sure of itself."""
-    again = read("Deal Safely with and next shed", confidence=96, engine="rapidocr")
-    ctx = FakeContext({1: {**DOUBTED, "picture": CROP}}, again={1: again})
+async def test_a_page_that_both_cannot_read_is_held_with_the_better_draft() -> None:
+    """Its picture, the lines in doubt cut out, and no word in the text."""
+    crops = [{"line": 1, "box": BOX, "readings": ["tw0", "two"], "png": CROP}]
+    held = {**BOTH, "status": "UNREADABLE", "picture": CROP, "crops": crops}
+    ctx = FakeContext({1: DOUBTED}, again={1: held})
 
     outcome = await ocr(letter(1), ctx)
 
     assert isinstance(outcome, Hold)
     [page] = outcome.evidence["pages"]
     assert page["status"] == "UNREADABLE"
-    assert page["picture"] == "artifact-1"
-    assert ctx.artifacts.kept[0] == b"a cutting"
+    assert page["draft"] == "one two"
+    assert [crop["readings"] for crop in page["crops"]] == [["tw0", "two"]]
+    assert page["picture"] in ("artifact-1", "artifact-2", "artifact-3")
     assert outcome.updates["text"] == ""
 
 
-async def test_a_page_that_is_sure_is_read_once() -> None:
-    """The second reader costs five times the first: only doubt calls it."""
-    ctx = FakeContext({1: read("sure")}, again={1: EMPTY})
+async def test_the_layout_leads_to_the_pictures_of_its_lines() -> None:
+    """Of a page that was read as well: a word in doubt is looked at by somebody."""
+    crops = [{"line": 1, "box": BOX, "readings": ["tw0"], "png": CROP}]
+    ctx = FakeContext({1: {**DOUBTED, "crops": crops}})
 
-    await ocr(letter(1), ctx)
+    outcome = await ocr(letter(1), ctx)
 
-    assert len(ctx.asked) == 1
+    assert isinstance(outcome, Advance)
+    [page] = outcome.updates["read"]
+    assert (page.layout, page.language, page.doubtful) == ("artifact-2", "eng", 1)
+    kept = Layout.model_validate_json(ctx.artifacts.kept[1])
+    assert kept.text == "one\ntw0"
+    assert [line.crop for line in kept.lines] == ["", "artifact-1"]
+
+
+SURE = read("sure", confidence=98.0)
+NUMBERS = {**SURE, "numbers": True}
+LESS_SURE = read("less sure", confidence=95.0)
+
+
+@pytest.mark.parametrize(
+    ("reading", "twice"),
+    [
+        ("fast", [DOUBTED]),
+        ("balanced", [DOUBTED, LESS_SURE, NUMBERS]),
+        ("careful", [DOUBTED, LESS_SURE, NUMBERS, SURE]),
+    ],
+)
+async def test_three_readings_to_choose_from(
+    reading: str, twice: list[dict[str, Any]]
+) -> None:
+    """Which pages are read a second time; blank ones and layers never are."""
+    layer = read("layer", confidence=100.0, source="layer")
+    pages = [DOUBTED, LESS_SURE, NUMBERS, SURE, EMPTY, layer]
+    numbered = dict(enumerate(pages, 1))
+    ctx = FakeContext(numbered, again=dict.fromkeys(numbered, BOTH), reading=reading)
+
+    await ocr(letter(len(pages)), ctx)
+
+    asked = [one["index"] for one in ctx.asked]
+    assert [page for n, page in enumerate(pages) if asked.count(n) == 2] == twice
+    assert {one["reader"]["strict"] for one in ctx.asked} == {reading == "careful"}
+
+
+@pytest.mark.parametrize("error", [SLOW, GREEDY, BROKEN])
+async def test_a_second_reader_that_fails_leaves_the_doubt(error: Exception) -> None:
+    """The page is what the first made of it: its document does not fail."""
+    ctx = FakeContext({1: DOUBTED}, again={1: error})
+
+    outcome = await ocr(letter(1), ctx)
+
+    assert isinstance(outcome, Advance)
+    assert outcome.updates["text"] == "one tw0"
+    assert outcome.updates["read"][0].confidence == 71.0
+
+
+async def test_trouble_with_the_second_reader_is_raised() -> None:
+    """A process that does not come up is no page's fault, and no doubt of it."""
+    trouble = Transient("no jailed process came up", code="JAIL_START")
+    ctx = FakeContext({1: DOUBTED}, again={1: trouble})
+
+    with pytest.raises(Transient) as caught:
+        await ocr(letter(1), ctx)
+
+    assert caught.value.code == "JAIL_START"
 
 
 async def test_hidden_text_is_counted_and_stays_out() -> None:

@@ -1,0 +1,180 @@
+"""
+rapidocr: PP-OCR's nets find lines, and read each; the models are in its wheel.
+
+OpenVINO runs them where it is installed, in three quarters of the time; onnxruntime
+elsewhere.  The page is read as it is: light and size matter little to it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stages.layout import Box
+from stages.reading.words import Word
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+NAME = "rapidocr"
+# Long side, in pixels, of the copy on which lines are looked for: on a smaller one
+# more is found, and quicker.  Larger paper has smaller print on that copy.
+SIDE, SIDE_LARGE = 1280, 1600
+A4_LONG = 3600  # pixels at 300 dpi, and a little
+
+# Without a score every line counts: what cannot be read is to be seen as well.
+PARAMETERS = {
+    "Global.text_score": 0.0,
+    "Global.use_cls": False,  # it turns good lines upside down
+    "Global.log_level": "critical",
+    "Det.limit_type": "max",
+    "Rec.rec_batch_num": 1,  # in larger ones short lines are filled up
+    "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+    "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+    "EngineConfig.openvino.inference_num_threads": 1,
+    "EngineConfig.openvino.num_streams": 1,
+}
+
+
+class Piece(NamedTuple):
+    """A run of text as it was found; `words` have boxes and scores of their own."""
+
+    box: Box
+    words: tuple[Word, ...]
+
+
+def runtime() -> str:
+    """What runs the nets here; `openvino` has no wheel for every machine."""
+    return "openvino" if importlib.util.find_spec("openvino") else "onnxruntime"
+
+
+def threaded() -> bool:
+    """Whether its nets need a thread; of onnxruntime they do with none."""
+    return runtime() == "openvino"
+
+
+@cache
+def loaded() -> Any:
+    """The library, once; with onnxruntime its models too, which starts no thread."""
+    from rapidocr import EngineType, RapidOCR
+
+    logging.getLogger("RapidOCR").disabled = True
+    kind = EngineType(runtime())
+    nets = {"Det.engine_type": kind, "Rec.engine_type": kind}
+    return RapidOCR(params={**PARAMETERS, **nets})
+
+
+def warm() -> None:
+    """The library without its nets: what runs them starts threads."""
+    loaded()
+
+
+def warm_nets() -> None:
+    """The nets too, where no thread can be started: onnxruntime does without."""
+    reader = loaded()
+    reader._load_det_model()
+    reader._load_rec_model()
+
+
+class RapidOcr:
+    """See `stages.reading.engines.Engine`; `lang` and `psm` mean nothing to it."""
+
+    name = NAME
+
+    def read(self, image: Image, *, dpi: int, lang: str, psm: int) -> list[Word]:
+        """Every word, line by line from the top, each line a block of its own."""
+        return [
+            word._replace(block=number, line=number)
+            for number, piece in enumerate(pieces_of(image))
+            for word in piece.words
+        ]
+
+
+def pieces_of(image: Image) -> list[Piece]:
+    """Every run of text on a gray picture, from the top."""
+    import numpy
+    from rapidocr.main import RapidOCRError
+
+    reader, page = loaded(), numpy.asarray(image.convert("RGB"))
+    large = max(image.size) > A4_LONG
+    reader._load_det_model().limit_side_len = SIDE_LARGE if large else SIDE
+    padding: dict[str, Any] = {}
+    try:
+        cut, found = reader.detect_and_crop(page, padding)
+    except RapidOCRError:
+        return []  # there is no text
+    reader.return_word_box = True
+    read = reader.recognize_txt(cut)
+    down = padding["padding_1"]["top"]
+    return [
+        Piece(around_of(corners, down, image.size), tuple(words))
+        for corners, text, where in zip(
+            found.boxes, read.txts, read.word_results, strict=True
+        )
+        if (words := list(words_in(corners, down, image.size, text, where)))
+    ]
+
+
+def words_in(
+    corners: Any, down: float, size: tuple[int, int], text: str, where: Any
+) -> Iterator[Word]:
+    """
+    The words of a piece, each where its characters were seen.
+
+    Args:
+        corners: Of the piece: top left, top right, bottom right, bottom left.
+        down: Pixels that were added above the page.
+        where: The library's columns of characters, and how sure it is of each.
+    """
+    columns = [column for word in where.word_cols for column in word]
+    sure, count = list(where.confs), max(1.0, float(where.line_txt_len))
+    upright = long_side(corners[0], corners[3]) >= 1.5 * long_side(
+        corners[0], corners[1]
+    )
+    seen = 0
+    for match in re.finditer(r"\S+", text):
+        length = len(match.group())
+        mine = columns[seen : seen + length] or [0]
+        seen += length
+        scores = sure[match.start() : match.end()] or [0.0]
+        half = (mine[-1] - mine[0]) / max(1, length - 1) / 2 or 1.0
+        first, last = (mine[0] + 0.5 - half) / count, (mine[-1] + 0.5 + half) / count
+        if upright:
+            box = around_of(corners, down, size)
+        else:
+            box = around_of(share(corners, first, last), down, size)
+        yield Word(match.group(), box, 100 * sum(scores) / len(scores), 0, 0)
+
+
+def share(corners: Any, first: float, last: float) -> list[Any]:
+    """A part of a piece, from one share of its length to another."""
+    left, right, right_low, left_low = corners
+    first, last = max(0.0, min(1.0, first)), max(0.0, min(1.0, last))
+    along, along_low = right - left, right_low - left_low
+    return [
+        left + first * along,
+        left + last * along,
+        left_low + last * along_low,
+        left_low + first * along_low,
+    ]
+
+
+def around_of(corners: Sequence[Any], down: float, size: tuple[int, int]) -> Box:
+    """The box around these corners, on the page."""
+    xs = [float(x) for x, _ in corners]
+    ys = [float(y) - down for _, y in corners]
+    return (
+        max(0, int(min(xs))),
+        max(0, int(min(ys))),
+        min(size[0], round(max(xs))),
+        min(size[1], round(max(ys))),
+    )
+
+
+def long_side(one: Any, other: Any) -> float:
+    """The distance of two corners, in pixels."""
+    return float(((one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2) ** 0.5)
