@@ -51,6 +51,7 @@ class PageText(BaseModel):
     source: Literal["", "ocr", "layer", "text", "person"] = ""
     engine: str = ""
     language: str = ""  # it was read as, in tesseract's names
+    noticed: str = ""  # the language it seems to be in, where that is another
     hidden: int = 0  # characters that nobody sees on the page; never in `text`
     doubtful: int = 0  # words that are marked so in the layout
     layout: str = ""  # artifact: JSON of `stages.layout.Layout`, where there is one

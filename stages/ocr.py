@@ -36,13 +36,12 @@ from pipeline.stage import (
     stage,
 )
 from stages.document import Crop, Document, PageStatus, PageText
-from stages.formats import charsets
 from stages.formats.kinds import PASSWORDS
 from stages.reading import engines, rapid, vision
 from stages.reading.codes import CODES
 from stages.reading.compare import agreement
 from stages.reading.layer.fonts import KNOWN_MAX
-from stages.reading.page import UNDRAWN, read_again, read_page
+from stages.reading.page import WHY_HELD, read_again, read_page
 from stages.reading.placing import with_crops, words_of
 from stages.reading.protocol import PageReading, PageRequest, ReaderSettings
 
@@ -54,11 +53,6 @@ FAILED = (
     PageStatus.ERROR,
     PageStatus.SKIPPED_LIMIT,
 )
-# What a reviewer is told of pages that are held for a known reason.
-WHY_HELD = {
-    charsets.DOUBT: "is in an encoding that nothing names: letters may be wrong",
-    UNDRAWN: "has text that is not drawn, and no ink",
-}
 WORDS_MAX = 8_000  # of the first reading that the second is shown: a request's 1 MiB
 PATIENCE = 10  # a busy machine takes so much longer for the same processor time
 DRAFT_CHARS = 4_000  # of a text in doubt that a reviewer is shown
@@ -112,8 +106,13 @@ async def ocr(document: Document, ctx: Context) -> Outcome:
         "text": text,
         "confidence": mean_confidence(read),
     }
+    facts: dict[str, Any] = {}
     if hidden := sum(page.hidden for page in read):
-        updates["facts"] = {"hidden_characters": hidden}
+        facts["hidden_characters"] = hidden
+    if seen := sorted({page.noticed for page in read} - {""}):
+        facts["languages_noticed"] = seen
+    if facts:
+        updates["facts"] = facts
     waiting = [p for p in read if p.status not in (PageStatus.OK, PageStatus.EMPTY)]
     if not waiting:
         return Advance(**updates)
@@ -259,7 +258,8 @@ class Reading:
                 code=error.code,
             )
             return first
-        return both.model_copy(update={"hidden": max(first.hidden, both.hidden)})
+        kept = {"hidden": max(first.hidden, both.hidden), "noticed": first.noticed}
+        return both.model_copy(update=kept)
 
     async def _by_machine(
         self,

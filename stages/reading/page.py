@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.formats import charsets
 from stages.layout import Layout
-from stages.reading import engines, rapid, second, tesseract
+from stages.reading import engines, languages, rapid, second, tesseract
 from stages.reading.agreeing import is_number
 from stages.reading.compare import cuttings, small_picture
 from stages.reading.judging import (
@@ -43,6 +43,14 @@ LIBRARIES = (
     *("PIL.ImageFilter", "PIL.ImageDraw", "PIL.ImageChops", "rapidfuzz.distance"),
 )
 UNDRAWN = "LAYER_UNDRAWN"  # why a page without ink is held: characters nobody sees
+OTHER_LANGUAGE = "OTHER_LANGUAGE"  # it was read in one, and seems to be in another
+# What a reviewer is told of pages that are held for a known reason.
+WHY_HELD = {
+    charsets.DOUBT: "is in an encoding that nothing names: letters may be wrong",
+    UNDRAWN: "has text that is not drawn, and no ink",
+    OTHER_LANGUAGE: "is in another language than it was read in: set lang, and install"
+    " its data (waybill doctor)",
+}
 CONFUSED = 50.0  # confidence of text that may be in another encoding
 
 
@@ -58,6 +66,7 @@ def warm() -> None:
     # says so when one is read.
     with contextlib.suppress(pytesseract.TesseractNotFoundError, SystemExit):
         pytesseract.get_tesseract_version()
+    languages.noticed("any text will do, " * 9, "eng")  # it loads its tables
     if engines.available("tesserocr"):
         tesseract.loaded(tesseract.languages()[0])
 
@@ -100,8 +109,10 @@ def first_reading(request: PageRequest) -> PageReading:
             return as_text(text, page.hidden, "text", doubt=page.doubt)
         reader = Reader(settings)
         hidden, undrawn, fonts = 0, False, dict(request.fonts)
-        if settings.layer == "check":
-            found = page.layer(fonts, reader.line)
+        if settings.layer != "off":
+            found = page.layer(
+                fonts, reader.line if settings.layer == "check" else None
+            )
             if found is not None:
                 hidden = 0 if found.why == "INVISIBLE" else found.hidden
                 undrawn = found.hidden > 0
@@ -125,7 +136,7 @@ def second_reading(request: PageRequest) -> PageReading:
     settings = request.reader
     with open_page(request) as page:
         picture, dpi = page.picture()
-        layer = page.layer({}) if settings.layer == "check" else None
+        layer = page.layer({}) if settings.layer != "off" else None
     if request.turned:
         picture = picture.transpose(WAYS[request.turned])
     words, jumbled, written = second.both(
@@ -194,10 +205,15 @@ def as_reading(read: Read, settings: ReaderSettings, hidden: int = 0) -> PageRea
     """The answer for a page that the first reader read."""
     confidence = read.confidence
     unread = read.marked and not read.words
-    doubtful = unread or (read.ink >= INK_MIN and confidence < settings.doubt_below)
+    doubtful = unread or (
+        read.ink >= INK_MIN
+        and (confidence < settings.doubt_below or read.noticed != "")
+    )
     # Where little of the ink is in words, something else is written there.
     enough = read.ink < INK_MIN or (
-        read.covered >= COVERED_MIN and confidence >= settings.hold_below
+        read.covered >= COVERED_MIN
+        and confidence >= settings.hold_below
+        and not read.noticed
     )
     laid = layout_of(
         read.weighed(),
@@ -216,6 +232,8 @@ def as_reading(read: Read, settings: ReaderSettings, hidden: int = 0) -> PageRea
         covered=round(read.covered, 2),
         engine=read.engine,
         hidden=hidden,
+        code=OTHER_LANGUAGE if read.noticed else "",
+        noticed=read.noticed,
         doubtful=doubtful,
         numbers=any(is_number(word.text) for word in read.words),
         layout=laid if read.words else None,

@@ -32,7 +32,9 @@ class ReaderSettings(Settings):
     # they are read in.  Without it 3, and columns and rows are told by white space.
     psm: int | None = Field(default=None, ge=1, le=13)
     preprocess: Literal["soft", "off"] = "soft"
-    layer: Literal["check", "off"] = "check"  # text layers of PDFs: used, or ignored
+    # Text layers of PDFs: used where they say what is seen, and a line of each font is
+    # read as it says; used without that; ignored.
+    layer: Literal["check", "trust", "off"] = "check"
     dpi: int = Field(default=300, ge=72, le=600)  # at which PDF pages are rendered
     # A4 at 600 dpi is 35 million; larger pages are made smaller, not refused.
     max_pixels: int = Field(default=40_000_000, ge=1_000_000)
@@ -91,6 +93,7 @@ class PageReading(Value):
         covered: Share of the ink in believed words, 0-1.
         hidden: Characters that nobody sees on the page; not in `text`.
         doubtful: Another should read it too.
+        noticed: The language it seems to be in, where it was read as another.
         numbers: Something on it looks like an amount, a date, a number or a code.
         picture: JPEG, base64; of a page in doubt.
         crops: Lines with words in doubt, the worst first.
@@ -109,6 +112,7 @@ class PageReading(Value):
     engine: str = ""
     hidden: int = 0
     doubtful: bool = False
+    noticed: str = ""
     numbers: bool = False
     picture: str = ""
     crops: tuple[Cutting, ...] = ()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import WaybillError
@@ -32,6 +32,7 @@ from stages.reading.judging import (
     on_scale,
     weight,
 )
+from stages.reading.languages import READ_BY, data_for, noticed, script_of
 from stages.reading.placing import Weighed
 from stages.reading.protocol import ReaderSettings
 from stages.reading.soft import Softened, soften
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 COLUMNS, ONE_BLOCK = 3, 6  # tesseract's page segmentation modes
 JUMBLED = 90.0  # confidence, at most, of a page whose order is in doubt
 NUMBER_SURE = 90.0  # one of six numbers below was wrong, and nothing else tells
+LATIN = 80.0  # of words of which it is certain that they are Latin
+IN_ITS_OWN = 3.0  # points that a page may lose by being read in its own language
 SENSELESS = 40.0  # confidence of a page on which one more reading is wasted
 
 # A page less sure than this may lie on its side, or on its head.
@@ -64,6 +67,7 @@ class Read:
         marked: There is a stroke: see `Ink`.
         turned: Degrees clockwise by which the page was turned to make the picture.
         jumbled: Nobody can be sure of the order of the words.
+        noticed: The language it seems to be in, where that is another.
     """
 
     picture: Image
@@ -77,6 +81,7 @@ class Read:
     marked: bool = True
     turned: Turn = 0
     jumbled: bool = False
+    noticed: str = ""
 
     @property
     def confidence(self) -> float:
@@ -102,7 +107,8 @@ class Reader:
     def __init__(self, settings: ReaderSettings) -> None:
         self._engine = engines.first(settings.engine)
         self._lang, self._others = settings.lang, ""
-        if settings.lang == "auto":
+        self._auto = settings.lang == "auto"
+        if self._auto:
             self._lang, self._others = tesseract.languages()
         self._psm = settings.psm or COLUMNS
         # A person who names a mode knows how the page is to be read.
@@ -110,6 +116,17 @@ class Reader:
         self._soft = settings.preprocess == "soft"
 
     def page(self, picture: Image, dpi: int) -> Read:
+        """Read a page, in the language it is in, where that may be chosen."""
+        read = self._any_way_up(picture, dpi)
+        seen = noticed(text_of(read.words), self._lang)
+        if seen and self._auto and seen in tesseract.installed_languages():
+            self._lang = seen
+            again = self._read(read.picture, dpi, read.turned)
+            if again.confidence > read.confidence - IN_ITS_OWN:
+                read, seen = again, noticed(text_of(again.words), seen)
+        return replace(read, noticed=seen)
+
+    def _any_way_up(self, picture: Image, dpi: int) -> Read:
         """Read a page; one that makes no sense also another way up, then otherwise."""
         read = self._read(picture, dpi)
         if read.ink < INK_MIN or read.confidence >= TURN_BELOW:
@@ -125,13 +142,27 @@ class Reader:
         again = self._read(read.picture, dpi, read.turned)
         return again if again.confidence > read.confidence else read
 
-    def line(self, picture: Image) -> str:
-        """The text of a picture of one line; "" where it cannot be read."""
+    def line(self, picture: Image, said: str) -> str | None:
+        """
+        The text of a picture of one line; "" where it cannot be read.
+
+        Of a script that no data here read, only that it is no Latin can be told: None.
+        """
+        script = script_of(said)
+        known = script not in READ_BY
+        lang = self._lang if known else data_for(script)
         try:
-            words = self._engine.read(picture, dpi=0, lang=self._lang, psm=7)
+            words = self._engine.read(picture, dpi=0, lang=lang or self._lang, psm=7)
         except WaybillError:
             return ""
-        return text_of(words)
+        if lang:
+            return text_of(words)
+        latin = sum(
+            len(word.text)
+            for word in words
+            if word.confidence >= LATIN and re.fullmatch("[A-Za-z]{3,}", word.text)
+        )
+        return text_of(words) if latin > len(said) / 3 else None
 
     def _read(self, picture: Image, dpi: int, turned: Turn = 0) -> Read:
         ink = Ink(picture)

@@ -180,5 +180,13 @@ def no_language(lang: str) -> Permanent:
     return Permanent(
         f"tesseract has no language data for {lang}",
         code="OCR_LANGUAGE",
-        hint=f"install it (Debian: apt install tesseract-ocr-{lang.split('+')[-1]})",
+        hint=f"install it: {package_of(lang.split('+')[-1])}",
     )
+
+
+def package_of(lang: str) -> str:
+    """How data of a language are installed."""
+    name = lang.removeprefix("script/").lower().replace("_", "-")
+    kind = "script-" if lang.startswith("script/") else ""
+    elsewhere = "(macOS: brew install tesseract-lang)"
+    return f"apt-get install tesseract-ocr-{kind}{name} {elsewhere}"

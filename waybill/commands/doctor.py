@@ -16,11 +16,12 @@ import typer
 from ingest.watch.folders import network_filesystem
 from pipeline.artifacts.files import free_bytes
 from pipeline.errors import StoreUnavailable, WaybillError
-from pipeline.folder import MANIFEST
+from pipeline.folder import MANIFEST, Pipeline
 from pipeline.jail.jailbreak import GROUPS, self_test
 from pipeline.jail.pool import JailPool
 from pipeline.store.rows import TroubleRow, WorkerRow
-from stages.reading import engines
+from stages.reading import engines, rapid, tesseract
+from stages.reading.protocol import ReaderSettings
 from waybill import terminal
 from waybill.commands.options import Json
 from waybill.commands.run import run_async
@@ -82,8 +83,9 @@ def _tesseract() -> Check:
 def _readers() -> Check:
     """Which engines `[stage.ocr]` may name here, and who reads doubtful pages."""
     first = [n for n in ("pytesseract", "tesserocr") if engines.available(n)]
-    second = "rapidocr" if engines.available("rapidocr") else "none"
-    hint = "" if second != "none" else "pip install 'waybill[rapidocr]' reads more"
+    second, hint = "none", "pip install 'waybill[openvino]' reads more"
+    if engines.available(rapid.NAME):
+        second, hint = f"{rapid.NAME} ({rapid.runtime()})", ""
     return Check("readers", True, f"{', '.join(first)}; second: {second}", hint)
 
 
@@ -95,6 +97,7 @@ def _pipelines(settings: Settings) -> list[Check]:
             pipeline = glance(manifest.parent)
             stages = " → ".join(pipeline.stages)
             found.append(Check(name, True, f"{stages} @{pipeline.folder.version}"))
+            found += _languages(name, pipeline)
         except WaybillError as error:
             found.append(Check(name, False, error.message, error.hint))
     if not found:
@@ -103,6 +106,22 @@ def _pipelines(settings: Settings) -> list[Check]:
             Check("pipelines", False, where, "set WAYBILL_PIPELINES to their folder")
         )
     return found
+
+
+def _languages(name: str, pipeline: Pipeline) -> list[Check]:
+    """What a pipeline's pages are to be read in, and tesseract has no data for."""
+    there = {*tesseract.installed_languages(), "auto", "osd", "equ"}
+    missing = {
+        lang
+        for stage in pipeline.stages.values()
+        if isinstance(stage.settings, ReaderSettings)
+        for lang in stage.settings.lang.split("+")
+        if lang not in there
+    }
+    return [
+        Check(f"languages of {name}", False, f"no {lang}", tesseract.package_of(lang))
+        for lang in sorted(missing)
+    ]
 
 
 def _folders(settings: Settings) -> list[Check]:

@@ -17,7 +17,9 @@ from stages.reading.layer.glyphs import Glyphs
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Verify = Callable[["Image"], str]  # what a reader makes of a picture of one line
+# What a reader makes of a picture of one line that is said to show these letters; None
+# where nobody here reads their script, and they are not of another.
+Verify = Callable[["Image", str], str | None]
 
 # Characters of a font; fewer are a heading or a bullet, not worth a look.
 VERIFY_MIN = 8
@@ -97,7 +99,9 @@ class Fonts:
         from rapidfuzz import fuzz
 
         said = "".join(chr(self.glyphs.codes[place]) for place in places)
-        read = verify(self._line(places))
+        read = verify(self._line(places), said)
+        if read is None:
+            return True
         plain = "".join(c for c in read.casefold() if c.isalnum())
         said = said.casefold()
         # Right-to-left text may come in either order.

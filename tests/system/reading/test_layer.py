@@ -9,17 +9,20 @@ import pytest
 from pikepdf import Dictionary, Name, Pdf, Stream
 from PIL import Image, ImageDraw, ImageFont
 
+from loadtest.corpora.noise import font_file
 from stages.formats.kinds import PDF
+from stages.reading import languages
 from stages.reading.layer.fonts import Known
 from stages.reading.layer.layer import Layer
-from stages.reading.page import Reader, first_reading
-from stages.reading.protocol import PageRequest
+from stages.reading.page import first_reading
+from stages.reading.protocol import PageRequest, ReaderSettings
+from stages.reading.reader import Reader
 from tests.system.drawn import Font, first, helvetica, one_page, text_at
 
 
 def layer(
     path: Path,
-    verify: Callable[[Image.Image], str] | None = None,
+    verify: Callable[[Image.Image, str], str | None] | None = None,
     known: Known | None = None,
 ) -> Layer:
     with first(path) as page:
@@ -312,7 +315,7 @@ def test_a_font_that_shows_other_letters_is_found_out(tmp_path: Path) -> None:
     path = one_page(tmp_path, text_at(60, 700, "abcdefghij hagfed"), font=font)
     shown: list[Image.Image] = []
 
-    def read(line: Image.Image) -> str:
+    def read(line: Image.Image, said: str) -> str:
         shown.append(line)
         return "abcdefghij hagfed"
 
@@ -347,6 +350,32 @@ def test_an_honest_font_is_believed(tmp_path: Path) -> None:
     """A reader that makes small mistakes does not cast doubt on a layer."""
     path = one_page(tmp_path, prose())
 
-    found = layer(path, lambda _: PROSE[1].replace("e", "c").upper())
+    found = layer(path, lambda *_: PROSE[1].replace("e", "c").upper())
 
     assert found.trusted
+
+
+# -- scripts that no data here read ---------------------------------------------------
+
+HEBREW = "שלום לכולם וברוכים הבאים"
+
+
+def shown(text: str) -> Image.Image:
+    """A line of these letters, as a layer's font shows them."""
+    font = ImageFont.truetype(font_file("DejaVuSans.ttf", "fonts-dejavu-core"), 48)
+    line = Image.new("L", (1400, 120), 255)
+    ImageDraw.Draw(line).text((30, 20), text, 0, font)
+    return line
+
+
+def test_a_line_that_nobody_can_read_is_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hebrew that looks like Hebrew; Latin letters that are said to be it are not."""
+    monkeypatch.setattr(languages, "installed_languages", lambda: ["eng"])
+    reader = Reader(ReaderSettings(engine="tesserocr"))
+
+    assert reader.line(shown(HEBREW), HEBREW) is None
+    read = reader.line(shown("Nothing of the kind is written here"), HEBREW)
+    assert read is not None
+    assert "Nothing" in read
