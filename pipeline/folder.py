@@ -10,17 +10,16 @@ with, on every machine, whatever happens to the folder afterwards.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
 
 import anyio
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel
 
+from pipeline.declared import MANIFEST, Manifest, fit, read_manifest
 from pipeline.errors import Usage
 from pipeline.jail.custom import import_file, module_name
 from pipeline.loading import IMPORT_S, WORK_S, Loads, importing
@@ -33,31 +32,6 @@ from pipeline.trouble import trouble_of
 from pipeline.vendors.limits import LimitSpec
 
 TRIES = 3  # arbitrary: somebody may be saving a file just now
-MANIFEST = "pipeline.toml"
-M = TypeVar("M", bound=BaseModel)
-
-
-class _Branch(BaseModel):
-    """`[branch.NAME]`: stages outside the main line, for children."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    stages: list[str] = Field(min_length=1, max_length=50)
-
-
-class _Manifest(BaseModel):
-    """What `pipeline.toml` may say."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")
-    stages: list[str] = Field(min_length=1, max_length=50)
-    deadline: str = "7d"
-    state: str = ""
-    jailed: list[str] = Field(default_factory=list, max_length=50)
-    branch: dict[str, _Branch] = Field(default_factory=dict)
-    stage: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    limit: dict[str, LimitSpec] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,6 +87,7 @@ class Pipeline:
         stages: Of the main line, in order; then those of the branches.
         branches: Name of a branch -> its first stage.
         jailed: Name of a module -> its file, whose functions may run in the jail.
+        exports: Channels, or keys of them (`reply.writer`), that an export shows.
     """
 
     folder: PipelineFolder
@@ -122,6 +97,7 @@ class Pipeline:
     limits: Mapping[str, LimitSpec]
     branches: Mapping[str, str] = field(default_factory=dict)
     jailed: Mapping[str, Path] = field(default_factory=dict)
+    exports: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -149,7 +125,7 @@ def load(root: Path, builtin: Builtin) -> Pipeline:
     Raises:
         Usage: with the file, the key and what it may be.
     """
-    manifest = _read_manifest(root)
+    manifest = read_manifest(root)
     folder = PipelineFolder(root, manifest.name, version_of(list_files(root)))
     # Children are further along than what they were found in: finish what is begun.
     bound: dict[str, BoundStage] = {}
@@ -157,18 +133,20 @@ def load(root: Path, builtin: Builtin) -> Pipeline:
         found = [_find_stage(root, name, builtin) for name in line]
         for stage, after in zip(found, [*line[1:], ""], strict=True):
             bound[stage.name] = _bind(root, stage, manifest, after, len(bound))
+    channels = Channels(_find_state(root, manifest.state, builtin))
     return Pipeline(
         folder=folder,
         stages=bound,
-        channels=Channels(_find_state(root, manifest.state, builtin)),
+        channels=channels,
         deadline_s=seconds(manifest.deadline),
         limits=manifest.limit,
         branches={name: b.stages[0] for name, b in manifest.branch.items()},
         jailed=_find_jailed(root, manifest.jailed),
+        exports=_find_exports(root, manifest.export.channels, channels),
     )
 
 
-def _lines(root: Path, manifest: _Manifest) -> list[list[str]]:
+def _lines(root: Path, manifest: Manifest) -> list[list[str]]:
     """The main line, then the branches; each stage stands in one of them, once."""
     lines = [manifest.stages, *(b.stages for b in manifest.branch.values())]
     names = [name for line in lines for name in line]
@@ -274,34 +252,6 @@ def top_levels(root: Path) -> list[Path]:
     return [path for name in named if (path := root / f"{name}.py").is_file()]
 
 
-def _read_manifest(root: Path) -> _Manifest:
-    path = root / MANIFEST
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Usage(
-            f"{root} is not a pipeline: it has no {MANIFEST}",
-            hint="copy a folder of examples/ and change it",
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Usage(f"{path} cannot be read: {error}") from None
-    return _fit(_Manifest, raw, str(path))
-
-
-def _fit(
-    model: type[M], raw: Mapping[str, Any], where: str, *, beside: Sequence[str] = ()
-) -> M:
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise Usage(
-            f"{where}: {key}: {first['msg']}",
-            hint=f"known keys: {', '.join([*model.model_fields, *beside])}",
-        ) from None
-
-
 def _find_stage(root: Path, name: str, builtin: Builtin) -> Stage:
     path = root / f"{name}.py"
     if path.exists():
@@ -338,6 +288,17 @@ def _find_jailed(root: Path, names: Sequence[str]) -> dict[str, Path]:
     return {module_name(path): path for path in files}
 
 
+def _find_exports(root: Path, paths: Sequence[str], channels: Channels) -> list[str]:
+    known = channels.model.model_fields
+    for path in paths:
+        if path.partition(".")[0] not in known or not all(path.split(".")):
+            raise Usage(
+                f"{root / MANIFEST}: [export] channels: there is no channel {path!r}",
+                hint=f"its channels: {', '.join(known)}; a key of one is CHANNEL.KEY",
+            )
+    return list(dict.fromkeys(paths))
+
+
 def _import(path: Path) -> ModuleType:
     try:
         with importing(path):
@@ -366,7 +327,7 @@ POLICIES: Sequence[str] = (
 
 
 def _bind(
-    root: Path, stage: Stage, manifest: _Manifest, after: str, depth: int
+    root: Path, stage: Stage, manifest: Manifest, after: str, depth: int
 ) -> BoundStage:
     raw = dict(manifest.stage.get(stage.name, {}))
     given = {key: raw.pop(key) for key in POLICIES if key in raw}
@@ -378,11 +339,11 @@ def _bind(
     bound = replace(stage, retry=retry, **given)
     _check(bound, retry, where, manifest)
     return BoundStage(
-        bound, _fit(stage.settings, raw, where, beside=POLICIES), after, depth
+        bound, fit(stage.settings, raw, where, beside=POLICIES), after, depth
     )
 
 
-def _check(stage: Stage, retry: Retry, where: str, manifest: _Manifest) -> None:
+def _check(stage: Stage, retry: Retry, where: str, manifest: Manifest) -> None:
     numbers = {
         "timeout_s": stage.timeout_s,
         "attempts": retry.attempts,

@@ -9,7 +9,7 @@ is stored always folds again.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, get_type_hints
 
@@ -127,11 +127,19 @@ class Channels:
         """A stored update, as the channels' types."""
         return self.validate(from_json(update))
 
-    def fold(self, facts: Mapping[str, Any], updates: Iterable[str]) -> BaseModel:
-        """The state after these stored updates, in order."""
+    def fold(
+        self,
+        facts: Mapping[str, Any],
+        updates: Iterable[str],
+        only: Collection[str] | None = None,
+    ) -> BaseModel:
+        """The state after these stored updates, in order; of `only` these channels."""
         state = self.initial(facts)
         for update in updates:
-            state = self.apply(state, self.decode(update))
+            given = from_json(update)
+            if only is not None:
+                given = {name: v for name, v in given.items() if name in only}
+            state = self.apply(state, self.validate(given))
         return state
 
 

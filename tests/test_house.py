@@ -26,10 +26,12 @@ ROOMS = {
 ON_TOP = {
     "waybill": {
         *("__main__", "cli", "compose", "logs", "settings"),
-        *("board", "foreground", "inbox", "health", "manifest", "terminal"),
+        *("board", "foreground", "inbox", "health", "manifest", "results"),
+        "terminal",
     },
     "pipeline": {
-        *("errors", "folder", "loading", "model", "names", "pinned", "proof"),
+        *("declared", "errors", "folder", "loading", "model", "names", "pinned"),
+        "proof",
         *("signatures", "stage", "state", "testing", "threads", "trouble"),
     },
     "stages": {*STAGES, "document", "layout"},

@@ -22,15 +22,9 @@ from ingest.watch import folders as way_in
 from ingest.watch.folders import Folders
 from ingest.watch.watcher import Pace, Route, Watcher
 from pipeline.artifacts.files import FileArtifacts
+from pipeline.declared import MANIFEST
 from pipeline.errors import StoreUnavailable, Usage
-from pipeline.folder import (
-    MANIFEST,
-    Builtin,
-    Catalogue,
-    Pipeline,
-    loads_of,
-    top_levels,
-)
+from pipeline.folder import Builtin, Catalogue, Pipeline, loads_of, top_levels
 from pipeline.jail import jailbreak
 from pipeline.jail.pool import JailPool
 from pipeline.jail.pools import JailPools

@@ -9,7 +9,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from pipeline.model import Attempt, HoldId, ItemId, State, WorkerId
+from pipeline.model import (
+    Attempt,
+    Checkpoint,
+    Disposal,
+    HoldId,
+    ItemId,
+    State,
+    WorkerId,
+)
 
 KILLED_WHY = "workers died while they had this item, the last with nothing else in hand"
 
@@ -133,6 +141,7 @@ class ItemRow(NamedTuple):
     until: datetime | None  # waiting: when it goes on
     parent_id: ItemId | None = None  # the item it was found in
     joining: bool = False  # waiting: for its children
+    pipeline: str = ""  # its name
 
 
 class AttemptRow(NamedTuple):
@@ -200,6 +209,31 @@ class ProductRow(NamedTuple):
     artifact: str
     facts: dict[str, Any]
     stage: str
+
+
+class Standing(NamedTuple):
+    """An item, and all that its results are made of, in one snapshot."""
+
+    row: ItemRow
+    input: str  # what its state began with, as JSON text
+    updates: list[Checkpoint]  # of its stages and reviewers, no steps
+    products: list[ProductRow]
+
+
+class ReceivedRow(NamedTuple):
+    """
+    A file that a batch received, by its receipt.
+
+    `item` is the one that it became or is a duplicate of; only what it became stands
+    beside it.
+    """
+
+    id: int
+    name: str
+    disposal: Disposal
+    code: str
+    item: ItemId | None
+    standing: Standing | None
 
 
 class Counts(NamedTuple):

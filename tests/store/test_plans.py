@@ -32,6 +32,7 @@ from pipeline.store.postgres import (
     items,
     listing,
     reports,
+    results,
     sessions,
 )
 from tests.store.conftest import Server, Urls, run
@@ -161,6 +162,10 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "cancel running": (cancels.CANCEL_RUNNING, [IDS, "ann"]),
     "retry": (cancels.RETRY, [list(range(80000, 80050)), "ann"]),
     "item": (items.ITEM + " where i.id = $1", [70001]),
+    "received": (results.RECEIVED, [7, 500, 100]),
+    "placed": (results.PLACED, [IDS]),
+    "updates": (results.UPDATES, [IDS]),
+    "products of items": (results.PRODUCTS, [IDS]),
     "parent": (admission.PARENT, [70001, ME]),
     "known": (admission.KNOWN, [1, ["k1", "k2"], 1]),
 }
@@ -302,6 +307,7 @@ class Looked(
     counts.PostgresCounts,
     items.PostgresItems,
     reports.PostgresReports,
+    results.PostgresResults,
 ):
     """What people use, over any database."""
 
@@ -327,6 +333,7 @@ ASKED: dict[str, tuple[Callable[[Looked], Awaitable[Any]], set[str]]] = {
     "quarantined": (lambda s: s.quarantined(), set()),
     "quarantined of a batch": (lambda s: s.quarantined(batch_id=7), set()),
     "finished": (lambda s: s.finished(7, "p"), set()),
+    "pipelines of a batch": (lambda s: s.pipelines_of(7), set()),
     "a family": (lambda s: s.family([PARENT]), set()),
     "items": (lambda s: s.items(), set()),
     "items of a tenant": (lambda s: s.items(tenant="tenant-7"), set()),

@@ -112,6 +112,9 @@ def test_a_folder_says_stages_policies_and_settings(tmp_path: Path) -> None:
         ("name = 'x'\nstages = ['ocr']\njailed = ['stamp']", "jailed: there is no"),
         ("name = 'x'\nstages = ['ocr']\njailed = ['stamp']", "stamp.py"),
         ("name = 'x'\nstages = ['ocr']\njailed = ['../x']", "../x.py"),
+        ("name = 'x'\nstages = ['ocr']\n[export]\nchannels = ['txt']", "'txt'"),
+        ("name = 'x'\nstages = ['ocr']\n[export]\nchannels = ['text.']", "'text.'"),
+        ("name = 'x'\nstages = ['ocr']\n[export]\ncolumns = []", "export.columns"),
     ],
 )
 def test_a_mistake_in_a_manifest_is_named(
@@ -166,6 +169,14 @@ def test_a_folder_says_which_of_its_files_may_run_jailed(tmp_path: Path) -> None
 
     module = found.stages["stamp"].stage.run.__module__
     assert found.jailed == {module: root / "stamp.py"}
+
+
+def test_a_folder_says_what_an_export_shows(tmp_path: Path) -> None:
+    """Channels and keys of them, each once, in the order given."""
+    shown = "channels = ['pages.1', 'text', 'pages.1']"
+    root = folder(tmp_path, f"name = 'x'\nstages = ['ocr']\n[export]\n{shown}")
+
+    assert load(root, BUILTIN).exports == ["pages.1", "text"]
 
 
 def test_a_state_model_of_the_folder_is_used(tmp_path: Path) -> None:

@@ -221,3 +221,13 @@ def test_a_steps_result_is_read_back_as_what_it_was(
     text = encode(adapter.dump_python(result, mode="json"))
 
     assert adapter.validate_json(text) == result
+
+
+def test_a_fold_of_a_few_channels_reads_no_other() -> None:
+    """What is not asked for may even be what no reducer can join."""
+    channels = Channels(Letter)
+    updates = ['{"text": "a", "odd": 1}', '{"pence": 2, "odd": 2}', '{"pence": 3}']
+
+    state = channels.fold({}, updates, only=("text", "pence"))
+
+    assert state.model_dump(include=state.model_fields_set) == {"text": "a", "pence": 5}

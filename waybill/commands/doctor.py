@@ -15,8 +15,9 @@ import typer
 
 from ingest.watch.folders import network_filesystem
 from pipeline.artifacts.files import free_bytes
+from pipeline.declared import MANIFEST
 from pipeline.errors import StoreUnavailable, WaybillError
-from pipeline.folder import MANIFEST, Pipeline
+from pipeline.folder import Pipeline
 from pipeline.jail.jailbreak import GROUPS, self_test
 from pipeline.jail.pool import JailPool
 from pipeline.store.rows import TroubleRow, WorkerRow

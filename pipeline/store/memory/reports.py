@@ -68,6 +68,7 @@ class MemoryReports(MemoryTables):
             until=until,
             parent_id=row.parent,
             joining=item_id in self._joining,
+            pipeline=self._pipelines[row.facts.pipeline_id].name,
         )
 
     async def counts(self, batch_id: int | None = None) -> Counts:

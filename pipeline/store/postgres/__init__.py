@@ -18,6 +18,7 @@ from pipeline.store.postgres.deadlines import PostgresDeadlines
 from pipeline.store.postgres.holds import PostgresHolds
 from pipeline.store.postgres.items import PostgresItems
 from pipeline.store.postgres.reports import PostgresReports
+from pipeline.store.postgres.results import PostgresResults
 from pipeline.store.postgres.sessions import PostgresSessions
 
 
@@ -32,6 +33,7 @@ class PostgresStore(
     PostgresCounts,
     PostgresItems,
     PostgresReports,
+    PostgresResults,
 ):
     """
     Everything durable, in one PostgreSQL database.

@@ -38,7 +38,7 @@ select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
        coalesce(r.since, u.claimed_at, w.since, j.since, h.held_at, o.at,
                 i.created_at) as since,
        coalesce(w.until, j.deadline_at) as until, i.parent_id,
-       j.item_id is not null as joining
+       j.item_id is not null as joining, i.pipeline
   from {items}
   join waybill.tenants t on t.id = i.tenant_id
   join waybill.batches b on b.id = i.batch_id

@@ -1,0 +1,51 @@
+"""What became of everything that a batch received; PostgreSQL alone makes lists."""
+
+from __future__ import annotations
+
+from pipeline.model import Disposal, Entry, Product, State
+from tests.store.world import World, done, finished, parked, sent, step
+
+FILE = Product("file", "a" * 64, '{"file": "a.pdf"}', "read")
+
+
+async def test_a_batch_is_told_receipt_by_receipt(postgres: World):
+    """Items with their state's updates and products, duplicates, what was refused."""
+    worker, [item] = await postgres.take("a")
+    entries = [Entry(item, step(0, "read", "page-1")), Entry(item, products=(FILE,))]
+    entries.append(Entry(item, finished(1, "read", "", '{"text": "x"}'), done()))
+    for entry in entries:
+        await postgres.store.commit(worker, [entry])
+    twice = sent("b", "key of a")
+    refused = sent("c", refused_code="BAD", refused_why="it is", kept_at="/q/c")
+    other = await postgres.batch("june")
+    await postgres.receive(twice, refused)
+    await postgres.receive(sent("d"), batch=other)
+
+    batch = await postgres.batch()
+    [first, second, third] = await postgres.store.received(batch.id)
+    rest = await postgres.store.received(batch.id, after=first.id, limit=1)
+
+    assert (first.disposal, first.item) == (Disposal.ITEM, item)
+    row, given, updates, products = first.standing
+    assert (row.name, row.state, row.pipeline) == ("a", State.DONE, "letters")
+    assert given == "{}"
+    assert [(c.seq, c.update) for c in updates] == [(1, '{"text": "x"}')]
+    assert [(p.name, p.facts) for p in products] == [("file", {"file": "a.pdf"})]
+    assert second[2:] == (Disposal.DUPLICATE, "", item, None)
+    assert third[2:] == (Disposal.QUARANTINED, "BAD", None, None)
+    assert rest == [second]
+    assert await postgres.store.pipelines_of(batch.id) == [postgres.pipeline]
+
+
+async def test_standings_are_those_of_the_items_asked_for(postgres: World):
+    """Held ones and new ones too; who is not there is left out."""
+    worker, [held, taken] = await postgres.take("a", "b")
+    await postgres.move(worker, held, parked())
+
+    found = await postgres.store.standings([taken, held, 10**9])
+
+    assert {item: s.row.state for item, s in found.items()} == {
+        held: State.HELD,
+        taken: State.RUNNING,
+    }
+    assert found[held].row.code == "LOOK"

@@ -1,0 +1,213 @@
+"""A row of an export: what became of a file, safe in a spreadsheet and on a disk."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from pipeline.errors import Usage
+from pipeline.folder import Pipeline, PipelineFolder
+from pipeline.model import Checkpoint, Disposal, State
+from pipeline.state import Channels
+from pipeline.store.rows import ItemRow, ProductRow, ReceivedRow, Standing
+from pipeline.testing import MemoryArtifacts
+from stages.document import Document
+from waybill.results import columns, csv_lines, csv_values, record, results, shaped
+
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
+ROW = ItemRow(
+    id=7,
+    name="a.pdf",
+    tenant="t",
+    batch="b",
+    pipeline_id=1,
+    key="k",
+    state=State.HELD,
+    stage="ocr",
+    attempt=0,
+    code="LOOK",
+    why="",
+    received_at=NOW,
+    deadline_at=NOW,
+    since=NOW,
+    until=None,
+    pipeline="letters",
+)
+
+
+class Store:
+    """One slice of receipts."""
+
+    def __init__(self, *rows: ReceivedRow) -> None:
+        self.rows = rows
+
+    async def received(self, batch_id: int, *, after: int, limit: int) -> Any:
+        return [row for row in self.rows if row.id > after]
+
+    async def pipelines_of(self, batch_id: int) -> list[int]:
+        return [1, 2]
+
+
+class Catalogue:
+    """Pipeline 1 shows these channels; pipeline 2 cannot be read any more."""
+
+    def __init__(self, *exports: str) -> None:
+        folder: Any = PipelineFolder.__new__(PipelineFolder)
+        self.pipeline = Pipeline(
+            folder, {}, Channels(Document), 1.0, {}, {}, {}, exports
+        )
+
+    async def get(self, number: int, store: Any, patience_s: float) -> Pipeline:
+        if number == 2:
+            raise Usage("it is not in order", code="PIPELINE_HANGS")
+        return self.pipeline
+
+
+@dataclass
+class Desk:
+    """Of an app what results need."""
+
+    store: Store
+    catalogue: Catalogue
+    artifacts: MemoryArtifacts
+
+
+def became(standing: Standing | None, number: int = 1, **more: Any) -> ReceivedRow:
+    facts = {"id": number, "name": "a.pdf", "disposal": Disposal.ITEM, "code": ""}
+    item = standing.row.id if standing else None
+    return ReceivedRow(**(facts | {"item": item, "standing": standing} | more))
+
+
+async def found(desk: Any) -> list[Any]:
+    return [row async for rows in results(desk, 1) for row in rows]
+
+
+async def test_a_row_has_the_channels_that_its_pipeline_chose() -> None:
+    """From updates in rows and in artifacts; a column of ours keeps its name."""
+    artifacts = MemoryArtifacts()
+    ref = await artifacts.put(b'{"text": "read", "confidence": 91.26, "page_count": 2}')
+    updates = [
+        Checkpoint(0, "intake", None, '{"facts": {"pages": 3}}', None, "ocr", 0.1),
+        Checkpoint(1, "ocr", None, None, ref, "moderation", 0.1),
+    ]
+    catalogue = Catalogue("text", "facts.pages", "confidence", "reply.writer")
+    standing = Standing(ROW, '{"source": "s"}', updates, [])
+    desk: Any = Desk(Store(became(standing)), catalogue, artifacts)
+
+    [row] = await found(desk)
+
+    names = await columns(desk, 1)
+    assert names == [
+        *("item", "name", "pipeline", "state", "stage", "code", "pages", "confidence"),
+        *("text", "facts.pages", "state.confidence", "reply.writer", "files"),
+    ]
+    shown = ["letters", "held", "ocr", "LOOK", 2, 91.3, "read", 3, 91.26, None, ""]
+    assert csv_values(row, names) == [7, "a.pdf", *shown]
+
+
+async def test_what_was_never_read_is_empty_and_not_zero() -> None:
+    """A document that is still in line has pages, as it was probed, no confidence."""
+    standing = Standing(ROW, '{"source": "s", "facts": {"pages": 4}}', [], [])
+    desk: Any = Desk(Store(became(standing)), Catalogue("text"), MemoryArtifacts())
+
+    [row] = await found(desk)
+
+    assert (row.pages, row.confidence, row.channels) == (4, None, {"text": None})
+
+
+async def test_every_file_received_has_a_row() -> None:
+    """Also what was known already, and what could not be taken."""
+    twice = {"disposal": Disposal.DUPLICATE, "item": 3}
+    refused = {"disposal": Disposal.QUARANTINED, "item": None, "code": "PDF_ENCRYPTED"}
+    rows = became(None, **twice), became(None, 2, **refused)
+    desk: Any = Desk(Store(*rows), Catalogue(), MemoryArtifacts())
+
+    first, second = await found(desk)
+
+    assert (first.item, first.state, first.code) == (3, "duplicate", "")
+    assert (second.item, second.state, second.code) == (
+        *(None, "quarantined", "PDF_ENCRYPTED"),
+    )
+
+
+async def test_a_row_that_cannot_be_read_whole_says_so() -> None:
+    """One bad pipeline, or one lost artifact, costs its own rows' channels alone."""
+    lost = Checkpoint(0, "ocr", None, None, "0" * 64, "", 0.1)
+    rows = (
+        became(Standing(ROW, '{"source": "s"}', [lost], [])),
+        became(Standing(ROW._replace(pipeline_id=2), "{}", [], []), 2),
+        became(Standing(ROW, '{"source": "s"}', [], []), 3),
+    )
+    desk: Any = Desk(Store(*rows), Catalogue("text"), MemoryArtifacts())
+
+    said = [row.incomplete for row in await found(desk)]
+
+    assert said == ["NOT_FOUND", "PIPELINE_HANGS", ""]
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        *("=1+1", "+1", "-2+3+cmd|' /C calc'!A0", "@SUM(1)", "＝1", " =1", "\xa0=1"),
+        *("a;=1+1", "a\n=1+1", "a\t=1", "a;\n ;@x", "a\r=1"),
+    ],
+)
+def test_no_cell_is_a_formula(attack: str) -> None:
+    """Not at its beginning, nor where another separator would begin one."""
+    text = csv_lines([["x", attack, "y"]])
+
+    [[_, cell, _]] = csv.reader(io.StringIO(text, newline=""))
+    for part in cell.replace("\t", ";").replace("\n", ";").split(";"):
+        assert part.strip()[:1] not in {*"=+-@＝＋－＠"}
+
+
+def test_cells_keep_what_is_no_formula() -> None:
+    """Numbers below zero are numbers; text is text; what is deep is JSON."""
+    values = [-5, -0.5, True, None, "a=b", "x - y", {"a": [1]}, "ü", "two\nlines", ""]
+
+    text = csv_lines([values])
+
+    [cells] = csv.reader(io.StringIO(text, newline=""))
+    said = ["-5", "-0.5", "true", "", "a=b", "x - y", '{"a":[1]}', "ü", "two\nlines"]
+    assert cells == [*said, ""]
+    assert text.endswith("\r\n")
+
+
+def test_no_cell_steers_a_terminal() -> None:
+    """A document's text is shown by `cat` as well."""
+    assert csv_lines([["a\x1b[2J\u202eb"]]) == "a\\x1b[2J\\u202eb\r\n"
+
+
+@pytest.mark.parametrize(
+    ("named", "file"),
+    [
+        ("a/scan.pdf", "a/scan.pdf"),
+        ("../../etc/passwd", "00000007-text"),
+        ("/etc/passwd", "00000007-text"),
+        ("a/./b", "00000007-text"),
+        ("a/. ./b", "00000007-text"),
+        ("a//b", "00000007-text"),
+        ("..\\..\\evil", ".._.._evil"),
+        ("C:evil", "C_evil"),
+        ("x" * 300, "00000007-text"),
+        ("a\x1bb", "a_x1bb"),
+        (None, "00000007-text"),
+        (7, "7"),
+    ],
+)
+def test_a_file_stays_in_its_folder(named: Any, file: str) -> None:
+    """Whatever a stage was made to say: it is unpacked on somebody's disk."""
+    facts = {} if named is None else {"file": named}
+    made = [ProductRow("text", "a" * 64, facts, "ocr")]
+
+    row = shaped(Standing(ROW, "{}", [], made), None, {})
+
+    assert [one.file for one in row.files] == [file]
+    assert record(row, ["files"]) == {
+        "files": [{"product": "text", "file": file, "artifact": "a" * 64}]
+    }
