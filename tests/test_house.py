@@ -26,8 +26,8 @@ ROOMS = {
 ON_TOP = {
     "waybill": {
         *("__main__", "cli", "compose", "logs", "settings"),
-        *("board", "foreground", "inbox", "health", "manifest", "results"),
-        "terminal",
+        *("board", "exporting", "foreground", "health", "inbox", "manifest"),
+        *("results", "terminal"),
     },
     "pipeline": {
         *("declared", "errors", "folder", "loading", "model", "names", "pinned"),

@@ -25,6 +25,7 @@ from waybill.commands import (
     db,
     demo,
     doctor,
+    export,
     ingest,
     items,
     pipelines,
@@ -72,6 +73,7 @@ app.command()(service.worker)
 app.command(hidden=True)(service.work)
 app.command()(ingest.ingest)
 app.command()(separator.separator)
+app.command()(export.export)
 app.command()(status.status)
 app.add_typer(items.items, name="items")
 app.add_typer(batches.batches, name="batches")

@@ -116,7 +116,7 @@ def csv_lines(rows: Iterable[Iterable[Any]]) -> str:
 def csv_values(result: Result, names: Iterable[str]) -> list[Any]:
     """The values of a result's line, by these columns."""
     of = record(result, names)
-    of["files"] = "; ".join(file.file for file in result.files)
+    of["files"] = [file.file for file in result.files]
     return list(of.values())
 
 
@@ -127,6 +127,8 @@ def _cell(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
+    if isinstance(value, list) and not any(isinstance(v, list | dict) for v in value):
+        value = "; ".join(map(str, value))
     text = value if isinstance(value, str) else to_json(value).decode()
     return FORMULA.sub(r"\1\2'", terminal.visible(text, lines=True))
 

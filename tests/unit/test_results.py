@@ -4,83 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from pipeline.errors import Usage
-from pipeline.folder import Pipeline, PipelineFolder
-from pipeline.model import Checkpoint, Disposal, State
-from pipeline.state import Channels
-from pipeline.store.rows import ItemRow, ProductRow, ReceivedRow, Standing
+from pipeline.model import Checkpoint, Disposal
+from pipeline.store.rows import ProductRow, Standing
 from pipeline.testing import MemoryArtifacts
-from stages.document import Document
+from tests.unit.received import ROW, Catalogue, Desk, Store, became
 from waybill.results import columns, csv_lines, csv_values, record, results, shaped
-
-NOW = datetime(2026, 12, 1, tzinfo=UTC)
-ROW = ItemRow(
-    id=7,
-    name="a.pdf",
-    tenant="t",
-    batch="b",
-    pipeline_id=1,
-    key="k",
-    state=State.HELD,
-    stage="ocr",
-    attempt=0,
-    code="LOOK",
-    why="",
-    received_at=NOW,
-    deadline_at=NOW,
-    since=NOW,
-    until=None,
-    pipeline="letters",
-)
-
-
-class Store:
-    """One slice of receipts."""
-
-    def __init__(self, *rows: ReceivedRow) -> None:
-        self.rows = rows
-
-    async def received(self, batch_id: int, *, after: int, limit: int) -> Any:
-        return [row for row in self.rows if row.id > after]
-
-    async def pipelines_of(self, batch_id: int) -> list[int]:
-        return [1, 2]
-
-
-class Catalogue:
-    """Pipeline 1 shows these channels; pipeline 2 cannot be read any more."""
-
-    def __init__(self, *exports: str) -> None:
-        folder: Any = PipelineFolder.__new__(PipelineFolder)
-        self.pipeline = Pipeline(
-            folder, {}, Channels(Document), 1.0, {}, {}, {}, exports
-        )
-
-    async def get(self, number: int, store: Any, patience_s: float) -> Pipeline:
-        if number == 2:
-            raise Usage("it is not in order", code="PIPELINE_HANGS")
-        return self.pipeline
-
-
-@dataclass
-class Desk:
-    """Of an app what results need."""
-
-    store: Store
-    catalogue: Catalogue
-    artifacts: MemoryArtifacts
-
-
-def became(standing: Standing | None, number: int = 1, **more: Any) -> ReceivedRow:
-    facts = {"id": number, "name": "a.pdf", "disposal": Disposal.ITEM, "code": ""}
-    item = standing.row.id if standing else None
-    return ReceivedRow(**(facts | {"item": item, "standing": standing} | more))
 
 
 async def found(desk: Any) -> list[Any]:
@@ -106,7 +38,7 @@ async def test_a_row_has_the_channels_that_its_pipeline_chose() -> None:
         *("item", "name", "pipeline", "state", "stage", "code", "pages", "confidence"),
         *("text", "facts.pages", "state.confidence", "reply.writer", "files"),
     ]
-    shown = ["letters", "held", "ocr", "LOOK", 2, 91.3, "read", 3, 91.26, None, ""]
+    shown = ["letters", "held", "ocr", "LOOK", 2, 91.3, "read", 3, 91.26, None, []]
     assert csv_values(row, names) == [7, "a.pdf", *shown]
 
 
@@ -167,13 +99,14 @@ def test_no_cell_is_a_formula(attack: str) -> None:
 
 
 def test_cells_keep_what_is_no_formula() -> None:
-    """Numbers below zero are numbers; text is text; what is deep is JSON."""
-    values = [-5, -0.5, True, None, "a=b", "x - y", {"a": [1]}, "ü", "two\nlines", ""]
+    """Numbers below zero are numbers, a list is told apart, what is deep is JSON."""
+    values = [-5, -0.5, True, None, "a=b", "x - y", {"a": [1]}, ["ü", 1]]
+    values += ["two\nlines", ""]
 
     text = csv_lines([values])
 
     [cells] = csv.reader(io.StringIO(text, newline=""))
-    said = ["-5", "-0.5", "true", "", "a=b", "x - y", '{"a":[1]}', "ü", "two\nlines"]
+    said = ["-5", "-0.5", "true", "", "a=b", "x - y", '{"a":[1]}', "ü; 1", "two\nlines"]
     assert cells == [*said, ""]
     assert text.endswith("\r\n")
 

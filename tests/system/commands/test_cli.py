@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -165,6 +166,27 @@ def test_a_finished_batch_obeys_the_law(notes):
     for said in (shown, checked, listed):
         assert {name: said[name] for name in law} == law
     assert checked["astray"] == []
+
+
+def test_a_batch_is_exported_at_any_time(notes, tmp_path):
+    """A row for each file that came, while one is held; nothing is written over."""
+    to = tmp_path / "one.jsonl"
+
+    made = notes.ok("export", "default/one", "--to", to)
+    again = notes.run("export", "one", "--to", to, "--json")
+
+    rows = [json.loads(line) for line in to.read_text("ascii").splitlines()]
+    codes = {row["state"]: (row["name"], row["code"]) for row in rows}
+    assert made["states"] == dict.fromkeys(codes, 1)
+    assert codes == {
+        "failed": ("fail-1.png", "NOT_COPIED"),
+        "held": ("hold-1.png", "LOOK"),
+        "rejected": ("reject-1.png", "NO_NOTE"),
+        "quarantined": ("empty.png", "EMPTY_FILE"),
+        "done": codes["done"],  # of two with the same bytes, whichever came first
+        "duplicate": codes["duplicate"],
+    }
+    assert again.error() == (7, "EXPORT_EXISTS")
 
 
 def test_why_says_what_to_do_in_every_state(notes):

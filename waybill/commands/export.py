@@ -1,0 +1,65 @@
+"""`waybill export`: what became of a batch, as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from pipeline.errors import Integrity
+from waybill import exporting, terminal
+from waybill.commands.options import ABatch, Json, find_batch
+from waybill.commands.run import run_app
+from waybill.compose import App
+
+
+def export(
+    batch: ABatch,
+    to: Annotated[
+        str,
+        typer.Option(help="A folder, or a .zip, .csv or .jsonl file.", metavar="TO"),
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """A batch's results so far: a row each file received, and in a folder the files."""
+    kind = exporting.kind_of(to)
+
+    async def main(opened: App) -> exporting.Exported:
+        found = await find_batch(opened, batch)
+        counts = await opened.store.counts(found.id)
+        with _bar(counts.received) as note:
+            return await exporting.export(
+                opened, found, Path(to), kind, overwrite=overwrite, note=note
+            )
+
+    made = run_app(main)
+    if json:
+        terminal.print_json(made)
+    else:
+        states = ", ".join(f"{n} {state}" for state, n in made.states.items())
+        files = f", {made.files} files" if made.files else ""
+        terminal.err.print(f"{made.rows} rows{files}: {states or 'nothing yet'}")
+        terminal.out.print(terminal.safe(made.to))
+    if made.incomplete:
+        if not json:
+            named = ", ".join(f"{i} {code}" for i, code in made.incomplete.items())
+            terminal.err.print(f"incomplete, by item: {named}")
+        raise typer.Exit(Integrity.exit_code)
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """What is told how many rows are written; drawn on a terminal alone."""
+    if not terminal.err.is_terminal:
+        yield lambda rows: None
+        return
+    with Progress(console=terminal.err, transient=True) as progress:
+        task = progress.add_task("rows", total=total)
+        yield lambda rows: progress.update(task, completed=rows)
