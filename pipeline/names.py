@@ -55,3 +55,23 @@ def cut(name: str, max_bytes: int) -> str:
     while name and len(os.fsencode(name)) > max_bytes:
         name = name[:-1]
     return name
+
+
+def part_pattern(part: str) -> str:
+    """
+    A regular expression of names that `part` is a part of, in upper or lower case,
+    composed or not; for Python and for PostgreSQL alike, in whatever locale.
+    """
+    return "".join(map(_cases, unicodedata.normalize("NFC", part)))
+
+
+def _cases(char: str) -> str:
+    cases = {char, char.lower(), char.upper()}
+    forms = {unicodedata.normalize(f, c) for c in cases for f in ("NFC", "NFD")}
+    written = sorted(map(_literal, forms))
+    return written[0] if len(written) == 1 else f"(?:{'|'.join(written)})"
+
+
+def _literal(text: str) -> str:
+    # A backslash before an ASCII letter or digit would mean something else.
+    return "".join(c if c.isalnum() or ord(c) > 127 else f"\\{c}" for c in text)

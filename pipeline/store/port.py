@@ -35,6 +35,7 @@ from pipeline.store.rows import (
     Origin,
     PipelineRow,
     Share,
+    Sought,
     TroubleRow,
     WaitsRow,
     WorkerRow,
@@ -46,6 +47,9 @@ from pipeline.store.rows import (
 TENANTS_MIN = 64
 # Of one read of histories, as stored: a fraction of a second, also of a slow disk.
 HISTORY_BYTES = 4 << 20
+ANY = Sought()
+# By one question for a name or a code: some tenths of a second.
+HOLDS_LOOKED_AT = 100_000
 
 
 class WorkStore(Protocol):
@@ -244,11 +248,19 @@ class HoldStore(Protocol):
     """What a reviewer needs; no hold is ruled on twice."""
 
     async def holds(
-        self, *, decided: bool = False, tenant: str | None = None, limit: int = 100
+        self,
+        *,
+        decided: bool = False,
+        tenant: str | None = None,
+        batch_id: int | None = None,
+        sought: Sought = ANY,
+        limit: int = 100,
     ) -> list[HoldRow]:
         """
         Open holds, earliest deadline first, and of those equally urgent the ones
         that need only a look; or the decided ones, newest first.
+
+        What is `sought` is looked for among the first `HOLDS_LOOKED_AT` of them.
         """
         ...
 

@@ -236,6 +236,16 @@ class ReceivedRow(NamedTuple):
     standing: Standing | None
 
 
+class Sought(NamedTuple):
+    """What is looked for, of items or holds: all that is given must be so."""
+
+    name: str = ""  # a part of it, in upper or lower case
+    code: str = ""
+    stage: str = ""
+    pipeline: str = ""  # its name
+    since: datetime | None = None  # where it is now, or decided, at that time or later
+
+
 class Counts(NamedTuple):
     """
     One batch, counted.  `received` counts receipts of admission; the others

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.errors import Conflict, Integrity, NotFound, Refused
 from pipeline.model import Entry, State
+from pipeline.store.rows import Sought
 from tests.store.world import World, parked
 
 
@@ -62,6 +63,63 @@ async def test_holds_are_listed_by_tenant(world: World):
     rows = await world.store.holds(tenant="bravo")
 
     assert [h.tenant for h in rows] == ["bravo"]
+
+
+NAMES = ["a/Müller_1.pdf", "mu\u0308ller.PDF", "x%y", "100 Евро"]
+SOUGHT = [
+    (Sought(), NAMES),
+    (Sought(name="MÜLLER"), NAMES[:2]),
+    (Sought(name="u\u0308ll"), NAMES[:2]),
+    (Sought(name=".pdf"), NAMES[:2]),
+    (Sought(name="r_1"), NAMES[:1]),
+    (Sought(name="%"), ["x%y"]),
+    (Sought(name="ЕВРО"), ["100 Евро"]),
+    (Sought(name="m.ller"), []),
+    (Sought(name="ler", code="LOOK", pipeline="letters", stage="read"), NAMES[:2]),
+    (Sought(code="LOOK.*"), []),
+    (Sought(stage="judge"), []),
+    (Sought(pipeline="letter"), []),
+]
+
+
+@pytest.mark.parametrize("decided", [False, True])
+async def test_holds_are_found_by_what_is_known(world: World, decided: bool):
+    """A part of the name in any case and any spelling, and words that stand there."""
+    worker, items = await world.take(*NAMES)
+    for item in items:
+        await world.move(worker, item, parked())
+        if decided:
+            await world.decide(await world.store.hold_of(item))
+
+    found = [
+        {h.item_name for h in await world.store.holds(decided=decided, sought=sought)}
+        for sought, _ in SOUGHT
+    ]
+
+    assert found == [set(names) for _, names in SOUGHT]
+
+
+@pytest.mark.parametrize("decided", [False, True])
+async def test_holds_are_found_by_batch_and_time(world: World, decided: bool):
+    """Of the batch, and held, or decided, at that time or later."""
+    worker = await world.join()
+    for name in ("first", "second"):
+        [item] = await world.admit(name, batch=name)
+        await world.claim(worker)
+        await world.move(worker, item, parked())
+        if decided:
+            await world.decide(await world.store.hold_of(item))
+        await world.clock.advance(5)
+    batch = await world.batch("first")
+    every = {h.item_name: h for h in await world.store.holds(decided=decided)}
+    last = every["second"]
+    at = last.decision.decided_at if decided else last.held_at
+
+    of_batch = await world.store.holds(decided=decided, batch_id=batch.id)
+    since = await world.store.holds(decided=decided, sought=Sought(since=at))
+
+    assert [h.item_name for h in of_batch] == ["first"]
+    assert [h.item_name for h in since] == ["second"]
 
 
 async def test_decided_holds_are_listed_newest_first(world: World):

@@ -35,6 +35,7 @@ from pipeline.store.postgres import (
     results,
     sessions,
 )
+from pipeline.store.rows import Sought
 from tests.store.conftest import Server, Urls, run
 
 HOT = {
@@ -324,6 +325,11 @@ ASKED: dict[str, tuple[Callable[[Looked], Awaitable[Any]], set[str]]] = {
     "holds of a tenant": (lambda s: s.holds(tenant="tenant-7"), set()),
     "decided": (lambda s: s.holds(decided=True), set()),
     "decided of a tenant": (lambda s: s.holds(decided=True, tenant="tenant-7"), set()),
+    "holds of a name": (lambda s: s.holds(sought=Sought(name="ü77")), set()),
+    "decided of a name": (
+        lambda s: s.holds(decided=True, batch_id=7, sought=Sought(name="n7", code="X")),
+        set(),
+    ),
     "counts": (lambda s: s.counts(), set()),
     "counts of a batch": (lambda s: s.counts(7), set()),
     "stages": (lambda s: s.stages(), {"running"}),

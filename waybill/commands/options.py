@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from pipeline.errors import NotFound, Usage
 from pipeline.folder import seconds
 from pipeline.names import is_text
 from pipeline.store.postgres.listing import STATES
-from pipeline.store.rows import BatchRow
+from pipeline.store.rows import BatchRow, Sought
 from waybill.compose import App
 
 LAST = 2**63 - 1  # what the database can count to
@@ -33,6 +34,19 @@ InBatch = Annotated[
     str, typer.Option(help=f"Only of this batch: {BATCH}.", callback=_text)
 ]
 ABatch = Annotated[str, typer.Argument(help=f"Which one: {BATCH}.", callback=_text)]
+OfPipeline = Annotated[str, typer.Option(help="Only of this pipeline.")]
+Called = Annotated[
+    str,
+    typer.Option("--name", help="Only with this part in their name.", callback=_text),
+]
+WithCode = Annotated[str, typer.Option(help="Only with this code.")]
+AtStage = Annotated[str, typer.Option(help="Only at this stage.")]
+Since = Annotated[
+    str,
+    typer.Option(
+        help="Only those that came where they are since then: 2h, 2026-11-20."
+    ),
+]
 OfTenant = Annotated[str, typer.Option(help="Only of this tenant.", callback=_text)]
 Number = Annotated[int, typer.Argument(min=1, max=LAST, help="Item number.")]
 Numbers = Annotated[list[int], typer.Argument(min=1, max=LAST, help="Item numbers.")]
@@ -70,6 +84,26 @@ def check_state(state: str) -> None:
     """Raises `Usage` when `--state` names no state."""
     if state and state not in STATES:
         raise Usage(f"no state {state!r}", hint=f"one of {', '.join(STATES)}")
+
+
+def sought(name: str, code: str, stage: str, pipeline: str, since: str) -> Sought:
+    """
+    What those options look for; `since` is an instant, or so long ago.
+
+    Raises:
+        Usage: `since` is neither.
+    """
+    return Sought(name, code, stage, pipeline, _instant(since) if since else None)
+
+
+def _instant(text: str) -> datetime:
+    with suppress(ValueError, OverflowError):
+        return datetime.fromisoformat(text).astimezone(UTC)
+    try:
+        return datetime.now(UTC) - timedelta(seconds=seconds(text))
+    except Usage as error:
+        hint = "write 2h, 3d, 2026-11-20 or 2026-11-20T08:00"
+        raise Usage(error.message, hint=hint) from None
 
 
 def until(text: str) -> float:

@@ -14,7 +14,20 @@ from pipeline.errors import Usage
 from pipeline.state import clean_text
 from pipeline.store.rows import HoldRow
 from waybill import terminal
-from waybill.commands.options import Json, Limit, OfTenant, Yes
+from waybill.commands.options import (
+    AtStage,
+    Called,
+    InBatch,
+    Json,
+    Limit,
+    OfPipeline,
+    OfTenant,
+    Since,
+    WithCode,
+    Yes,
+    batch_id,
+    sought,
+)
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.desk import model
@@ -44,15 +57,26 @@ DryRun = Annotated[
 @review.command("ls")
 def review_ls(
     decided: Annotated[bool, typer.Option("--decided", help="Those ruled on.")] = False,
+    name: Called = "",
+    code: WithCode = "",
+    stage: AtStage = "",
+    pipeline: OfPipeline = "",
     tenant: OfTenant = "",
+    batch: InBatch = "",
+    since: Since = "",
     limit: Limit = 50,
     json: Json = False,
 ) -> None:
     """Open holds, most urgent first."""
+    wanted = sought(name, code, stage, pipeline, since)
 
     async def main(opened: App) -> list[HoldRow]:
         return await opened.store.holds(
-            decided=decided, tenant=tenant or None, limit=limit
+            decided=decided,
+            tenant=tenant or None,
+            batch_id=await batch_id(opened, batch),
+            sought=wanted,
+            limit=limit,
         )
 
     rows = run_app(main)
@@ -60,7 +84,9 @@ def review_ls(
         terminal.print_json([_data(h) for h in rows])
         return
     if not rows:
-        terminal.err.print("nothing is held" if not decided else "nothing was decided")
+        nothing = "nothing was decided" if decided else "nothing is held"
+        asked = any(wanted) or tenant or batch
+        terminal.err.print("no hold matches" if asked else nothing)
     terminal.print_table(
         ["hold", "item", "age", "due", "stage", "reason", "name", "claimed by"],
         (

@@ -4,6 +4,8 @@ Holds and decisions in memory.
 
 from __future__ import annotations
 
+import re
+
 from pipeline.errors import NotFound, Refused
 from pipeline.model import (
     Checkpoint,
@@ -12,18 +14,31 @@ from pipeline.model import (
     ItemId,
     State,
 )
+from pipeline.names import part_pattern
 from pipeline.store.memory.tables import MemoryTables, Place, digest_of
+from pipeline.store.port import ANY
 from pipeline.store.refusals import changed, decided_before, stale, taken
-from pipeline.store.rows import Decision, HoldRow
+from pipeline.store.rows import Decision, HoldRow, Sought
 
 
 class MemoryHolds(MemoryTables):
     """What reviewers ask; see the port for every contract."""
 
     async def holds(
-        self, *, decided: bool = False, tenant: str | None = None, limit: int = 100
+        self,
+        *,
+        decided: bool = False,
+        tenant: str | None = None,
+        batch_id: int | None = None,
+        sought: Sought = ANY,
+        limit: int = 100,
     ) -> list[HoldRow]:
-        rows = [h for h in self._holds.values() if tenant in (None, h.tenant)]
+        mine = self._of_batch(batch_id)
+        rows = [
+            h
+            for h in self._holds.values()
+            if tenant in (None, h.tenant) and mine(h.item_id) and self._is(h, sought)
+        ]
         if decided:
             ruled = [(h.decision, h) for h in rows if h.decision is not None]
             ruled.sort(key=lambda pair: pair[0].decided_at, reverse=True)
@@ -113,6 +128,17 @@ class MemoryHolds(MemoryTables):
         else:
             self._end(hold.item_id, Finish(State.DONE, hold.stage))
         return self._holds[hold_id]
+
+    def _is(self, hold: HoldRow, sought: Sought) -> bool:
+        at = hold.decision.decided_at if hold.decision else hold.held_at
+        pipeline = self._pipelines[hold.pipeline_id].name
+        return (
+            sought.code in ("", hold.code)
+            and sought.stage in ("", hold.stage)
+            and sought.pipeline in ("", pipeline)
+            and (sought.since is None or at >= sought.since)
+            and bool(re.search(part_pattern(sought.name), hold.item_name))
+        )
 
     def _is_open(self, hold: HoldRow) -> bool:
         return self._open.get(hold.item_id) == hold.id

@@ -14,8 +14,10 @@ import asyncpg
 from pipeline.errors import NotFound
 from pipeline.model import HoldId, ItemId
 from pipeline.store.database import Connection, Topic
+from pipeline.store.port import ANY, HOLDS_LOOKED_AT
+from pipeline.store.postgres.seeking import Parameters, all_of, beside, of_items
 from pipeline.store.refusals import changed, decided_before, stale, taken
-from pipeline.store.rows import Decision, HoldRow
+from pipeline.store.rows import Decision, HoldRow, Sought
 
 FACTS = """
 select h.id, h.item_id, i.name as item_name, t.name as tenant, b.name as batch,
@@ -56,15 +58,22 @@ mine as (
 {FACTS} from mine h {BESIDE}
 """
 
+# What is sought is sought among the first so many, in the order of the list.
 OPEN = f"""
-with line as materialized (
-  select h.id from waybill.holds h where h.open and {{of}} order by {LINE} limit $1)
+with looked_at as materialized (
+  select h.id, h.item_id, h.stage, h.code, h.held_at, h.deadline_at, h.needs
+    from waybill.holds h where h.open and {{of}} order by {LINE} limit $2),
+line as materialized (
+  select h.id from looked_at h where {{sought}} order by {LINE} limit $1)
 {HOLD} where h.id in (select id from line) order by {LINE}
 """
 DECIDED = f"""
-with newest as materialized (
-  select d.hold_id as id, d.decided_at from waybill.decisions d where {{of}}
-   order by d.decided_at desc, d.hold_id desc limit $1)
+with looked_at as materialized (
+  select d.hold_id, d.decided_at from waybill.decisions d where {{of}}
+   order by d.decided_at desc, d.hold_id desc limit $2),
+newest as materialized (
+  select l.hold_id as id from looked_at l where {{sought}}
+   order by l.decided_at desc, l.hold_id desc limit $1)
 {HOLD} where h.id in (select id from newest) order by d.decided_at desc, h.id desc
 """
 DECIDED_OF_TENANT = """
@@ -105,16 +114,23 @@ class PostgresHolds(Topic):
     """What reviewers ask."""
 
     async def holds(
-        self, *, decided: bool = False, tenant: str | None = None, limit: int = 100
+        self,
+        *,
+        decided: bool = False,
+        tenant: str | None = None,
+        batch_id: int | None = None,
+        sought: Sought = ANY,
+        limit: int = 100,
     ) -> list[HoldRow]:
-        """Open holds by deadline, or decided ones, newest first."""
+        """Open holds by deadline, or decided ones, newest first; see the port."""
+        given = Parameters(limit, HOLDS_LOOKED_AT)
+        facts = _sought(decided, batch_id, sought, given)
+        if not facts:
+            given.values[1] = limit
         sql, of = (DECIDED, DECIDED_OF_TENANT) if decided else (OPEN, OF_TENANT)
-        rows = (
-            await self._db.fetch(sql.format(of="true"), limit)
-            if tenant is None
-            else await self._db.fetch(
-                sql.format(of=of.format(tenant="$2")), limit, tenant
-            )
+        theirs = "true" if tenant is None else of.format(tenant=given(tenant))
+        rows = await self._db.fetch(
+            sql.format(of=theirs, sought=all_of(facts)), *given.values
         )
         return [hold_row(r) for r in rows]
 
@@ -226,6 +242,28 @@ class PostgresHolds(Topic):
 
         await self._db.tx(work)
         return await self.hold(hold_id)
+
+
+def _sought(
+    decided: bool, batch_id: int | None, sought: Sought, given: Parameters
+) -> list[str]:
+    """What must be so of a hold that is looked at."""
+    here = []
+    if sought.stage:
+        here.append(f"h.stage = {given(sought.stage)}")
+    if sought.code:
+        here.append(f"h.code = {given(sought.code)}")
+    here += beside("h.item_id", of_items(sought, batch_id, given))
+    if not decided:
+        since = "h.held_at"
+    else:
+        since = "l.decided_at"
+        if here:
+            hold = "from waybill.holds h where h.id = l.hold_id"
+            here = [f"(select {all_of(here)} {hold})"]
+    if sought.since is not None:
+        here.append(f"{since} >= {given(sought.since)}")
+    return here
 
 
 def hold_row(r: asyncpg.Record) -> HoldRow:
