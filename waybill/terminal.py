@@ -18,6 +18,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -174,10 +175,12 @@ def print_json(value: Any) -> None:
     out.file.flush()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table on a terminal; tab-separated lines without a header in a pipe."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, header: bool = False
+) -> None:
+    """A table on a terminal; tab-separated lines in a pipe, the `header` when asked."""
     if not out.is_terminal:
-        for row in rows:
+        for row in chain([columns] if header else [], rows):
             cells = (visible(str(c)).replace("\t", " ") for c in row)
             out.file.write("\t".join(cells) + "\n")
         out.file.flush()

@@ -26,7 +26,7 @@ from pipeline.store import embedded
 from pipeline.store.database import Connection
 from pipeline.store.migrate import migrate
 from pipeline.store.postgres import PostgresStore
-from pipeline.store.rows import Origin, Share
+from pipeline.store.rows import Origin, Share, Sought
 
 Say = Callable[[str], None]
 
@@ -177,6 +177,10 @@ async def reports(store: PostgresStore) -> dict[str, Any]:
         "items_ls_held_ms": lambda: store.items(state="held"),
         "items_ls_batch_ms": lambda: store.items(batch_id=1, state="failed"),
         "items_ls_tenant_ms": lambda: store.items(tenant="tenant-1"),
+        "items_ls_name_ms": lambda: store.find(sought=Sought(name="n5")),
+        "items_ls_no_such_name_ms": lambda: store.find(sought=Sought(name="zebra")),
+        "items_ls_code_ms": lambda: store.find(sought=Sought(code="NONE")),
+        "review_ls_no_such_name_ms": lambda: store.holds(sought=Sought(name="zebra")),
         "batches_ls_ms": batches,
         "review_ls_ms": store.holds,
         "quarantine_ls_ms": store.quarantined,

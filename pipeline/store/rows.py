@@ -110,6 +110,7 @@ class HoldRow(NamedTuple):
     shown_ref: str | None = None
     proposal_ref: str | None = None
     changed: bool = False  # since it was parked, by somebody in the database
+    pipeline: str = ""  # its name
 
 
 class Decision(NamedTuple):
@@ -142,6 +143,13 @@ class ItemRow(NamedTuple):
     parent_id: ItemId | None = None  # the item it was found in
     joining: bool = False  # waiting: for its children
     pipeline: str = ""  # its name
+
+
+class Found(NamedTuple):
+    """Items, newest first; those below number `before` were not looked at (0: all)."""
+
+    rows: list[ItemRow]
+    before: ItemId
 
 
 class AttemptRow(NamedTuple):
@@ -190,6 +198,26 @@ class WaitsRow(NamedTuple):
     strikes: int  # workers that died with it; from two on it runs alone
     beside: int  # items in its stage now, in all workers
     limit: str  # whose permit it waits for; "" none
+
+
+class Pace(NamedTuple):
+    """
+    Items a minute: through each stage, and those that `left`, for good or for a
+    person; in the last `for_s` seconds.
+    """
+
+    for_s: float
+    stages: dict[str, float]
+    left: float
+
+
+class KeptRow(NamedTuple):
+    """Items that one thing keeps from their stage: a limit, or why they wait."""
+
+    stage: str
+    name: str
+    items: int
+    until: datetime | None  # when the first goes on
 
 
 class FinishedRow(NamedTuple):

@@ -284,7 +284,7 @@ async def test_both_ends_of_a_list_find_the_same(
 
     june = (await postgres.batch("june")).id
     sql, args = statement(Listing([june], None, state, by_state))
-    rows = await postgres.store.database.fetch(sql, items.LAST, 50, *args)
+    rows = await postgres.store.database.fetch(sql, items.LAST, 50, 0, *args)
 
     assert [r["id"] for r in rows] == expected
 

@@ -106,6 +106,15 @@ def test_a_table_in_a_pipe_is_one_line_a_row(
     ]
 
 
+def test_a_pipe_is_told_the_columns_when_it_asks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first line names them; without it `cut` needs no other command."""
+    print_table(["name", "state"], [("a", "done")], header=True)
+
+    assert capsys.readouterr().out == "name\tstate\na\tdone\n"
+
+
 def test_json_is_the_object_itself_in_ascii(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -10,7 +10,15 @@ from pipeline.errors import Integrity
 from pipeline.store.rows import Audit, BatchRow, StageRow
 from waybill import terminal
 from waybill.commands.counts import law, summary
-from waybill.commands.options import ABatch, Json, Limit, batch_id, find_batch, until
+from waybill.commands.options import (
+    ABatch,
+    Header,
+    Json,
+    Limit,
+    batch_id,
+    find_batch,
+    until,
+)
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.manifest import out_folder
@@ -21,7 +29,7 @@ batches = typer.Typer(help="What was submitted together.", no_args_is_help=True)
 
 
 @batches.command("ls")
-def batches_ls(limit: Limit = 50, json: Json = False) -> None:
+def batches_ls(limit: Limit = 50, header: Header = False, json: Json = False) -> None:
     """Batches with their counts, newest first."""
 
     async def main(opened: App) -> list[dict[str, Any]]:
@@ -44,6 +52,7 @@ def batches_ls(limit: Limit = 50, json: Json = False) -> None:
             ]
             for r in rows
         ),
+        header=header,
     )
 
 

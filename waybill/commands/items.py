@@ -10,20 +10,28 @@ import typer
 
 from pipeline.errors import Conflict, Usage
 from pipeline.model import State
-from pipeline.store.rows import AttemptRow, Event, ItemRow
+from pipeline.store.rows import AttemptRow, Event, Found, ItemRow
 from waybill import terminal
 from waybill.commands.options import (
     LAST,
+    AnItem,
+    AtStage,
+    Called,
+    Header,
     InBatch,
     InState,
     Json,
     Limit,
-    Number,
     Numbers,
+    OfPipeline,
     OfTenant,
+    Since,
+    WithCode,
     Yes,
     batch_id,
     check_state,
+    find_item,
+    sought,
 )
 from waybill.commands.run import run_app
 from waybill.compose import App
@@ -44,9 +52,14 @@ PAGE = ("number", "status", "code", "confidence", "source")  # of a page, its co
 
 @items.command("ls")
 def items_ls(
+    name: Called = "",
     state: InState = "",
-    batch: InBatch = "",
+    code: WithCode = "",
+    stage: AtStage = "",
+    pipeline: OfPipeline = "",
     tenant: OfTenant = "",
+    batch: InBatch = "",
+    since: Since = "",
     parent: Annotated[
         int, typer.Option(min=0, max=LAST, help="Found in this item.")
     ] = 0,
@@ -54,27 +67,31 @@ def items_ls(
         int, typer.Option(min=1, max=LAST, help="Numbered below this one.")
     ] = LAST,
     limit: Limit = 50,
+    header: Header = False,
     json: Json = False,
 ) -> None:
     """Items, newest first."""
     check_state(state)
+    wanted = sought(name, code, stage, pipeline, since)
 
-    async def main(opened: App) -> list[ItemRow]:
-        return await opened.store.items(
+    async def main(opened: App) -> Found:
+        return await opened.store.find(
             state=state or None,
             batch_id=await batch_id(opened, batch),
             tenant=tenant or None,
             parent=parent or None,
             before=before,
             limit=limit,
+            sought=wanted,
         )
 
-    rows = run_app(main)
+    found = run_app(main)
+    rows = found.rows
     if json:
         terminal.print_json(rows)
         return
     terminal.print_table(
-        ["item", "state", "stage", "since", "due", "code", "batch", "name"],
+        ["item", "state", "stage", "since", "due", "code", "pipeline", "batch", "name"],
         (
             [
                 r.id,
@@ -83,42 +100,43 @@ def items_ls(
                 terminal.ago(r.since),
                 terminal.due(r.deadline_at) if r.state in LIVE else "",
                 r.code,
+                r.pipeline,
                 f"{r.tenant}/{r.batch}",
                 r.name,
             ]
             for r in rows
         ),
+        header=header,
     )
-    if len(rows) == limit:
-        terminal.err.print(f"there may be more: --before {rows[-1].id}, or --limit")
+    if found.before:
+        terminal.err.print(f"there may be more: --before {found.before}, or --limit")
 
 
 @items.command("show")
 def items_show(
-    item: Number,
+    item: AnItem,
     at: Annotated[str, typer.Option(help="Its state after this stage.")] = "",
-    pages: Annotated[
-        bool, typer.Option("--pages", help="What became of each page.")
-    ] = False,
+    pages: Annotated[bool, typer.Option("--pages", help="Each page as well.")] = False,
     json: Json = False,
 ) -> None:
     """One item: where it is, what it holds, and everything that happened."""
 
     async def main(opened: App) -> dict[str, Any]:
-        row = await opened.store.item(item)
-        history = (await opened.store.history([item]))[item]
-        state = shown((await state_of(opened, item, history, at))[1])
+        number = await find_item(opened, item)
+        row = await opened.store.item(number)
+        history = (await opened.store.history([number]))[number]
+        state = shown((await state_of(opened, number, history, at))[1])
         return {
             "item": row,
-            "children": await opened.store.children(item),
+            "children": await opened.store.children(number),
             "pages": await pages_of(state, history, opened.artifacts),
             "products": [
                 {**p._asdict(), "path": str(opened.artifacts.path(p.artifact))}
-                for p in await opened.store.products(item)
+                for p in await opened.store.products(number)
             ],
             "state": state,
-            "timeline": await opened.store.timeline(item),
-            "failures": await opened.store.failures(item),
+            "timeline": await opened.store.timeline(number),
+            "failures": await opened.store.failures(number),
         }
 
     found = run_app(main)
@@ -196,13 +214,13 @@ def _print_facts(row: ItemRow, children: dict[str, int], pages: Pages | None) ->
 
 
 @items.command("why")
-def items_why(item: Number, json: Json = False) -> None:
+def items_why(item: AnItem, json: Json = False) -> None:
     """Where it is, what it waits for, what failed, what you can do."""
 
     async def main(opened: App) -> dict[str, Any]:
-        why = await reasons(opened, item)
+        why = await reasons(opened, await find_item(opened, item))
         return {
-            "item": item,
+            "item": why.row.id,
             "state": why.row.state,
             "code": why.row.code,
             "why": explain(why),

@@ -10,12 +10,15 @@ import typer
 
 from pipeline.errors import NotFound, Usage
 from pipeline.folder import seconds
+from pipeline.model import ItemId
 from pipeline.names import is_text
 from pipeline.store.postgres.listing import STATES
 from pipeline.store.rows import BatchRow, Sought
 from waybill.compose import App
 
 LAST = 2**63 - 1  # what the database can count to
+LIKE_MAX = 200  # looked through for the one that is called exactly so
+NAMED_MAX = 5  # of several items, in one message
 YEARS_MAX_S = 3650 * 86400.0
 BATCH = "number, name or TENANT/NAME"
 
@@ -27,6 +30,9 @@ def _text(given: str) -> str:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Header = Annotated[
+    bool, typer.Option("--header", help="Name the columns, also in a pipe.")
+]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 InState = Annotated[str, typer.Option(help=f"Only these: {', '.join(STATES)}.")]
@@ -48,7 +54,10 @@ Since = Annotated[
     ),
 ]
 OfTenant = Annotated[str, typer.Option(help="Only of this tenant.", callback=_text)]
-Number = Annotated[int, typer.Argument(min=1, max=LAST, help="Item number.")]
+AnItem = Annotated[
+    str,
+    typer.Argument(help="Its number, or its name or a part of that.", callback=_text),
+]
 Numbers = Annotated[list[int], typer.Argument(min=1, max=LAST, help="Item numbers.")]
 
 
@@ -84,6 +93,37 @@ def check_state(state: str) -> None:
     """Raises `Usage` when `--state` names no state."""
     if state and state not in STATES:
         raise Usage(f"no state {state!r}", hint=f"one of {', '.join(STATES)}")
+
+
+async def find_item(app: App, called: str) -> ItemId:
+    """
+    The item of this number, or the one with this name, or with this part in it.
+
+    Raises:
+        NotFound: none, or several: then it names them.
+    """
+    if called.isdecimal() and len(called) < 19:
+        with suppress(NotFound):
+            return (await app.store.item(int(called))).id
+    found = await app.store.find(sought=Sought(name=called), limit=LIKE_MAX)
+    like = [row for row in found.rows if row.name == called] or found.rows
+    if len(like) == 1 and len(found.rows) < LIKE_MAX:
+        return like[0].id
+    if not like:
+        far = f" among those from {found.before} on" if found.before else ""
+        raise NotFound(
+            f"no item {called}{far}", hint="`waybill items ls` lists the items"
+        )
+    named = ", ".join(
+        f"{row.id} ({row.name}, {row.tenant}/{row.batch}, {row.state})"
+        for row in like[:NAMED_MAX]
+    )
+    more = " …" if len(like) > NAMED_MAX else ""
+    raise NotFound(
+        f"several items are called {called}: {named}{more}",
+        code="AMBIGUOUS",
+        hint="say its number; `waybill items ls --name …` lists them",
+    )
 
 
 def sought(name: str, code: str, stage: str, pipeline: str, since: str) -> Sought:

@@ -11,7 +11,7 @@ import typer
 from ingest.watch.survey import Left
 from pipeline.threads import in_thread
 from waybill import terminal
-from waybill.commands.options import InBatch, Json, Limit, batch_id
+from waybill.commands.options import Header, InBatch, Json, Limit, batch_id
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.inbox import survey_of
@@ -20,7 +20,12 @@ quarantine = typer.Typer(help="Files that could not be taken.", no_args_is_help=
 
 
 @quarantine.command("ls")
-def quarantine_ls(batch: InBatch = "", limit: Limit = 50, json: Json = False) -> None:
+def quarantine_ls(
+    batch: InBatch = "",
+    limit: Limit = 50,
+    header: Header = False,
+    json: Json = False,
+) -> None:
     """Files that could not be taken, and why: in quarantine, or left in the inbox."""
 
     async def main(opened: App) -> list[dict[str, Any]]:
@@ -54,6 +59,7 @@ def quarantine_ls(batch: InBatch = "", limit: Limit = 50, json: Json = False) ->
             ]
             for r in rows
         ),
+        header=header,
     )
 
 

@@ -17,6 +17,7 @@ from waybill import terminal
 from waybill.commands.options import (
     AtStage,
     Called,
+    Header,
     InBatch,
     Json,
     Limit,
@@ -65,6 +66,7 @@ def review_ls(
     batch: InBatch = "",
     since: Since = "",
     limit: Limit = 50,
+    header: Header = False,
     json: Json = False,
 ) -> None:
     """Open holds, most urgent first."""
@@ -88,13 +90,17 @@ def review_ls(
         asked = any(wanted) or tenant or batch
         terminal.err.print("no hold matches" if asked else nothing)
     terminal.print_table(
-        ["hold", "item", "age", "due", "stage", "reason", "name", "claimed by"],
+        [
+            *("hold", "item", "age", "due", "pipeline", "stage", "reason", "name"),
+            "claimed by",
+        ],
         (
             [
                 f"h{h.id}",
                 h.item_id,
                 terminal.ago(h.held_at),
                 terminal.due(h.deadline_at),
+                h.pipeline,
                 h.stage,
                 h.code if h.decision is None else f"{h.decision.verb} {h.code}",
                 h.item_name,
@@ -102,6 +108,7 @@ def review_ls(
             ]
             for h in rows
         ),
+        header=header,
     )
     if len(rows) == limit:
         terminal.err.print("there may be more: --limit, or `waybill review next`")

@@ -142,6 +142,7 @@ class MemoryCommits(MemorySessions, MemoryAdmission):
             decision=None,
             shown_ref=move.shown_ref,
             proposal_ref=move.proposal_ref,
+            pipeline=self._pipelines[row.facts.pipeline_id].name,
         )
         self._holds[number] = hold._replace(digest=digest_of(hold))
 

@@ -131,11 +131,10 @@ class MemoryHolds(MemoryTables):
 
     def _is(self, hold: HoldRow, sought: Sought) -> bool:
         at = hold.decision.decided_at if hold.decision else hold.held_at
-        pipeline = self._pipelines[hold.pipeline_id].name
         return (
             sought.code in ("", hold.code)
             and sought.stage in ("", hold.stage)
-            and sought.pipeline in ("", pipeline)
+            and sought.pipeline in ("", hold.pipeline)
             and (sought.since is None or at >= sought.since)
             and bool(re.search(part_pattern(sought.name), hold.item_name))
         )

@@ -21,7 +21,7 @@ from pipeline.store.rows import Decision, HoldRow, Sought
 
 FACTS = """
 select h.id, h.item_id, i.name as item_name, t.name as tenant, b.name as batch,
-       i.pipeline_id, h.stage, h.code, h.why, h.shown, h.shown_ref,
+       i.pipeline_id, i.pipeline, h.stage, h.code, h.why, h.shown, h.shown_ref,
        h.proposal, h.proposal_ref, h.digest, h.needs,
        h.again, h.seq, h.next_stage, h.held_at, h.deadline_at,
        case when h.claimed_until > waybill.clock() then h.claimed_by end as claimed_by,

@@ -5,17 +5,31 @@ Where items are, one by one and counted: reads only, never on the hot path.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import anyio
 import asyncpg
 
 from pipeline.errors import NotFound
 from pipeline.model import ItemId, State
 from pipeline.store.database import Topic
+from pipeline.store.port import ANY
 from pipeline.store.postgres.counts import EVERY, OF_BATCHES, SLICE, TALLIED
 from pipeline.store.postgres.listing import STATES, Listing, statement
-from pipeline.store.rows import AttemptRow, Event, ItemRow, WaitsRow
+from pipeline.store.rows import (
+    AttemptRow,
+    Event,
+    Found,
+    ItemRow,
+    Sought,
+    WaitsRow,
+)
 
 LAST = 2**63 - 1  # what the database can count to
+# For a name or a code a million items are looked through in some tenths of a second,
+# slice by slice: a person sees after a second how far it came, and may go on.
+LOOK_ITEMS = 100_000
+LOOK_S = 1.0
 
 BATCHES_OF = """
 select b.id from waybill.batches b
@@ -66,7 +80,11 @@ class PostgresItems(Topic):
             )
         return item_row(rows[0])
 
-    async def items(
+    async def items(self, **asked: Any) -> list[ItemRow]:
+        """What `find` finds, without how far it looked."""
+        return (await self.find(**asked)).rows
+
+    async def find(
         self,
         *,
         state: str | None = None,
@@ -75,19 +93,34 @@ class PostgresItems(Topic):
         parent: ItemId | None = None,
         before: ItemId = LAST,
         limit: int = 50,
-    ) -> list[ItemRow]:
-        """Newest first, those numbered below `before`; `state` is one of the words."""
+        sought: Sought = ANY,
+        look_s: float = LOOK_S,
+    ) -> Found:
+        """
+        Newest first, those numbered below `before`; `state` is one of the words.
+
+        What is `sought` is looked for slice by slice, as long as `look_s`.
+        """
         what = await self._listing(state, batch_id, tenant, parent)
         if what is None:
-            return []
-        sql, args = statement(what)
-        rows = await self._db.fetch(
-            f"with picked as materialized ({sql}) {LISTED} order by i.id desc",
-            before,
-            limit,
-            *args,
-        )
-        return [item_row(r) for r in rows]
+            return Found([], 0)
+        sql, args = statement(what._replace(sought=sought))
+        listed = f"with picked as materialized ({sql}) {LISTED} order by i.id desc"
+        if not any(sought):
+            rows = await self._db.fetch(listed, before, limit, 0, *args)
+            last = rows[-1]["id"] if len(rows) == limit else 0
+            return Found([item_row(r) for r in rows], last)
+        rows = []
+        until = anyio.current_time() + look_s
+        newest = await self._db.fetchval("select max(id) from waybill.items")
+        before = min(before, (newest or 0) + 1)
+        while before > 1 and len(rows) < limit and anyio.current_time() < until:
+            first = max(before - LOOK_ITEMS, 1)
+            rows += await self._db.fetch(
+                listed, before, limit - len(rows), first, *args
+            )
+            before = first if len(rows) < limit else rows[-1]["id"]
+        return Found([item_row(r) for r in rows], before if before > 1 else 0)
 
     async def item_ids(
         self, *, state: str | None, batch_id: int | None, limit: int
@@ -100,7 +133,7 @@ class PostgresItems(Topic):
         sql, args = statement(what)
         while (most := min(SLICE, limit - len(found))) > 0:
             before = found[-1] if found else LAST
-            rows = await self._db.fetch(sql, before, most, *args)
+            rows = await self._db.fetch(sql, before, most, 0, *args)
             found += [r["id"] for r in rows]
             if len(rows) < most:
                 break

@@ -8,9 +8,12 @@ planner cannot turn into a walk over a whole table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline.model import ItemId
+from pipeline.store.port import ANY
+from pipeline.store.postgres.seeking import Parameters, all_of, beside, of_items
+from pipeline.store.rows import Sought
 
 # Where an item in a state stands, by the word that people use: tables and conditions.
 STATES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -23,12 +26,21 @@ STATES: dict[str, tuple[tuple[str, str], ...]] = {
     "failed": (("outcomes", "x.state = 'failed'"),),
     "cancelled": (("outcomes", "x.state = 'cancelled'"),),
 }
+CODED = (
+    "held",
+    "rejected",
+    "failed",
+    "cancelled",
+)  # others have no code
+SINCE = {"running": "claimed_at", "holds": "held_at", "outcomes": "at"}  # else `since`
+# `running` names the stage at which an item was claimed.
+STAGE_NOW = "(select n.stage from waybill.running_now n where n.item_id = x.item_id)"
 
 
 class Listing(NamedTuple):
     """
     What is listed: items of these batches (None: of all), found in `parent`, in a
-    state.
+    state, and such as are `sought`.
 
     `by_state` says that fewer items are in the state than in the batches.
     """
@@ -37,45 +49,85 @@ class Listing(NamedTuple):
     parent: ItemId | None = None
     state: str | None = None
     by_state: bool = True
+    sought: Sought = ANY
 
 
-def statement(what: Listing) -> tuple[str, list[Any]]:
+def statement(what: Listing) -> tuple[str, list[object]]:
     """
-    The ids, newest first, below $1 and at most $2; and the parameters from $3 on.
+    The ids, newest first, below $1, at most $2 and from $3 on; and the parameters from
+    $4 on.
     """
-    places = STATES[what.state] if what.state else ()
+    given = Parameters(None, None, None)
+    sql = _statement(what, given)
+    return sql, given.values[3:]
+
+
+def _statement(what: Listing, given: Parameters) -> str:
+    places = _places(what, given)
+    facts = of_items(what.sought, None, given)
+    batches = what.batches
     if what.parent is not None:
-        facts = ["i.parent_id = $3", *_in_places(places)]
-        if what.batches is None:
-            return _of_items(facts), [what.parent]
-        return _of_items([*facts, "i.batch_id = any($4::bigint[])"]), [
-            what.parent,
-            what.batches,
-        ]
-    if what.batches is None:
-        return (_of_places(places, "true") if places else _of_items([])), []
+        facts = [f"i.parent_id = {given(what.parent)}", *facts, *_in_places(places)]
+        if batches is not None:
+            facts.append(f"i.batch_id = any({given(batches)}::bigint[])")
+        return _of_items(facts)
+    if batches is None:
+        return _of_places(places, facts) if places else _of_items(facts)
     if places and what.by_state:
-        mine = "(select i.batch_id from waybill.items i where i.id = x.item_id)"
-        return _of_places(places, f"{mine} = any($3::bigint[])"), [what.batches]
-    each = _of_items(["i.batch_id = b.id", *_in_places(places)])
+        of = f"i.batch_id = any({given(batches)}::bigint[])"
+        return _of_places(places, [of, *facts])
+    each = _of_items(["i.batch_id = b.id", *facts, *_in_places(places)])
     return _newest(
-        f"select k.id from unnest($3::bigint[]) b(id) cross join lateral ({each}) k"
-    ), [what.batches]
+        f"select k.id from unnest({given(batches)}::bigint[]) b(id)"
+        f" cross join lateral ({each}) k"
+    )
+
+
+def _places(what: Listing, given: Parameters) -> list[tuple[str, str]]:
+    """Where such items stand: tables and conditions; nothing when it is not asked."""
+    sought = what.sought
+    if what.state is not None:
+        states: Sequence[str] = (what.state,)
+    elif sought.code:
+        states = CODED
+    elif sought.stage or sought.since:
+        states = tuple(STATES)
+    else:
+        return []
+    if sought.code and not set(states) <= set(CODED):
+        return [("ready", "false")]  # whatever is there has none
+    code, stage, since = sought.code, sought.stage, sought.since
+    code = given(code) if code else ""
+    stage = given(stage) if stage else ""
+    at = given(since) if since else ""
+    found = []
+    for table, here in (place for state in states for place in STATES[state]):
+        facts = [here]
+        if code:
+            facts.append(f"x.code = {code}")
+        if stage:
+            now = STAGE_NOW if table == "running" else "x.stage"
+            facts.append(f"{now} = {stage}")
+        if at:
+            facts.append(f"x.{SINCE.get(table, 'since')} >= {at}")
+        found.append((table, all_of(facts)))
+    return found
 
 
 def _of_items(facts: Sequence[str]) -> str:
     """From the items, by the index that begins with the first of these facts."""
-    where = " and ".join([*facts, "i.id < $1"])
+    where = all_of([*facts, "i.id < $1", "i.id >= $3"])
     return _newest(f"select i.id from waybill.items i where {where}")
 
 
-def _of_places(places: Sequence[tuple[str, str]], fact: str) -> str:
-    """From the tables of a state."""
+def _of_places(places: Sequence[tuple[str, str]], facts: Sequence[str]) -> str:
+    """From the tables of states."""
+    items = beside("x.item_id", facts)
     found = (
         "("
         + _newest(
-            f"select x.item_id as id from waybill.{table} x"
-            f" where {here} and x.item_id < $1 and {fact}"
+            f"select x.item_id as id from waybill.{table} x where "
+            + all_of([here, "x.item_id < $1", "x.item_id >= $3", *items])
         )
         + ")"
         for table, here in places

@@ -139,7 +139,7 @@ def test_tables_are_tab_separated_in_a_pipe(notes):
     ran = notes.run("items", "ls", "--batch", "one")
 
     rows = [line.split("\t") for line in ran.out.splitlines()]
-    assert {len(row) for row in rows} == {8}
+    assert {len(row) for row in rows} == {9}
     assert sorted(row[1] for row in rows) == ["done", "failed", "held", "rejected"]
     assert_tame(ran)
 
@@ -234,8 +234,11 @@ def test_a_mistake_is_a_sentence_a_hint_and_a_code(notes):
         ("ingest",): (2, "USAGE"),
         ("items", "ls", "--nosuch"): (2, "USAGE"),
         ("items", "ls", "--state", "lost"): (2, "USAGE"),
-        ("items", "show", "one"): (2, "USAGE"),
-        ("items", "show", "9" * 20): (2, "USAGE"),
+        ("items", "show", "nosuch"): (9, "NOT_FOUND"),
+        ("items", "show", "9" * 20): (9, "NOT_FOUND"),
+        ("items", "show", "-1.png"): (2, "USAGE"),
+        ("items", "show", "1.png"): (9, "AMBIGUOUS"),
+        ("items", "ls", "--since", "soon"): (2, "USAGE"),
         ("items", "retry"): (2, "USAGE"),
         ("items", "cancel", "999"): (9, "NOT_FOUND"),
         ("items", "show", "999"): (9, "NOT_FOUND"),
