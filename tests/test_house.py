@@ -27,7 +27,7 @@ ON_TOP = {
     "waybill": {
         *("__main__", "cli", "compose", "logs", "settings"),
         *("board", "exporting", "foreground", "health", "inbox", "manifest"),
-        *("results", "terminal"),
+        *("pace", "results", "terminal"),
     },
     "pipeline": {
         *("declared", "errors", "folder", "loading", "model", "names", "pinned"),

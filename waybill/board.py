@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.store.rows import Counts, StageRow, WorkRow
+from pipeline.store.rows import Counts, Pace, StageRow, WorkRow
 from waybill import terminal
 from waybill.compose import App
 
@@ -87,8 +87,10 @@ def frame(
     stages: Sequence[StageRow],
     total: int,
     works: Sequence[WorkRow] = (),
+    pace: Pace | None = None,
+    end: str = "",
 ) -> Table:
-    """One frame."""
+    """One frame: what moves, and its `end`; what waits is a number."""
     grid = Table.grid(padding=(0, 2))
     ended = counts.received - counts.live
     of = max(total, counts.received)
@@ -106,15 +108,27 @@ def frame(
         Text(f"{name} {n}", style=style if n else "dim") for name, n, style in words
     )
     grid.add_row(line)
+    running = {row.stage: row.running for row in stages if row.running}
+    moving = sorted({*running, *(pace.stages if pace and counts.live else ())})
     busy = "   ".join(
-        f"{s.stage} {s.running}▸{f' +{s.ready} in line' if s.ready else ''}"
-        for s in stages
-        if s.running or s.ready
+        f"{stage} {running.get(stage, 0)}▸{_paced(pace, stage)}" for stage in moving
     )
-    grid.add_row(Text(busy, style="dim"))
+    for said in filter(None, (busy, end)):
+        grid.add_row(Text(said, style="dim"))
     for work in works:
         grid.add_row(*work_line(work))
     return grid
+
+
+def _paced(pace: Pace | None, stage: str) -> str:
+    said = a_minute(pace, stage) if pace else ""
+    return f" {said}/min" if said else ""
+
+
+def a_minute(pace: Pace, stage: str) -> str:
+    """How many came through the stage in a minute; "" when nothing did."""
+    of = pace.stages.get(stage)
+    return "" if of is None else f"{of:.0f}" if of >= 10 else f"{of:.2g}"
 
 
 def work_line(row: WorkRow) -> tuple[Text, Text]:

@@ -349,8 +349,8 @@ class ItemStore(Cancels, Protocol):
         self, *, batch_id: int | None = None, longer_than: int = 0, limit: int = 5
     ) -> list[WorkRow]:
         """
-        Running items whose stage has reported a total above `longer_than`, the
-        longest first.
+        Running items whose stage has reported a total above `longer_than` and that
+        wait for no permit, the longest first.
         """
         ...
 

@@ -202,8 +202,8 @@ class WaitsRow(NamedTuple):
 
 class Pace(NamedTuple):
     """
-    Items a minute: through each stage, and those that `left`, for good or for a
-    person; in the last `for_s` seconds.
+    Items a minute: through each stage, in the last `for_s` seconds, and those that
+    `left`, for good or for a person.
     """
 
     for_s: float

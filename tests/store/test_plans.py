@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -31,6 +32,7 @@ from pipeline.store.postgres import (
     holds,
     items,
     listing,
+    paces,
     reports,
     results,
     sessions,
@@ -43,6 +45,7 @@ HOT = {
     *("holds", "open_children", "progress", "products"),
 }
 ME = UUID(int=1)
+NEVER = datetime(2999, 1, 1, tzinfo=UTC)
 
 # 50,000 ready (of 200 tenants, at two stages), 20,000 waiting, 2,000 running,
 # 29,500 done with their checkpoints, 10,000 holds of which 500 are open.  The ready
@@ -307,6 +310,7 @@ class Looked(
     holds.PostgresHolds,
     counts.PostgresCounts,
     items.PostgresItems,
+    paces.PostgresPaces,
     reports.PostgresReports,
     results.PostgresResults,
 ):
@@ -336,6 +340,14 @@ ASKED: dict[str, tuple[Callable[[Looked], Awaitable[Any]], set[str]]] = {
     "stages of a batch": (lambda s: s.stages(7), {"running"}),
     "in work": (lambda s: s.in_work(), {"running"}),
     "in work of a batch": (lambda s: s.in_work(batch_id=7), {"running"}),
+    # There is no more of `outcomes` than is read at its end.
+    "pace": (lambda s: s.pace(), {"outcomes"}),
+    "pace of a batch": (lambda s: s.pace(7), {"outcomes"}),
+    "limited": (lambda s: s.limited(), {"running"}),
+    "limited of a batch": (lambda s: s.limited(7), {"running"}),
+    "waiting": (lambda s: s.waiting(), set()),
+    "waiting of a batch": (lambda s: s.waiting(7), set()),
+    "in line": (lambda s: s.in_line(["read", "judge"]), set()),
     "quarantined": (lambda s: s.quarantined(), set()),
     "quarantined of a batch": (lambda s: s.quarantined(batch_id=7), set()),
     "finished": (lambda s: s.finished(7, "p"), set()),
@@ -345,6 +357,25 @@ ASKED: dict[str, tuple[Callable[[Looked], Awaitable[Any]], set[str]]] = {
     "items of a tenant": (lambda s: s.items(tenant="tenant-7"), set()),
     "items found in one": (lambda s: s.items(parent=PARENT), set()),
     "ready found in one": (lambda s: s.items(parent=PARENT, state="ready"), set()),
+    # A slice of them: of all there are, each table is read whole.
+    "items of a name": (
+        lambda s: s.find(before=20_000, sought=Sought(name="ü77")),
+        set(),
+    ),
+    "items of a name in a batch": (
+        lambda s: s.find(batch_id=7, sought=Sought(name="n7", pipeline="p")),
+        set(),
+    ),
+    "items of a code": (lambda s: s.find(sought=Sought(code="Y")), set()),
+    "items at a stage": (
+        lambda s: s.find(before=20_000, sought=Sought(stage="write")),
+        {"running"},
+    ),
+    "items since": (
+        lambda s: s.find(before=20_000, sought=Sought(since=NEVER)),
+        {"running"},
+    ),
+    "held of a name": (lambda s: s.find(state="held", sought=Sought(name="x")), set()),
     **{
         f"{state} {'of a batch' if batch else ''}": (
             lambda s, state=state, batch=batch: s.items(state=state, batch_id=batch),
@@ -371,6 +402,22 @@ async def test_what_people_ask_reads_by_index(store: PostgresStore, name: str):
     ]
     assert nodes
     assert scanned(nodes) <= small
+
+
+async def test_the_pace_is_read_at_the_end_of_what_grows(store: PostgresStore):
+    """So many blocks, however many rows there are: 64,000 checkpoints here."""
+    spy = Spy(store.database)
+
+    pace = await Looked(spy).pace()
+
+    through = next(sent for sent in spy.sent if "from waybill.checkpoints" in sent[0])
+    read = [
+        n["Actual Rows"] + n.get("Rows Removed by Filter", 0)
+        for n in await explain(store, *through)
+        if n.get("Relation Name") == "checkpoints"
+    ]
+    assert 0 < sum(read) < 40_000
+    assert pace.stages == {}  # none of those has a worker
 
 
 @pytest.mark.parametrize("statement", [counts.PLACES, counts.RECEIPTS])

@@ -10,17 +10,18 @@ import typer
 
 from ingest.watch.survey import Survey
 from pipeline.errors import StoreUnavailable
-from pipeline.store.rows import Counts, StageRow, TroubleRow
+from pipeline.store.rows import Counts, Pace, StageRow, TroubleRow
 from pipeline.threads import in_thread
 from waybill import terminal
-from waybill.board import LONG, display, frame
+from waybill.board import LONG, a_minute, display, frame
 from waybill.commands.counts import summary
-from waybill.commands.options import InBatch, Json, batch_id
+from waybill.commands.options import InBatch, Json, find_batch
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.foreground import workers_up
 from waybill.health import ASKED_S, seen_here, troubles
 from waybill.inbox import survey_of
+from waybill.pace import brakes, done_in, sentence, when_done
 from waybill.settings import read_settings
 
 
@@ -33,8 +34,8 @@ def status(
 
     async def main(opened: App) -> None:
         if not watch:
-            _, found = await _look(opened, batch)
-            terminal.print_json(found) if json else _print_status(found)
+            counts, found = await _look(opened, batch)
+            terminal.print_json(found) if json else _print_status(counts, found)
             return
         with display() as live:
             while True:
@@ -44,7 +45,12 @@ def status(
                 else:
                     live.update(
                         frame(
-                            counts, found["stages"], counts.received, found["documents"]
+                            counts,
+                            found["stages"],
+                            counts.received,
+                            found["documents"],
+                            found["pace"],
+                            _end(counts, found),
                         )
                     )
                 await anyio.sleep(1)
@@ -59,17 +65,24 @@ def status(
 async def _look(
     opened: App, batch: str, *, watch: bool = False
 ) -> tuple[Counts, dict[str, Any]]:
-    number = await batch_id(opened, batch)
+    one = await find_batch(opened, batch) if batch else None
+    number = one.id if one else None
     counts = await opened.store.counts(number)
     workers = await workers_up(opened)
     wrong = await in_thread(troubles, opened.settings, workers)
     inbox = None
     if number is None and not watch:  # it would be listed again each second
         inbox = await in_thread(survey_of, opened.settings)
+    stages = await opened.store.stages(number)
+    pace = await opened.store.pace(number)
     return counts, {
         **summary(counts),
         "inbox": inbox,
-        "stages": await opened.store.stages(number),
+        "stages": stages,
+        "pace": pace,
+        "done_in_s": done_in(counts, pace),
+        "deadline_at": one.deadline_at if one else None,
+        "limited_by": await brakes(opened, number, counts, stages, len(workers)),
         "documents": await opened.store.in_work(batch_id=number, longer_than=LONG),
         "workers": [
             {"pid": w.origin.pid, "host": w.origin.host.partition("/")[0]}
@@ -96,11 +109,13 @@ def _print_troubles(found: Sequence[TroubleRow]) -> None:
         terminal.err.print(f"[red]trouble[/red] {terminal.safe(said)}")
 
 
-def _print_status(found: dict[str, Any]) -> None:
-    words = Counts._fields
-    terminal.print_table(words, [[found[w] for w in words]])
-    if found["stages"]:
-        terminal.print_table(StageRow._fields, found["stages"])
+def _print_status(counts: Counts, found: dict[str, Any]) -> None:
+    terminal.print_table(counts._fields, [counts])
+    pace: Pace = found["pace"]
+    if not counts.live:
+        pace = pace._replace(stages={})  # that of work which is over
+    if found["stages"] or pace.stages:
+        terminal.print_table(*_stage_table(found["stages"], pace))
     if found["documents"]:
         terminal.print_table(
             ["document", "stage", "finished", "of"],
@@ -110,9 +125,30 @@ def _print_status(found: dict[str, Any]) -> None:
         print_left(found["inbox"])
     working = ", ".join(str(w["pid"]) for w in found["workers"]) or "none"
     terminal.err.print(f"workers: {working}")
-    if found["workers"] == [] and found["live"]:
-        terminal.err.print("nothing moves: start `waybill up` or `waybill worker`")
+    if end := _end(counts, found):
+        terminal.err.print(end)
+    for brake in found["limited_by"]:
+        terminal.err.print(f"limited by {terminal.safe(sentence(brake))}")
     _print_troubles(found["troubles"])
+
+
+def _end(counts: Counts, found: dict[str, Any]) -> str:
+    """When it will be done; "" when nothing moves."""
+    if not found["workers"]:
+        return ""
+    return when_done(counts, found["pace"], found["deadline_at"])
+
+
+def _stage_table(
+    stages: Sequence[StageRow], pace: Pace
+) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows: what stands at each stage, and what came through it."""
+    standing = {row.stage: row for row in stages}
+    rows = [
+        [*standing.get(stage, StageRow(stage, 0, 0, 0, 0)), a_minute(pace, stage)]
+        for stage in sorted({*standing, *pace.stages})
+    ]
+    return [*StageRow._fields, "a minute"], rows
 
 
 def print_left(inbox: Survey) -> None:

@@ -141,7 +141,8 @@ class MemoryReports(MemoryTables):
         for item in filter(mine, self._running):
             stage = self._live(item)[0].stage
             at = self._progress.get(item)
-            if at and at.stage == stage and at.total > longer_than:
+            moves = at is not None and not at.waits_for
+            if at and moves and at.stage == stage and at.total > longer_than:
                 name = self._items[item].facts.name
                 rows.append(WorkRow(item, name, at.stage, at.done, at.total))
         return sorted(rows, key=lambda r: (-r.total, r.item))[:limit]

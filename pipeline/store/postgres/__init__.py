@@ -17,6 +17,7 @@ from pipeline.store.postgres.counts import PostgresCounts
 from pipeline.store.postgres.deadlines import PostgresDeadlines
 from pipeline.store.postgres.holds import PostgresHolds
 from pipeline.store.postgres.items import PostgresItems
+from pipeline.store.postgres.paces import PostgresPaces
 from pipeline.store.postgres.reports import PostgresReports
 from pipeline.store.postgres.results import PostgresResults
 from pipeline.store.postgres.sessions import PostgresSessions
@@ -32,6 +33,7 @@ class PostgresStore(
     PostgresCancels,
     PostgresCounts,
     PostgresItems,
+    PostgresPaces,
     PostgresReports,
     PostgresResults,
 ):

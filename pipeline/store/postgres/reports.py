@@ -34,7 +34,7 @@ select r.item_id, i.name, r.stage, p.done, p.total
   from waybill.running_now r
   join waybill.progress p on p.item_id = r.item_id and p.stage = r.stage
   join waybill.items i on i.id = r.item_id
- where p.total > $1 and {of}
+ where p.total > $1 and p.waits_for = '' and {of}
  order by p.total desc, r.item_id limit $2
 """
 

@@ -1,0 +1,149 @@
+"""What limits a batch, and when it will be done, as people read it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.errors import Usage
+from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
+from waybill.board import a_minute, frame
+from waybill.pace import Brake, By, brakes, done_in, sentence, when_done
+
+COUNTS = Counts(10, 8, 1, 1, 0, 0, 0, 0, 0)
+PACE = Pace(60.0, {"ocr": 12.0}, 4.0)
+
+
+class Store:
+    """What a store says of what waits."""
+
+    def __init__(self, limited: list[KeptRow], waiting: list[KeptRow]) -> None:
+        self._limited, self._waiting = limited, waiting
+
+    async def limited(self, batch_id: int | None) -> list[KeptRow]:
+        return self._limited
+
+    async def waiting(self, batch_id: int | None) -> list[KeptRow]:
+        return self._waiting
+
+    async def in_line(self, stages: list[str]) -> dict[str, int]:
+        return dict.fromkeys(stages, 1)
+
+
+class Catalogue:
+    """Stage `ocr` may have two items of a worker."""
+
+    async def get(self, number: int, store: Any, patience_s: float) -> Any:
+        stage = SimpleNamespace(stage=SimpleNamespace(window=2))
+        return SimpleNamespace(stages={"ocr": stage})
+
+
+class Broken(Catalogue):
+    """Its folder cannot be read any more."""
+
+    async def get(self, number: int, store: Any, patience_s: float) -> Any:
+        raise Usage("it is not in order")
+
+
+async def asked(
+    stages: list[StageRow],
+    *,
+    workers: int = 1,
+    counts: Counts = COUNTS,
+    catalogue: Catalogue | None = None,
+    **there: list[KeptRow],
+) -> list[Brake]:
+    store = Store(there.get("limited", []), there.get("waiting", []))
+    app: Any = SimpleNamespace(store=store, catalogue=catalogue or Catalogue())
+    return await brakes(app, None, counts, stages, workers)
+
+
+async def test_a_full_stage_is_a_window() -> None:
+    """When its line has somebody, and its workers may have no more."""
+    full = StageRow("ocr", 5, 4, 0, 0)
+
+    assert (await asked([full], workers=2))[0] == Brake(By.WINDOW, "ocr", "4", 5)
+    assert By.WINDOW not in {b.by for b in await asked([full], workers=3)}
+    assert By.WINDOW not in {b.by for b in await asked([full], catalogue=Broken())}
+
+
+async def test_what_is_asked_of_others_is_told_apart() -> None:
+    """A limit of ours, a vendor who said so, a try that failed."""
+    until = datetime.now(UTC)
+    limited = [KeptRow("write", "llm", 3, None)]
+    waiting = [
+        KeptRow("write", "THROTTLED", 2, until),
+        KeptRow("write", "VENDOR_DOWN", 2, until),
+        KeptRow("ocr", "OCR_TIMEOUT", 1, until),
+    ]
+
+    found = await asked([], limited=limited, waiting=waiting)
+
+    assert [brake.by for brake in found] == [
+        *(By.LIMIT, By.VENDOR, By.VENDOR, By.RETRY, By.PERSON),
+    ]
+
+
+async def test_nobody_works_is_said_first() -> None:
+    """And a person who is waited for last; without either there is nothing to say."""
+    idle = await asked([StageRow("ocr", 5, 0, 0, 0)], workers=0)
+    busy = await asked([StageRow("ocr", 0, 5, 0, 0), StageRow("a", 0, 1, 0, 0)])
+    over = await asked([], counts=Counts(1, 0, 0, 1, 0, 0, 0, 0, 0))
+
+    assert [brake.by for brake in idle] == [By.WORKER, By.PERSON]
+    assert busy[0] == Brake(By.WORK, "ocr", "", 5)
+    assert over == []
+
+
+def test_the_end_is_told_at_this_pace() -> None:
+    """Against the deadline; nothing is promised of what nobody knows."""
+    still = PACE._replace(left=0.0)
+    over = COUNTS._replace(live=0)
+    now = datetime.now(UTC)
+
+    assert done_in(COUNTS, PACE) == 120
+    assert done_in(COUNTS, still) is None
+    assert done_in(over, still) == 0
+    assert when_done(COUNTS, PACE, None) == "at this pace 8 items are done in 2 min"
+    assert ", after the" in when_done(COUNTS, PACE, now + timedelta(seconds=90))
+    assert ", before the" in when_done(COUNTS, PACE, now + timedelta(seconds=150))
+    assert when_done(COUNTS, still, now) == when_done(over, PACE, now) == ""
+
+
+def test_every_brake_is_a_sentence() -> None:
+    """Short, with what there is to do or to wait for."""
+    soon = datetime.now(UTC) + timedelta(seconds=40.2)
+
+    said = {by: sentence(Brake(by, "ocr", "llm", 2, soon)) for by in By}
+
+    assert said[By.LIMIT] == "a limit: 2 items in ocr wait for [limit.llm]"
+    assert said[By.VENDOR].endswith("before ocr, llm; the first goes on in 40 s")
+    assert said[By.WINDOW].endswith("ocr has the llm that it may have, 2 items in line")
+    assert "waybill review next" in said[By.PERSON]
+    assert "waybill up" in said[By.WORKER]
+    assert sentence(Brake(By.WORK, "ocr", items=1)) == "the work itself: 1 item in ocr"
+
+
+@pytest.mark.parametrize(
+    ("pace", "said"), [(0.05, "0.05"), (3.14159, "3.1"), (10.4, "10"), (1234.5, "1234")]
+)
+def test_a_pace_is_told_with_two_digits(pace: float, said: str) -> None:
+    """More would be noise; what nothing came through has none."""
+    assert a_minute(Pace(60, {"ocr": pace}, 0), "ocr") == said
+    assert a_minute(Pace(60, {}, 0), "ocr") == ""
+
+
+def test_a_frame_shows_what_moves() -> None:
+    """Stages with something in hand or a pace; what waits there is not drawn."""
+    stages = [StageRow("ocr", 7, 2, 0, 0), StageRow("print", 9, 0, 3, 4)]
+    pace = Pace(60, {"ocr": 12.0, "intake": 30.0}, 4.0)
+
+    grid = frame(COUNTS, stages, 10, (), pace)
+
+    lines = [str(cell) for cell in grid.columns[0].cells]
+    assert lines[-1] == "intake 0▸ 30/min   ocr 2▸ 12/min"
+    over = frame(COUNTS._replace(live=0), [], 10, (), pace)
+    assert len(over.columns[0]._cells) == len(lines) - 1

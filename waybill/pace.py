@@ -1,0 +1,138 @@
+"""
+How quickly a batch moves, when it will be done, and what limits it now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple, assert_never
+
+from pipeline.errors import WaybillError
+from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
+from waybill import terminal
+from waybill.compose import App
+
+PATIENCE_S = 2.0  # for a pipeline's folder that is loaded to learn a window
+VENDOR = ("THROTTLED", "QUOTA")  # said by whoever was called, and what begins so:
+VENDORS = "VENDOR_"
+YEARS_S = 1e9  # what is further away is late in any case
+
+
+class By(StrEnum):
+    """What limits a batch."""
+
+    WORKER = "worker"
+    LIMIT = "limit"
+    VENDOR = "vendor"
+    RETRY = "retry"
+    WINDOW = "window"
+    WORK = "work"
+    PERSON = "person"
+
+
+class Brake(NamedTuple):
+    """One thing that limits it now; `name` is a limit's, or a code."""
+
+    by: By
+    stage: str = ""
+    name: str = ""
+    items: int = 0
+    until: datetime | None = None
+
+
+async def brakes(
+    app: App,
+    batch_id: int | None,
+    counts: Counts,
+    stages: Sequence[StageRow],
+    workers: int,
+) -> list[Brake]:
+    """What limits a batch, or everything, the gravest first."""
+    found = []
+    if counts.live and not workers:
+        found.append(Brake(By.WORKER, items=counts.live))
+    limited = await app.store.limited(batch_id)
+    found += [Brake(By.LIMIT, *row) for row in limited]
+    found += [_of_waiting(row) for row in await app.store.waiting(batch_id)]
+    if workers:
+        windows = await _windows(app, stages, workers)
+        full = [
+            Brake(By.WINDOW, row.stage, str(windows[row.stage]), row.ready)
+            for row in stages
+            if row.ready and row.running >= windows.get(row.stage, row.running + 1)
+        ]
+        found += full
+        if not full and not limited:
+            busy = max(stages, key=lambda row: row.running, default=None)
+            if busy is not None and busy.running:
+                found.append(Brake(By.WORK, busy.stage, items=busy.running))
+    if counts.held:
+        found.append(Brake(By.PERSON, items=counts.held))
+    return found
+
+
+def done_in(counts: Counts, pace: Pace) -> float | None:
+    """Seconds until nothing moves any more, at this pace; None: nobody knows."""
+    if not counts.live:
+        return 0.0
+    return 60 * counts.live / pace.left if pace.left else None
+
+
+def when_done(counts: Counts, pace: Pace, due: datetime | None) -> str:
+    """When it will be done, as a sentence; "" when nothing moves."""
+    left_s = done_in(counts, pace)
+    if not counts.live or left_s is None:
+        return ""
+    now = datetime.now(UTC)
+    said = f"at this pace {counts.live} items are done in {terminal.span(left_s)}"
+    if due is None:
+        return said
+    late = "after" if now + timedelta(seconds=min(left_s, YEARS_S)) > due else "before"
+    return f"{said}, {late} the deadline, {terminal.clock(due)}"
+
+
+def sentence(brake: Brake) -> str:
+    """What a person reads."""
+    items = f"{brake.items} item{'' if brake.items == 1 else 's'}"
+    match brake.by:
+        case By.WORKER:
+            return "no worker: nothing moves, start `waybill up` or `waybill worker`"
+        case By.LIMIT:
+            return f"a limit: {items} in {brake.stage} wait for [limit.{brake.name}]"
+        case By.VENDOR | By.RETRY:
+            who = "a vendor" if brake.by is By.VENDOR else "tries that failed"
+            first = "" if brake.until is None else terminal.due(brake.until)
+            goes_on = f"; the first goes on in {first}" if first else ""
+            return f"{who}: {items} wait before {brake.stage}, {brake.name}{goes_on}"
+        case By.WINDOW:
+            full = f"{brake.stage} has the {brake.name} that it may have"
+            return f"a window: {full}, {items} in line"
+        case By.WORK:
+            return f"the work itself: {items} in {brake.stage}"
+        case By.PERSON:
+            return f"a person: {items} held, `waybill review next`"
+        case _:
+            assert_never(brake.by)
+
+
+def _of_waiting(row: KeptRow) -> Brake:
+    vendor = row.name in VENDOR or row.name.startswith(VENDORS)
+    return Brake(By.VENDOR if vendor else By.RETRY, *row)
+
+
+async def _windows(
+    app: App, stages: Sequence[StageRow], workers: int
+) -> dict[str, int]:
+    """How many items each stage with a line may have, in all workers."""
+    found = {}
+    lines = await app.store.in_line([row.stage for row in stages if row.ready])
+    for stage, number in lines.items():
+        try:
+            pipeline = await app.catalogue.get(number, app.store, PATIENCE_S)
+        except WaybillError:
+            continue  # its items fail, and say so
+        if stage in pipeline.stages:
+            found[stage] = workers * pipeline.stages[stage].stage.window
+    return found
