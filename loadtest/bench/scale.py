@@ -164,6 +164,9 @@ async def reports(store: PostgresStore) -> dict[str, Any]:
         await store.counts()
         await store.stages()
         await store.in_work(longer_than=3)
+        await store.pace()
+        await store.limited()
+        await store.waiting()
         await store.sessions()
 
     async def batches() -> None:

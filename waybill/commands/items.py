@@ -108,6 +108,9 @@ def items_ls(
         ),
         header=header,
     )
+    if not rows:
+        asked = any(wanted) or state or batch or tenant or parent
+        terminal.err.print("no item matches" if asked else "there is no item")
     if found.before:
         terminal.err.print(f"there may be more: --before {found.before}, or --limit")
 
