@@ -35,6 +35,20 @@ async def test_a_hold_shows_what_was_parked(world: World):
     assert await world.store.hold(hold.id) == await world.store.hold_of(item) == hold
 
 
+async def test_a_hold_keeps_the_order_of_its_keys(world: World):
+    """A stage puts first what a person should see first."""
+    worker, [item] = await world.take("a.pdf")
+    shown = '{"evidence": {"total": 1, "a": {"second": 2, "b": 3}}}'
+    await world.move(
+        worker, item, replace(parked(), shown=shown, proposal='{"z":1,"a":2}')
+    )
+
+    [hold] = await world.store.holds()
+
+    assert json.dumps(hold.shown) == shown
+    assert list(hold.proposal) == ["z", "a"]
+
+
 async def test_holds_are_listed_by_deadline(world: World):
     """What must be decided first is on top, however late it was held."""
     worker = await world.join()

@@ -126,7 +126,7 @@ held as (
          array_remove(string_to_array(t.needs, ','), ''), t.again, t.next_stage
     from gone g
     join unnest($1::bigint[], $2::text[], $3::int[], $4::text[], $5::text[],
-                $6::jsonb[], $7::text[], $8::jsonb[], $9::text[], $10::text[],
+                $6::json[], $7::text[], $8::json[], $9::text[], $10::text[],
                 $11::boolean[], $12::text[])
          t(item_id, stage, seq, code, why, shown, shown_ref, proposal, proposal_ref,
            needs, again, next_stage) using (item_id)
