@@ -246,7 +246,7 @@ def loads_of(builtin: Builtin) -> Loads[Pipeline]:
 
 def top_levels(root: Path) -> list[Path]:
     """The files of a folder that `load` runs; raises as it does."""
-    manifest = _read_manifest(root)
+    manifest = read_manifest(root)
     named = [name for line in _lines(root, manifest) for name in line]
     named += ["state"] * bool(manifest.state)
     return [path for name in named if (path := root / f"{name}.py").is_file()]
