@@ -89,6 +89,8 @@ def items_ls(
     rows = found.rows
     if json:
         terminal.print_json(rows)
+        if found.before and len(rows) < limit:
+            terminal.err.print(f"that is not all: --before {found.before} goes on")
         return
     terminal.print_table(
         ["item", "state", "stage", "since", "due", "code", "pipeline", "batch", "name"],

@@ -40,13 +40,13 @@ InBatch = Annotated[
     str, typer.Option(help=f"Only of this batch: {BATCH}.", callback=_text)
 ]
 ABatch = Annotated[str, typer.Argument(help=f"Which one: {BATCH}.", callback=_text)]
-OfPipeline = Annotated[str, typer.Option(help="Only of this pipeline.")]
+OfPipeline = Annotated[str, typer.Option(help="Only of this pipeline.", callback=_text)]
 Called = Annotated[
     str,
     typer.Option("--name", help="Only with this part in their name.", callback=_text),
 ]
-WithCode = Annotated[str, typer.Option(help="Only with this code.")]
-AtStage = Annotated[str, typer.Option(help="Only at this stage.")]
+WithCode = Annotated[str, typer.Option(help="Only with this code.", callback=_text)]
+AtStage = Annotated[str, typer.Option(help="Only at this stage.", callback=_text)]
 Since = Annotated[
     str,
     typer.Option(

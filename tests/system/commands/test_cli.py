@@ -239,6 +239,7 @@ def test_a_mistake_is_a_sentence_a_hint_and_a_code(notes):
         ("items", "show", "-1.png"): (2, "USAGE"),
         ("items", "show", "1.png"): (9, "AMBIGUOUS"),
         ("items", "ls", "--since", "soon"): (2, "USAGE"),
+        ("items", "ls", "--code", "\udcff"): (2, "BAD_NAME"),
         ("items", "retry"): (2, "USAGE"),
         ("items", "cancel", "999"): (9, "NOT_FOUND"),
         ("items", "show", "999"): (9, "NOT_FOUND"),
