@@ -35,7 +35,16 @@ SETTINGS = {
     "random_page_cost": "1.1",
 }
 # A server whose client is gone ends its statement; a pooler stays its client.
-STRAIGHT = {**SETTINGS, "client_connection_check_interval": "2000"}
+# What is sent without a BEGIN is one too.
+STRAIGHT = {
+    **SETTINGS,
+    "client_connection_check_interval": "2000",
+    "idle_session_timeout": "0",  # the pool closes what it does not need
+    "default_transaction_isolation": "read committed",
+}
+# Whatever role or database prefer: who waited for a row must see what it waited for.
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+SINCE_17 = {"transaction_timeout": "0"}
 POOLED = "WBPOL"  # SQLSTATE of our own
 
 # InternalClientError: a process that was stopped for longer than its timeouts finds
@@ -58,6 +67,8 @@ else:
     Connection = asyncpg.Connection  # generic in its stubs alone
 Failures: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
+# Of a socket's path, and of a certificate's.
+_FILES = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 # What the driver or the server may answer: the sentence, and what to do.  `{url}` is
 # the variable that named the database.
 _REFUSALS: tuple[tuple[Failures, str, str], ...] = (
@@ -99,7 +110,7 @@ _REFUSALS: tuple[tuple[Failures, str, str], ...] = (
         asyncpg.ReadOnlySQLTransactionError,
         "this server only reads: it is a standby, or the one before a failover",
         "let {url} name the server that writes; docs/operations.md says how to name "
-        "several",
+        "several.  If it is that one: default_transaction_read_only is set there",
     ),
     (
         asyncpg.CannotConnectNowError,
@@ -125,8 +136,8 @@ _REFUSALS: tuple[tuple[Failures, str, str], ...] = (
     (
         asyncpg.ProtocolViolationError,
         "the pooler, or the server, refuses the connection",
-        "are user, password and database in {url} those that the pooler knows, and "
-        "does it reach its server? Its log says why",
+        "are user, password, database and what stands behind the `?` in {url} such as "
+        "the pooler knows, and does it reach its server? Its log says why",
     ),
 )
 
@@ -147,6 +158,7 @@ class Line:
         self._url = url
         self.variable = variable
         self.pooled = False
+        self._newer: dict[str, str] = {}  # settings that older servers do not know
 
     def __repr__(self) -> str:
         return f"<Line of {self.variable}>"
@@ -155,8 +167,9 @@ class Line:
     def begin(self) -> str:
         """How a transaction begins: one message, whatever it carries."""
         if not self.pooled:
-            return "BEGIN"
-        return "; ".join(["BEGIN", *(f"set local {s}" for s in _settings(SETTINGS))])
+            return BEGIN
+        wanted = _settings(SETTINGS | self._newer)
+        return "; ".join([BEGIN, *(f"set local {s}" for s in wanted)])
 
     async def connect(self, *_: Any, **options: Any) -> Connection:
         """
@@ -171,9 +184,11 @@ class Line:
         if self.pooled:
             options["statement_cache_size"] = 0
         con: Connection = await asyncpg.connect(self._url, **options)
+        self._newer = SINCE_17 if con.get_server_version() >= (17,) else {}
         if not self.pooled:
+            wanted = STRAIGHT | self._newer
             try:
-                await con.execute(_unless_pooled(con.get_server_pid()))
+                await con.execute(_unless_pooled(con.get_server_pid(), wanted))
             except BaseException as error:
                 con.terminate()
                 if getattr(error, "sqlstate", "") != POOLED:
@@ -191,9 +206,21 @@ class Line:
             StoreUnavailable: everything else.
         """
         if isinstance(error, NO_URL) and not isinstance(error, ssl.SSLError):
+            if "root certificate" in str(error):
+                return Usage(
+                    f"sslmode in {self.variable} wants to know whose certificates to "
+                    "trust",
+                    hint="name the file of the authority's: `&sslrootcert=/….crt`",
+                )
             return Usage(
                 f"{self.variable} is no URL of a PostgreSQL",
                 hint="postgresql://USER:PASSWORD@HOST:PORT/DATABASE; " + ESCAPED,
+            )
+        if isinstance(error, asyncpg.ConnectionDoesNotExistError):
+            return StoreUnavailable(
+                "the server closed the connection at once",
+                hint="its log says why; does it want a certificate of yours (sslcert "
+                f"and sslkey in {self.variable})?",
             )
         return self.said(error, otherwise="the database cannot be reached")
 
@@ -211,6 +238,11 @@ class Line:
         hint = ""
         if isinstance(error, (OSError, TimeoutError)):
             hint = "is PostgreSQL up, and {url} right (host, port)?"
+        if isinstance(error, _FILES):
+            hint = (
+                "is PostgreSQL up, and {url} right (host, port), with each file that "
+                "it names (sslrootcert, sslcert, sslkey)?"
+            )
         if isinstance(error, socket.gaierror):
             hint = "is the host in {url} right?  " + ESCAPED
         if isinstance(error, ConnectionError) and "SSL" in str(error):
@@ -230,9 +262,9 @@ def _settings(wanted: dict[str, str]) -> list[str]:
     return [f"{name} = '{value}'" for name, value in wanted.items()]
 
 
-def _unless_pooled(pid: int) -> str:
+def _unless_pooled(pid: int, wanted: dict[str, str]) -> str:
     """
-    Makes the settings, or raises `POOLED`: one message, so all of it or nothing.
+    Makes these settings, or raises `POOLED`: one message, so all of it or nothing.
 
     `pid` is the process that we were told we talk to.
     """
@@ -241,4 +273,4 @@ def _unless_pooled(pid: int) -> str:
         " raise exception 'Waybill found a pooler, and goes on with it'"
         f" using errcode = '{POOLED}'; end if; end $$"
     )
-    return "; ".join([check, *(f"set {s}" for s in _settings(STRAIGHT))])
+    return "; ".join([check, *(f"set {s}" for s in _settings(wanted))])

@@ -11,12 +11,14 @@ error and not a silent difference between two installations.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import NamedTuple
 
 import asyncpg
 
-from pipeline.errors import Integrity, StoreUnavailable
+from pipeline.errors import Integrity, StoreUnavailable, Usage
 from pipeline.store.connection import AWAY, CONNECT_S, FAILURES, Line
 
 # Arbitrary, fixed: every Waybill that migrates the same database must agree.
@@ -40,6 +42,18 @@ select has_schema_privilege($1, 'waybill', 'usage') and not exists (
      and not (c.relname = 'migrations' and may <> 'select')
      and not (c.relname = 'audit' and may in ('update', 'delete'))
      and not has_table_privilege($1, c.oid, may))
+ and not exists (
+  select from pg_proc p where p.pronamespace = 'waybill'::regnamespace
+     and not has_function_privilege($1, p.oid, 'execute'))
+"""
+
+
+# What the owner's role prefers is not for a migration; names that this server's
+# version does not have are left out.
+_UNHURRIED = """
+select set_config(name, '0', true) from pg_settings
+ where name in ('statement_timeout', 'lock_timeout', 'transaction_timeout',
+                'idle_in_transaction_session_timeout')
 """
 
 
@@ -103,7 +117,7 @@ async def migrate(url: str, variable: str = "WAYBILL_OWNER_URL") -> Migrated:
         while name := await _apply_next(con):
             names.append(name)
         return Migrated(names, await _grant(con))
-    except asyncpg.LockNotAvailableError:
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
         raise StoreUnavailable(
             "the running service holds what a migration must change",
             hint="try again, or stop it for a moment",
@@ -139,13 +153,29 @@ def check(known: list[Migration], done: dict[int, str]) -> list[Migration]:
     return [m for m in known if m.number not in done]
 
 
-async def _apply_next(con: asyncpg.Connection) -> str | None:
-    """Apply one migration, alone; its name, or None when nothing is left."""
-    async with con.transaction():
+@asynccontextmanager
+async def _alone(con: asyncpg.Connection) -> AsyncIterator[None]:
+    """A transaction that sees what those before it have committed."""
+    async with con.transaction(isolation="read_committed"):
+        await con.execute(_UNHURRIED)
         await con.execute(f"select pg_advisory_xact_lock({LOCK})")
-        todo = check(available(), await applied(con))
+        yield
+
+
+async def _apply_next(con: asyncpg.Connection) -> str | None:
+    """Apply one migration; its name, or None when nothing is left."""
+    async with _alone(con):
+        done = await applied(con)
+        todo = check(available(), done)
         if not todo:
             return None
+        if not done and await con.fetchval("show server_encoding") != "UTF8":
+            raise Usage(
+                "this database cannot hold every letter of every document: its "
+                "encoding is not UTF8",
+                hint="make another: create database … encoding 'UTF8' template "
+                "template0",
+            )
         migration = todo[0]
         # A lock that cannot be had soon must not queue behind it everything that
         # the running service does.
@@ -169,8 +199,7 @@ async def _apply_next(con: asyncpg.Connection) -> str | None:
 
 
 async def _grant(con: asyncpg.Connection) -> bool:
-    async with con.transaction():
-        await con.execute(f"select pg_advisory_xact_lock({LOCK})")
+    async with _alone(con):
         if not await con.fetchval(
             "select 1 from pg_roles where rolname = $1", APP_ROLE
         ):
@@ -181,6 +210,7 @@ async def _grant(con: asyncpg.Connection) -> bool:
                 grant usage on schema waybill to {APP_ROLE};
                 grant select, insert, update, delete
                   on all tables in schema waybill to {APP_ROLE};
+                grant execute on all functions in schema waybill to {APP_ROLE};
                 revoke insert, update, delete on waybill.migrations from {APP_ROLE};
                 revoke update, delete on waybill.audit from {APP_ROLE};
                 """

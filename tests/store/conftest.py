@@ -50,10 +50,10 @@ class Server:
         self._app_url = app_url
         self._numbers = count(1)
 
-    def make(self) -> Urls:
-        """A new, empty database."""
+    def make(self, how: str = "") -> Urls:
+        """A new, empty database; `how` as in `create database`."""
         name = f"waybill_test_{os.getpid()}_{next(self._numbers)}"
-        run(self._admin(f'create database "{name}"'))
+        run(self._admin(f'create database "{name}" {how}'))
         return Urls(*(_named(url, name) for url in (self._owner_url, self._app_url)))
 
     def drop(self, urls: Urls) -> None:

@@ -4,14 +4,17 @@ Migrations: applied once, checked for ever; and what the service's role may not 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
 import anyio
 import asyncpg
 import pytest
 
-from pipeline.errors import Integrity, StoreUnavailable
+from pipeline.errors import Integrity, StoreUnavailable, Usage
 from pipeline.store.migrate import APP_ROLE, available, migrate
 from pipeline.store.postgres import PostgresStore
-from tests.store.conftest import Urls
+from tests.store.conftest import Server, Urls
 
 OLD_ITEM = """
 with t as (insert into waybill.tenants (name) values ('t') returning id),
@@ -78,6 +81,63 @@ async def test_two_at_once_apply_once(empty_database: Urls):
             tasks.start_soon(one)
 
     assert sorted(applied) == [m.name for m in available()]
+
+
+SLOW_OWNER = (
+    # As a migration whose transaction began before the first one's end.
+    "default_transaction_isolation = 'serializable'",
+    "lock_timeout = '1ms'",
+    "search_path = pg_temp",
+    "timezone = 'Pacific/Kiritimati'",
+)
+
+
+async def test_what_the_database_prefers_is_not_for_a_migration(empty_database: Urls):
+    """Settings of a database or a role, for shorter sessions: two at once go on."""
+    name = urlsplit(empty_database.owner).path[1:]
+    for setting in SLOW_OWNER:
+        await owner_says(empty_database, f'alter database "{name}" set {setting}')
+    applied: list[str] = []
+
+    async def one() -> None:
+        applied.extend((await migrate(empty_database.owner)).applied)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(one)
+
+    assert sorted(applied) == [m.name for m in available()]
+
+
+@pytest.fixture(params=["LATIN1", "SQL_ASCII"])
+def few_letters(server: Server, request: pytest.FixtureRequest) -> Iterator[Urls]:
+    """An empty database of another encoding."""
+    urls = server.make(f"encoding '{request.param}' locale 'C' template template0")
+    yield urls
+    server.drop(urls)
+
+
+async def test_a_database_that_is_not_utf8_is_refused(few_letters: Urls):
+    """Before anything is made in it: a letter that it cannot hold would come later."""
+    with pytest.raises(Usage, match="UTF8"):
+        await migrate(few_letters.owner)
+
+    assert await owner_says(few_letters, TABLES) == 0
+
+
+async def test_functions_are_granted_where_nobody_may_call_them(empty_database: Urls):
+    """As a database is hardened: what is made later is its owner's alone."""
+    harden = "alter default privileges revoke execute on functions from public"
+    soften = "alter default privileges grant execute on functions to public"
+    await owner_says(empty_database, harden)
+    await migrate(empty_database.owner)
+
+    try:
+        async with PostgresStore(empty_database.app) as store:
+            await store.wake()
+            assert await store.holds() == []
+    finally:
+        await owner_says(empty_database, soften)
 
 
 async def test_a_file_changed_after_it_was_applied_is_an_error(empty_database: Urls):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from pipeline.errors import StoreUnavailable, Usage
-from pipeline.store.connection import FAILURES, SETTINGS, Line
+from pipeline.store.connection import BEGIN, FAILURES, SETTINGS, Line
 
 URL = "postgresql://S3cret:S3cret@S3cret:1/S3cret"
 
@@ -26,7 +28,12 @@ URL = "postgresql://S3cret:S3cret@S3cret:1/S3cret"
         (asyncpg.TooManyConnectionsError("S3cret"), "max_connections"),
         (asyncpg.CannotConnectNowError("S3cret"), "try again"),
         (asyncpg.ReadOnlySQLTransactionError("S3cret"), "standby"),
+        (asyncpg.ReadOnlySQLTransactionError("S3cret"), "default_transaction_read"),
         (asyncpg.ProtocolViolationError("S3cret"), "pooler"),
+        (asyncpg.ProtocolViolationError("S3cret"), "behind the `?`"),
+        (asyncpg.ConnectionDoesNotExistError("S3cret"), "sslcert"),
+        (FileNotFoundError("S3cret"), "sslrootcert"),
+        (IsADirectoryError("S3cret"), "sslrootcert"),
         (ssl.SSLCertVerificationError("S3cret"), "sslmode"),
         (ConnectionError("S3cret rejected SSL upgrade"), "sslmode"),
         (ConnectionRefusedError("S3cret"), "host, port"),
@@ -57,6 +64,23 @@ def test_what_is_no_url_is_a_wrong_setting(error: Exception):
     assert "S3cret" not in said.message + said.hint
 
 
+@pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
+def test_whom_to_trust_is_asked_for(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The URL is one; what it wants of a certificate nobody said."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    line = Line(f"postgresql://S3cret:S3cret@S3cret.invalid/S3cret?sslmode={mode}")
+
+    with pytest.raises(FAILURES) as error:
+        asyncio.run(line.connect())
+
+    said = line.unreachable(error.value)
+    assert isinstance(said, Usage)
+    assert "sslrootcert" in said.hint
+    assert "S3cret" not in said.message + said.hint
+
+
 def test_a_line_shows_no_url():
     """It may end in an error message or a log."""
     assert "S3cret" not in repr(Line(URL))
@@ -67,8 +91,8 @@ def test_settings_go_with_begin_where_no_session_is_ours():
     line = Line(URL)
     straight, line.pooled = line.begin, True
 
-    assert straight == "BEGIN"
+    assert straight == BEGIN
     first, *more = line.begin.split("; ")
-    assert first == "BEGIN"
+    assert first == BEGIN
     assert len(more) == len(SETTINGS)
     assert all(each.startswith("set local ") for each in more)
