@@ -125,6 +125,7 @@ class Keeper:
         young = 0
         while not self._over():
             began = time.monotonic()
+            _end_left_behind(self._data)
             server = self._start()
             while server.poll() is None and not self._over():
                 time.sleep(LOOK_S)
@@ -239,6 +240,21 @@ def _end_stray(data: Path) -> None:
         except ProcessLookupError:
             return
         time.sleep(LOOK_S)
+
+
+def _end_left_behind(data: Path) -> None:
+    """
+    End what outlived a server that was killed: while it lives no other can start.
+
+    A process of a server ends when it sees that its parent did; one that waits for a
+    lock of another that is gone never looks.  All of them work in the data folder, and
+    nobody else does.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended by itself, or is another user's
+            ours = (process / "comm").read_bytes() == b"postgres\n"
+            if ours and (process / "cwd").samefile(data):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _serves(pid: int, data: Path) -> bool:

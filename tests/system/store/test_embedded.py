@@ -179,6 +179,23 @@ async def test_a_killed_server_is_up_again_in_seconds(folder: Path):
     await again.close()
 
 
+async def test_what_outlives_a_killed_server_is_ended(folder: Path):
+    """One of its processes waits for a lock of another that is gone: it never looks
+    whether its server lives, and no other could start beside it."""
+    urls = await start(folder)
+    con = await asyncpg.connect(urls.owner_url)
+    stuck = await con.fetchval(
+        "select pid from pg_stat_activity where backend_type = 'walwriter'"
+    )
+    os.kill(stuck, signal.SIGSTOP)
+
+    with_pid(server(folder), signal.SIGKILL)
+
+    con.terminate()
+    assert eventually(lambda: not alive([stuck]), within_s=5)
+    assert await answers((await start(folder)).app_url)
+
+
 async def test_a_killed_keeper_takes_its_server_along(folder: Path):
     """No server that nobody watches; the next user starts another."""
     await start(folder)
