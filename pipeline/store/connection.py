@@ -29,21 +29,22 @@ SETTINGS = {
     "statement_timeout": "8000",
     "lock_timeout": "4000",
     "idle_in_transaction_session_timeout": "15000",
+    # Every table is named with its schema: nothing that others made is found instead.
+    "search_path": "pg_catalog",
     "jit": "off",  # short statements: compiling them costs more
     # The hot tables are in memory.  At the default of 4 a claim of 500 read a
     # backlog of 50,000 from end to end, twice.
     "random_page_cost": "1.1",
 }
 # A server whose client is gone ends its statement; a pooler stays its client.
-# What is sent without a BEGIN is one too.
 STRAIGHT = {
     **SETTINGS,
     "client_connection_check_interval": "2000",
     "idle_session_timeout": "0",  # the pool closes what it does not need
+    # Whatever role or database prefer: who waited for a row must see what it became.
     "default_transaction_isolation": "read committed",
 }
-# Whatever role or database prefer: who waited for a row must see what it waited for.
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+BEGIN_POOLED = "BEGIN ISOLATION LEVEL READ COMMITTED"
 SINCE_17 = {"transaction_timeout": "0"}
 POOLED = "WBPOL"  # SQLSTATE of our own
 
@@ -167,9 +168,9 @@ class Line:
     def begin(self) -> str:
         """How a transaction begins: one message, whatever it carries."""
         if not self.pooled:
-            return BEGIN
+            return "BEGIN"
         wanted = _settings(SETTINGS | self._newer)
-        return "; ".join([BEGIN, *(f"set local {s}" for s in wanted)])
+        return "; ".join([BEGIN_POOLED, *(f"set local {s}" for s in wanted)])
 
     async def connect(self, *_: Any, **options: Any) -> Connection:
         """

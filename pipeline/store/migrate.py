@@ -51,9 +51,10 @@ select has_schema_privilege($1, 'waybill', 'usage') and not exists (
 # What the owner's role prefers is not for a migration; names that this server's
 # version does not have are left out.
 _UNHURRIED = """
-select set_config(name, '0', true) from pg_settings
+select pg_catalog.set_config(name, '0', true) from pg_catalog.pg_settings
  where name in ('statement_timeout', 'lock_timeout', 'transaction_timeout',
-                'idle_in_transaction_session_timeout')
+                'idle_in_transaction_session_timeout');
+set local search_path = pg_catalog;
 """
 
 

@@ -17,7 +17,7 @@ import pytest
 from pipeline.errors import NotFound, Refused, StoreUnavailable
 from pipeline.model import Attempt, Entry, Finish, State, ToReady, ToWaiting
 from pipeline.store.postgres import PostgresStore
-from pipeline.store.rows import Blame
+from pipeline.store.rows import Blame, Origin
 from tests.store.conftest import Urls
 from tests.store.wire import Wire
 from tests.store.world import (
@@ -31,6 +31,10 @@ from tests.store.world import (
     waiting,
 )
 
+SESSION = """
+select name, setting from pg_settings
+ where name in ('transaction_isolation', 'idle_session_timeout')
+"""
 NUL, SURROGATE = "a \x00 in it", "lone \ud800 surrogate"
 
 
@@ -70,6 +74,44 @@ async def test_a_bad_name_is_refused_at_the_door(postgres: World):
         await postgres.receive(sent("good"), sent(SURROGATE, key="k"))
 
     assert (await postgres.store.counts()).received == 0
+
+
+# -- what the database prefers ---------------------------------------------------------
+
+TRAPS = """
+create schema if not exists traps;
+grant usage on schema traps to public;
+create or replace function traps.statement_timestamp() returns timestamptz
+  language sql as $$ select '2001-01-01'::timestamptz $$;
+create or replace function traps.make_interval(secs float8) returns interval
+  language sql as $$ select '0'::interval $$;
+alter database "{name}" set search_path = traps, pg_catalog;
+alter database "{name}" set default_transaction_isolation = 'repeatable read';
+alter database "{name}" set idle_session_timeout = '5s';
+"""
+
+
+async def test_settings_of_a_database_do_not_reach_us(
+    postgres: World, shared: Urls, owner: asyncpg.Connection
+):
+    """Names that are found first, a snapshot that is too old, sessions cut short."""
+    name = urlsplit(shared.owner).path[1:]
+    await owner.execute(TRAPS.format(name=name))
+    try:
+        async with PostgresStore(shared.app) as store:
+            worker = await store.join(Origin("h", 1, "b"), lease_s=60)
+            await store.renew(worker, lease_s=60)  # raises when its lease is over
+            found = await store.database.fetch(SESSION)
+    finally:
+        for setting in ("search_path", "default_transaction_isolation"):
+            await owner.execute(f'alter database "{name}" reset {setting}')
+        await owner.execute(f'alter database "{name}" reset idle_session_timeout')
+        await owner.execute("drop schema traps cascade")
+
+    assert {r["name"]: r["setting"] for r in found} == {
+        "idle_session_timeout": "0",
+        "transaction_isolation": "read committed",
+    }
 
 
 # -- a server that goes away -----------------------------------------------------------

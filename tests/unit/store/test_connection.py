@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from pipeline.errors import StoreUnavailable, Usage
-from pipeline.store.connection import BEGIN, FAILURES, SETTINGS, Line
+from pipeline.store.connection import BEGIN_POOLED, FAILURES, SETTINGS, Line
 
 URL = "postgresql://S3cret:S3cret@S3cret:1/S3cret"
 
@@ -91,8 +91,8 @@ def test_settings_go_with_begin_where_no_session_is_ours():
     line = Line(URL)
     straight, line.pooled = line.begin, True
 
-    assert straight == BEGIN
+    assert straight == "BEGIN"
     first, *more = line.begin.split("; ")
-    assert first == BEGIN
+    assert first == BEGIN_POOLED
     assert len(more) == len(SETTINGS)
     assert all(each.startswith("set local ") for each in more)
