@@ -117,7 +117,8 @@ async def migrate(url: str, variable: str = "WAYBILL_OWNER_URL") -> Migrated:
         names = []
         while name := await _apply_next(con):
             names.append(name)
-        return Migrated(names, await _grant(con))
+        async with _alone(con):
+            return Migrated(names, await _grant(con))
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
         raise StoreUnavailable(
             "the running service holds what a migration must change",
@@ -196,24 +197,24 @@ async def _apply_next(con: asyncpg.Connection) -> str | None:
             migration.name,
             migration.checksum,
         )
+        # With it, or workers that run could not write until the last one is applied.
+        await _grant(con)
     return migration.name
 
 
 async def _grant(con: asyncpg.Connection) -> bool:
-    async with _alone(con):
-        if not await con.fetchval(
-            "select 1 from pg_roles where rolname = $1", APP_ROLE
-        ):
-            return False
-        if not await con.fetchval(_MAY_WORK, APP_ROLE):
-            await con.execute(
-                f"""
-                grant usage on schema waybill to {APP_ROLE};
-                grant select, insert, update, delete
-                  on all tables in schema waybill to {APP_ROLE};
-                grant execute on all functions in schema waybill to {APP_ROLE};
-                revoke insert, update, delete on waybill.migrations from {APP_ROLE};
-                revoke update, delete on waybill.audit from {APP_ROLE};
-                """
-            )
+    """What the service's role needs; False: there is none."""
+    if not await con.fetchval("select 1 from pg_roles where rolname = $1", APP_ROLE):
+        return False
+    if not await con.fetchval(_MAY_WORK, APP_ROLE):
+        await con.execute(
+            f"""
+            grant usage on schema waybill to {APP_ROLE};
+            grant select, insert, update, delete
+              on all tables in schema waybill to {APP_ROLE};
+            grant execute on all functions in schema waybill to {APP_ROLE};
+            revoke insert, update, delete on waybill.migrations from {APP_ROLE};
+            revoke update, delete on waybill.audit from {APP_ROLE};
+            """
+        )
     return True

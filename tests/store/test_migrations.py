@@ -271,6 +271,66 @@ async def test_what_was_printed_before_is_a_product(
     assert made == '1 printed b {"pages": 2} output'
 
 
+OLD_HOLDS = """
+with h as (
+  insert into waybill.holds (item_id, stage, tenant_id, deadline_at, seq, code, why,
+                             shown, proposal, digest, again, next_stage, open)
+  select item_id, stage, tenant_id, deadline_at, seq, 'LOOK', 'why', '{"n": 1.50}',
+         '{"a": ["ü"]}', 'of another version', false, '', open
+    from waybill.ready, unnest(array[false, true]) open returning id, open),
+gone as (delete from waybill.ready)
+insert into waybill.decisions (hold_id, verb, author, reason, digest)
+select id, 'approve', 'ann', '', 'of another version' from h where not open returning 1
+"""
+
+
+async def test_holds_of_before_are_decided_and_shown(
+    empty_database: Urls, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody changed their rows: neither of the open one nor of the decided one."""
+    real = available()
+    monkeypatch.setattr("pipeline.store.migrate.available", lambda: real[:6])
+    await migrate(empty_database.owner)
+    monkeypatch.undo()
+    await owner_says(empty_database, OLD_ITEM)
+    await owner_says(empty_database, OLD_HOLDS)
+
+    await migrate(empty_database.owner)
+
+    async with PostgresStore(empty_database.app) as store:
+        [hold], [before] = await store.holds(), await store.holds(decided=True)
+        assert (hold.changed, before.changed) == (False, False)
+        ruled = await store.decide(
+            hold.id,
+            verb="approve",
+            author="bob",
+            reason="",
+            digest=hold.digest,
+            update="{}",
+        )
+        assert ruled.decision is not None
+        await owner_says(
+            empty_database, "update waybill.holds set why = 'other' returning 1"
+        )
+        assert (await store.hold(hold.id)).changed
+
+
+async def test_the_service_may_work_after_each_file(
+    empty_database: Urls, monkeypatch: pytest.MonkeyPatch
+):
+    """A later one may fail, and workers run meanwhile: triggers write new tables."""
+    *first, last = available()
+    broken = last._replace(sql="select 1 / 0;")
+    monkeypatch.setattr("pipeline.store.migrate.available", lambda: [*first, broken])
+
+    with pytest.raises(StoreUnavailable):
+        await migrate(empty_database.owner)
+
+    async with PostgresStore(empty_database.app) as store:
+        assert (await store.wake())[0] == 0
+        assert await store.schema_version() == first[-1].number
+
+
 # -- the service's role ----------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from pipeline.store.postgres.seeking import Parameters, all_of, beside, of_items
 from pipeline.store.refusals import changed, decided_before, stale, taken
 from pipeline.store.rows import Decision, HoldRow, Sought
 
+# A hold that was decided before its row told its digest keeps the one of then.
 FACTS = """
 select h.id, h.item_id, i.name as item_name, t.name as tenant, b.name as batch,
        i.pipeline_id, i.pipeline, h.stage, h.code, h.why, h.shown, h.shown_ref,
@@ -29,7 +30,10 @@ select h.id, h.item_id, i.name as item_name, t.name as tenant, b.name as batch,
          as claimed_until,
        d.verb, d.author, d.reason, d.decided_at,
        h.digest <> waybill.hold_digest(h.code, h.why, h.shown, h.shown_ref, h.proposal,
-         h.proposal_ref, h.needs, h.again, h.next_stage) as changed
+         h.proposal_ref, h.needs, h.again, h.next_stage)
+         and (h.open or coalesce(d.decided_at >= (
+           select m.applied_at from waybill.migrations m where m.number = 7), false))
+         as changed
 """
 BESIDE = """
   join waybill.items i on i.id = h.item_id
