@@ -215,7 +215,7 @@ class Reading:
         """The step: read a page; again by others, where it is worth it."""
         log.debug("page_began", item=self._ctx.item.id, page=number)
         reading = await self._by_machine(read_page, number)
-        if reading.source == "ocr" and self._twice(reading):
+        if twice(reading, self._settings):
             reading = await self._again(number, reading)
         if reading.source == "ocr" and reading.doubtful and self._settings.vision:
             seen = await vision.read(reading.picture, self._ctx)
@@ -224,23 +224,6 @@ class Reading:
         page = await self._kept(number, reading)
         self._report(number)  # here, too: it is committed with the page
         return page
-
-    def _twice(self, first: PageReading) -> bool:
-        """Whether the second reader is to look at a page, and there is one."""
-        settings = self._settings
-        if settings.second == "off" or first.status == "EMPTY":
-            return False
-        if settings.second == "auto" and not engines.available(rapid.NAME):
-            return False
-        match settings.reading:
-            case "fast":
-                return first.doubtful
-            case "balanced":
-                return first.numbers or first.confidence < settings.certain_above
-            case "careful":
-                return True
-            case _:
-                assert_never(settings.reading)
 
     async def _again(self, number: int, first: PageReading) -> PageReading:
         """What both readings come to; where the second fails, its doubt is left."""
@@ -327,6 +310,24 @@ class Reading:
 
 
 # -- judging --------------------------------------------------------------------------
+
+
+def twice(first: PageReading, settings: OcrSettings) -> bool:
+    """Whether the second reader is to look at a page, and there is one."""
+    if settings.second == "off" or first.source != "ocr" or first.status == "EMPTY":
+        return False
+    if settings.second == "auto" and not engines.available(rapid.NAME):
+        return False
+    match settings.reading:
+        case "fast":
+            return first.doubtful
+        case "balanced":
+            unsure = first.doubtful or first.confidence < settings.certain_above
+            return unsure or first.numbers
+        case "careful":
+            return True
+        case _:
+            assert_never(settings.reading)
 
 
 def page_end(error: WaybillError) -> PageStatus | None:

@@ -21,15 +21,18 @@ RUN_MAX_S = 3600.0
 STAGES = ("intake", "ocr", "moderation", "generation", "output")
 
 
-def measure(count: int, seed: int, engine: str, say: Progress) -> dict[str, Any]:
+def measure(
+    count: int, seed: int, engine: str, reading: str, say: Progress
+) -> dict[str, Any]:
     """Pages a second of both, and their ratio."""
     with trial() as it:
         say(f"making {count} pages")
         files = letters.pages(it.folder / "pages", count=count, seed=seed)
-        it.pipeline("letters", STAGES, more=f'[stage.ocr]\nengine = "{engine}"')
+        ocr = f'[stage.ocr]\nengine = "{engine}"\nreading = "{reading}"'
+        it.pipeline("letters", STAGES, more=ocr)
         say("tesseract alone")
         before = raw(files)
-        say(f"the whole pipeline, with {engine}")
+        say(f"the whole pipeline, with {engine}, {reading}")
         report = it.ingest(it.folder / "pages", "letters")
         if report.get("done") != count:
             raise RuntimeError(f"not every page was finished: {report}")
@@ -43,6 +46,7 @@ def measure(count: int, seed: int, engine: str, say: Progress) -> dict[str, Any]
         "raw_before_and_after": [round(before, 3), round(after, 3)],
         "ratio": round(through / base, 3),
         "engine": engine,
+        "reading": reading,
         "pages": count,
         "cores": os.cpu_count(),
     }

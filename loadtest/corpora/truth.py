@@ -18,6 +18,12 @@ def precision(text: str, truth: str) -> float:
     return (said & there).total() / max(said.total(), 1)
 
 
+def right(text: str, truth: str) -> float:
+    """The share of words that are right: of those said, and of those there (F1)."""
+    said, there = words(text), words(truth)
+    return 2 * (said & there).total() / max(said.total() + there.total(), 1)
+
+
 def words(text: str) -> Counter[str]:
     """Words by how often, without case and punctuation."""
     return Counter(re.findall(r"\w+", text.lower()))

@@ -30,7 +30,7 @@ def row(name: str, *says: str, **how: Any) -> Kind:
     return Kind(name, b"", says=says, **how)
 
 
-# The rows of the samples' README that are about formats or blankness.
+# The rows of the samples' README that end without a person.
 ROWS = [
     row("B5_green_on_red.png", "Green letters on a red poster", "vanish"),
     row("B0_inline_scan_1bit.eml", "Here is the scanned", "Invoice 4711", parts=2),
@@ -76,6 +76,13 @@ ROWS = [
     row("42_zero_pages.pdf", end="refused", code="NO_PAGES"),
     row("line-at-top-edge.png", "Invoice 4711 is cancelled."),
     row("pdfjs-SimFang-variant.pdf", end="held", code=UNDRAWN),
+    row("one-line-strip.png", "Call me at 5 pm please."),
+    row("21_two_columns.png", "The first column speaks\nabout the harbour"),
+    row("24_german.png", "möchte ich mich herzlich", "schöne Führung"),
+    row("right_to_left_01.pdf", "R", "Python"),
+    row("korean-text-with-tables.pdf", "할인점"),
+    row("letterhead-stanford-i086-2000px.jpg", "Dear Dr. Jordan", "tickets"),
+    row("receipt-sroie-221-gray.jpg", "16.90", "40.10", "0.20"),
     row("pillow-03r03.fli", end="refused", code="UNSUPPORTED_TYPE"),
 ]
 
@@ -116,7 +123,7 @@ def field() -> Iterator[Field]:
 
 @pytest.mark.parametrize("sample", ROWS, ids=lambda sample: sample.name)
 def test_a_sample_ends_as_its_row_says(field: Field, sample: Kind) -> None:
-    """Each row of the samples that is about formats or blankness."""
+    """Each row of the samples."""
     if not (SAMPLES / sample.name).exists():
         pytest.skip(f"the folder of samples {SAMPLES} has no {sample.name}")
     check(field, sample)
