@@ -186,12 +186,17 @@ def run_hostile(
         typer.Option("--dir", exists=True, file_okay=False, help="Files to add."),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="One round, not two.")] = False,
+    busy: Annotated[
+        int, typer.Option(min=0, max=64, help="Loops beside the last round.")
+    ] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep files and logs.")] = False,
     seed: Annotated[int, typer.Option(help="Of the files.")] = 1,
     json: Json = False,
 ) -> None:
     """Files that break parsers, dropped into a real service, twice."""
-    result = hostile.run(say, seed=seed, most=files, more=folder, once=once, keep=keep)
+    result = hostile.run(
+        say, seed=seed, most=files, more=folder, once=once, busy=busy, keep=keep
+    )
     show(result, json)
     _fail_if(result["bad"])
 

@@ -7,6 +7,7 @@ door and the catalogue of pipelines, and closes them in the opposite order.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -68,8 +69,8 @@ PROOFS = Loads(lambda root: prove(top_levels(root)))
 PROVEN_S = PROOF_S + 1.0  # it says itself which file takes too long
 # Whose functions may run in the jail; a pipeline folder says which of its own may.
 JAILED = (bundle, page, probing, typesetter, jailbreak)
-# A second reader keeps its models in memory: one is enough for doubtful pages.
-SECOND_MEMORY_BYTES = 4 << 30
+# What a second reader may address, and what one has: its nets, and a page's cells.
+SECOND_MEMORY_BYTES, SECOND_HAS_BYTES = 4 << 30, 1 << 30
 PROBE_CPU_S = 120.0  # a hundred-page scan is probed in a few seconds
 PROBE_S = 1200.0  # on the clock: of a busy machine too
 
@@ -362,7 +363,7 @@ def open_jail(
         {
             "": pool(settings.cores, warm=[page.warm]),
             "second": pool(
-                1,
+                second_readers(settings.cores),
                 memory_bytes=SECOND_MEMORY_BYTES,
                 warm=[page.warm_libraries, rapid.warm],
                 threadless=[rapid.warm_nets] * (not rapid.threaded()),
@@ -375,6 +376,12 @@ def open_jail(
         },
         scratch=scratch,
     )
+
+
+def second_readers(cores: int) -> int:
+    """How many at once: as many as cores, in a quarter of the machine's memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(cores, memory // 4 // SECOND_HAS_BYTES))
 
 
 def _hosts(endpoints: Iterable[Endpoint]) -> list[str]:
