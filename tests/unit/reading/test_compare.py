@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -17,7 +18,7 @@ from stages.reading import vision
 from stages.reading.compare import agreement, cuttings
 from stages.reading.judging import judge, sure_of
 from stages.reading.placing import Weighed, layout_of
-from stages.reading.tesseract import words_of
+from stages.reading.tesseract import refused, words_of
 from stages.reading.words import Word, text_of
 
 HEADER = "level\tpage\tblock\tpar\tline\tword\tleft\ttop\twidth\theight\tconf\ttext"
@@ -60,6 +61,15 @@ def test_text_keeps_lines_and_paragraphs() -> None:
 
     assert text_of(words) == "Dear friend,\nthank\n\nyou.\n\nBye"
     assert words[0].box == (10, 10, 110, 30)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(-signal.SIGXCPU, "OCR_TIMEOUT"), (-signal.SIGKILL, "OCR_CRASHED")],
+)
+def test_a_tesseract_that_was_ended_says_by_what(status: int, code: str) -> None:
+    """By the processor time that it may take, or for want of memory."""
+    assert refused(status, "", "eng").code == code
 
 
 # -- how far a reading is believed ----------------------------------------------------
