@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from pipeline.errors import Usage, WaybillError
+from pipeline.errors import Trouble, Usage, WaybillError
 from pipeline.run.shepherd import end_left
 from pipeline.run.spare import follow_parent
 from pipeline.store import embedded
@@ -121,11 +121,15 @@ def command() -> None:
         if found is None:
             raise
         _end(found, as_json)
-    except BrokenPipeError:
-        # Who read our output has gone; what is left of it cannot be flushed either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except OSError as error:
+        # An error of a file names it, but for what was open already.
+        lost = terminal.unwritten() if error.filename is None else None
+        if isinstance(lost or error, BrokenPipeError):
+            sys.exit(1)  # who read our output has gone, and knows
+        if lost is not None:
+            said = f"what this command says cannot be written: {lost.strerror}"
+            hint = "stdout goes where there is no room, or that is gone"
+            _end(Trouble(said, code="NO_OUTPUT", hint=hint), False)
         _end(trouble_at_home(error), as_json)
     except KeyboardInterrupt:
         terminal.err.print("interrupted; what was received is kept, run it again")

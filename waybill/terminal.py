@@ -106,6 +106,21 @@ def keep_stdout() -> None:
         setattr(sys, name, _unheard(getattr(sys, name)))
 
 
+def unwritten() -> OSError | None:
+    """
+    Why stdout does not take what was printed; None when it does.
+
+    What it did not take is dropped: it cannot be written when the process ends either.
+    """
+    try:
+        out.file.flush()
+        os.write(out.file.fileno(), b"\n")  # it may have dropped what failed
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.file.fileno())
+        return error
+    return None
+
+
 def _unheard(stream: io.TextIOWrapper) -> io.TextIOWrapper:
     """Its descriptor, written to line by line, in order with what is logged."""
     raw = _Unheard(stream.fileno(), "w", closefd=False)

@@ -43,8 +43,9 @@ from waybill.desk.why import LIVE, explain, reasons
 items = typer.Typer(help="Documents on their way.", no_args_is_help=True)
 
 ITEMS_MAX = 1_000_000  # moved by one call; arbitrary, and its ids fit into memory
-RETRIED = (State.FAILED, State.REJECTED, State.CANCELLED)
-# With a mended folder: what waits for it.  What somebody ended is named by hand.
+# What somebody ended, or what a document is, is named by its state or number.
+RETRIED = (State.FAILED,)
+# With a mended folder: what waits for it.
 BROUGHT_ON = (State.FAILED, State.HELD, State.WAITING, State.READY, State.RUNNING)
 READY = SENTENCES["ready"]
 PAGE = ("number", "status", "code", "confidence", "source")  # of a page, its columns
@@ -255,7 +256,7 @@ def items_retry(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Put failed, rejected or cancelled items back in line where they ended."""
+    """Put failed items back in line where they ended; others by number or --state."""
 
     async def retry(opened: App, ids: Sequence[int]) -> dict[int, str]:
         if pipeline:
@@ -266,6 +267,10 @@ def items_retry(
     meant = BROUGHT_ON if pipeline else RETRIED
     now = _move(item, state, batch, yes, "retry", meant, retry)
     _say(now, json)
+    if not now:
+        of = f" of batch {batch}" if batch else ""
+        nothing = f"nothing to retry: no item{of} is {state or ' or '.join(meant)}"
+        terminal.err.print(terminal.safe(f"{nothing}; waybill items ls lists them"))
     moved = [word for word in now.values() if word in (READY, SENTENCES["joining"])]
     if len(moved) < len(now):
         left = f"{len(moved)} of {len(now)} items are in line again"

@@ -330,6 +330,8 @@ def test_a_failed_item_goes_on_when_it_is_mended(notes):
         "items", "retry", "--state", "rejected", "--batch", "one", "--json"
     )
     (notes.folder / "mended").touch()
+    rejected = asked.json()
+    nothing = notes.run("items", "retry", "--state", "cancelled", "--batch", "one")
     waited = notes.run(
         "ingest", notes.folder / "made" / "a", "--batch", "one", "--wait"
     )
@@ -337,8 +339,31 @@ def test_a_failed_item_goes_on_when_it_is_mended(notes):
 
     assert said == {str(failed): "ready", str(done): "done items are not retried"}
     assert asked.code == 0  # one item: nothing to ask
+    assert set(rejected.values()) == {"ready"}
+    assert nothing.code == 0
+    assert "no item of batch one is cancelled" in " ".join(nothing.err.split())
     assert waited.code == 5, waited
     assert notes.ok("items", "show", str(failed))["item"]["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    "call", [("items", "ls"), ("items", "ls", "--json"), ("--help",)], ids=str
+)
+def test_what_cannot_be_written_is_said(notes, call):
+    """To a full disk: one sentence on stderr, and no exit code of success."""
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "waybill", *call],
+            env=notes._environment({}),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert ran.returncode == 3
+    assert "cannot be written: No space left on device" in " ".join(ran.stderr.split())
+    assert "Traceback" not in ran.stderr
 
 
 def test_bulk_writes_ask_first(home):
