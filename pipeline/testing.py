@@ -35,8 +35,9 @@ from pipeline.errors import NotFound, WaybillError
 from pipeline.folder import BoundStage, Pipeline, PipelineFolder
 from pipeline.jail.custom import FileFunction
 from pipeline.model import Checkpoint, Claim, Item, Kin, Outcome, Part, Progress, Spawn
-from pipeline.run.attempt import Cancelled, Joining, Raised, Returned, attempt
+from pipeline.run.attempt import Cancelled, Joining, Raised, attempt
 from pipeline.run.context import Run, StageContext
+from pipeline.run.outcomes import Returned
 from pipeline.run.services import Jail, Services
 from pipeline.stage import Artifacts, Endpoint, Stage, VendorDoor
 from pipeline.state import Channels, encode

@@ -10,28 +10,28 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from pydantic import BaseModel
-
 from pipeline.folder import BoundStage
 from pipeline.model import Hold, ToHeld
 from pipeline.stage import Artifacts
-from pipeline.state import clean_text, encode, inline_or_ref
+from pipeline.state import clean_text, inline_or_ref
 from pipeline.store.refusals import changed
 from pipeline.store.rows import HoldRow
 
 WHY_CHARS_MAX = 500
 
 
-def park(
-    hold: Hold, stage: BoundStage, seq: int, state: BaseModel | None, proposal: str
-) -> ToHeld:
-    """The move that parks an item; `proposal` is JSON text."""
+def park(hold: Hold, stage: BoundStage, seq: int, shown: str, proposal: str) -> ToHeld:
+    """
+    The move that parks an item; `shown` and `proposal` are JSON text.
+
+    Of `hold` only the words and the names count: its evidence stands in `shown`.
+    """
     return ToHeld(
         stage=stage.name,
         seq=seq,
         code=hold.code,
         why=clean_text(hold.why)[:WHY_CHARS_MAX],
-        shown=encode({"evidence": hold.evidence, "state": state}),
+        shown=shown,
         proposal=proposal,
         needs=(*hold.needs, *hold.ask),
         again=bool(hold.ask),

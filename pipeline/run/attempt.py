@@ -10,52 +10,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
-from pydantic import BaseModel
 
 from pipeline.errors import (
-    CODE_CHARS_MAX,
     DeadlinePassed,
     Disposition,
-    Permanent,
     StageStuck,
     StageTimeout,
     Transient,
     WaybillError,
-    code_of,
 )
 from pipeline.folder import BoundStage
-from pipeline.model import Advance, Done, Hold, Outcome, Progress, Reject, Wait
+from pipeline.model import Progress
 from pipeline.run.blame import blamed, members
 from pipeline.run.context import Abandoned, Parked, Run, StageContext, StepRecorder
 from pipeline.run.frames import frames_at, frames_of
 from pipeline.run.holding import Holding
+from pipeline.run.outcomes import Returned, bad_outcome, returned, shown
 from pipeline.run.slate import Holder
 from pipeline.run.watchdog import Watched, tears_down
-from pipeline.state import encode
 from pipeline.vendors.limits import Limits
 
 STUCK_S = 10.0  # for what a stage shields from its cancellation; arbitrary
-BENEATH = 4  # levels that an update may stand in: evidence and state of a hold
-
-
-@dataclass(slots=True)
-class Returned:
-    """
-    The stage returned an outcome, and its updates fit.
-
-    `update` are the updates as JSON text, `state` is what the item's state would be
-    with them.
-    """
-
-    outcome: Outcome
-    update: str
-    state: BaseModel
+UNSHOWN = "the stage raised NeedsReview, but its state cannot be shown to a reviewer"
 
 
 @dataclass(slots=True)
@@ -68,11 +55,13 @@ class Raised:
     """
     The stage raised, took too long, or returned what is no outcome.
 
-    `frames` says where, a line each; "" where nothing was raised.
+    `frames` says where, a line each; "" where nothing was raised.  `shown` is what a
+    reviewer sees of an item that it holds, as JSON text.
     """
 
     error: WaybillError
     frames: str = ""
+    shown: str = ""
 
 
 @dataclass(slots=True)
@@ -140,7 +129,7 @@ async def _in_scope(
                 ctx = StageContext(recorder, run, bound, run.scope.deadline)
                 outcome = await Watched(_runs(run, bound, ctx), holding)
             # Validators and serializers of the state are the author's code as well.
-            return _returned(run, outcome)
+            return returned(outcome, run)
         except BaseException as error:
             # A bug is charged, retried and named, never swallowed; and so is a stage
             # that would end the process, or that plays at being cancelled.
@@ -185,10 +174,20 @@ async def _ended(
         tears_down(holding)
     # What the watchdog has found is so, whatever the stage made of it.
     known = holding.end or await blamed(recorder, run, error)
-    if run.unfolded is not None and known.disposition is Disposition.HOLD:
+    frames = frames_of(error, root)
+    if known.disposition is not Disposition.HOLD:
+        return Raised(known, frames)
+    if run.unfolded is not None:
         # There is nothing to show to a person yet.
         known = Transient("the state raised NeedsReview", code="STAGE_RAISED")
-    return Raised(known, frames_of(error, root))
+        return Raised(known, frames)
+    seen = ""
+    # Its serializers are the author's code as well; nothing is awaited in them.
+    with suppress(BaseException):
+        seen = shown(None, run)
+    if not seen:
+        known = holding.end or bad_outcome(UNSHOWN)
+    return Raised(known, frames, seen)
 
 
 def _is_cancellation(error: BaseException) -> bool:
@@ -219,86 +218,3 @@ async def _in_turn(
         if waits:
             recorder.note_progress(run, Progress(run.stage, 0, 0))
         yield
-
-
-def _returned(run: Run, outcome: Any) -> Returned:
-    """
-    What a stage returned, checked before it is stored: what is stored folds.
-
-    Raises:
-        Permanent: BAD_OUTCOME, naming the channel and never the value.
-    """
-    outcome = _outcome(outcome, run)
-    if isinstance(outcome, Wait):
-        return Returned(outcome, "{}", run.state)
-    channels = run.pipeline.channels
-    try:
-        valid = channels.validate(outcome.updates)
-        state = channels.apply(run.state, valid)
-        if isinstance(outcome, Hold):
-            _stored("evidence", outcome.evidence)
-        return Returned(outcome, _update(valid), state)
-    except Permanent as error:
-        raise bad_outcome(error.message, error.hint) from None
-
-
-def _update(valid: dict[str, Any]) -> str:
-    """Updates as JSON text; of several it is said which cannot be stored."""
-    try:
-        return encode(valid, beneath=BENEATH)
-    except Permanent:
-        for name, value in valid.items():
-            _stored(f"the update of {name!r}", {name: value})
-        raise
-
-
-def _stored(what: str, value: Any) -> None:
-    try:
-        encode(value, beneath=BENEATH)
-    except Permanent as error:
-        said = f"{what} cannot be stored: {error.message}"
-        raise Permanent(said, code=error.code, hint=error.hint) from None
-
-
-def _outcome(returned: Any, run: Run) -> Outcome:
-    """What a stage returned, when it is an outcome; a bug has a name."""
-    if not isinstance(returned, (Advance, Done, Hold, Reject, Wait)):
-        raise bad_outcome(
-            f"the stage returned {type(returned).__name__[:100]}, which is no outcome",
-            "return Advance(…), Done(…), Hold(…), Reject(…) or Wait(…)",
-        )
-    if isinstance(returned, Wait) and not isinstance(returned.for_s, (int, float)):
-        raise bad_outcome("the stage waits for what is no time")
-    words = [getattr(returned, name, "") for name in ("code", "why")]
-    if not all(isinstance(word, str) for word in words):
-        raise bad_outcome(f"code and why of {type(returned).__name__} are texts")
-    if words[0] != code_of(words[0]):
-        raise bad_outcome(
-            f"the code of {type(returned).__name__} is no word of at most "
-            f"{CODE_CHARS_MAX} characters"
-        )
-    if isinstance(returned, Hold):
-        for name in (*returned.needs, *returned.ask):
-            _asked(name, run)
-    return returned
-
-
-def _asked(name: Any, run: Run) -> None:
-    """What a hold asks a person for: a channel, or a key of one that is a mapping."""
-    channels = run.pipeline.channels
-    channel, dot, key = name.partition(".") if isinstance(name, str) else ("", "", "")
-    if channel not in channels.model.model_fields:
-        raise bad_outcome(
-            f"the hold asks for {name!r}, which is no channel",
-            f"its channels are {', '.join(channels.model.model_fields)}",
-        )
-    if dot and (not key or "," in key or not channels.has_keys(channel)):
-        raise bad_outcome(
-            f"the hold asks for {name!r}, but {channel!r} has no such keys",
-            f"ask for {channel!r} itself, or make it a mapping",
-        )
-
-
-def bad_outcome(why: str, hint: str = "") -> Permanent:
-    """A stage returned what cannot be stored, or what nobody could act on."""
-    return Permanent(why, code="BAD_OUTCOME", hint=hint)

@@ -34,6 +34,7 @@ from pipeline.trouble import (
 CAUSES_MAX = 10  # of an error, looked through for one of the machine's
 MEMBERS_MAX = 10_000  # of a group; arbitrary
 TEXT_CHARS_MAX = 4000  # of a message, before it is cut for the store
+WAIT_MAX_S = 366 * 86400.0  # the deadline ends a wait; this keeps it a number
 # What is told of the machine and the lease is believed when it is found so.
 CLAIMS = (Disposition.ABANDON, Disposition.ASIDE)
 
@@ -170,7 +171,7 @@ def _copy(error: BaseException) -> WaybillError:
         _text(error.message),
         code=code_of(_text(error.code) or None),
         hint=_text(error.hint),
-        retry_after_s=None if after_s is None else _number(after_s),
+        retry_after_s=None if after_s is None else seconds(after_s),
     )
     copy.disposition = Disposition(error.disposition)
     copy.alone = bool(error.alone)
@@ -182,10 +183,19 @@ def _text(value: object) -> str:
     return str.__str__(value)[:TEXT_CHARS_MAX] if isinstance(value, str) else ""
 
 
-def _number(value: object) -> float:
-    if isinstance(value, (int, float)):
-        return float(value)
-    raise TypeError("no number")
+def seconds(value: object) -> float:
+    """
+    A wait as we can keep it, from 0 to `WAIT_MAX_S`.
+
+    Raises:
+        TypeError: it is no number.
+    """
+    if not isinstance(value, (int, float)):
+        raise TypeError("no number")
+    # Of a class of the stage's: what it is, and not what it says.
+    plain = int.__int__(value) if isinstance(value, int) else float.__float__(value)
+    # 0.0 first: what is not a number waits for nothing.
+    return float(min(max(0.0, plain), WAIT_MAX_S))
 
 
 def _lost(recorder: StepRecorder) -> WaybillError | None:

@@ -30,8 +30,10 @@ from pipeline.model import (
     ToWaiting,
     Wait,
 )
-from pipeline.run.attempt import Cancelled, End, Joining, Raised, Returned
+from pipeline.run.attempt import Cancelled, End, Joining, Raised
+from pipeline.run.blame import seconds
 from pipeline.run.context import Run
+from pipeline.run.outcomes import Returned
 from pipeline.state import clean_text
 
 log = structlog.get_logger()
@@ -39,7 +41,6 @@ log = structlog.get_logger()
 MESSAGE_CHARS_MAX = 500
 # Aside, items look again this soon: their worker takes none while its trouble stands.
 ASIDE_S = (1.0, 4.0)
-WAIT_MAX_S = 366 * 86400.0  # the deadline ends a wait; this keeps it a number
 
 
 class Ending(NamedTuple):
@@ -73,7 +74,6 @@ def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
 
     Raises:
         LeaseLost: the item is abandoned, nothing is written.
-        Permanent: BAD_UPDATE, what a reviewer would be shown has no JSON.
     """
     made = run.take_products()
     match end:
@@ -102,7 +102,7 @@ def _of_outcome(run: Run, bound: BoundStage, end: Returned, took_s: float) -> En
             done = Finish(State.DONE, bound.name)
             return Ending(done, end.update, took_s=took_s)
         case Hold():
-            return Ending(park(outcome, bound, run.seq, run.state, end.update))
+            return Ending(park(outcome, bound, run.seq, end.shown, end.update))
         case Reject():
             why = sentence(outcome.why)
             rejected = Finish(State.REJECTED, bound.name, outcome.code, why)
@@ -151,7 +151,7 @@ def _of_error(run: Run, bound: BoundStage, end: Raised) -> Ending:
             wait_s *= random.uniform(1, 1.2)
             move = to_waiting(run, run.attempt, wait_s, code, alone=error.alone)
         case Disposition.HOLD:
-            move = park(Hold(code, said), bound, run.seq, run.state, "{}")
+            move = park(Hold(code, said), bound, run.seq, end.shown, "{}")
         case Disposition.REJECT:
             move = Finish(State.REJECTED, bound.name, code, said)
         case Disposition.FAIL | Disposition.RETRY:
@@ -172,9 +172,7 @@ def to_waiting(
     run: Run, attempt: int, for_s: float, why: str, *, alone: bool = False
 ) -> ToWaiting:
     """Out of the line for a while."""
-    # 0.0 first: what is not a number waits for nothing.
-    for_s = min(max(0.0, for_s), WAIT_MAX_S)
-    return ToWaiting(run.stage, run.seq, attempt, for_s, why, alone)
+    return ToWaiting(run.stage, run.seq, attempt, seconds(for_s), why, alone)
 
 
 def error_text(error: WaybillError) -> str:

@@ -18,10 +18,12 @@ from pipeline.errors import (
     Trouble,
     WaybillError,
 )
-from pipeline.model import Advance
+from pipeline.model import Advance, ToWaiting
+from pipeline.run.blame import WAIT_MAX_S
 from pipeline.stage import Retry
 from pipeline.state import Channels
-from tests.unit.engine import Engine, Letter, Tape
+from pipeline.vendors.limits import Limits, LimitSpec
+from tests.unit.engine import Engine, Letter, Tape, until
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,38 @@ async def test_an_error_of_ones_own_keeps_what_it_says() -> None:
     row = await engine.store.item(1)
     assert ends == {"rejected": 1}
     assert (row.code, row.why) == ("AWAY", "nobody is there (ask again)")
+
+
+@pytest.mark.parametrize(
+    ("asked", "within"),
+    [
+        (float("inf"), (WAIT_MAX_S, WAIT_MAX_S)),
+        (1e300, (WAIT_MAX_S, WAIT_MAX_S)),
+        (10**400, (WAIT_MAX_S, WAIT_MAX_S)),
+        (float("nan"), (1, 12)),  # as if it had not said
+        (-7, (1, 12)),
+        (type("Long", (float,), {"__gt__": None, "__bool__": None})(60), (60, 72)),
+    ],
+)
+async def test_what_a_limit_is_to_rest_is_a_number_within_reason(
+    monkeypatch: pytest.MonkeyPatch, asked: Any, within: tuple[float, float]
+) -> None:
+    """It rests for every item of its stage."""
+    paused: list[float] = []
+    monkeypatch.setattr(Limits, "pause", lambda *given: paused.append(given[-1]))
+
+    async def odd(letter: Letter, ctx: Any) -> Advance:
+        raise Throttled("x", retry_after_s=asked)
+
+    engine = Engine([Tape().station("odd", odd, limit="llm")], {"llm": LimitSpec(10)})
+    await engine.submit()
+
+    async with engine.session():
+        await until(lambda: bool(engine.wire.moves(ToWaiting)), within_s=60)
+
+    wait_s = engine.wire.moves(ToWaiting)[0].for_s
+    assert within[0] <= wait_s <= within[1]
+    assert all(0 < one <= WAIT_MAX_S and type(one) is float for one in paused)
 
 
 def state_that(does: Callable[[], None]) -> type[Letter]:
