@@ -70,9 +70,13 @@ def _place(why: Reasons) -> str:
     where = f"Item {row.id} is {row.state.value}"
     match row.state:
         case State.READY:
-            who = f"{why.workers} workers are up" if why.workers else "no worker is up"
+            who = _count(why.workers, "worker is up", "workers are up")
             do = "" if why.workers else " Start `waybill up` or `waybill worker`."
-            line = f"{why.ahead} of its tenant's items come before it"
+            line = _count(
+                why.ahead,
+                "item of its tenant comes before it",
+                "items of its tenant come before it",
+            )
             return f"{where} for {row.stage}: {line}, and {who}.{do}{_kept_out(why)}"
         case State.RUNNING:
             since = f"since {terminal.ago(row.since)}"
@@ -80,32 +84,45 @@ def _place(why: Reasons) -> str:
         case State.WAITING if row.joining:
             still = sum(n for state, n in why.children.items() if state in LIVE)
             return (
-                f"{where} before {row.stage}: it waits for {still} of "
-                f"{sum(why.children.values())} children. "
+                f"{where} before {row.stage}: it waits for {still} of its "
+                f"{_count(sum(why.children.values()), 'child', 'children')}. "
                 f"Look: `waybill items ls --parent {row.id}`."
             )
         case State.WAITING:
-            of = f" of {why.stage.stage.retry.attempts}" if why.stage else ""
+            tries = _count(row.attempt, "charged attempt", "charged attempts")
+            if why.stage:
+                tries += f" of {why.stage.stage.retry.attempts}"
             return (
                 f"{where} before {row.stage} because of {row.why or 'its own wish'}; "
-                f"{_goes_on(row)}, after {row.attempt}{of} charged attempts."
+                f"{_goes_on(row)}, after {tries}."
                 f"{_rests(why)}"
             )
         case State.HELD:
             return (
-                f"{where} at {row.stage} for a person: {row.code} {row.why} "
+                f"{where} at {row.stage} for a person: {_said(row)} "
                 f"Look: `waybill review show h{why.hold}`."
             )
         case State.DONE:
             return f"{where}, since {terminal.clock(row.since)}."
         case State.REJECTED | State.FAILED | State.CANCELLED:
             return (
-                f"{where} at {row.stage}: {row.code} {row.why} "
+                f"{where} at {row.stage}: {_said(row)} "
                 f"`waybill items retry {row.id}` puts it back in line; with "
                 "`--pipeline current` it goes on with the folder as it stands now."
             )
         case _:
             assert_never(row.state)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    """How many there are, in words that fit one, none and several."""
+    return f"{number or 'no'} {one if number in (0, 1) else many}"
+
+
+def _said(row: ItemRow) -> str:
+    """Code and reason as a sentence, whatever the reason ends with."""
+    said = f"{row.code}: {row.why.strip()}" if row.why.strip() else row.code
+    return said if said.endswith((".", "!", "?", "…")) else f"{said}."
 
 
 def _goes_on(row: ItemRow) -> str:
@@ -129,7 +146,8 @@ def _kept_out(why: Reasons) -> str:
     window = why.stage.stage.window * why.workers if why.stage else 0
     if window and beside >= window:
         return (
-            f" The stage is full: {beside} items are in it, its window is "
+            f" The stage is full: {_count(beside, 'item is', 'items are')} in it, "
+            "its window is "
             f"{why.stage.stage.window if why.stage else 0} a worker."
         )
     return ""

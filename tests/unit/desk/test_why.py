@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from pipeline.model import State
 from pipeline.stage import Retry
 from pipeline.store.rows import AttemptRow, ItemRow, WaitsRow
@@ -94,7 +96,7 @@ def test_a_waiting_item_tells_when_and_how_often() -> None:
     )
 
     assert "because of THROTTLED; it goes on in 10 min" in text
-    assert "after 2 of 4 charged attempts" in text
+    assert "after 2 charged attempts of 4" in text
     assert "[limit.llm]" in text
 
 
@@ -104,8 +106,39 @@ def test_a_waiting_item_that_is_late_was_due() -> None:
 
     text = explain(reasons(State.WAITING, until=past, attempt=1, why="STAGE_RAISED"))
 
-    assert "; it was due 9 s ago, after 1 of 4 charged attempts." in text
+    assert "; it was due 9 s ago, after 1 charged attempt of 4." in text
     assert "late" not in text
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"ahead": 1, "workers": 1}, "1 item of its tenant comes before it"),
+        ({"ahead": 1, "workers": 1}, "and 1 worker is up."),
+        ({"ahead": 0, "workers": 0}, "no item of its tenant comes before it"),
+        ({"ahead": 0, "workers": 0}, "no worker is up. Start"),
+        ({"ahead": 2, "workers": 2}, "2 items of its tenant come before it"),
+        ({"ahead": 2, "workers": 2}, "and 2 workers are up."),
+    ],
+)
+def test_what_is_counted_agrees(facts: dict[str, int], said: str) -> None:
+    """One, none and several."""
+    assert said in explain(reasons(State.READY, **facts))
+
+
+@pytest.mark.parametrize("state", [State.HELD, State.REJECTED, State.FAILED])
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("it said no", "NO: it said no. "),
+        ("it said no.", "NO: it said no. "),
+        ("is it so?", "NO: is it so? "),
+        ("", "NO. "),
+    ],
+)
+def test_a_reason_ends_its_sentence(state: State, why: str, said: str) -> None:
+    """The next one does not run into it."""
+    assert said in explain(reasons(state, code="NO", why=why, hold=1))
 
 
 def test_failed_attempts_stand_below_newest_first() -> None:
