@@ -34,7 +34,16 @@ POOL_THREADS = min(32, (os.cpu_count() or 1) + 4)
 class Holding:
     """A try of a stage, whose turn on the loop may be the one that does not end."""
 
-    __slots__ = ("at", "end", "holder", "label", "over", "stubborn", "threads")
+    __slots__ = (
+        "at",
+        "end",
+        "holder",
+        "label",
+        "noticed",
+        "over",
+        "stubborn",
+        "threads",
+    )
 
     def __init__(self, holder: Holder) -> None:
         self.holder = holder
@@ -44,6 +53,7 @@ class Holding:
         self.stubborn = False
         self.at: list[Place] = []  # where it was, when it was stubborn
         self.over = False
+        self.noticed = False  # the log, that it holds up the loop
         self.threads: list[threading.Thread] = []
 
     def names(self) -> dict[str, Any]:

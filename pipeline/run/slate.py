@@ -15,11 +15,15 @@ import re
 import signal
 import struct
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryFile
+from traceback import walk_stack
+from types import FrameType
 from uuid import UUID
 
 from pipeline.model import ItemId, WorkerId
+from pipeline.run.frames import ENGINE, LIBRARIES
 
 SIZE_BYTES = 4096  # behind it: frames, as faulthandler writes them
 FRAMES_BYTES_MAX = 8192
@@ -134,12 +138,11 @@ class Slate:
             return None
 
     def frames(self) -> str:
-        """Where the process was: innermost first, without values; "" if unknown."""
+        """Where the process was, the pipeline's own frame first; "" if unknown."""
         text = os.pread(self.file, FRAMES_BYTES_MAX, SIZE_BYTES).decode(
             errors="replace"
         )
-        found = [_place(*frame) for frame in _FRAME.findall(text)]
-        return " < ".join(found[:FRAMES_SHOWN])
+        return _placed(_FRAME.findall(text))
 
     # -- what both do ----------------------------------------------------------------
 
@@ -206,14 +209,30 @@ class Slate:
         self._memory[_FLAGS_AT + 2] = so
 
 
-def place_of(frame: object) -> str:
-    """Where a frame of ours is, as `Slate.frames` says it."""
-    found: list[str] = []
-    while frame is not None and len(found) < FRAMES_SHOWN:
-        code = frame.f_code  # type: ignore[attr-defined]
-        found.append(_place(code.co_filename, frame.f_lineno, code.co_name))  # type: ignore[attr-defined]
-        frame = frame.f_back  # type: ignore[attr-defined]
-    return " < ".join(found)
+def place_of(frame: FrameType | None) -> str:
+    """Where a frame is, as `Slate.frames` says it."""
+    found = [] if frame is None else walk_stack(frame)
+    at = [(f.f_code.co_filename, line, f.f_code.co_name) for f, line in found]
+    return _placed(at)
+
+
+def _placed(frames: Sequence[tuple[str, object, str]]) -> str:
+    """
+    Of frames, innermost first: the pipeline's own that is nearest, and what it is in.
+
+    A library's frame alone says nothing to whoever wrote the stage.
+    """
+    own = next((n for n, at in enumerate(frames) if not _is_foreign(at[0])), 0)
+    inner = [_place(*at) for at in frames[:FRAMES_SHOWN]]
+    if not own:
+        return " < ".join(inner)
+    within = inner[: min(own, FRAMES_SHOWN - 1)]
+    return f"{_place(*frames[own])}, in {' < '.join(within)}"
+
+
+def _is_foreign(file: str) -> bool:
+    """A library's file, or the engine's, or none at all."""
+    return file.startswith((ENGINE, "<", *LIBRARIES))
 
 
 def _place(path: str, line: object, function: str) -> str:

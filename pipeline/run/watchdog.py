@@ -183,12 +183,7 @@ class Watchdog:
             # loop may have had their share.
             since = now
             self._seen = (holding, since)
-            log.warning(
-                "loop_held_up",
-                for_s=round(now - self._beat_at, 1),
-                at=place_of(frame),
-                **({} if holding is None else holding.names()),
-            )
+            self._tell(holding, now - self._beat_at, frame)
         if holding is None:
             return
         self.slate.mark(holding.label)  # a task of a stage is not on it yet
@@ -198,6 +193,21 @@ class Watchdog:
         if now - since >= self._blocked_s - notice_s:
             at = place_of(frame)
             self._interrupt(holding, LoopBlocked.of(self._blocked_s, at), frame)
+
+    def _tell(
+        self, holding: Holding | None, for_s: float, frame: FrameType | None
+    ) -> None:
+        """Once for a try: one that does so again and again is no news."""
+        if holding is not None:
+            if holding.noticed:
+                return
+            holding.noticed = True
+        log.warning(
+            "loop_held_up",
+            for_s=round(for_s, 1),
+            at=place_of(frame),
+            **({} if holding is None else holding.names()),
+        )
 
     def _interrupt(
         self, holding: Holding, end: WaybillError, frame: FrameType | None

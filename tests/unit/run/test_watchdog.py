@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,6 +15,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+import structlog
 from anyio import to_thread
 
 from pipeline.errors import (
@@ -26,7 +29,7 @@ from pipeline.run import holding as leaving
 from pipeline.run import watchdog as watching
 from pipeline.run.descriptors import OWN, used
 from pipeline.run.holding import HOLDING, Holding
-from pipeline.run.slate import Holder, Slate
+from pipeline.run.slate import Holder, Slate, place_of
 from pipeline.run.watchdog import WATCHDOG, Watchdog, Watched
 from pipeline.stage import Retry
 from pipeline.threads import in_thread
@@ -381,3 +384,32 @@ async def test_a_forked_copy_of_a_worker_leaves_no_turn(watching_too: bool) -> N
         os._exit(7)
 
     assert await to_thread.run_sync(os.waitpid, copy, 0) == (copy, 0)
+
+
+def test_where_it_is_begins_with_the_pipelines_own_frame() -> None:
+    """What a library does within it comes after."""
+    found = []
+
+    def own() -> None:
+        re.sub("a", lambda _: found.append(place_of(sys._getframe(1))) or "", "a")
+
+    own()
+
+    assert re.fullmatch(
+        r"run/test_watchdog.py:\d+ own, in re/__init__.py:\d+ sub", found[0]
+    )
+    assert place_of(None) == ""
+
+
+@pytest.mark.filterwarnings("ignore")
+async def test_who_holds_up_the_loop_again_and_again_is_told_once() -> None:
+    """For a try; another one is news."""
+    first, second = holding(), holding()
+
+    with watched(Slate()) as dog, structlog.testing.capture_logs() as logs:
+        for held in (first, second, first, second, second):
+            token = HOLDING.set(held)
+            dog._alarm(0, None)
+            HOLDING.reset(token)
+
+    assert [log["event"] for log in logs] == ["loop_held_up"] * 2
