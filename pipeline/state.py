@@ -11,10 +11,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import ErrorDetails, PydanticSerializationError, from_json, to_json
+from pydantic_core.core_schema import ErrorType
 
 from pipeline.errors import Permanent
 from pipeline.model import Checkpoint
@@ -27,6 +28,8 @@ INLINE_BYTES_MAX = 8192  # larger values go to the artifact store by reference
 DIGITS_MAX = 4300  # of a number that pydantic's reader takes
 LEVELS_SAFE = 100  # it takes 200
 JSON_CHARS_MAX = 64 << 20
+# What pydantic itself finds wrong, in words of its own.
+KINDS = frozenset(get_args(ErrorType)) - {"value_error", "assertion_error"}
 
 
 class Channels:
@@ -263,12 +266,20 @@ def _reducer(metadata: Iterable[Any]) -> Reducer:
 
 
 def _where(error: ValidationError) -> str:
-    # Locations and kinds alone: the input may be a child's letter.
     found = [
-        f"{'.'.join(str(part) for part in e['loc']) or 'value'} ({e['type']})"
-        for e in error.errors(include_input=False, include_url=False)
+        f"{'.'.join(str(part) for part in e['loc']) or 'value'} ({_kind(e)})"
+        for e in error.errors(include_input=False, include_url=False)[:5]
     ]
-    return ", ".join(found[:5])
+    return ", ".join(found)
+
+
+def _kind(error: ErrorDetails) -> str:
+    """What is wrong, never of what: the input may be a child's letter."""
+    kind = error["type"]
+    # Those of authors, and those with a parser's own words, may quote it.
+    if kind in KINDS and "error" not in error.get("ctx", {}):
+        return error["msg"].removeprefix("Input ")
+    return kind
 
 
 @lru_cache(maxsize=512)

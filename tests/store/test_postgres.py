@@ -445,3 +445,10 @@ async def test_the_clock_is_the_servers(postgres: World, owner: asyncpg.Connecti
     assert kept == []
     assert [s.left_s < 0 for s in await postgres.store.sessions()] == [True]
     assert await postgres.state(item) is State.RUNNING
+
+
+async def test_whether_its_role_is_the_owner_is_told(postgres: World, shared: Urls):
+    """Who owns the tables may drop them: no role for a service."""
+    assert (await postgres.store.health())["owns"] is False
+    async with PostgresStore(shared.owner) as store:
+        assert (await store.health())["owns"] is True

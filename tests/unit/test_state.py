@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from pydantic_core import from_json
 
 from pipeline.errors import Permanent
@@ -231,3 +232,31 @@ def test_a_fold_of_a_few_channels_reads_no_other() -> None:
     state = channels.fold({}, updates, only=("text", "pence"))
 
     assert state.model_dump(include=state.model_fields_set) == {"text": "a", "pence": 5}
+
+
+def quoting(text: str) -> str:
+    raise ValueError(f"{text} is not one of them")
+
+
+class Told(BaseModel):
+    number: float = 0.0
+    picked: Annotated[str, AfterValidator(quoting)] = ""
+    day: date | None = None
+
+
+@pytest.mark.parametrize(
+    ("update", "said"),
+    [
+        ({"number": "SECRET"}, "should be a valid number"),
+        ({"picked": "SECRET"}, "value_error"),
+        ({"day": "SECRET"}, "date_from_datetime_parsing"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_told_in_words_and_never_by_what_it_is(update, said):
+    """An author's own words may quote it, and a parser's."""
+    with pytest.raises(Permanent) as refused:
+        Channels(Told).validate(update)
+
+    assert said in refused.value.message
+    assert "SECRET" not in refused.value.message

@@ -20,6 +20,7 @@ from pipeline.errors import StoreUnavailable, WaybillError
 from pipeline.folder import Pipeline
 from pipeline.jail.jailbreak import GROUPS, self_test
 from pipeline.jail.pool import JailPool
+from pipeline.store.migrate import APP_ROLE
 from pipeline.store.rows import TroubleRow, WorkerRow
 from stages.reading import engines, rapid, tesseract
 from stages.reading.protocol import ReaderSettings
@@ -245,9 +246,10 @@ def _database(settings: Settings) -> list[Check]:
         ),
         Check(
             "role",
-            not found["bypasses"],
-            found["role"],
-            "connect as a role without superuser or bypassrls" * found["bypasses"],
+            not (found["bypasses"] or found["owns"]),
+            found["role"] + ", which owns the tables" * found["owns"],
+            f"connect as {APP_ROLE}, or a role with its rights alone"
+            * (found["bypasses"] or found["owns"]),
         ),
         Check("workers", True, f"{found['workers']} up"),
         Check(

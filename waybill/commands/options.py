@@ -146,6 +146,14 @@ def _instant(text: str) -> datetime:
         raise Usage(error.message, hint=hint) from None
 
 
+def _lasting(text: str) -> float:
+    try:
+        return seconds(text)
+    except Usage as error:
+        hint = "write 21d, 6h, 90m, 2026-12-24 or 2026-12-24T18:00"
+        raise Usage(error.message, hint=hint) from None
+
+
 def until(text: str) -> float:
     """
     A duration, or an instant, as seconds from now.
@@ -158,7 +166,7 @@ def until(text: str) -> float:
     except OverflowError:
         raise Usage(f"{text!r} is no time to wait for") from None
     except ValueError:
-        return seconds(text)
+        return _lasting(text)
     left = (at - datetime.now(UTC)).total_seconds()
     if left <= 0:
         raise Usage(f"the deadline {text} is over", hint="name a later one")

@@ -220,6 +220,8 @@ class PostgresReports(Topic):
                    current_user::text as role,
                    (select rolsuper or rolbypassrls from pg_roles
                      where rolname = current_user) as bypasses,
+                   (select pg_has_role(current_user, nspowner, 'member')
+                      from pg_namespace where nspname = 'waybill') as owns,
                    extract(epoch from clock_timestamp())::float8 as now_s,
                    (select count(*) from waybill.workers
                      where lease_until > waybill.clock())
