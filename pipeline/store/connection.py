@@ -99,7 +99,8 @@ _REFUSALS: tuple[tuple[Failures, str, str], ...] = (
         (asyncpg.InsufficientPrivilegeError,),
         "the role of {url} may not do this in the database",
         "run `waybill db migrate` as the database's owner (WAYBILL_OWNER_URL): it "
-        "grants the role waybill_app what it needs; the service connects as that role",
+        "grants the role waybill_app what it needs; the service connects as that role. "
+        "Where nobody may: `grant connect on database … to waybill_app` as well",
     ),
     (
         (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError),
