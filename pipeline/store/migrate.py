@@ -173,8 +173,8 @@ async def _apply_next(con: asyncpg.Connection) -> str | None:
             return None
         if not done and await con.fetchval("show server_encoding") != "UTF8":
             raise Usage(
-                "this database cannot hold every character of every text: its "
-                "encoding is not UTF8",
+                "this database cannot hold every letter there is: its encoding is "
+                "not UTF8",
                 hint="make another: create database … encoding 'UTF8' template "
                 "template0",
             )
