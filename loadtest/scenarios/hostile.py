@@ -17,11 +17,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copy
@@ -36,7 +34,7 @@ from loadtest.hostile import listener as listening
 from loadtest.hostile.entry import CANARY, Hostile, plant
 from loadtest.hostile.files import chosen, hostile_files
 from loadtest.hostile.listener import Listener, attempts
-from loadtest.scenarios.processes import Sizes
+from loadtest.scenarios.processes import Sizes, loops
 from loadtest.trial import Ended, Progress, Trial, trial
 from pipeline.jail import jailbreak
 from pipeline.jail.codes import Cause, End
@@ -117,10 +115,8 @@ def run(
     Everything twice, and what it comes to.
 
     Args:
-        most: Files at most, of every group some.
-        more: Every regular file in this folder is added.
-        once: Only one round.
-        busy: So many loops burn the processor beside the last round.
+        most, more: Files at most, of every group some; and a folder of others.
+        once, busy: Only one round; loops that run beside the last one.
         keep: Leave the files, each round's log and every file's end in a folder.
     """
     rounds: list[Round] = []
@@ -134,9 +130,8 @@ def run(
             for file in files:
                 plant(kept / "files", file)
         say(f"{len(files)} files; the listener is {listener.url}")
-        last = 1 if once else 2
-        for number in range(1, last + 1):
-            with trial() as it, loops(busy if number == last else 0):
+        for number in (1,) if once else (1, 2):
+            with trial() as it, loops(busy if once or number == 2 else 0):
                 rounds.append(anyio.run(_round, it, files, say))
                 if kept:
                     copy(it.folder / "log", kept / f"log-{number}")
@@ -147,21 +142,6 @@ def run(
         tried = anyio.run(_jailed_attempts, listener.port)
         heard_then = listener.heard - heard
     return figures(files, rounds, heard, max(heard_then, len(tried["allowed"])), tried)
-
-
-@contextmanager
-def loops(count: int) -> Iterator[None]:
-    """So many processes that do nothing, as fast as they can."""
-    burning = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        for _ in range(count)
-    ]
-    try:
-        yield
-    finally:
-        for process in burning:
-            process.kill()
-            process.wait()
 
 
 def of_folder(folder: Path) -> Iterable[Hostile]:

@@ -6,8 +6,10 @@ Read from /proc alone, so that a service cannot flatter itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -136,3 +138,18 @@ class Sizes:
             tasks.start_soon(look_on)
             yield
             tasks.cancel_scope.cancel()
+
+
+@contextmanager
+def loops(count: int) -> Iterator[None]:
+    """So many processes that do nothing, as fast as they can."""
+    burning = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(count)
+    ]
+    try:
+        yield
+    finally:
+        for process in burning:
+            process.kill()
+            process.wait()

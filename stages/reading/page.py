@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.formats import charsets
 from stages.layout import Layout
-from stages.reading import engines, languages, rapid, second, tesseract
+from stages.reading import engines, rapid, second, tesseract
 from stages.reading.agreeing import is_number
 from stages.reading.compare import cuttings, small_picture
 from stages.reading.judging import (
@@ -66,7 +66,6 @@ def warm() -> None:
     # says so when one is read.
     with contextlib.suppress(pytesseract.TesseractNotFoundError, SystemExit):
         pytesseract.get_tesseract_version()
-    languages.noticed("any text will do, " * 9, "eng")  # it loads its tables
     if engines.available("tesserocr"):
         tesseract.loaded(tesseract.languages()[0])
 
