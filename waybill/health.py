@@ -7,7 +7,7 @@ trouble itself, so whoever asks also tries the folders of this machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from pipeline.store.rows import TroubleRow, WorkerRow
@@ -42,3 +42,12 @@ def troubles(settings: Settings, workers: Iterable[WorkerRow]) -> list[TroubleRo
     found += seen_here(settings)
     found.sort(key=lambda row: row.since)
     return list({row.where: row for row in reversed(found)}.values())[::-1]
+
+
+def why_weak(missing: Mapping[str, str]) -> str:
+    """What to do when the kernel, or a container, grants less than tier 2."""
+    whys = "; ".join(f"{name}: {why}" for name, why in sorted(missing.items()))
+    return (
+        f"{whys}. Give documents of strangers to Linux 5.13 or newer, with Landlock"
+        " and seccomp"
+    )

@@ -118,9 +118,27 @@ def enter(profile: dict[str, Any], begun: Callable[[int | None], None]) -> Repor
         shut = partial(landlock.restrict, profile, had.note)
         had.attempt("files", lambda: report.update(landlock=shut()))
         report["seccomp"] = had.attempt("system calls", syscalls.restrict)
-    if report["landlock"] and report["seccomp"]:
-        report["tier"] = 3 if report["namespaces"] else 2
+    report["tier"] = tier_of(report)
     return report
+
+
+def tier_of(report: Report) -> int:
+    """The highest tier of which nothing is missing."""
+    if not (report["landlock"] and report["seccomp"]):
+        return 1
+    own = report["namespaces"] and report["alone"] and report["bounded"]
+    return 3 if own else 2
+
+
+def refused_here() -> dict[str, str]:
+    """What tier 2 needs and the kernel has not, by name, with its reason; cheap."""
+    if sys.platform != "linux":
+        return {"kernel": f"{sys.platform} has limits alone"}
+    missing: dict[str, str] = {}
+    had = Attempts(missing)
+    had.attempt("files", landlock.abi)
+    had.attempt("system calls", syscalls.filters)
+    return missing
 
 
 class Attempts:

@@ -48,13 +48,13 @@ def restrict(profile: dict[str, Any], note: Callable[[str, str], None]) -> int:
     Raises:
         OSError: the kernel has none.
     """
-    abi = syscalls.call("landlock_create_ruleset", None, 0, 1)
-    rights = max(count for first, count in RIGHTS if abi >= first)
+    has = abi()
+    rights = max(count for first, count in RIGHTS if has >= first)
     handled = (1 << rights) - 1
     attributes = (ctypes.c_uint64 * 3)(
-        handled, NET_TCP if abi >= 4 else 0, SCOPES if abi >= 6 else 0
+        handled, NET_TCP if has >= 4 else 0, SCOPES if has >= 6 else 0
     )
-    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    size = 24 if has >= 6 else 16 if has >= 4 else 8
     ruleset = syscalls.call("landlock_create_ruleset", attributes, size, 0)
     try:
         for path, allowed in (*profile["usual"], *own_rules(profile)):
@@ -62,11 +62,21 @@ def restrict(profile: dict[str, Any], note: Callable[[str, str], None]) -> int:
         syscalls.call("landlock_restrict_self", ruleset, 0)
     finally:
         os.close(ruleset)
-    if abi < 3:
-        note("truncating files", f"Landlock has ABI {abi}, it needs 3")
-    if abi < 6:
-        note("signals", f"Landlock has ABI {abi}, they need 6")
-    return abi
+    if has < 3:
+        note("truncating files", f"Landlock has ABI {has}, it needs 3")
+    if has < 6:
+        note("signals", f"Landlock has ABI {has}, they need 6")
+    return has
+
+
+def abi() -> int:
+    """
+    The kernel's ABI of Landlock.
+
+    Raises:
+        OSError: it has none.
+    """
+    return syscalls.call("landlock_create_ruleset", None, 0, 1)
 
 
 def usual_rules(profile: dict[str, Any]) -> list[tuple[str, int]]:

@@ -193,6 +193,19 @@ def restrict() -> None:
     load(compiled())
 
 
+def filters() -> None:
+    """
+    Ask for a filter from nowhere, which no kernel takes.
+
+    Raises:
+        OSError: the kernel has no seccomp.
+    """
+    if prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, check=False):
+        number = ctypes.get_errno()
+        if number != errno.EFAULT:
+            raise OSError(number, os.strerror(number))
+
+
 def refuse_threads() -> None:
     """
     No process starts a thread, from now on; a library that can do without does.

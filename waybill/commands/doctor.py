@@ -29,7 +29,7 @@ from waybill.commands.options import Json
 from waybill.commands.run import run_async
 from waybill.compose import JAILED, database, open_app
 from waybill.foreground import workers_up
-from waybill.health import ASKED_S, seen_here, troubles
+from waybill.health import ASKED_S, seen_here, troubles, why_weak
 from waybill.inbox import glance, survey_of
 from waybill.settings import Settings, read_settings
 
@@ -197,7 +197,7 @@ def _jail(settings: Settings) -> Check:
         hint = f"{lame[0]} does not start inside: install it beneath /usr, or report it"
     elif found["tier"] < 2:
         stands = f"tier 1: limits alone; open: {', '.join(open_to)}"
-        hint = _why_weak(found["missing"])
+        hint = why_weak(found["missing"])
     elif open_to:
         hint = f"it stands, yet {', '.join(open_to)} is open: report this"
     # Elsewhere than on Linux there is no better one to be had.
@@ -213,12 +213,6 @@ def _stands(found: dict[str, Any]) -> str:
     parts += ["namespaces"] * found["namespaces"]
     missing = ", ".join(sorted(found["missing"]))
     return ", ".join(parts) + (f"; without: {missing}" if missing else "")
-
-
-def _why_weak(missing: dict[str, str]) -> str:
-    """What to do when the kernel, or a container, grants less than tier 2."""
-    whys = "; ".join(f"{name}: {why}" for name, why in sorted(missing.items()))
-    return f"{whys}. Give documents of strangers to Linux 5.13 or newer, with Landlock"
 
 
 def _database(settings: Settings) -> list[Check]:

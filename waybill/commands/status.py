@@ -10,6 +10,7 @@ import typer
 
 from ingest.watch.survey import Survey
 from pipeline.errors import StoreUnavailable
+from pipeline.jail.jail import refused_here
 from pipeline.store.rows import Counts, Pace, StageRow, TroubleRow
 from pipeline.threads import in_thread
 from waybill import terminal
@@ -19,7 +20,7 @@ from waybill.commands.options import InBatch, Json, find_batch
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.foreground import workers_up
-from waybill.health import ASKED_S, seen_here, troubles
+from waybill.health import ASKED_S, seen_here, troubles, why_weak
 from waybill.inbox import survey_of
 from waybill.pace import brakes, done_in, sentence, when_done
 from waybill.settings import read_settings
@@ -89,6 +90,7 @@ async def _look(
             for w in workers
         ],
         "troubles": wrong,
+        "jail_lacks": refused_here(),
     }
 
 
@@ -130,6 +132,8 @@ def _print_status(counts: Counts, found: dict[str, Any]) -> None:
     for brake in found["limited_by"]:
         terminal.err.print(f"limited by {terminal.safe(sentence(brake))}")
     _print_troubles(found["troubles"])
+    if lacks := found["jail_lacks"]:
+        terminal.err.print(f"jail: limits alone here; {terminal.safe(why_weak(lacks))}")
 
 
 def _end(counts: Counts, found: dict[str, Any]) -> str:
