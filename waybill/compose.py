@@ -56,7 +56,7 @@ from stages.moderation import moderation
 from stages.ocr import ocr
 from stages.output import output
 from stages.printing import typesetter
-from stages.reading import page, rapid
+from stages.reading import page, rapid, sheet
 from stages.reading.codes import CODES
 from waybill.settings import Places, Settings
 
@@ -68,7 +68,7 @@ LOADS = loads_of(BUILTIN)  # for commands that look, and run nothing
 PROOFS = Loads(lambda root: prove(top_levels(root)))
 PROVEN_S = PROOF_S + 1.0  # it says itself which file takes too long
 # Whose functions may run in the jail; a pipeline folder says which of its own may.
-JAILED = (bundle, page, probing, typesetter, jailbreak)
+JAILED = (bundle, page, sheet, probing, typesetter, jailbreak)
 # What a second reader may address, and what one has: its nets, and a page's cells.
 SECOND_MEMORY_BYTES, SECOND_HAS_BYTES = 4 << 30, 1 << 30
 PROBE_CPU_S = 120.0  # a hundred-page scan is probed in a few seconds

@@ -10,7 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -144,20 +151,30 @@ async def patiently(work: Callable[[], Awaitable[T]]) -> T:
         await anyio.sleep(AGAIN_S)
 
 
-async def finish(app: App, item: ItemId) -> None:
-    """Work until the item, and what waits for it, stop moving."""
+async def finish(app: App, items: Iterable[ItemId]) -> None:
+    """Work until these items, and what waits for them, stop moving."""
+    left = list(items)
 
     async def done() -> bool:
-        at: ItemId | None = item
-        while at is not None:
-            row = await app.store.item(at)
-            parked = row.joining and await app.store.open_children(at) > 0
-            if row.state in MOVING and not parked:
+        while left:
+            if await _moves(app, left[-1]):
                 return False
-            at = row.parent_id
+            left.pop()
         return True
 
     await work_until(app, done)
+
+
+async def _moves(app: App, item: ItemId) -> bool:
+    """Whether the item, or one that waits for it, is still on its way."""
+    at: ItemId | None = item
+    while at is not None:
+        row = await app.store.item(at)
+        parked = row.joining and await app.store.open_children(at) > 0
+        if row.state in MOVING and not parked:
+            return True
+        at = row.parent_id
+    return False
 
 
 async def workers_up(app: App) -> list[WorkerRow]:

@@ -37,7 +37,16 @@ err = Console(stderr=True, highlight=False, emoji=False)
 
 ESCAPES = "waybill.escapes"  # the name of `_escaped` among the codecs' error handlers
 # What we say ourselves is read more easily without escapes.
-PLAIN = {"·": "-", "→": "->", "…": "...", "—": "-", "≠": "!=", "▸": ">", "›": ">"}
+PLAIN = {
+    "·": "-",
+    "→": "->",
+    "…": "...",
+    "—": "-",
+    "≠": "!=",
+    "▸": ">",
+    "◂": "<",
+    "›": ">",
+}
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:

@@ -7,6 +7,8 @@ items astray (`world.Lawful`).
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pipeline.errors import NotFound
@@ -65,6 +67,17 @@ async def test_counts_is_by_batch(world: World):
 
 
 # -- one item --------------------------------------------------------------------------
+
+
+async def test_an_items_input_can_be_read_again(world: World):
+    """With its pipeline, as it was admitted; of no other item."""
+    _, [item] = await world.take("a")
+
+    pipeline, given = await world.store.facts(item)
+
+    assert (pipeline, json.loads(given)) == (world.pipeline, sent("a").input)
+    with pytest.raises(NotFound):
+        await world.store.facts(item + 99)
 
 
 async def test_a_running_item_is_shown_at_the_stage_it_reached(world: World):

@@ -127,7 +127,7 @@ class FakeCatalogue:
     def __init__(self) -> None:
         self.known: dict[int, Pipeline] = {}
 
-    async def get(self, number: int, store: Any) -> Pipeline:
+    async def get(self, number: int, store: Any, limit_s: float = 0.0) -> Pipeline:
         await store.pipeline(number)
         return self.known[number]
 

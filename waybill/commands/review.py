@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json as jsonlib
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
+from pipeline.artifacts.durable import write_atomically
 from pipeline.errors import Usage
 from pipeline.state import clean_text
 from pipeline.store.rows import HoldRow
 from waybill import terminal
+from waybill.commands.approving import approve_several
+from waybill.commands.deciding import How, data_of, decide, view_data
 from waybill.commands.options import (
     AtStage,
     Called,
@@ -31,11 +32,8 @@ from waybill.commands.options import (
 )
 from waybill.commands.run import run_app
 from waybill.compose import App
-from waybill.desk import model
-from waybill.desk.state import Change
-from waybill.desk.terminal import change_lines, claimed_until, print_view
-from waybill.foreground import finish, workers_up
-from waybill.manifest import write_manifest
+from waybill.desk import model, pieces
+from waybill.desk.terminal import claimed_until, print_view
 
 review = typer.Typer(help="Held items and decisions.", no_args_is_help=True)
 
@@ -45,6 +43,9 @@ HoldArg = Annotated[
 Reason = Annotated[str, typer.Option(help="Kept with the decision.")]
 Digest = Annotated[
     str, typer.Option(help="Of what you were shown; refused when it changed.")
+]
+Next = Annotated[
+    bool, typer.Option("--next", help="Then claim the next one and show it.")
 ]
 NoRun = Annotated[
     bool, typer.Option("--no-run", help="Do not finish it here when no worker is up.")
@@ -83,7 +84,7 @@ def review_ls(
 
     rows = run_app(main)
     if json:
-        terminal.print_json([_data(h) for h in rows])
+        terminal.print_json([data_of(h) for h in rows])
         return
     if not rows:
         nothing = "nothing was decided" if decided else "nothing is held"
@@ -119,7 +120,7 @@ def review_next(tenant: OfTenant = "", json: Json = False) -> None:
     """Claim the most urgent open hold and show it."""
 
     async def main(opened: App) -> model.View:
-        return model.view(opened, await model.claim_next(opened, tenant))
+        return await model.view(opened, await model.claim_next(opened, tenant))
 
     _show(run_app(main), json)
 
@@ -129,23 +130,56 @@ def review_show(hold: HoldArg, json: Json = False) -> None:
     """What the machine saw, why it stopped, and what approval would do."""
 
     async def main(opened: App) -> model.View:
-        return model.view(opened, await model.find(opened, hold))
+        return await model.view(opened, await model.find(opened, hold))
 
     _show(run_app(main), json)
 
 
 def _show(view: model.View, json: bool) -> None:
     if json:
-        terminal.print_json({**_data(view.hold), "pictures": view.pictures})
+        terminal.print_json(view_data(view))
     else:
         print_view(view)
 
 
-def _data(hold: HoldRow) -> dict[str, Any]:
-    """A hold as JSON shows it: by its name, `h7`."""
-    shown: dict[str, Any] = terminal.plain(hold)
-    shown["hold"] = f"h{shown.pop('id')}"
-    return shown
+@review.command("open")
+def review_open(
+    hold: HoldArg,
+    to: Annotated[
+        Path | None, typer.Option(help="Into a folder in this one; default: the home.")
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Instead, one page and its cuttings as this PNG."),
+    ] = None,
+    page: Annotated[
+        int, typer.Option(min=0, help="Of --picture; default: the first in question.")
+    ] = 0,
+    json: Json = False,
+) -> None:
+    """Its pages and cuttings as files that a viewer opens; prints their paths."""
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise Usage(f"{picture.name!r} does not end in .png", hint="a PNG is written")
+
+    async def main(opened: App) -> list[pieces.Laid]:
+        found = await model.find(opened, hold)
+        if picture is not None:
+            number = page or pieces.first_page(opened, found)
+            data = await pieces.drawn(opened, found, number, with_crops=True)
+            write_atomically(picture.absolute(), data)
+            return [pieces.Laid(picture.name, str(picture.absolute()), number)]
+        text = (await model.view(opened, found)).text
+        return await pieces.lay_out(opened, found, text, to and to.absolute())
+
+    laid = run_app(main)
+    if json:
+        terminal.print_json(laid)
+        return
+    for one in laid:
+        if one.path is None:
+            terminal.err.print(terminal.safe(f"{one.name}: {one.why}"))
+        else:
+            terminal.out.print(terminal.safe(one.path))
 
 
 @review.command("claim")
@@ -160,7 +194,7 @@ def review_claim(hold: HoldArg, json: Json = False) -> None:
 
     claimed = run_app(main)
     if json:
-        terminal.print_json(_data(claimed))
+        terminal.print_json(data_of(claimed))
     else:
         terminal.err.print(f"h{claimed.id} is yours until {claimed_until(claimed)}")
 
@@ -176,24 +210,34 @@ def review_release(hold: HoldArg, json: Json = False) -> None:
 
     released = run_app(main)
     if json:
-        terminal.print_json(_data(released))
+        terminal.print_json(data_of(released))
     else:
         terminal.err.print(f"h{released.id} is free")
 
 
 @review.command("approve")
 def review_approve(
-    hold: HoldArg,
+    hold: Annotated[
+        list[str], typer.Argument(metavar="[ID]…", help="Holds or item numbers.")
+    ] = [],  # noqa: B006
+    tenant: OfTenant = "",
+    limit: Limit = 50,
     reason: Reason = "",
     digest: Digest = "",
     no_run: NoRun = False,
+    next_: Next = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """The machine's result stands; the item goes on."""
-    how = _How(reason, digest, no_run, yes, dry_run, json)
-    _decide(hold, "approve", how)
+    """The machine's result stands; the item goes on.  Also several, or a tenant's."""
+    how = How(reason, digest, no_run, yes, dry_run, json, next_)
+    if len(hold) == 1 and not tenant:
+        decide(hold[0], "approve", how)
+    elif hold or tenant:
+        approve_several(hold, how, tenant=tenant, limit=limit)
+    else:
+        raise Usage("nothing to approve", hint="name holds (h4 h5), or --tenant")
 
 
 @review.command("reject")
@@ -201,6 +245,7 @@ def review_reject(
     hold: HoldArg,
     reason: Annotated[str, typer.Option(help="Required; kept with the decision.")] = "",
     digest: Digest = "",
+    next_: Next = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -212,7 +257,7 @@ def review_reject(
             code="REASON_NEEDED",
             hint=f'waybill review reject {hold} --reason "…"',
         )
-    _decide(hold, "reject", _How(reason, digest, True, True, False, json))
+    decide(hold, "reject", How(reason, digest, True, True, False, json, next_))
 
 
 @review.command("edit")
@@ -229,6 +274,7 @@ def review_edit(
     reason: Reason = "",
     digest: Digest = "",
     no_run: NoRun = False,
+    next_: Next = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -236,8 +282,8 @@ def review_edit(
     """Put your own values in, such as the text nobody could read; it goes on."""
     if not assign:
         raise Usage("nothing to set", hint=f'waybill review edit {hold} --set text="…"')
-    how = _How(reason, digest, no_run, yes, dry_run, json)
-    _decide(hold, "edit", how, _assignments(assign))
+    how = How(reason, digest, no_run, yes, dry_run, json, next_)
+    decide(hold, "edit", how, _assignments(assign))
 
 
 def _assignments(given: list[str]) -> dict[str, Any]:
@@ -272,78 +318,3 @@ def _assignment(text: str) -> tuple[str, Any]:
         except ValueError as error:
             raise Usage(f"the value of {name} is not JSON: {error}") from None
     return name.strip(), value
-
-
-class _How(NamedTuple):
-    """How to decide: the options that approving and editing share."""
-
-    reason: str
-    digest: str
-    no_run: bool
-    yes: bool
-    dry_run: bool
-    json: bool
-
-
-def _decide(
-    hold: str, verb: model.Verb, how: _How, edits: dict[str, Any] | None = None
-) -> None:
-    async def main(opened: App) -> dict[str, Any]:
-        found = await model.find(opened, hold)
-        update: str | None = None
-        changes: list[Change] = []
-        if verb != "reject" and found.decision is None:
-            update, changes = await model.becomes(opened, found, edits or {})
-            if how.dry_run:
-                return {
-                    "hold": f"h{found.id}",
-                    "verb": verb,
-                    "digest": found.digest,
-                    "changes": changes,
-                }
-            _show_changes(f"{verb} h{found.id}", changes, how)
-        decided = await model.decide(
-            opened, found, verb, reason=how.reason, digest=how.digest, update=update
-        )
-        if not how.no_run:
-            await _go_on(opened, decided)
-        result = await model.consequence(opened, decided)
-        return {**result._asdict(), "changes": changes}
-
-    result = run_app(main)
-    if how.json:
-        terminal.print_json(result)
-    elif how.dry_run:
-        for line in change_lines(result["changes"]):
-            terminal.out.print(terminal.safe(line))
-    else:
-        terminal.err.print(
-            terminal.safe(
-                f"{result['hold']}: {result['verb']} by {result['author']}; "
-                f"item {result['item']} is {result['state']}"
-            )
-        )
-        if result["file"]:
-            terminal.out.print(terminal.safe(result["file"]))
-
-
-def _show_changes(what: str, changes: Sequence[Change], how: _How) -> None:
-    """What the item's state will be; a person at a terminal is asked."""
-    if how.json:
-        return
-    for line in change_lines(changes):
-        terminal.err.print(terminal.safe(f"  {line}"), soft_wrap=True)
-    asks = not how.yes and sys.stdin.isatty() and sys.stderr.isatty()
-    if asks and not typer.confirm(what, err=True):
-        terminal.err.print("nothing was decided")
-        raise typer.Exit(Usage.exit_code)
-
-
-async def _go_on(opened: App, hold: HoldRow) -> None:
-    """With no worker up, nobody would finish the item: do it here."""
-    if await workers_up(opened):
-        return
-    terminal.err.print("no worker is up: finishing it here")
-    await finish(opened, hold.item_id)
-    batch = await opened.store.find_batch(f"{hold.tenant}/{hold.batch}")
-    await write_manifest(opened, batch.id)

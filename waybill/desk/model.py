@@ -7,19 +7,20 @@ a view came out of a document and may be of any shape; whoever draws it escapes 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from pipeline.errors import Integrity, NotFound, Permanent, Usage
+from pipeline.errors import Integrity, NotFound, Permanent, Usage, WaybillError
 from pipeline.holds.parking import whole
 from pipeline.holds.ruling import ruling
 from pipeline.loading import IMPORT_S
 from pipeline.state import clean_text, inline_or_ref
 from pipeline.store.rows import HoldRow
 from waybill.compose import App
+from waybill.desk.evidence import Line, Span, lines, places, spans
+from waybill.desk.pieces import Piece, pieces, rows_of
 from waybill.desk.state import Change, changes
 from waybill.manifest import out_folder
 
@@ -36,27 +37,37 @@ class View:
 
     Attributes:
         hold: The row itself; `hold.needs` is what approval must be given.
-        evidence: Why the stage stopped, as short lines.
+        evidence: Why the stage stopped, as lines a person reads.
         text: The text in question; "" when there is none.
         marked: The places in `text` that caused the hold, in order, apart.
-        pictures: Paths of the pictures, the pages to be looked at first.
+        pieces: The files there are to look at, the pages in question first.
         asks: What an edit names: a channel, or a page of one; "" when approval
             needs nothing.
+        outlook: What each decision would make of the item, by verb; {} when decided.
     """
 
     hold: HoldRow
-    evidence: list[str]
+    evidence: list[Line]
     text: str
     marked: list[Span]
-    pictures: list[str]
+    pieces: list[Piece]
     asks: str
+    outlook: dict[str, Outlook]
 
 
-class Span(NamedTuple):
-    """A place in a text: characters `start` to before `end`."""
+class Outlook(NamedTuple):
+    """
+    What a decision would make of an item.
 
-    start: int
-    end: int
+    Attributes:
+        then: Where it would be: a stage, or an end, in words.
+        changes: Of its state, beside what the reviewer gives.
+        unknown: Why `changes` cannot be told; "" when they are.
+    """
+
+    then: str
+    changes: list[Change]
+    unknown: str = ""
 
 
 class Consequence(NamedTuple):
@@ -77,6 +88,11 @@ class Consequence(NamedTuple):
 
 
 async def find(app: App, text: str) -> HoldRow:
+    """The hold that `text` names (see `row_of`), with what stands in artifacts."""
+    return await whole(await row_of(app, text), app.artifacts)
+
+
+async def row_of(app: App, text: str) -> HoldRow:
     """
     `h7` is a hold, `12` the newest hold of item 12.
 
@@ -88,7 +104,7 @@ async def find(app: App, text: str) -> HoldRow:
     if not number.isdigit() or len(number) > 18:
         raise Usage(f"{text!r} is neither a hold (h7) nor an item number (12)")
     ask = app.store.hold if text.startswith("h") else app.store.hold_of
-    return await whole(await ask(int(number)), app.artifacts)
+    return await ask(int(number))
 
 
 async def claim_next(app: App, tenant: str = "") -> HoldRow:
@@ -105,31 +121,28 @@ async def claim_next(app: App, tenant: str = "") -> HoldRow:
         raise
 
 
-def view(app: App, hold: HoldRow) -> View:
+async def view(app: App, hold: HoldRow) -> View:
     """What a reviewer is shown of `hold`."""
     evidence = hold.shown.get("evidence") or {}
     state = hold.shown.get("state") or {}
-    pages = _rows(evidence.get("pages") if isinstance(evidence, dict) else None)
     text = str(hold.proposal.get("text") or state.get("text") or "")
-    verdict = hold.proposal.get("verdict") or {}
-    names = [
-        *(page.get("picture") for page in pages),
-        *(c.get("artifact") for page in pages for c in _rows(page.get("crops"))),
-        state.get("source"),
-    ]
+    verdict = hold.proposal.get("verdict")
+    found = pieces(app, hold)
+    if isinstance(evidence, dict):
+        # The verdict's places are marked in the text.
+        pages = rows_of(evidence.get("pages"))
+        evidence = {k: v for k, v in evidence.items() if k != "verdict"}
+    else:
+        pages = []
     return View(
         hold,
-        _evidence(evidence),
+        lines(evidence, {piece.artifact: piece.name for piece in found}),
         text,
-        spans(text, verdict.get("spans") or []),
-        [str(app.artifacts.path(name)) for name in names if name],
+        spans(text, places(verdict.get("spans") if isinstance(verdict, dict) else [])),
+        found,
         _asks(hold, pages),
+        {} if hold.decision else await outlook(app, hold),
     )
-
-
-def _rows(value: Any) -> list[dict[str, Any]]:
-    """The mappings of a list."""
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
 
 
 def _asks(hold: HoldRow, pages: Sequence[dict[str, Any]]) -> str:
@@ -139,50 +152,25 @@ def _asks(hold: HoldRow, pages: Sequence[dict[str, Any]]) -> str:
     return hold.needs[0] if hold.needs else ""
 
 
-def spans(text: str, found: Sequence[dict[str, Any]]) -> list[Span]:
-    """Places of a verdict, in order; what overlaps is joined to what is left of it."""
-    marked: list[Span] = []
-    at = 0
-    for place in sorted(found, key=lambda s: (s.get("start", 0), s.get("end", 0))):
-        start, end = max(at, int(place["start"])), min(int(place["end"]), len(text))
-        if start < end:
-            marked.append(Span(start, end))
-            at = end
-    return marked
-
-
-def _evidence(evidence: Any) -> list[str]:
-    """Short lines; without the verdict, whose places are marked in the text."""
-    if isinstance(evidence, dict):
-        evidence = {k: v for k, v in evidence.items() if k != "verdict"}
-    return lines(evidence) if evidence else []
-
-
-def lines(value: Any, name: str = "") -> list[str]:
-    """JSON data as short lines a person can read."""
-    head = f"{name}: " if name else ""
-    if isinstance(value, dict):
-        flat = [f"{k}: {_one(v)}" for k, v in value.items() if not _deep(v)]
-        found = [head + "  ".join(flat)] if flat or head else []
-        for key, inner in value.items():
-            if _deep(inner):
-                found += lines(inner, str(key))
-        return found
-    if isinstance(value, list):
-        rows = [line for row in value for line in lines(row)]
-        return [*([head.rstrip()] if head else []), *(f"  {row}" for row in rows)]
-    return [head + _one(value)]
-
-
-def _deep(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(isinstance(v, (dict, list)) for v in value)
-    return isinstance(value, dict)
-
-
-def _one(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return " ".join(text.split())
+async def outlook(app: App, hold: HoldRow) -> dict[str, Outlook]:
+    """What approving an open hold, or editing where something is needed, and
+    rejecting it would make of its item."""
+    if hold.again:
+        then = f"{hold.stage} runs again with it"
+    else:
+        then = f"goes on to {hold.next_stage}" if hold.next_stage else "is done"
+    unknown, found = "", list[Change]()
+    try:
+        # As if nothing were needed: what the machine proposes beside that.
+        _, found = await becomes(app, hold._replace(needs=[]), {})
+    except WaybillError as error:  # its pipeline cannot be read any more, for one
+        unknown = error.message
+    given = {name.partition(".")[0] for name in hold.needs}
+    found = [change for change in found if change.channel not in given]
+    return {
+        "edit" if hold.needs else "approve": Outlook(then, found, unknown),
+        "reject": Outlook("ends, rejected", []),
+    }
 
 
 # -- what is decided ----------------------------------------------------------------

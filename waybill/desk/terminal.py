@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
 from pipeline.store.rows import HoldRow
 from waybill import terminal
-from waybill.desk.model import Span, View
+from waybill.desk.evidence import Line, Span, brief
+from waybill.desk.model import View
 from waybill.desk.state import Change
 
-PICTURES_MAX = 12  # named on a screen
-CHANGE_CHARS_MAX = 200  # of a value that changes; --json has it all
-EVIDENCE_CHARS_MAX = 6000  # on a screen; --json has it all
+PIECES_MAX = 12  # named on a screen
+EVIDENCE_LINES_MAX = 60  # on a screen; --json has it all
+EVIDENCE_CHARS_MAX = 6000  # likewise
+MARKS = "▸", "◂"
 
 
 def print_view(view: View) -> None:
@@ -24,22 +26,19 @@ def print_view(view: View) -> None:
     out, hold = terminal.out, view.hold
     title = f"h{hold.id}  {hold.code}  at {hold.stage}"
     out.print(terminal.safe(title), style="bold yellow")
-    out.print(
-        terminal.safe(
-            f"item {hold.item_id}  {hold.item_name}  ·  {hold.tenant}/{hold.batch}  ·  "
-            f"held {terminal.ago(hold.held_at)} ago  ·  due in "
-            f"{terminal.due(hold.deadline_at)}"
-        )
+    _print_whole(
+        f"item {hold.item_id}  {hold.item_name}  ·  {hold.tenant}/{hold.batch}  ·  "
+        f"held {terminal.ago(hold.held_at)} ago  ·  due in "
+        f"{terminal.due(hold.deadline_at)}"
     )
     if hold.why:
-        out.print(terminal.safe(hold.why))
+        _print_whole(hold.why)
     if view.evidence:
-        shown = "\n".join(view.evidence)[:EVIDENCE_CHARS_MAX]
-        _print_panel("evidence", Text(terminal.visible(shown, lines=True)))
+        found = evidence_texts(view.evidence)
+        shown = (Padding(text, (0, 0, 0, 2 * depth)) for depth, text in found)
+        _print_panel("evidence", Group(*shown))
     if view.text:
         _print_panel("text", marked(view.text, view.marked))
-    for number, picture in enumerate(view.pictures[:PICTURES_MAX], start=1):
-        out.print(terminal.safe(f"picture {number}: {picture}"))
     if hold.needs:
         out.print(terminal.safe(f"needs from you: {', '.join(hold.needs)}"))
     if hold.claimed_by:
@@ -51,46 +50,91 @@ def print_view(view: View) -> None:
         line = f"decided: {d.verb} by {d.author} at {terminal.clock(d.decided_at)}"
         out.print(terminal.safe(f"{line} {d.reason}".rstrip()), style="green")
         return
-    me = f"{terminal.command()} review"
-    go_on = (
-        f"edit h{hold.id} --set {view.asks}=…" if view.asks else f"approve h{hold.id}"
-    )
-    out.print(
-        terminal.safe(f"{me} {go_on}   |   {me} reject h{hold.id} --reason …"),
-        style="dim",
-    )
+    _print_ways(view)
 
 
-def _print_panel(title: str, text: Text) -> None:
-    panel = Panel(text, title=title, title_align="left")
+def _print_ways(view: View) -> None:
+    """What one can do, as commands, and what each would make of the item."""
+    me, name = f"{terminal.command()} review", f"h{view.hold.id}"
+    called = {piece.artifact: piece.name for piece in view.pieces}
+    if view.pieces:
+        names = [piece.name for piece in view.pieces]
+        more = f" and {len(names) - PIECES_MAX} more" * (len(names) > PIECES_MAX)
+        _print_way(f"{me} open {name}", [", ".join(names[:PIECES_MAX]) + more])
+    given = {"edit": f" --set {view.asks}=…", "reject": " --reason …"}
+    for verb, after in view.outlook.items():
+        about = []
+        if after.unknown:
+            about.append(f"what changes cannot be said: {after.unknown}")
+        if after.changes:
+            about += change_lines(after.changes, called)
+        about.append(f"the item {after.then}")
+        _print_way(f"{me} {verb} {name}{given.get(verb, '')}", about)
+
+
+def _print_way(call: str, about: Sequence[str]) -> None:
+    terminal.out.print(terminal.safe(call), style="bold")
+    for line in about:
+        _print_whole(line, inset=4, style="dim")
+
+
+def _print_whole(line: str, *, inset: int = 0, style: str = "") -> None:
+    """A line that no screen cuts within a word; in a pipe it stays one line."""
+    shown = Text(terminal.visible(line), style=style)
+    if terminal.out.is_terminal:
+        terminal.out.print(Padding(shown, (0, 0, 0, inset)), soft_wrap=False)
+    else:
+        terminal.out.print(Text(" " * inset).append_text(shown))
+
+
+def _print_panel(title: str, inside: RenderableType) -> None:
+    panel = Panel(inside, title=title, title_align="left")
     terminal.out.print(panel, soft_wrap=False)
 
 
+def evidence_texts(found: Sequence[Line]) -> Iterator[tuple[int, Text]]:
+    """Lines of evidence with their depths; the marked places stand out."""
+    room = EVIDENCE_CHARS_MAX
+    for number, line in enumerate(found):
+        if number == EVIDENCE_LINES_MAX or len(line.text) > room:
+            yield 0, Text("… more: --json")
+            return
+        room -= len(line.text)
+        yield line.depth, marked(line.text, line.marked)
+
+
 def marked(text: str, spans: Sequence[Span]) -> Text:
-    """The text with these places, in order and apart, in reverse."""
+    """
+    The text with these places, in order and apart, in reverse.
+
+    Where nothing can be drawn in reverse, as in a pipe, they stand between signs.
+    """
+    before, after = ("", "") if terminal.out.color_system else MARKS
     shown = Text()
     at = 0
     for start, end in spans:
         shown.append(terminal.visible(text[at:start], lines=True))
-        shown.append(terminal.visible(text[start:end], lines=True), style="reverse")
+        place = terminal.visible(text[start:end], lines=True)
+        shown.append(f"{before}{place}{after}", style="reverse")
         at = end
     shown.append(terminal.visible(text[at:], lines=True))
     return shown
 
 
-def change_lines(found: Sequence[Change]) -> list[str]:
-    """A line a channel: what it is, and what the decision makes of it; raw text."""
+def change_lines(
+    found: Sequence[Change], called: Mapping[str, str] | None = None
+) -> list[str]:
+    """
+    A line a channel: what it is, and what the decision makes of it; raw text.
+
+    Args:
+        called: Artifact -> the name of its file on the desk.
+    """
     if not found:
         return ["it changes nothing"]
-    return [f"{c.channel}: {_short(c.old)} → {_short(c.new)}" for c in found]
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    text = json.dumps(value, ensure_ascii=False)
-    # The end is kept: what is appended stands there.
-    return text if len(text) <= CHANGE_CHARS_MAX else f"{text[:60]} … {text[-120:]}"
+    return [
+        f"{c.channel}: {brief(c.old, called)} → {brief(c.new, called)}" for c in found
+    ]
 
 
 def claimed_until(hold: HoldRow) -> str:

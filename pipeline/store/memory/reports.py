@@ -71,6 +71,12 @@ class MemoryReports(MemoryTables):
             pipeline=self._pipelines[row.facts.pipeline_id].name,
         )
 
+    async def facts(self, item: ItemId) -> tuple[int, str]:
+        if item not in self._items:
+            raise NotFound(f"no item {item}", hint="`waybill items ls` lists the items")
+        facts = self._items[item].facts
+        return facts.pipeline_id, json.dumps(facts.input)
+
     async def counts(self, batch_id: int | None = None) -> Counts:
         mine = self._of_batch(batch_id)
         receipts = [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pypdfium2
 import pytest
+from PIL import Image
 
 from loadtest.corpora.letters import demo_files
 from tests.system.command import Home
@@ -195,10 +197,18 @@ def test_what_a_person_reads_holds_evidence_and_the_next_command(shared, held):
     decided = shared.ok("review", "ls", "--decided")[0]
 
     shown = shared.run("review", "show", hold)
+    drawn = shared.ok("review", "open", hold, "--picture", "page.png")
+    files = shared.ok("review", "open", hold)
     after = shared.run("review", "show", decided["hold"])
 
     assert shown.code == after.code == 0
     assert f"reject {hold} --reason" in shown.out
+    assert re.search(r"[0-9a-f]{64}", shown.out) is None
+    [page] = drawn
+    with Image.open(page["path"]) as picture:
+        assert (picture.format, min(picture.size) > 500) == ("PNG", True)
+    assert files[0]["name"].startswith("page-1.")
+    assert all(Path(file["path"]).stat().st_size for file in files)
     assert f"by {decided['decision']['author']}" in after.out
 
 

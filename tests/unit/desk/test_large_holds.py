@@ -50,7 +50,7 @@ async def test_the_next_hold_is_shown_whole() -> None:
 
     assert hold.claimed_by == "ann"
     assert hold.shown["state"]["text"] == TEXT
-    assert model.view(app, hold).text == TEXT + "!"
+    assert (await model.view(app, hold)).text == TEXT + "!"
     assert found.proposal == hold.proposal
 
 
