@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import typer
@@ -27,6 +27,8 @@ from waybill.desk import model, several
 from waybill.desk.several import Ruled
 from waybill.desk.terminal import change_lines
 
+# A filter: the open holds that it meets.
+Met = Callable[[App], Awaitable[list[HoldRow]]]
 SHOWN_MAX = 20  # whose changes are shown before somebody says yes
 
 
@@ -44,8 +46,16 @@ class Chosen(NamedTuple):
     more: bool
 
 
-def approve_several(names: Sequence[str], how: How, *, tenant: str, limit: int) -> None:
-    """Approve the holds that are named, and those of the tenant."""
+def approve_several(
+    names: Sequence[str], how: How, met: Met | None, *, tenant: str, limit: int
+) -> None:
+    """
+    Approve the holds that are named, and those that a filter meets.
+
+    Args:
+        tenant: Whose hold is shown next; "" of any.
+        limit: Of the filter.
+    """
     if how.digest:
         raise Usage(
             "--digest is of one hold",
@@ -53,7 +63,7 @@ def approve_several(names: Sequence[str], how: How, *, tenant: str, limit: int) 
         )
 
     async def main(opened: App) -> tuple[list[dict[str, Any]], list[Ruled], Any]:
-        chosen = await _chosen(opened, names, tenant, limit)
+        chosen = await _chosen(opened, names, met, limit)
         would = await _preview(opened, chosen, how)
         if how.dry_run:
             return [_would(one) for one in would], would, None
@@ -86,20 +96,22 @@ def approve_several(names: Sequence[str], how: How, *, tenant: str, limit: int) 
         raise typer.Exit(code)
 
 
-async def _chosen(app: App, names: Sequence[str], tenant: str, limit: int) -> Chosen:
+async def _chosen(
+    app: App, names: Sequence[str], met: Met | None, limit: int
+) -> Chosen:
     """
-    The holds that are named, each once, and those of the tenant.
+    The holds that are named, each once, and those that the filter meets.
 
     Raises:
-        NotFound: one that is named is not there, or the tenant has none.
+        NotFound: one that is named is not there, or the filter meets none.
     """
     found = [await model.row_of(app, name) for name in names]
-    met = await app.store.holds(tenant=tenant, limit=limit) if tenant else []
-    can, left = several.apart(app, met)
-    if not found and not met:
-        raise NotFound("nothing of it is held", code="NOTHING_HELD")
+    others = await met(app) if met else []
+    can, left = several.apart(app, others)
+    if not found and not others:
+        raise NotFound("no hold matches", code="NOTHING_HELD")
     holds = {hold.id: hold for hold in [*found, *can]}
-    return Chosen(list(holds.values()), left, len(met) == limit)
+    return Chosen(list(holds.values()), left, len(others) == limit)
 
 
 async def _preview(app: App, chosen: Chosen, how: How) -> list[Ruled]:

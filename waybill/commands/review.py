@@ -11,9 +11,9 @@ import typer
 from pipeline.artifacts.durable import write_atomically
 from pipeline.errors import Usage
 from pipeline.state import clean_text
-from pipeline.store.rows import HoldRow
+from pipeline.store.rows import HoldRow, Sought
 from waybill import terminal
-from waybill.commands.approving import approve_several
+from waybill.commands.approving import Met, approve_several
 from waybill.commands.deciding import How, data_of, decide, view_data
 from waybill.commands.options import (
     AtStage,
@@ -72,17 +72,7 @@ def review_ls(
 ) -> None:
     """Open holds, most urgent first."""
     wanted = sought(name, code, stage, pipeline, since)
-
-    async def main(opened: App) -> list[HoldRow]:
-        return await opened.store.holds(
-            decided=decided,
-            tenant=tenant or None,
-            batch_id=await batch_id(opened, batch),
-            sought=wanted,
-            limit=limit,
-        )
-
-    rows = run_app(main)
+    rows = run_app(_met(wanted, tenant, batch, limit, decided=decided))
     if json:
         terminal.print_json([data_of(h) for h in rows])
         return
@@ -113,6 +103,23 @@ def review_ls(
     )
     if len(rows) == limit:
         terminal.err.print("there may be more: --limit, or `waybill review next`")
+
+
+def _met(
+    wanted: Sought, tenant: str, batch: str, limit: int, *, decided: bool = False
+) -> Met:
+    """The holds that these options meet."""
+
+    async def met(opened: App) -> list[HoldRow]:
+        return await opened.store.holds(
+            decided=decided,
+            tenant=tenant or None,
+            batch_id=await batch_id(opened, batch),
+            sought=wanted,
+            limit=limit,
+        )
+
+    return met
 
 
 @review.command("next")
@@ -220,7 +227,13 @@ def review_approve(
     hold: Annotated[
         list[str], typer.Argument(metavar="[ID]…", help="Holds or item numbers.")
     ] = [],  # noqa: B006
+    name: Called = "",
+    code: WithCode = "",
+    stage: AtStage = "",
+    pipeline: OfPipeline = "",
     tenant: OfTenant = "",
+    batch: InBatch = "",
+    since: Since = "",
     limit: Limit = 50,
     reason: Reason = "",
     digest: Digest = "",
@@ -230,14 +243,18 @@ def review_approve(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """The machine's result stands; the item goes on.  Also several, or a tenant's."""
+    """The machine's result stands; the item goes on.  Also several, or by filter."""
     how = How(reason, digest, no_run, yes, dry_run, json, next_)
-    if len(hold) == 1 and not tenant:
+    wanted = sought(name, code, stage, pipeline, since)
+    asked = any(wanted) or tenant or batch
+    if len(hold) == 1 and not asked:
         decide(hold[0], "approve", how)
-    elif hold or tenant:
-        approve_several(hold, how, tenant=tenant, limit=limit)
+    elif hold or asked:
+        met = _met(wanted, tenant, batch, limit) if asked else None
+        approve_several(hold, how, met, tenant=tenant, limit=limit)
     else:
-        raise Usage("nothing to approve", hint="name holds (h4 h5), or --tenant")
+        hint = "name holds (h4 h5), or which as in `waybill review ls --code …`"
+        raise Usage("nothing to approve", hint=hint)
 
 
 @review.command("reject")
