@@ -65,6 +65,13 @@ class Catalogue:
         return self.pipeline
 
 
+class Artifacts(MemoryArtifacts):
+    """Whose files lie where nobody looks."""
+
+    def path(self, name: str) -> Path:
+        return Path("/nowhere", name)
+
+
 @dataclass
 class Places:
     """Where finished documents go."""
@@ -78,7 +85,7 @@ class Desk:
 
     store: Store
     catalogue: Catalogue
-    artifacts: MemoryArtifacts
+    artifacts: Artifacts
     settings: Places = field(default_factory=Places)
 
 

@@ -14,14 +14,13 @@ import pytest
 from pipeline.errors import Conflict, Trouble, Usage
 from pipeline.model import Disposal
 from pipeline.store.rows import ProductRow, ReceivedRow, Standing
-from pipeline.testing import MemoryArtifacts
-from tests.unit.received import BATCH, ROW, Catalogue, Desk, Store, became
+from tests.unit.received import BATCH, ROW, Artifacts, Catalogue, Desk, Store, became
 from waybill.exporting import Kind, _beside, export, kind_of
 
 
 async def desk_of(*files: tuple[str, bytes], more: tuple[ReceivedRow, ...] = ()) -> Any:
     """An app with one item a file, which is its product."""
-    artifacts = MemoryArtifacts()
+    artifacts = Artifacts()
     rows = []
     for number, (name, data) in enumerate(files, start=1):
         made = ProductRow("text", await artifacts.put(data), {"file": name}, "ocr")
@@ -235,7 +234,7 @@ async def test_memory_does_not_grow_with_the_batch(tmp_path: Path) -> None:
     """Ten times the rows need no more than a slice of them."""
     peaks = []
     for rows in (300, 3000):
-        desk = Desk(Endless(rows), Catalogue("text"), MemoryArtifacts())
+        desk = Desk(Endless(rows), Catalogue("text"), Artifacts())
         tracemalloc.start()
         made = await export(desk, BATCH, tmp_path / f"{rows}.jsonl", Kind.JSONL)
         peaks.append(tracemalloc.get_traced_memory()[1])

@@ -10,8 +10,7 @@ import pytest
 
 from pipeline.model import Checkpoint, Disposal
 from pipeline.store.rows import ProductRow, Standing
-from pipeline.testing import MemoryArtifacts
-from tests.unit.received import ROW, Catalogue, Desk, Store, became
+from tests.unit.received import ROW, Artifacts, Catalogue, Desk, Store, became
 from waybill.results import columns, csv_lines, csv_values, record, results, shaped
 
 
@@ -21,7 +20,7 @@ async def found(desk: Any) -> list[Any]:
 
 async def test_a_row_has_the_channels_that_its_pipeline_chose() -> None:
     """From updates in rows and in artifacts; a column of ours keeps its name."""
-    artifacts = MemoryArtifacts()
+    artifacts = Artifacts()
     ref = await artifacts.put(b'{"text": "read", "confidence": 91.26, "page_count": 2}')
     updates = [
         Checkpoint(0, "intake", None, '{"facts": {"pages": 3}}', None, "ocr", 0.1),
@@ -45,7 +44,7 @@ async def test_a_row_has_the_channels_that_its_pipeline_chose() -> None:
 async def test_what_was_never_read_is_empty_and_not_zero() -> None:
     """A document that is still in line has pages, as it was probed, no confidence."""
     standing = Standing(ROW, '{"source": "s", "facts": {"pages": 4}}', [], [])
-    desk: Any = Desk(Store(became(standing)), Catalogue("text"), MemoryArtifacts())
+    desk: Any = Desk(Store(became(standing)), Catalogue("text"), Artifacts())
 
     [row] = await found(desk)
 
@@ -57,7 +56,7 @@ async def test_every_file_received_has_a_row() -> None:
     twice = {"disposal": Disposal.DUPLICATE, "item": 3}
     refused = {"disposal": Disposal.QUARANTINED, "item": None, "code": "PDF_ENCRYPTED"}
     rows = became(None, **twice), became(None, 2, **refused)
-    desk: Any = Desk(Store(*rows), Catalogue(), MemoryArtifacts())
+    desk: Any = Desk(Store(*rows), Catalogue(), Artifacts())
 
     first, second = await found(desk)
 
@@ -75,7 +74,7 @@ async def test_a_row_that_cannot_be_read_whole_says_so() -> None:
         became(Standing(ROW._replace(pipeline_id=2), "{}", [], []), 2),
         became(Standing(ROW, '{"source": "s"}', [], []), 3),
     )
-    desk: Any = Desk(Store(*rows), Catalogue("text"), MemoryArtifacts())
+    desk: Any = Desk(Store(*rows), Catalogue("text"), Artifacts())
 
     said = [row.incomplete for row in await found(desk)]
 
