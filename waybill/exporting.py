@@ -40,6 +40,7 @@ ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}")  # of a file rather than of a
 PACKED = {".pdf", ".png", ".jpg", ".jpeg", ".webp", ".zip", ".docx"}
 INCOMPLETE_MAX = 100  # rows that are named; the manifest has them all
 FOLDER_MODE = 0o750
+SCRATCH = ".export"  # ends the name of what is being made
 
 
 class Kind(StrEnum):
@@ -101,6 +102,7 @@ async def export(
         Conflict: EXPORT_EXISTS.
         Trouble: EXPORT_FAILED, it cannot be written; nothing is left there.
     """
+    to = to.resolve()  # where a link leads
     _check(to, kind, overwrite)
     names = await columns(app, batch.id)
     states: Counter[str] = Counter()
@@ -132,13 +134,18 @@ def _check(to: Path, kind: Kind, overwrite: bool) -> None:
     folder = kind is Kind.FOLDER
     if folder != to.is_dir():
         raise Usage(f"{to} is {'no' if folder else 'a'} folder")
-    if overwrite or (folder and not any(to.iterdir())):
+    if overwrite or (folder and not _lies_in(to)):
         return
     raise Conflict(
         f"{to} is there already",
         code="EXPORT_EXISTS",
         hint="name another one, or say --overwrite",
     )
+
+
+def _lies_in(folder: Path) -> bool:
+    """Whether anything lies there that is not ours."""
+    return any(not path.name.endswith(SCRATCH) for path in folder.iterdir())
 
 
 @contextmanager
@@ -158,15 +165,18 @@ def _failing(to: Path) -> Iterator[None]:
 
 @contextmanager
 def _beside(to: Path) -> Iterator[Path]:
-    """A folder of ours beside `to`; what a killed export left there is removed."""
-    parent = to.absolute().parent
+    """
+    A folder of ours beside `to`, or in it where another disk begins there; what a
+    killed export left there is removed.
+    """
+    parent = to if os.path.ismount(to) else to.parent
     if os.path.lexists(parent) and not parent.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob(f".{escape(to.name)}.*.export"):
+    for left in parent.glob(f".{escape(to.name)}.*{SCRATCH}"):
         with suppress(OSError), _held(left):
             shutil.rmtree(left)
-    scratch = Path(mkdtemp(dir=parent, prefix=f".{to.name}.", suffix=".export"))
+    scratch = Path(mkdtemp(dir=parent, prefix=f".{to.name}.", suffix=SCRATCH))
     try:
         with _held(scratch):
             yield scratch
@@ -203,12 +213,12 @@ def _publish(scratch: Path, to: Path, kind: Kind, overwrite: bool) -> None:
             publish(file, to, mode=OURS)
         return
     os.sync()  # once, for what may be many thousand files
-    if to.is_dir() and any(to.iterdir()):
+    if os.path.ismount(to) or (to.is_dir() and _lies_in(to)):
         _merge(made, to)
     else:
         made.chmod(FOLDER_MODE)
         os.replace(made, to)  # also in the place of an empty one
-    sync_folder(to.absolute().parent)
+    sync_folder(to.parent)
 
 
 def _merge(made: Path, to: Path) -> None:

@@ -151,6 +151,22 @@ async def test_what_is_there_is_replaced_when_that_is_said(tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"b.csv", "out"}
 
 
+async def test_a_link_leads_to_what_is_replaced(tmp_path: Path) -> None:
+    """To a folder and to a file: the link stays one."""
+    desk = await desk_of(("a.txt", b"one"))
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out").symlink_to("there")
+    (tmp_path / "b.csv").symlink_to("there.csv")
+
+    await export(desk, BATCH, tmp_path / "out", Kind.FOLDER)
+    await export(desk, BATCH, tmp_path / "b.csv", Kind.CSV)
+
+    assert (tmp_path / "there" / "a.txt").read_bytes() == b"one"
+    assert (tmp_path / "there.csv").read_text().startswith("item,")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "b.csv").is_symlink()
+
+
 async def test_a_folder_is_no_file_and_a_file_no_folder(tmp_path: Path) -> None:
     """Not even when it is said that what is there may go."""
     desk = await desk_of()
