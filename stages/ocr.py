@@ -234,12 +234,10 @@ class Reading:
         except (Transient, Permanent, Unacceptable) as error:
             if page_end(error) is None or self._ctx.left_s() < 1.0:
                 raise
-            log.info(
-                "second_reader_failed",
-                item=self._ctx.item.id,
-                page=number,
-                code=error.code,
-            )
+            item = self._ctx.item.id
+            log.info("second_reader_failed", item=item, page=number, code=error.code)
+            return first
+        if not both.words:  # the first may know why nothing is drawn there
             return first
         kept = {"hidden": max(first.hidden, both.hidden), "noticed": first.noticed}
         return both.model_copy(update=kept)

@@ -27,6 +27,7 @@ WORDS_MIN = 3.0  # in a column's middling line
 COLONS_MAX = 0.4  # share of a form's lines that name a field
 LETTERS_MIN = 0.75  # share of a column's words that are no numbers
 FILL_MIN = 0.55  # of a column's width, by its middling line
+WIDER = 1.5  # times as high as usual, a gap between lines ends their block
 DOUBT = 0.85  # as near as this to being columns, or rows: nobody can be sure
 NEAR = 40  # runs, above or below in order, that may be level with one
 PIECES_MAX = 1500  # a page of more is a newspaper's: its reader's own order is kept
@@ -183,17 +184,18 @@ def rows_of(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def spaced(rows: Sequence[list[Run]]) -> Iterator[list[list[Run]]]:
-    """Rows in blocks: more than a line's height between them ends one."""
-    block: list[list[Run]] = []
-    for row in rows:
-        if block:
-            low = max(run.bottom for run in block[-1])
-            if min(run.top for run in row) - low > median(run.high for run in row):
-                yield block
-                block = []
-        block.append(row)
-    if block:
-        yield block
+    """Rows in blocks: a gap that is higher than a line, and than usual, ends one."""
+    tops = [min(run.top for run in row) for row in rows]
+    lows = [max(run.bottom for run in row) for row in rows]
+    between = [top - low for top, low in zip(tops[1:], lows, strict=False)]
+    usual = median(between) if len(between) >= ROWS_MIN else 0.0
+    begin = 0
+    for place, gap in enumerate(between, 1):
+        if gap > max(median(run.high for run in rows[place]), WIDER * usual):
+            yield list(rows[begin:place])
+            begin = place
+    if rows:
+        yield list(rows[begin:])
 
 
 # -- columns --------------------------------------------------------------------------

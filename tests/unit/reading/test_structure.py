@@ -139,6 +139,16 @@ def test_a_gap_ends_a_block() -> None:
     assert text_of(in_order(words)[0]) == "one\ntwo\n\nthree"
 
 
+def test_lines_far_apart_are_a_block_all_the_same() -> None:
+    """Double spacing ends nothing; a gap that is wider still does."""
+    places = (0, 60, 120, 180, 320, 380)
+    words = page(*((f"line{n} of it", 0, y) for n, y in enumerate(places)))
+
+    text = text_of(in_order(words)[0])
+
+    assert [len(block.split("\n")) for block in text.split("\n\n")] == [4, 2]
+
+
 sides = st.integers(0, 3000)
 places = st.tuples(st.text("ab:1", min_size=1, max_size=9), sides, sides)
 

@@ -476,6 +476,17 @@ async def test_a_second_reader_that_fails_leaves_the_doubt(error: Exception) -> 
     assert outcome.updates["read"][0].confidence == 71.0
 
 
+async def test_a_second_reader_that_finds_nothing_changes_nothing() -> None:
+    """A page whose characters are not drawn is held for it, and is not blank."""
+    undrawn = read("", "UNREADABLE", 0.0, code="LAYER_UNDRAWN")
+    ctx = FakeContext({1: undrawn}, again={1: read("", "EMPTY", 0.0)})
+
+    outcome = await ocr(letter(1), ctx)
+
+    assert isinstance(outcome, Hold)
+    assert "not drawn" in outcome.why
+
+
 async def test_trouble_with_the_second_reader_is_raised() -> None:
     """A process that does not come up is no page's fault, and no doubt of it."""
     trouble = Transient("no jailed process came up", code="JAIL_START")
