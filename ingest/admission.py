@@ -320,7 +320,7 @@ class Admission:
         copy = await in_thread(self._copy, candidate)
         key = await self._keep(copy, candidate)
         token = token_of(this.batch.tenant, candidate.identity, copy.seen, key)
-        media_type, facts = "", {"name": candidate.name}
+        media_type, facts = "", candidate.facts
         stored = copy.data is not None or copy.spool is not None
         refusal: Refusal | None = None
         if stored:

@@ -88,6 +88,17 @@ class Candidate:
         """The display name."""
         return display_name(self.relative.rpartition("/")[2])
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """
+        Its name, and the `folder` that it lay in, below one that a person named.
+
+        Of a file in the inbox the folders are its tenant, pipeline and batch.
+        """
+        folders = self.relative.split("/")[:-1] if self.named else []
+        folder = "/".join(display_name(folder) for folder in folders)
+        return {"name": self.name} | ({"folder": folder} if folder else {})
+
 
 class Walk:
     """

@@ -112,4 +112,6 @@ class Document(BaseModel):
     verdict: Verdict | None = None
     reply: Reply | None = None
     printed: Printed | None = None
+    # Product -> its file, beneath the batch's output folder.
+    files: Annotated[dict[str, str], merge] = Field(default_factory=dict)
     facts: Annotated[dict[str, Any], merge] = Field(default_factory=dict)

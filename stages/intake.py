@@ -85,6 +85,12 @@ def listed(left_out: Sequence[str]) -> dict[str, Any]:
     return {"facts": {"left_out": list(left_out)}} if left_out else {}
 
 
+def lying(document: Document) -> dict[str, str]:
+    """Where its bundle lay is where a part lies."""
+    folder = document.facts.get("folder")
+    return {"folder": folder} if folder else {}
+
+
 async def what_it_is(document: Document, ctx: Context) -> Probed:
     """As admission found it; what nobody has looked at yet is looked at now."""
     pages, media_type = document.facts.get("pages", 0), document.media_type
@@ -196,6 +202,7 @@ class Opening:
             "part": unpacked.number,
             "of": found.parts,
             "depth": self._depth,
+            **lying(self._document),
         }
         source = self._document.source
         if unpacked.pages:  # its text is read from the bundle itself
@@ -272,6 +279,7 @@ async def divide(
         for number, (first, last) in enumerate(runs[at : at + PARTS_A_STEP], at + 1):
             label = f"page {first}" if first == last else f"pages {first}-{last}"
             facts = {"name": label, "part": number, "of": len(runs), "depth": depth}
+            facts |= lying(document)
             parts.append(
                 Part(
                     part_name(ctx, label),

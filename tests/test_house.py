@@ -12,14 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("waybill", "pipeline", "stages", "ingest", "loadtest")
-STAGES = ("intake", "ocr", "moderation", "generation", "output")
+STAGES = ("intake", "ocr", "moderation", "generation", "output", "searchable")
 
 # The rooms, and the modules that stand beside them on top of a package.  What fits
 # nowhere asks for a room of its own, and for an entry here.
 ROOMS = {
     "waybill": {"commands", "desk"},
     "pipeline": {"run", "store", "jail", "vendors", "holds", "artifacts"},
-    "stages": {"formats", "reading", "rules", "writing", "printing"},
+    "stages": {"formats", "reading", "rules", "writing", "printing", "publishing"},
     "ingest": {"watch"},
     "loadtest": {"scenarios", "corpora", "hostile", "bench"},
 }
@@ -86,6 +86,7 @@ ENVIRONMENT = {
     "stages/formats/bundle.py",
     "stages/printing/fonts.py",
     "stages/printing/typesetter.py",
+    "stages/publishing/making.py",  # where it leaves its files
     "stages/reading/tesseract.py",
     "loadtest/",
 }

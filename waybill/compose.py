@@ -56,19 +56,22 @@ from stages.moderation import moderation
 from stages.ocr import ocr
 from stages.output import output
 from stages.printing import typesetter
+from stages.publishing import making
 from stages.reading import page, rapid, sheet
 from stages.reading.codes import CODES
+from stages.searchable import searchable
 from waybill.settings import Places, Settings
 
 BUILTIN = Builtin(
-    {s.name: s for s in (intake, ocr, moderation, generation, output)}, Document
+    {s.name: s for s in (intake, ocr, moderation, generation, output, searchable)},
+    Document,
 )
 LOADS = loads_of(BUILTIN)  # for commands that look, and run nothing
 # What is not pinned yet may do anything: before it is loaded.
 PROOFS = Loads(lambda root: prove(top_levels(root)))
 PROVEN_S = PROOF_S + 1.0  # it says itself which file takes too long
 # Whose functions may run in the jail; a pipeline folder says which of its own may.
-JAILED = (bundle, page, sheet, probing, typesetter, jailbreak)
+JAILED = (bundle, page, sheet, probing, typesetter, making, jailbreak)
 # What a second reader may address, and what one has: its nets, and a page's cells.
 SECOND_MEMORY_BYTES, SECOND_HAS_BYTES = 4 << 30, 1 << 30
 PROBE_CPU_S = 120.0  # a hundred-page scan is probed in a few seconds
@@ -370,7 +373,7 @@ def open_jail(
             ),
             "print": pool(
                 settings.cores,
-                warm=[typesetter.warm],
+                warm=[typesetter.warm, making.warm],
                 threadless=[typesetter.warm_compiler],
             ),
         },
