@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     inbox: Path | None = None
     out: Path | None = None
     pipelines: Path = EXAMPLES
-    pipeline: str = "letters"
+    pipeline: str = "documents"
     database_url: SecretStr = SecretStr("")
     owner_url: SecretStr = SecretStr("")
     cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=512)

@@ -195,10 +195,10 @@ class Document:
                     None,
                 )
                 continue
-            for number, data in some:
-                assert not isinstance(data, Text)
-                kind = by_signature(data[:64])
-                yield from self._pictures(data, kind, range(1), number)
+            for number, picture in some:
+                assert not isinstance(picture, Text)
+                kind = by_signature(picture[:64])
+                yield from self._pictures(picture, kind, range(1), number)
 
     def _pictures(
         self, data: bytes, media_type: str, wanted: range, first: int = 0

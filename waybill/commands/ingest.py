@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from ingest.answers import Taken
 from ingest.candidates import Candidate, Waiting, named
 from ingest.watch.folders import today
 from pipeline.errors import Conflict, Trouble, Usage
-from pipeline.model import Batch, Disposal, ItemId, Receipt
+from pipeline.model import Batch, Disposal, ItemId, Receipt, State
 from pipeline.names import visible
 from pipeline.store.rows import Counts, ItemRow
 from pipeline.trouble import ours
@@ -27,7 +28,7 @@ from waybill.commands.options import Json, until
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.foreground import at_once, patiently, work_until
-from waybill.manifest import write_manifest
+from waybill.manifest import out_folder, write_manifest
 
 SLICE = 200  # files taken before somebody who waits is told how many
 PASSED_MAX = 100  # lines of what a folder holds beside; --json has them all
@@ -79,7 +80,7 @@ def ingest(
         if wait:
             await _finish(opened, into.id, taken)
             await go(partial(write_manifest, opened, into.id))
-        known = await go(partial(_known, opened, taken))
+        rows = await go(partial(_rows, opened, taken, every=wait))
         counts, _ = await go(partial(_of_this_call, opened, taken))
         whole = await go(partial(opened.store.counts, into.id))
         report = {
@@ -87,7 +88,8 @@ def ingest(
             **summary(counts),
             "whole_batch": summary(whole),
             "seconds": round(time.monotonic() - began, 2),
-            "files": [_line(t, known) for t in taken],
+            "out": str(out_folder(opened, tenant, into.name)),
+            "files": [_line(t, rows, every=wait) for t in taken],
             "passed_over": [_passed(w) for w in passed],
         }
         if json:
@@ -95,6 +97,8 @@ def ingest(
         else:
             _print_passed(passed)
             _print_taken(report)
+            if wait:
+                _print_next(report)
         return _code(taken, counts, wait)
 
     raise typer.Exit(run_app(main))
@@ -205,10 +209,12 @@ def _moves(counts: Counts, joining: int) -> bool:
     return counts.live != (joining if counts.held else 0)
 
 
-async def _known(opened: App, taken: Sequence[Taken]) -> dict[int, ItemRow]:
-    """The items of files whose bytes, or whose delivery, were known before."""
+async def _rows(
+    opened: App, taken: Sequence[Taken], *, every: bool
+) -> dict[int, ItemRow]:
+    """The items of files; unless `every`, of those that were known before."""
     receipts = [t.receipt for t in taken if t.receipt is not None]
-    ids = sorted({r.item_id for r in receipts if r.item_id and _is_known(r)})
+    ids = sorted({r.item_id for r in receipts if r.item_id and (every or _is_known(r))})
     rows: dict[int, ItemRow] = {}
     for at in range(0, len(ids), SLICE):
         rows |= await opened.store.rows(ids[at : at + SLICE])
@@ -219,11 +225,11 @@ def _is_known(receipt: Receipt) -> bool:
     return receipt.again or receipt.disposal is Disposal.DUPLICATE
 
 
-def _line(taken: Taken, known: Mapping[int, ItemRow]) -> dict[str, Any]:
-    """What became of a file; of known bytes, what became of their item."""
+def _line(taken: Taken, rows: Mapping[int, ItemRow], *, every: bool) -> dict[str, Any]:
+    """What became of a file; of known bytes, or of `every` one, also of its item."""
     receipt = taken.receipt
     item = receipt.item_id if receipt else None
-    row = known.get(item or 0) if receipt and _is_known(receipt) else None
+    row = rows.get(item or 0) if receipt and (every or _is_known(receipt)) else None
     return {
         "name": taken.candidate.name,
         "disposal": receipt.disposal.value if receipt else "left",
@@ -231,8 +237,8 @@ def _line(taken: Taken, known: Mapping[int, ItemRow]) -> dict[str, Any]:
         "known": bool(receipt and _is_known(receipt)),
         "state": row.state.value if row else "",
         "batch": f"{row.tenant}/{row.batch}" if row else "",
-        "code": taken.code,
-        "why": taken.why,
+        "code": taken.code or (row.code if row else ""),
+        "why": taken.why or (row.why if row else ""),
     }
 
 
@@ -245,13 +251,28 @@ def _print_taken(report: dict[str, Any]) -> None:
             what = f"{is_item} {what}"
         if line["known"] or line["disposal"] != "item":
             text = f"{word}: {line['name']} {what}"
-            terminal.err.print(terminal.safe(text.rstrip()))
+        elif line["state"] and line["state"] != State.DONE:
+            text = f"{line['state']}: {line['name']} {line['code']} {line['why']}"
+        else:
+            continue
+        terminal.err.print(terminal.safe(text.rstrip()))
     rows = [[report["batch"], *(report[word] for word in Counts._fields)]]
     whole = report["whole_batch"]
     if any(whole[word] != report[word] for word in Counts._fields):
         rows[0][0] = "this call"
         rows.append([report["batch"], *(whole[word] for word in Counts._fields)])
     terminal.print_table(["", *Counts._fields], rows)
+
+
+def _print_next(report: dict[str, Any]) -> None:
+    """Where the files lie, and what to do now."""
+    me, batch = terminal.command(), shlex.quote(report["batch"])
+    lines = {"out": report["out"]} if report["done"] else {}
+    if report["held"]:
+        lines["held"] = f"{report['held']} for you: {me} review next"
+    lines["table"] = f"{me} export {batch} --to results.csv"
+    for word, line in lines.items():
+        terminal.err.print(f"{word:9}{terminal.safe(line)}", soft_wrap=True)
 
 
 def _passed(waiting: Waiting) -> dict[str, Any]:

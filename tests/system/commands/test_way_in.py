@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from tests.system.command import Home, pictures
 
+ROOT = Path(__file__).parents[3]
 NOTE = 'return Hold("LOOK", "x") if "hold" in ctx.item.name else Advance(text="read")'
 
 
@@ -288,3 +290,33 @@ def test_a_terminal_shows_what_it_can(
 
     assert code == 0, text
     assert name in text
+
+
+# -- what comes out --------------------------------------------------------------------
+
+
+def test_a_folder_comes_out_as_it_went_in(notes: Home):
+    """Named as it was, in folders like its own; what was not read is said by name."""
+    folder = notes.folder / "made" / "tree"
+    (folder / "bills" / "March").mkdir(parents=True)
+    (folder / "bills" / "March" / "tea.txt").write_text("Tea 3.00\n")
+    (folder / "bills" / "March" / "tea.eml").write_text("From: a\n\nTea, please\n")
+    (folder / "empty.txt").write_text(" \n")
+    with zipfile.ZipFile(folder / "bills" / "post.zip", "w") as post:
+        post.writestr("in/one.txt", "One letter.")
+
+    ran = notes.run(
+        *("ingest", folder, "--wait", "--batch", "tree"),
+        *("--pipeline", ROOT / "examples" / "documents"),
+    )
+
+    out = notes.folder / "out" / "default" / "tree"
+    assert ran.code == 0, ran.err
+    assert f"out      {out}" in ran.err
+    assert "rejected: empty.txt BLANK" in ran.err
+    lie = {str(p.relative_to(out)) for p in out.rglob("*.*") if p.is_file()}
+    lie -= {"manifest.csv"}
+    assert len(lie) == 9
+    for stem in ("bills/March/tea", "bills/post.zip/in/one"):
+        assert {f"{stem}.{suffix}" for suffix in ("pdf", "txt", "json")} < lie
+    assert (out / "bills/post.zip/in/one.txt").read_text() == "One letter."
