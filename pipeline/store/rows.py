@@ -248,6 +248,15 @@ class Standing(NamedTuple):
     products: list[ProductRow]
 
 
+class StandsRow(NamedTuple):
+    """How a batch stands, as text that is another when something of it has ended."""
+
+    batch: int
+    tenant: str
+    name: str
+    stands: str
+
+
 class ReceivedRow(NamedTuple):
     """
     A file that a batch received, by its receipt.

@@ -49,3 +49,25 @@ async def test_standings_are_those_of_the_items_asked_for(postgres: World):
         taken: State.RUNNING,
     }
     assert found[held].row.code == "LOOK"
+
+
+async def test_how_a_batch_stands_changes_when_something_ends(postgres: World):
+    """Not when it only moves; batches apart, and those asked for alone."""
+    worker, [first, second] = await postgres.take("a", "b")
+    batch = await postgres.batch()
+    [begun] = await postgres.store.stands()
+    await postgres.move(worker, first, parked())
+    [held] = await postgres.store.stands([batch.id])
+    await postgres.move(worker, second, done())
+    june = await postgres.batch("june")
+    await postgres.receive(sent("c"), batch=june)
+
+    rows = await postgres.store.stands()
+
+    assert (begun.batch, begun.name, begun.stands) == (batch.id, batch.name, "item 2")
+    assert held.stands == "held 1, item 2"
+    assert [(r.batch, r.stands) for r in rows] == [
+        (batch.id, "done 1, held 1, item 2"),
+        (june.id, "item 1"),
+    ]
+    assert await postgres.store.stands([10**9]) == []

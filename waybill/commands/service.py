@@ -28,9 +28,10 @@ from waybill.compose import (
     open_store,
 )
 from waybill.foreground import watchdog_of
+from waybill.manifest import ManifestKeeper
 from waybill.settings import Settings, read_settings
 
-UP_CONNECTIONS = 2  # the watcher's; the workers have their own
+UP_CONNECTIONS = 2  # of watcher and manifests; the workers have their own
 JOINS = (
     "another `waybill up` runs in this home: both work, each file is taken once; "
     "`--processes` gives one of them more workers"
@@ -53,6 +54,7 @@ def up(processes: Processes = 1) -> None:
             with joined(settings.home):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(watcher.run)
+                    tasks.start_soon(ManifestKeeper(opened).run)
                     await fleet.run()
                     tasks.cancel_scope.cancel()
 

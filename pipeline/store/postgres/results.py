@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pipeline.model import Checkpoint, Disposal, ItemId
 from pipeline.store.database import Connection, Topic
 from pipeline.store.postgres.items import ITEM, item_row
-from pipeline.store.rows import ProductRow, ReceivedRow, Standing
+from pipeline.store.rows import ProductRow, ReceivedRow, Standing, StandsRow
 
 RECEIVED = """
 select id, name, disposal, code, item_id from waybill.receipts
@@ -35,8 +35,35 @@ select distinct pipeline_id as id from waybill.items where batch_id = $1 order b
 """
 
 
+# Whatever moves is left out: it changes all the time, and is no result yet.
+STANDS = """
+select b.id, t.name as tenant, b.name, e.stands
+  from (select batch_id, string_agg(state || ' ' || n, ', ' order by state) as stands
+          from (select batch_id, state, sum(n)::bigint as n
+                  from (select batch_id, state, n from waybill.tallies where {of}
+                        union all
+                        select batch_id, state, n from waybill.tally_changes
+                         where {of}) c
+                 where state <> all(array['ready', 'running', 'waiting', 'joining'])
+                 group by batch_id, state) s
+         where n <> 0 group by batch_id) e
+  join waybill.batches b on b.id = e.batch_id
+  join waybill.tenants t on t.id = b.tenant_id
+ order by b.id
+"""
+NEWEST = "batch_id > (select coalesce(max(id), 0) from waybill.batches) - $1"
+THESE = "batch_id = any($1::bigint[])"
+BATCHES_MAX = 10_000  # that are looked at; arbitrary: older ones have ended
+
+
 class PostgresResults(Topic):
     """What came out, so far."""
+
+    async def stands(self, batches: Sequence[int] = ()) -> list[StandsRow]:
+        """How these batches stand, or the newest `BATCHES_MAX`; empty ones do not."""
+        of, given = (THESE, list(batches)) if batches else (NEWEST, BATCHES_MAX)
+        rows = await self._db.fetch(STANDS.format(of=of), given)
+        return [StandsRow(*row.values()) for row in rows]
 
     async def received(
         self, batch_id: int, *, after: int = 0, limit: int = 100
