@@ -18,7 +18,7 @@ import anyio
 import structlog
 import typer
 
-from loadtest.bench import engine, ocr, ocr_quality, scale
+from loadtest.bench import engine, ocr, ocr_quality, scale, searchable
 from loadtest.scenarios import (
     bundle,
     chaos,
@@ -53,9 +53,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Seed = Annotated[int, typer.Option(help="Of the faults' moments.")]
 Items = Annotated[int, typer.Option(min=100, max=1_000_000, help="In all.")]
 InFlight = Annotated[int, typer.Option(min=1, max=100_000, help="At once.")]
-Reader = Annotated[
-    str, typer.Option("--engine", help="auto, pytesseract or tesserocr.")
-]
+Reader = Annotated[str, typer.Option("--engine", help="auto, or its name.")]
+Scans = Annotated[int, typer.Option(min=4, max=1000, help="In all.")]
 Samples = Annotated[
     Path, typer.Option(help="Folder of real documents; used where it is there.")
 ]
@@ -326,6 +325,13 @@ def bench_ocr_quality(
     """What is read wrong, against plain tesseract."""
     result = ocr_quality.measure(pages, seed, samples, reader, say)
     show(result, json)
+    _fail_if(not result["good"])
+
+
+@bench.command("searchable")
+def bench_searchable(pages: Scans = 60, json: Json = False) -> None:
+    """Scans to searchable PDFs, beside OCRmyPDF."""
+    show(result := searchable.measure(pages, say), json)
     _fail_if(not result["good"])
 
 
