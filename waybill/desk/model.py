@@ -71,7 +71,7 @@ class Outlook(NamedTuple):
 
 
 class Consequence(NamedTuple):
-    """What a decision has led to so far; `file` is what was printed, if any."""
+    """What a decision has led to so far; `file` is its PDF, if any."""
 
     hold: str
     item: int
@@ -231,7 +231,8 @@ async def consequence(app: App, hold: HoldRow) -> Consequence:
     assert hold.decision is not None
     row = await app.store.item(hold.item_id)
     out = out_folder(app, hold.tenant, hold.batch)
-    printed = sorted(out.glob(f"{row.id:08d}-*.pdf")) if out.exists() else []
+    named = [str(p.facts.get("file", "")) for p in await app.store.products(row.id)]
+    made = [out / name for name in named if name.endswith(".pdf")]
     return Consequence(
         hold=f"h{hold.id}",
         item=row.id,
@@ -240,6 +241,6 @@ async def consequence(app: App, hold: HoldRow) -> Consequence:
         decided_at=hold.decision.decided_at.astimezone(UTC),
         state=row.state.value,
         stage=row.stage,
-        file=str(printed[0]) if printed else None,
+        file=str(made[0]) if made else None,
         at=datetime.now(UTC),
     )

@@ -30,7 +30,8 @@ def held(
         for file in demo_files(made / str(seed), seed=seed, count=12)
         if file.kind in (DISCLOSED, UNREADABLE)
     ]
-    taken = shared.run("ingest", *odd, "--tenant", "ours", "--batch", "one", "--wait")
+    into = ("--tenant", "ours", "--batch", "one", "--pipeline", "letters")
+    taken = shared.run("ingest", *odd, *into, "--wait")
     assert taken.code == 5, taken
     rows = shared.ok("review", "ls")
     assert len(rows) == len(odd) == 8
