@@ -173,8 +173,7 @@ async def _apply_next(con: asyncpg.Connection) -> str | None:
             return None
         if not done and await con.fetchval("show server_encoding") != "UTF8":
             raise Usage(
-                "this database cannot hold every character: its encoding is "
-                "not UTF8",
+                "this database cannot hold every character: its encoding is not UTF8",
                 hint="make another: create database … encoding 'UTF8' template "
                 "template0",
             )

@@ -29,6 +29,7 @@ CODES = table(
     Code("BUNDLE_OVERLAP", Cause.DOCUMENT, End.REFUSED),
     Code("BUNDLE_TOO_LARGE", Cause.DOCUMENT, End.REFUSED),
     Code("BUNDLE_TOO_MANY", Cause.DOCUMENT, End.REFUSED),
+    Code("PDF_NOT_WRITTEN", Cause.DOCUMENT, End.REFUSED),
     # What became of an engine on one page.
     Code("OCR_TIMEOUT", Cause.DOCUMENT, End.OVERRAN),
     Code("OCR_CRASHED", Cause.DOCUMENT, End.BROKE, memory=True),
@@ -38,6 +39,7 @@ CODES = table(
     Code("OCR_LANGUAGE", Cause.MACHINE, End.REFUSED),
     Code("ENGINE_MISSING", Cause.MACHINE, End.REFUSED),
     Code("FONT_MISSING", Cause.MACHINE, End.REFUSED),
+    Code("GHOSTSCRIPT_MISSING", Cause.MACHINE, End.REFUSED),
     Code("READ_FAILED", Cause.MACHINE, End.REFUSED),
     # What was asked for amiss.
     Code("NO_SUCH_PAPER", Cause.CALLER, End.REFUSED),
