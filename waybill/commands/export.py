@@ -44,14 +44,19 @@ def export(
         terminal.print_json(made)
     else:
         states = ", ".join(f"{n} {state}" for state, n in made.states.items())
-        files = f", {made.files} files" if made.files else ""
-        terminal.err.print(f"{made.rows} rows{files}: {states or 'nothing yet'}")
+        files = f", {_counted(made.files, 'file')}" if made.files else ""
+        rows = _counted(made.rows, "row")
+        terminal.err.print(f"{rows}{files}: {states or 'nothing yet'}")
         terminal.out.print(terminal.safe(made.to))
     if made.incomplete:
         if not json:
             named = ", ".join(f"{i} {code}" for i, code in made.incomplete.items())
             terminal.err.print(f"incomplete, by item: {named}")
         raise typer.Exit(Integrity.exit_code)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 @contextmanager
