@@ -283,7 +283,7 @@ class Admission:
             this.trouble = Paused(error.message, code=error.code, hint=error.hint)
             return [left(p.candidate, this.trouble) for p in ready]
         return [
-            Taken(p.candidate, receipt, prepared=p)
+            Taken(p.candidate, receipt, prepared=p, refusal=p.refusal)
             for p, receipt in zip(ready, receipts, strict=True)
         ]
 

@@ -40,6 +40,7 @@ class Taken:
         receipt: Given after COMMIT; None: the file is where it was, see `code`.
         code: Stable word; "" when all went well.  With a receipt: NOT_MOVED.
         paused: Our own trouble: nothing else will go through either.
+        refusal: Why it went to quarantine, if it did.
         prepared: For `Admission.put_away`, when it was received but not moved.
     """
 
@@ -49,6 +50,7 @@ class Taken:
     why: str = ""
     hint: str = ""
     paused: bool = False
+    refusal: Refusal | None = None
     prepared: Prepared | None = None
 
 

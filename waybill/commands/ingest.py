@@ -230,6 +230,7 @@ def _line(taken: Taken, rows: Mapping[int, ItemRow], *, every: bool) -> dict[str
     receipt = taken.receipt
     item = receipt.item_id if receipt else None
     row = rows.get(item or 0) if receipt and (every or _is_known(receipt)) else None
+    ended = taken.refusal or row
     return {
         "name": taken.candidate.name,
         "disposal": receipt.disposal.value if receipt else "left",
@@ -237,8 +238,8 @@ def _line(taken: Taken, rows: Mapping[int, ItemRow], *, every: bool) -> dict[str
         "known": bool(receipt and _is_known(receipt)),
         "state": row.state.value if row else "",
         "batch": f"{row.tenant}/{row.batch}" if row else "",
-        "code": taken.code or (row.code if row else ""),
-        "why": taken.why or (row.why if row else ""),
+        "code": taken.code or (ended.code if ended else ""),
+        "why": taken.why or (ended.why if ended else ""),
     }
 
 

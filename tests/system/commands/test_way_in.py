@@ -302,6 +302,7 @@ def test_a_folder_comes_out_as_it_went_in(notes: Home):
     (folder / "bills" / "March" / "tea.txt").write_text("Tea 3.00\n")
     (folder / "bills" / "March" / "tea.eml").write_text("From: a\n\nTea, please\n")
     (folder / "empty.txt").write_text(" \n")
+    (folder / "odd.bin").write_bytes(bytes(range(256)))
     with zipfile.ZipFile(folder / "bills" / "post.zip", "w") as post:
         post.writestr("in/one.txt", "One letter.")
 
@@ -314,8 +315,9 @@ def test_a_folder_comes_out_as_it_went_in(notes: Home):
     assert ran.code == 0, ran.err
     assert f"out      {out}" in ran.err
     assert "rejected: empty.txt BLANK" in ran.err
+    assert "quarantined: odd.bin UNSUPPORTED_TYPE" in ran.err
     lie = {str(p.relative_to(out)) for p in out.rglob("*.*") if p.is_file()}
-    lie -= {"manifest.csv"}
+    lie -= {"manifest.csv", ".manifest"}
     assert len(lie) == 9
     for stem in ("bills/March/tea", "bills/post.zip/in/one"):
         assert {f"{stem}.{suffix}" for suffix in ("pdf", "txt", "json")} < lie
