@@ -1,16 +1,16 @@
 """
 The invisible text layer: each word of a page lies on its picture, drawn by no one.
 
-Words are set line by line, along the line as it runs on the page: level, sloping in a
-crooked scan, or sideways.  Text mode 3 draws nothing; the font's one glyph is empty,
-and has a code for each character of the document, which says what it is.
+Words are set line by line, each at the height of its line where it stands: lines slope
+in a crooked scan, and run sideways on some pages.  Text mode 3 draws nothing; the
+font's one glyph is empty, and has a code for each character of the document, which
+says what it is.
 """
 
 from __future__ import annotations
 
 import importlib
 import io
-import math
 import statistics
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -50,14 +50,18 @@ class Frame(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A word, from the left end of its foot, in units of its picture."""
+    """
+    A word, from the left end of its foot, in units of its picture.
+
+    It is level, in its place on its line: of a word that slopes by half a point,
+    poppler makes two.
+    """
 
     text: str
     left: float
     foot: float  # grows downwards
     width: float
     height: float
-    slope: float
 
 
 class TextLayer:
@@ -142,33 +146,26 @@ class TextLayer:
         matrix, across, down = _matrix(frame, layout.turned)
         x, y = across / width, down / height
         lines = ["q", f"{_numbers(matrix)} cm", "BT", f"{INVISIBLE} Tr"]
-        last: tuple[float, float, float] | None = None  # height, slope, foot at 0
-        at = stretched = 0.0
+        size = stretched = left = foot = 0.0
         for word in words:
             codes = [self._code(char) for char in visual(word.text)]
             # In units of the page, whose pixels need not be square.
-            run, rise = x * word.width, -y * word.slope * word.width
-            long, tall = math.hypot(run, rise), round(y * word.height, 1)
-            if not codes or tall <= 0 or long <= 0:
+            wide, tall = x * word.width, round(y * word.height, 1)
+            if not codes or tall <= 0 or wide <= 0:
                 continue
-            left, foot = x * word.left, down - y * word.foot
-            line = (tall, word.slope, round(foot - left * rise / run, 1))
-            if line != last:
-                along, up = run / long, rise / long
-                lines += [
-                    f"{name} {_number(tall)} Tf",
-                    f"{_numbers((along, up, -up, along, left, foot))} Tm",
-                ]
-                last, at = line, left
-            elif moved := round((left - at) * long / run, 1):
-                lines.append(f"{_number(moved)} 0 Td")
-                at += moved * run / long
-            stretch = round(100 * long / (tall * len(codes)), 1)
+            if tall != size:
+                lines.append(f"{name} {_number(tall)} Tf")
+                size = tall
+            stretch = round(100 * wide / (tall * len(codes)), 1)
             if stretch != stretched:
                 lines.append(f"{_number(stretch)} Tz")
                 stretched = stretch
+            along = round(x * word.left - left, 1)
+            up = round(down - y * word.foot - foot, 1)
+            left, foot = left + along, foot + up
             # The space behind a word is part of it for those who copy text.
-            lines.append(f"<{''.join((*codes, self._code(' ')))}> Tj")
+            shown = "".join((*codes, self._code(" ")))
+            lines.append(f"{_number(along)} {_number(up)} Td <{shown}> Tj")
         lines += ["ET", "Q", ""]
         return "\n".join(lines).encode()
 
@@ -212,7 +209,8 @@ def _on_line(line: ReadLine, boxes: Sequence[Box], usual: float) -> list[Placed]
         top, foot = (line_top, line_foot) if usually else own
         left, _, right, _ = box
         width, height = max(right - left, 1), max(foot - top, 1)
-        found.append(Placed(word.text, left, foot + slope * left, width, height, slope))
+        foot += slope * (left + right) / 2
+        found.append(Placed(word.text, left, foot, width, height))
     return found
 
 

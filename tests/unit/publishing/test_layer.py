@@ -109,6 +109,10 @@ def test_words_of_a_crooked_line_lie_on_it() -> None:
 
     for word, box in zip(words, boxes, strict=True):
         assert near(found(pdf, word), box, 5), (word, found(pdf, word), box)
+    page = pypdfium2.PdfDocument(pdf)[0].get_textpage()
+    at, count = page.search("sloping").get_next()
+    feet = {round(page.get_charbox(at + n)[1], 1) for n in range(count)}
+    assert len(feet) == 1, "poppler would make two words of one that slopes"
 
 
 def test_one_tall_word_does_not_stretch_its_line() -> None:
