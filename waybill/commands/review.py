@@ -243,7 +243,7 @@ def review_approve(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """The machine's result stands; the item goes on.  Also several, or by filter."""
+    """The machine's result stands; the item goes on. Also several, or by filter."""
     how = How(reason, digest, no_run, yes, dry_run, json, next_)
     wanted = sought(name, code, stage, pipeline, since)
     asked = any(wanted) or tenant or batch
