@@ -17,9 +17,9 @@ demo: setup     ## forty letters, from the inbox to printed replies
 
 test: setup     ## every test: unit, store, hostile, system
 	@scripts/setup pgbouncer
-	@# Two at a time, a file's tests in one process: they share what they set up.
-	@# In our own order, the long ones first (tests/conftest.py).
-	@$(VENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@# Three at a time, for most wait as long as they work; a file's tests in one
+	@# process: they share what they set up.  The long ones first (tests/conftest.py).
+	@$(VENV)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: setup    ## formatting, lint, types, direction of imports
 	@$(VENV)/ruff format --check .
