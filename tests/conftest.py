@@ -16,5 +16,5 @@ def anyio_backend() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long begins first: a run of two at a time ends evenly."""
+    """What takes long begins first: a run of several at a time ends evenly."""
     items.sort(key=lambda item: "tests/system/" not in item.nodeid)
