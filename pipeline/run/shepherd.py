@@ -1,7 +1,7 @@
 """
 The shepherd: the program between a supervisor and one of its workers.
 
-    python -I -c … PARENT COMMAND…
+    python -I -c … PARENT KEPT COMMAND…
 
 A stage may fork, and a copy that calls `setsid` is in nobody's group; a worker that is
 killed, or that a stage keeps busy, cleans up after nobody.  So the worker is the child
@@ -22,7 +22,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -48,9 +48,9 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def main(parent: str, *command: str) -> NoReturn:
-    """Run the command as a child of `parent`, and end as it ends."""
-    _Shepherd(int(parent)).run(command)
+def main(parent: str, kept: str, *command: str) -> NoReturn:
+    """Run the command as a child of `parent`, and end as it ends; `kept` are files."""
+    _Shepherd(int(parent)).run(command, [int(file) for file in kept.split(",") if file])
 
 
 class _Shepherd:
@@ -62,8 +62,8 @@ class _Shepherd:
         self._steps = list(STEPS)
         self._next_step = 0.0
 
-    def run(self, command: tuple[str, ...]) -> NoReturn:
-        """The worker's whole life."""
+    def run(self, command: tuple[str, ...], kept: Sequence[int]) -> NoReturn:
+        """The worker's whole life; it has not what is `kept` open meanwhile."""
         adopt()
         heard = {*PASSED_ON, END, signal.SIGALRM}
         # None of them is lost, or meets the child before it is another program.
@@ -71,6 +71,8 @@ class _Shepherd:
         self._worker = os.fork()
         if self._worker == 0:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
+            for file in kept:  # a copy of it that gets away would keep it for good
+                os.set_inheritable(file, False)
             _become(command)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for each in PASSED_ON:

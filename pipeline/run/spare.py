@@ -38,11 +38,19 @@ class Spares:
     Args:
         command: The command line of one, which calls `await_call`.
         environment: What its environment adds to ours.
+        kept: Files that stay open until the last worker has ended, though we be
+            killed: locks on what it needs to its end.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        kept: Sequence[int] = (),
+    ) -> None:
         self._command = list(command)
         self._environment = dict(environment)
+        self._kept = list(kept)
         self._waiting: list[tuple[Process, Slate]] = []
         self._lock = anyio.Lock()
         self._closed = False
@@ -97,16 +105,23 @@ class Spares:
 
     async def _start(self) -> tuple[Process, Slate]:
         slate = Slate.shared()
+        kept = ",".join(map(str, self._kept))
         try:
             # Its own session: a Ctrl-C in the terminal reaches the supervisor alone,
             # which passes it on once.
             process = await anyio.open_process(
-                [sys.executable, *shepherd.BOOT, str(os.getpid()), *self._command],
+                [
+                    sys.executable,
+                    *shepherd.BOOT,
+                    str(os.getpid()),
+                    kept,
+                    *self._command,
+                ],
                 stdout=None,
                 stderr=None,
                 env={**os.environ, **self._environment, SLATE: str(slate.file)},
                 start_new_session=True,
-                pass_fds=[slate.file],
+                pass_fds=[slate.file, *self._kept],
             )
         except BaseException:
             slate.close()

@@ -96,6 +96,13 @@ def start(
     )
 
 
+def held(folder: Path) -> list[int]:
+    """Open files to pass to a program: who has them open uses the server, as we do."""
+    use = _uses.get(folder.absolute().resolve())
+    # Another one: ours is closed in what we fork, before that is another program.
+    return [] if use is None else [os.dup(use.fileno())]
+
+
 def watch(folder: Path) -> None:
     """From now on, while this process uses the server: replace a killed keeper."""
     data = folder.absolute().resolve()

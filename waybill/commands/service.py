@@ -17,6 +17,7 @@ import typer
 
 from pipeline.run.spare import Spares, await_call
 from pipeline.run.supervisor import Supervisor
+from pipeline.store import embedded
 from pipeline.store.keeper import try_lock
 from pipeline.store.port import WorkStore
 from waybill import logs, terminal
@@ -100,7 +101,8 @@ def _fleet(
         "WAYBILL_CORES": str(cores),
     }
     command = [sys.executable, "-m", "waybill", "work"]
-    spares = Spares(command, environment)
+    # Killed, we leave workers for a moment, which put back what they have in hand.
+    spares = Spares(command, environment, embedded.held(settings.home / "postgres"))
     return Supervisor(processes, spares, store, settings.blocked_bound_s)
 
 

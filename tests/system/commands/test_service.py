@@ -171,6 +171,23 @@ def test_workers_do_not_outlive_their_supervisor(home: Home, what: signal.Signal
     assert workers(home) == set()
 
 
+def test_a_killed_service_leaves_its_workers_the_server(embedded_home: Home):
+    """The embedded one: what they finish is committed, and then it is shut down."""
+    home = embedded_home
+    ready_to_run(home, 2, sleep_s=3)
+
+    with home.started("worker") as service:
+        assert eventually(lambda: begun(home) == 2, within_s=40)
+        with_pid(service.pid, signal.SIGKILL)
+        service.wait(20)
+        ended = eventually(lambda: not home.processes(), within_s=30)
+    found = [item["state"] for item in home.ok("items", "ls")]
+
+    assert ended, home.processes()
+    assert found == ["done", "done"]
+    assert begun(home) == 2
+
+
 def test_a_running_item_is_cancelled_in_seconds(home: Home):
     """A person's word reaches the stage in hand; the neighbours go on."""
     ready_to_run(home, 3, sleep_s=8)
