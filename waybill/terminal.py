@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
@@ -32,7 +33,9 @@ from pipeline.names import STEERING
 
 # A name that says `:smile:` is no picture.
 out = Console(highlight=False, soft_wrap=True, emoji=False)
-err = Console(stderr=True, highlight=False, emoji=False)
+# A path that is printed stays whole, to be copied.
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+GAP = 2  # between the columns of a table
 
 
 ESCAPES = "waybill.escapes"  # the name of `_escaped` among the codecs' error handlers
@@ -205,16 +208,74 @@ def print_table(
     """A table on a terminal; tab-separated lines in a pipe, the `header` when asked."""
     if not out.is_terminal:
         for row in chain([columns] if header else [], rows):
-            cells = (visible(str(c)).replace("\t", " ") for c in row)
-            out.file.write("\t".join(cells) + "\n")
+            flat = (visible(str(c)).replace("\t", " ") for c in row)
+            out.file.write("\t".join(flat) + "\n")
         out.file.flush()
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(safe(cell) for cell in row))
+    shown = [[visible(str(cell)) for cell in row] for row in rows]
+    widths = _widths([columns, *shown], out.width)
+    if widths is None:
+        _print_stacked(columns, shown)
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, width=width, header_style="bold underline")
+    for cells in shown:
+        table.add_row(*map(escape_markup, cells))
     out.print(table)
+
+
+def _widths(rows: Sequence[Sequence[str]], most: int) -> list[int] | None:
+    """
+    The columns' widths, together `most` at most and no word of any cell broken.
+
+    None: that cannot be.
+    """
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(cell_len, column)) for column in columns]
+    least = [
+        max((cell_len(word) for cell in column for word in cell.split()), default=0)
+        for column in columns
+    ]
+    room = most - GAP * (len(columns) - 1)
+    if sum(least) > room:
+        return None
+    while (over := sum(widths) - room) > 0:
+        spare = [width - need for width, need in zip(widths, least, strict=True)]
+        widest = max(range(len(widths)), key=spare.__getitem__)
+        widths[widest] -= min(over, max(1, spare[widest] // 2))
+    return widths
+
+
+def _print_stacked(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A row as lines, for a terminal that is too narrow for them side by side."""
+    margin = max(map(cell_len, columns)) + GAP
+    for row in rows:
+        for column, cell in zip(columns, row, strict=True):
+            if not cell:
+                continue
+            lines = in_words(cell, out.width - margin)
+            head = f"[bold]{escape_markup(column.ljust(margin))}[/bold]"
+            for line in lines:
+                out.print(head + escape_markup(line))
+                head = " " * margin
+        out.print()
+
+
+def say(text: str, *, to: Console | None = None, indent: str = "") -> None:
+    """Print sentences, lines as they are; a terminal's edge breaks no word."""
+    to = to or out
+    for line in visible(text, lines=True).splitlines():
+        room = to.width - len(indent)
+        for part in in_words(line, room) if to.is_terminal else [line]:
+            to.print(indent + escape_markup(part))
+
+
+def in_words(text: str, width: int) -> list[str]:
+    """Lines of `width` at most; a longer word, such as a path, stays whole."""
+    return textwrap.wrap(
+        text, max(width, 20), break_long_words=False, break_on_hyphens=False
+    )
 
 
 def print_error(error: WaybillError, *, as_json: bool) -> None:
@@ -224,7 +285,7 @@ def print_error(error: WaybillError, *, as_json: bool) -> None:
         return
     err.print(f"[red]error[/red] {safe(error.message)} [dim]({safe(error.code)})[/dim]")
     if error.hint:
-        err.print(f"  {safe(error.hint)}")
+        say(error.hint, to=err, indent="  ")
 
 
 def error_body(error: WaybillError) -> dict[str, Any]:

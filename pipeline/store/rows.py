@@ -344,7 +344,7 @@ class BatchRow(NamedTuple):
 
 
 class RefusedRow(NamedTuple):
-    """A quarantined file."""
+    """A quarantined file; `item` is what became of its bytes since, if any."""
 
     id: int
     tenant: str
@@ -355,6 +355,7 @@ class RefusedRow(NamedTuple):
     kept_at: str
     size_bytes: int
     at: datetime
+    item: int | None
 
 
 class StageRow(NamedTuple):

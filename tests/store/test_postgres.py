@@ -388,6 +388,28 @@ async def test_quarantined_files_are_listed(postgres: World):
     )
 
 
+async def test_a_file_taken_since_is_no_longer_in_quarantine(postgres: World):
+    """By its delivery or its bytes, of this tenant; older items do not count."""
+    await postgres.receive(sent("old", "k0"))
+    bad = {"refused_code": "PDF_ENCRYPTED"}
+    await postgres.receive(*(sent(n, f"k{i}", **bad) for i, n in enumerate("abc")))
+    await postgres.receive(sent("d", "big", token="once", **bad))
+    await postgres.receive(sent("d", "k4", token="once"), sent("again", "k1"))
+    theirs = await postgres.batch("may", tenant="bravo")
+    await postgres.receive(sent("c", "k2"), batch=theirs)
+
+    left = await postgres.store.quarantined()
+    kept = await postgres.store.quarantined(taken=True)
+
+    assert [row.name for row in left] == ["c", "a"]
+    assert [(row.name, row.item is None) for row in kept] == [
+        ("d", False),
+        ("c", True),
+        ("b", False),
+        ("a", True),
+    ]
+
+
 async def test_a_batch_is_found_by_number_or_name(postgres: World):
     """A name that two tenants use must be told apart."""
     ours = await postgres.batch("may")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
 from pipeline.errors import Usage
@@ -113,6 +115,65 @@ def test_a_pipe_is_told_the_columns_when_it_asks(
     print_table(["name", "state"], [("a", "done")], header=True)
 
     assert capsys.readouterr().out == "name\tstate\na\tdone\n"
+
+
+PATH = "/srv/waybill/objects/" + "ab" * 24
+ROWS = [
+    ("12", "failed", "the page could not be read in the time it has", "a b c.pdf"),
+    ("1234567890", "quarantined", "no", "Brief an die Oma, 漢字漢字.pdf"),
+]
+
+
+def drawn(
+    monkeypatch: pytest.MonkeyPatch, width: int, columns: list[str], rows: object
+) -> list[str]:
+    """The lines of a table on a terminal of so many columns."""
+    console = Console(
+        file=io.StringIO(), force_terminal=True, width=width, soft_wrap=True
+    )
+    monkeypatch.setattr(terminal, "out", console)
+    print_table(columns, rows)  # type: ignore[arg-type]
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())  # type: ignore[attr-defined]
+    return [line.rstrip() for line in shown.splitlines()]
+
+
+@pytest.mark.parametrize("width", [200, 80, 60, 20])
+def test_a_table_breaks_no_word(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Headings, numbers and paths are whole at any width; long texts wrap."""
+    columns = ["item", "state", "why it is there", "kept at"]
+    paths = [(*row[:3], PATH) for row in ROWS]
+
+    for rows in (ROWS, paths):
+        lines = drawn(monkeypatch, width, columns, rows)
+        words = {word for row in (columns, *rows) for c in row for word in c.split()}
+
+        assert words <= {word for line in lines for word in line.split()}
+        assert all(cell_len(x) <= max(width, 40) or PATH in x for x in lines), lines
+
+
+def test_a_row_that_does_not_fit_is_told_in_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One value a line beside its column's name; what is empty is left out."""
+    lines = drawn(monkeypatch, 60, ["item", "", "kept at"], [("7", "", PATH)])
+
+    assert lines == ["item     7", f"kept at  {PATH}", ""]
+
+
+def test_a_sentence_is_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal; a path stays whole, lines stay lines, and nothing acts."""
+    said = f"first line\nit is kept at {PATH} and not \x1b[2J anywhere else"
+    file = io.StringIO()
+    look = {"highlight": False, "force_terminal": True, "soft_wrap": True}
+    console = Console(file=file, width=40, **look)  # type: ignore[arg-type]
+    monkeypatch.setattr(terminal, "out", console)
+
+    terminal.say(said)
+
+    lines = file.getvalue().splitlines()
+    assert lines[0] == "first line"
+    assert " ".join(lines).split() == visible(said, lines=True).split()
+    assert all(len(line) <= 40 or line == PATH for line in lines)
 
 
 def test_json_is_the_object_itself_in_ascii(

@@ -79,7 +79,8 @@ def _tesseract() -> Check:
     )
     languages = ran.stdout.split()[-1:] and sorted(ran.stdout.split("\n")[1:])
     listed = " ".join(x for x in languages if x)
-    return Check("tesseract", "eng" in listed.split(), f"{path}: {listed}", hint)
+    reads = "eng" in listed.split()
+    return Check("tesseract", reads, f"{path}: {listed}", "" if reads else hint)
 
 
 def _readers() -> Check:

@@ -257,6 +257,10 @@ def _print_taken(report: dict[str, Any]) -> None:
         else:
             continue
         terminal.err.print(terminal.safe(text.rstrip()))
+    if report["quarantined"]:
+        look = f"waybill quarantine ls --batch {shlex.quote(report['batch'])}"
+        todo = f"`{look}` says where they lie; mended, offer them again"
+        terminal.err.print(terminal.safe(todo))
     rows = [[report["batch"], *(report[word] for word in Counts._fields)]]
     whole = report["whole_batch"]
     if any(whole[word] != report[word] for word in Counts._fields):

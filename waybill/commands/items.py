@@ -62,10 +62,14 @@ def items_ls(
     batch: InBatch = "",
     since: Since = "",
     parent: Annotated[
-        int, typer.Option(min=0, max=LAST, help="Found in this item.")
+        int,
+        typer.Option(min=0, max=LAST, show_default=False, help="Found in this item."),
     ] = 0,
     before: Annotated[
-        int, typer.Option(min=1, max=LAST, help="Numbered below this one.")
+        int,
+        typer.Option(
+            min=1, max=LAST, show_default=False, help="Numbered below this one."
+        ),
     ] = LAST,
     limit: Limit = 50,
     header: Header = False,
@@ -201,15 +205,16 @@ def _print_failures(failures: Sequence[AttemptRow]) -> None:
 def _print_facts(row: ItemRow, children: dict[str, int], pages: Pages | None) -> None:
     head = f"item {row.id}  {row.state.value}  at {row.stage or '-'}"
     terminal.out.print(terminal.safe(head), style="bold")
-    terminal.out.print(
-        terminal.safe(
-            f"{row.name}  ·  {row.tenant}/{row.batch}  ·  received "
-            f"{terminal.clock(row.received_at)}  ·  due in "
-            f"{terminal.due(row.deadline_at)}"
-        )
+    due = terminal.due(row.deadline_at)
+    terminal.say(terminal.visible(row.name))
+    terminal.say(
+        f"{terminal.visible(f'{row.tenant}/{row.batch}')}  ·  received "
+        f"{terminal.clock(row.received_at)}"
+        + (f"  ·  {'' if due.endswith('late') else 'due in '}{due}")
+        * (row.state in LIVE)
     )
     if row.code or row.why:
-        terminal.out.print(terminal.safe(f"{row.code} {row.why}".strip()))
+        terminal.say(f"{row.code} {row.why}".strip())
     if row.parent_id is not None:
         terminal.out.print(f"found in item {row.parent_id}")
     if children:
@@ -239,7 +244,7 @@ def items_why(item: AnItem, json: Json = False) -> None:
     if json:
         terminal.print_json(found)
     else:
-        terminal.out.print(terminal.safe(found["why"], lines=True))
+        terminal.say(found["why"])
 
 
 @items.command("retry")

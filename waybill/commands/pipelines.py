@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json as jsonlib
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, assert_never
@@ -20,6 +22,7 @@ from pipeline.folder import BoundStage, Pipeline, loads_of
 from pipeline.loading import WORK_S
 from pipeline.model import Advance, Done, Hold, Item, Outcome, Reject, Wait
 from pipeline.pinned import list_files
+from pipeline.run.frames import ENGINE
 from pipeline.run.services import Services
 from pipeline.testing import Context, Try
 from pipeline.trouble import Place
@@ -37,8 +40,9 @@ from waybill.compose import (
 from waybill.foreground import watched
 from waybill.settings import Settings, read_settings
 
-pipelines = typer.Typer(help="Pipeline folders.", no_args_is_help=True)
+pipelines = typer.Typer(help="Pipeline folders: try a stage.", no_args_is_help=True)
 
+BESIDE = ("frames", "raised", "state_in", "state")  # the outcome on a terminal
 SHOWN_CHARS = 4000  # of a state on a terminal; `--json` has all of it
 
 
@@ -88,6 +92,8 @@ class _Trial:
         self._home = home
         self._tenant = tenant
         self._quiet = quiet
+        self._folder = folder.resolve()
+        self._raised = ""  # as Python tells it, of the stage that ran last
         # As it would be pinned: what is not part of it is not found in it.
         self._root = home / "pipelines" / folder.resolve().name
         for relative, path in list_files(folder).items():
@@ -125,6 +131,7 @@ class _Trial:
             "spawned": {n: [p.name for p in parts] for n, parts in ctx.spawned.items()},
             "products": ctx.products,
             "files": left,
+            "raised": self._raised.splitlines(),
         }
 
     async def _item(self, services: Services, pipeline: Pipeline, file: Path) -> Item:
@@ -141,7 +148,7 @@ class _Trial:
         self, services: Services, pipeline: Pipeline, bound: BoundStage, item: Item
     ) -> Context:
         return Context(
-            bound,
+            replace(bound, stage=replace(bound.stage, run=self._listened(bound))),
             item=item,
             kin=None,
             artifacts=services.artifacts,
@@ -153,6 +160,29 @@ class _Trial:
             pipeline=pipeline,
             watch=self._say,
         )
+
+    def _listened(self, bound: BoundStage) -> Callable[..., Awaitable[Any]]:
+        """The stage's function; what it raises is kept, for its author alone."""
+        run = bound.stage.run
+
+        async def listened(state: Any, ctx: Any) -> Any:
+            self._raised = ""
+            try:
+                return await run(state, ctx)
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:
+                # Now: its files are thrown away with the trial.
+                with suppress(BaseException):
+                    self._raised = self._python_says(error)
+                raise
+
+        return listened
+
+    def _python_says(self, error: BaseException) -> str:
+        shown = traceback.TracebackException.from_exception(error)
+        _leave_engine_out(shown)
+        return "".join(shown.format()).replace(str(self._root), str(self._folder))
 
     async def _left(
         self, services: Services, ctx: Context, out: Path | None
@@ -181,6 +211,15 @@ class _Trial:
             terminal.err.print(
                 f"[bold]{terminal.safe(word)}[/bold] {terminal.safe(shown, lines=True)}"
             )
+
+
+def _leave_engine_out(shown: traceback.TracebackException) -> None:
+    """Of an error, and of those it came from, the frames of the author's code."""
+    ours = (ENGINE, __file__)
+    shown.stack[:] = [f for f in shown.stack if not f.filename.startswith(ours)]
+    for one in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):
+        if one is not None:
+            _leave_engine_out(one)
 
 
 @asynccontextmanager
@@ -232,7 +271,8 @@ def _report(bound: BoundStage, before: Any, tried: Try) -> dict[str, Any]:
         "state": tried.state.model_dump(mode="json"),
         "error": failed and {**failed, "hint": error.hint if error else ""},
         "disposition": error.disposition if error else "",
-        "frames": list(tried.frames),
+        # Who listens stands between the engine and the stage.
+        "frames": [f for f in tried.frames if "._listened." not in f],
     }
 
 
@@ -260,17 +300,15 @@ def _said(outcome: Outcome) -> dict[str, Any]:
 
 def _print(report: Mapping[str, Any]) -> None:
     """Outcome as JSON on stdout; what went wrong, and where, beside it."""
-    shown = {
-        k: v for k, v in report.items() if k not in ("frames", "state_in", "state")
-    }
+    shown = {k: v for k, v in report.items() if k not in BESIDE}
     text = jsonlib.dumps({k: v for k, v in shown.items() if v}, indent=2)
     terminal.out.print(terminal.safe(text, lines=True))
     if report["error"]:
         error = report["error"]
         head = f"{error['code']}: {error['message']} → {report['disposition']}"
         terminal.err.print(f"[red]{terminal.safe(head)}[/red]")
-    for frame in report["frames"]:
-        terminal.err.print(terminal.safe(f"  {frame}"))
+    for line in report["raised"] or report["frames"]:
+        terminal.err.print(terminal.safe(f"  {line}"))
 
 
 def _exit_code(report: Mapping[str, Any]) -> int:

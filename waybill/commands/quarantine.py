@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ quarantine = typer.Typer(help="Files that could not be taken.", no_args_is_help=
 @quarantine.command("ls")
 def quarantine_ls(
     batch: InBatch = "",
+    taken: Annotated[
+        bool, typer.Option("--all", help="Also those that became items since.")
+    ] = False,
     limit: Limit = 50,
     header: Header = False,
     json: Json = False,
@@ -30,7 +33,7 @@ def quarantine_ls(
 
     async def main(opened: App) -> list[dict[str, Any]]:
         number = await batch_id(opened, batch)
-        rows = await opened.store.quarantined(batch_id=number, limit=limit)
+        rows = await opened.store.quarantined(batch_id=number, limit=limit, taken=taken)
         home = opened.settings.home
         found = [
             {**r._asdict(), "kept_at": _kept(home, r.kept_at), "in": "quarantine"}
@@ -46,8 +49,11 @@ def quarantine_ls(
     if json:
         terminal.print_json(rows)
         return
+    if not rows:
+        more = "" if taken else "; --all lists what was, and became an item since"
+        terminal.err.print(f"nothing is in quarantine{more}")
     terminal.print_table(
-        ["at", "batch", "name", "code", "why", "kept at"],
+        ["at", "batch", "name", "code", "why", "kept at", "now item"],
         (
             [
                 terminal.clock(r["at"]),
@@ -56,6 +62,7 @@ def quarantine_ls(
                 r["code"],
                 r["why"],
                 _short(r["kept_at"]),
+                r["item"] or "",
             ]
             for r in rows
         ),
@@ -71,6 +78,7 @@ def _lying(inbox: Path, left: Left, now: datetime) -> dict[str, Any]:
         "kept_at": str(inbox / left.name),
         "size_bytes": None,
         "at": now - timedelta(seconds=left.for_s),
+        "item": None,
         "in": "inbox",
     }
 

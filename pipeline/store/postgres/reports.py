@@ -52,13 +52,27 @@ select i.id, i.name, o.state, o.at, p.artifact, coalesce(p.facts, '{}') as facts
  order by i.id
 """
 
+# The item that a refused file has become since: by its delivery, looked at again, or
+# by its bytes.  Few pipelines: a look into the index for each.
+LATER = """
+(select item_id from waybill.receipts where token = r.token || '/again')
+union all
+(select i.id from waybill.items i
+  where i.tenant_id = b.tenant_id and i.key = r.key
+    and i.pipeline = any(array(select distinct name from waybill.pipelines))
+    and i.created_at > r.at
+  limit 1)
+limit 1
+"""
+
 REFUSED = """
 select r.id, t.name as tenant, b.name as batch, r.name, r.code, r.why, r.kept_at,
-       r.size_bytes, r.at
+       r.size_bytes, r.at, l.item_id as item
   from waybill.receipts r
   join waybill.batches b on b.id = r.batch_id
   join waybill.tenants t on t.id = b.tenant_id
- where r.disposal = 'quarantined' and {of}
+  left join lateral ({later}) l on true
+ where r.disposal = 'quarantined' and ($2 or l.item_id is null) and {of}
  order by r.id desc limit $1
 """
 
@@ -198,16 +212,14 @@ class PostgresReports(Topic):
         return BatchRow(*rows[0].values())
 
     async def quarantined(
-        self, *, batch_id: int | None = None, limit: int = 50
+        self, *, batch_id: int | None = None, limit: int = 50, taken: bool = False
     ) -> list[RefusedRow]:
-        """Files that could not be taken, newest first."""
-        rows = (
-            await self._db.fetch(REFUSED.format(of="true"), limit)
-            if batch_id is None
-            else await self._db.fetch(
-                REFUSED.format(of="r.batch_id = $2"), limit, batch_id
-            )
+        """Files that could not be taken, newest first; also those `taken` since."""
+        of, which = (
+            ("true", ()) if batch_id is None else ("r.batch_id = $3", (batch_id,))
         )
+        sql = REFUSED.format(of=of, later=LATER)
+        rows = await self._db.fetch(sql, limit, taken, *which)
         return [RefusedRow(*r.values()) for r in rows]
 
     async def health(self) -> dict[str, Any]:

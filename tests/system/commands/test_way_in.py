@@ -94,10 +94,13 @@ def test_refused_files_alone_are_no_success(notes: Home):
 
     alone = notes.run("ingest", empty, "--json")
     waited = notes.run("ingest", empty, "--wait", "--json")
+    text = notes.run("ingest", empty, "--batch", "told")
     both = notes.run("ingest", good, empty, "--json")
 
     assert (alone.code, waited.code, both.code) == (4, 4, 0)
     assert alone.json()["quarantined"] == 1
+    assert "quarantined: empty.png EMPTY_FILE" in text.err
+    assert "`waybill quarantine ls --batch default/told`" in text.err
 
 
 def test_a_file_that_is_written_to_is_left(notes: Home):
