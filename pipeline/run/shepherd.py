@@ -92,7 +92,8 @@ class _Shepherd:
         """The worker's exit code; others who come to us are buried."""
         while True:
             pid, status = os.waitpid(-1, 0)
-            if pid == self._worker:
+            # A stage may have its worker traced, whose stops are told here as well.
+            if pid == self._worker and not os.WIFSTOPPED(status):
                 return os.waitstatus_to_exitcode(status)
 
     def _signal(self, what: int) -> None:

@@ -98,8 +98,7 @@ class Spares:
                 self._closed = True
                 while self._waiting:
                     process, slate = self._waiting.pop()
-                    with suppress(ProcessLookupError):
-                        process.send_signal(shepherd.END)
+                    send(process, shepherd.END)
                     await process.aclose()
                     slate.close()
 
@@ -127,6 +126,14 @@ class Spares:
             slate.close()
             raise
         return process, slate
+
+
+def send(process: Process, *signals: signal.Signals) -> None:
+    """Signals for a shepherd, which goes on should a stage have stopped it."""
+    for what in (*signals, signal.SIGCONT):
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.send_signal(what)
 
 
 def await_call() -> Slate:

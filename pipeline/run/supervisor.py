@@ -15,7 +15,6 @@ must run alone run in a process of their own, which is there while there are som
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -26,7 +25,7 @@ from pipeline.errors import LoopBlocked, StoreUnavailable
 from pipeline.model import Attempt
 from pipeline.run.shepherd import END, REAP_S
 from pipeline.run.slate import Slate
-from pipeline.run.spare import Spares
+from pipeline.run.spare import Spares, send
 from pipeline.run.watchdog import IMPATIENT_FOR_S, IMPATIENT_S
 from pipeline.store.port import WorkStore
 from pipeline.store.rows import Blame
@@ -205,6 +204,8 @@ class Supervisor:
             now = anyio.current_time()
             watch.look(now - looked)
             looked = now
+            if watch.still_s:
+                send(process)  # a shepherd that was stopped could not tell an end
             if watch.beats:  # it has begun: its successor may
                 await self.spares.prepare()
             if watch.slate.suspects and not self._suspects.is_set():
@@ -213,7 +214,7 @@ class Supervisor:
             patience_s = IMPATIENT_S if impatient else self.blocked_s
             if watch.still_s > patience_s + PAST_WATCHDOG_S:
                 # It writes down where it is, if it still can.
-                process.send_signal(signal.SIGUSR1)
+                send(process, signal.SIGUSR1)
                 await anyio.sleep(FRAMES_S)
                 log.error("worker_hangs", pid=process.pid, at=watch.slate.frames())
                 _end(process)
@@ -294,12 +295,10 @@ class Supervisor:
 
     def _signal_all(self, what: signal.Signals) -> None:
         for process in [*(slot.process for slot in self._slots), *self._leaving]:
-            if process is not None and process.returncode is None:
-                process.send_signal(what)
+            if process is not None:
+                send(process, what)
 
 
 def _end(process: Process) -> None:
     """End a worker now, and what its stages have left: its shepherd sees to it."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.send_signal(END)
+    send(process, END)

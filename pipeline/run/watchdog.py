@@ -47,6 +47,10 @@ IMPATIENT_S = 0.5
 IMPATIENT_FOR_S = 60.0  # after somebody was interrupted
 BEAT_S = 0.2
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+LIMITS = (
+    *(resource.RLIMIT_AS, resource.RLIMIT_DATA),
+    *(resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE),
+)
 # Who catches its cancellation so often, each time to wait again, does not end by it.
 # (asyncio throws it; trio, for tests, hands it over as a value that is not seen here.)
 SWALLOWED_MAX = 100
@@ -136,6 +140,16 @@ class Watchdog:
             if signal.getsignal(what) is not handler:
                 log.warning("signal_handler_mended", signal=what.name)
                 signal.signal(what, handler)
+
+    def mend_limits(self, holding: Holding, limits: list[tuple[int, int]]) -> None:
+        """A stage has set them, for all: its neighbours would fail by them."""
+        try:
+            for what, was in zip(LIMITS, limits, strict=True):
+                resource.setrlimit(what, was)
+        except (OSError, ValueError):  # the hard one is lower, for good
+            self._replace("limits", **holding.names())
+        else:
+            log.warning("limits_mended", **holding.names())
 
     def _look_around(self) -> None:
         """Has this process grown too large, or gathered threads or descriptors?"""
@@ -302,6 +316,7 @@ def _watched_turn(
     watchdog: Watchdog, holding: Holding, turn: Callable[[Any], Any], given: Any
 ) -> Any:
     slate, threads = watchdog.slate, threading.active_count()
+    limits = [resource.getrlimit(what) for what in LIMITS]
     slate.mark(holding.label)
     before = watchdog.descriptors.before(holding)
     try:
@@ -310,6 +325,8 @@ def _watched_turn(
         # Alone in its worker, it is the one, also while a task of its own is on.
         if not holding.holder.alone:
             slate.clear()
+        if limits != [resource.getrlimit(what) for what in LIMITS]:
+            watchdog.mend_limits(holding, limits)
         if threading.active_count() > threads:
             watchdog.threads.begun(holding)
         if before:

@@ -22,6 +22,12 @@ IGNORES = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 return Advance()
 """
+STOPS = """
+os.kill(os.getppid(), signal.SIGSTOP)
+if ctx.item.name == "dies.png":
+    os._exit(3)
+return Advance()
+"""
 
 
 def workers(home: Home, process: subprocess.Popen[bytes]) -> list[int]:
@@ -171,6 +177,23 @@ def test_a_service_ends_though_a_stage_does_not(home: Home, tmp_path: Path) -> N
     assert home.logged("workers_killed") == 0
     assert home.one("select count(*) from ready where strikes = 0") == 1
     assert eventually(lambda: not alive(everyone), within_s=10)
+
+
+def test_a_stage_cannot_stop_its_shepherd(home: Home, tmp_path: Path) -> None:
+    """Its worker is replaced all the same, and the service ends when it is told to."""
+    files = pictures(tmp_path, ["dies.png", "lives.png"])
+    home.ok("ingest", *files, "--pipeline", home.pipeline("evil", act=STOPS))
+
+    with home.started("worker") as service:
+        ends = {"done": 1, "failed": 1}
+        assert eventually(lambda: home.ends() == ends, within_s=60)
+        for pid, line in children_of(service.pid).items():
+            if "shepherd" in line:
+                os.kill(pid, signal.SIGSTOP)
+        service.terminate()
+        service.wait(20)
+
+    assert home.one("select code from outcomes where code <> ''") == "WORKER_KILLED"
 
 
 def test_a_stage_cannot_have_sigterm_ignored(home: Home, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from pipeline.run import watchdog as watching
 from pipeline.run.descriptors import OWN, used
 from pipeline.run.holding import HOLDING, Holding
 from pipeline.run.slate import Holder, Slate, place_of
-from pipeline.run.watchdog import WATCHDOG, Watchdog, Watched
+from pipeline.run.watchdog import LIMITS, WATCHDOG, Watchdog, Watched
 from pipeline.stage import Retry
 from pipeline.threads import in_thread
 from tests.unit.engine import Engine, Letter, Tape
@@ -355,6 +355,37 @@ async def test_a_limit_too_low_for_a_worker_replaces_nobody(
         dog._look_around()
 
     assert asked == []
+
+
+async def test_limits_that_a_stage_sets_are_not_its_neighbours() -> None:
+    """They are of the whole process, which has its own back at once."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    async def sets() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+
+    asked: list[bool] = []
+    with watched(Slate(), recycle=asked.append):
+        await Watched(sets(), holding())
+
+    assert resource.getrlimit(resource.RLIMIT_FSIZE) == before
+    assert asked == []
+
+
+async def test_a_limit_that_is_lower_for_good_has_its_worker_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No process without rights can raise a hard one again."""
+
+    def refuse(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    asked: list[bool] = []
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    with watched(Slate(), recycle=asked.append) as dog:
+        dog.mend_limits(holding(), [resource.getrlimit(what) for what in LIMITS])
+
+    assert asked == [False]
 
 
 async def drive(stage: Watched) -> None:
