@@ -37,14 +37,6 @@ BOOT = (
     "import pipeline.jail.template as m; m.main()",
 )
 
-# How the C library gives memory to what lives for one call: in huge pages, and it is
-# given back at the end.  Pictures come and go all the time; a page of tesseract's then
-# takes 4 % less of the processor, and no more memory.
-MALLOC = (
-    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:"
-    "glibc.malloc.trim_threshold=134217728"
-)
-
 # What an anyio stream raises when the other side is no more.
 GONE = (
     anyio.BrokenResourceError,
@@ -258,7 +250,6 @@ def environment(scratch: Path) -> dict[str, str]:
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
         "OMP_THREAD_LIMIT": "1",
-        "GLIBC_TUNABLES": MALLOC,
         "OPENBLAS_NUM_THREADS": "1",  # numpy's; it starts them when it is imported
         "FONTS_HOME": os.path.expanduser("~"),  # whose own fonts count
     }

@@ -17,7 +17,6 @@ import pytest
 from pipeline.jail import jail, jailbreak, namespaces, syscalls
 from pipeline.jail.jailbreak import ALLOWED, GROUPS, self_test
 from pipeline.jail.pool import JailPool
-from pipeline.jail.process import environment
 from stages.formats import probe
 
 MODULES = (sys.modules[__name__], jailbreak, probe)
@@ -335,21 +334,3 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert had.attempt("namespaces", refused) is False
     assert had.attempt("files", lambda: 7) is True
     assert missing == {"namespaces": "Operation not permitted"}
-
-
-@linux
-def test_the_c_library_understands_how_to_give_memory(tmp_path: Path) -> None:
-    """What it does not know it passes over without a word."""
-    loader = next(Path("/").glob("lib*/ld-linux-*.so.*"))
-
-    told = subprocess.run(
-        [loader, "--list-tunables"],
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-
-    assert "glibc.malloc.hugetlb: 0x1 " in told
-    assert "glibc.malloc.mmap_threshold: 0x2000000 " in told
-    assert "glibc.malloc.trim_threshold: 0x8000000 " in told

@@ -251,6 +251,8 @@ async def test_threads_of_a_pool_that_a_stage_leaves_are_counted(
             tried = holding()
             await Watched(leaves(), tried)
             dog._look_around()
+            while dog.threads.count > 3:  # who waited lets go of its call in a moment
+                dog._look_around()
             while_they_sit = list(asked)
             found = dog.threads.count
         finally:
