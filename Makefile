@@ -35,6 +35,8 @@ bench: setup    ## ratios against a baseline of the same run
 	@for name in steps waiting backlog scale ocr ocr-quality; do \
 	  echo "bench $$name"; $(VENV)/python -m loadtest bench $$name --json || exit 1; \
 	done
+	@# Beside OCRmyPDF: says what to install where that is not there.
+	@$(VENV)/python -m loadtest bench searchable --json || [ $$? -eq 2 ]
 
 proof: setup    ## longer failure runs: kill -9, stopped workers, hostile files
 	@$(VENV)/python -m loadtest run kill --items 1000 --kills 60 --json

@@ -171,6 +171,8 @@ async def kill(
             # Items arrive all the time, so that every kill meets some.
             await it.submit(items * (number + 1) // kills - items * number // kills)
             await anyio.sleep(rng.uniform(0.15, 0.9))
+            # Struck often, all of them may be gone for a moment.
+            await it.until(lambda: _at_least(it, 1), 60, "a worker")
             workers = await it.workers()
             pid = rng.choice(sorted(workers))
             victims = await it.held_by(workers[pid])

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -97,7 +97,7 @@ class Forks:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.system.forks", door], cwd=ROOT
         )
-        assert eventually(door.exists, within_s=30)
+        assert eventually(lambda: _listens(door), within_s=60)
 
     def close(self) -> None:
         """End it."""
@@ -106,6 +106,14 @@ class Forks:
             self._process.wait(10)
             self._folder.cleanup()
             self._process = self._folder = None
+
+
+def _listens(door: Path) -> bool:
+    """Whether somebody answers there: a socket has its name before that."""
+    with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+        connection.connect(str(door))
+        return True
+    return False
 
 
 FORKS = Forks()

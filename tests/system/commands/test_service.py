@@ -127,7 +127,12 @@ def test_a_killed_worker_is_replaced_and_leaves_no_tesseract(
 ):
     """kill -9 while pages are read: what it began dies with it, the items are done."""
     made = pages(tmp_path, count=4, seed=7, kinds=("scan",))
-    home.ok("ingest", *made)
+    folder = home.pipeline("read")
+    (folder / "pipeline.toml").write_text(
+        'name = "read"\ndeadline = "1d"\nstages = ["intake", "ocr"]\n'
+        '[stage.ocr]\nengine = "pytesseract"\n'
+    )
+    home.ok("ingest", *made, "--pipeline", folder)
 
     with home.started("up", "--processes", "1", **QUICK) as service:
         # Stopped, they would outlive anything but being killed with their group.

@@ -22,7 +22,7 @@ from pipeline.errors import Permanent, Transient
 from pipeline.jail.pool import JailPool
 from stages.formats.kinds import JPEG, PDF, PNG
 from stages.ocr import page_end
-from stages.reading import engines, page, rapid
+from stages.reading import engines, page, rapid, tesseract
 from stages.reading.codes import CODES
 from stages.reading.compare import small_picture
 from stages.reading.page import first_reading, second_reading
@@ -103,14 +103,14 @@ def test_a_model_is_loaded_once_for_all_ways_to_read(
     monkeypatch.setattr(
         tesserocr, "PyTessBaseAPI", lambda **how: made.append(how) or load(**how)
     )
-    engines.loaded.cache_clear()
+    tesseract.loaded.cache_clear()
     line = Image.new("L", (400, 60), 255)
     font = ImageFont.load_default(size=32)
     ImageDraw.Draw(line).text((20, 10), "Dear Reader", 0, font)
 
     read = [words("tesserocr", line, psm=psm) for psm in (7, 6, 4)]
 
-    assert [engines.text_of(found) for found in read] == ["Dear Reader"] * 3
+    assert [text_of(found) for found in read] == ["Dear Reader"] * 3
     assert len(made) == 1
 
 

@@ -68,7 +68,7 @@ def test_a_bundle_waits_for_a_person_and_then_goes_on(home: Home, tmp_path: Path
     assert ran.code == 5
     assert (told["received"], told["live"], told["held"]) == (6, 1, 1)
     assert shown["children"] == {"held": 1, "done": 3, "rejected": 1}
-    assert "it waits for 1 of 5 children" in why
+    assert "it waits for 1 of its 5 children" in why
     assert [r["name"] for r in listed] == [f"part-{n}.png" for n in (5, 4, 3, 2, 1)]
     assert {r["parent_id"] for r in listed} == {1}
     state = home.ok("items", "show", "1")["state"]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -16,9 +17,9 @@ RUN = ("run", "kill", "--items", "5000", "--kills", "500")
 
 
 @pytest.mark.parametrize("what", [signal.SIGTERM, signal.SIGKILL])
-def test_nothing_of_a_run_goes_on(what: signal.Signals, tmp_path: Path) -> None:
+def test_nothing_of_a_run_goes_on(what: signal.Signals) -> None:
     """Told to end it tidies up; killed it cannot, but its processes end themselves."""
-    home = Home(tmp_path / "scratch")
+    home = Home(Path(mkdtemp(prefix="waybill-home-")))  # not in pytest's: conftest.py
     run = subprocess.Popen(
         [sys.executable, "-m", "loadtest", *RUN],
         cwd=ROOT,
@@ -36,6 +37,8 @@ def test_nothing_of_a_run_goes_on(what: signal.Signals, tmp_path: Path) -> None:
         assert eventually(lambda: not home.processes(), within_s=30), commands(home)
         assert what == signal.SIGKILL or list(home.folder.iterdir()) == []
     finally:
+        run.kill()
+        run.wait(10)
         home.remove()
 
 
