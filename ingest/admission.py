@@ -356,7 +356,7 @@ class Admission:
         submission = replace(
             submission,
             refused_code=refusal.code,
-            refused_why=refusal.why,
+            refused_why=refusal.said,
             kept_at=kept_at,
         )
         return replace(prepared, submission=submission)

@@ -39,6 +39,11 @@ class Refusal:
     why: str
     hint: str
 
+    @property
+    def said(self) -> str:
+        """Why, and what to do."""
+        return f"{self.why} ({self.hint})" if self.hint else self.why
+
 
 class Shelf:
     """Puts files away, each under a name that was free."""

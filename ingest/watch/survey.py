@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,7 +84,7 @@ def survey(inbox: Path, route: Callable[[Place], None], *, settle_s: float) -> S
     found = sorted([*left, *found], key=lambda w: (w.code in LATER, w.code == "HIDDEN"))
     born = {look.relative: look.ctime_ns / 1e9 for look in looks}
     now = time.time()
-    shown = [_left(w, now - born.get(w.relative, now)) for w in found[:MAX_LEFT]]
+    shown = [_left(w, now - _born(inbox, w, born)) for w in found[:MAX_LEFT]]
     return Survey(waiting, shown, len(found) - len(shown))
 
 
@@ -132,6 +132,17 @@ def _trouble(inbox: Path, look: Look) -> WaybillError | None:
     except Transient as error:
         return error
     return None
+
+
+def _born(inbox: Path, waiting: Waiting, born: Mapping[str, float]) -> float:
+    """When it was put there; of what was never looked at, it is asked now."""
+    known = born.get(waiting.relative)
+    if known is not None:
+        return known
+    try:
+        return (inbox / waiting.relative).lstat().st_ctime
+    except OSError:
+        return time.time()  # it has gone
 
 
 def _left(waiting: Waiting, for_s: float) -> Left:

@@ -36,6 +36,10 @@ BROKEN_STRUCTURE = (
     OSError,
 )
 INVISIBLE_MODES = (3, 7)  # text render modes of PDF: drawn not, clip only
+LOCKED = (
+    "remove the password, or write it to secrets/TENANT/pdf-passwords.txt in the home "
+    "folder, and drop the file again"
+)
 
 
 @contextmanager
@@ -74,8 +78,7 @@ def unlocked(path: str, passwords: Sequence[str]) -> Any:
     raise Unacceptable(
         f"the PDF needs a password{tried}",
         code="PDF_ENCRYPTED",
-        hint="remove the password and send it again, or add it to the tenant's "
-        "pdf-passwords",
+        hint=LOCKED,
     )
 
 
@@ -106,7 +109,7 @@ def structure(path: str, passwords: Sequence[str]) -> Iterator[Any]:
     raise Unacceptable(
         "the PDF needs a password",
         code="PDF_ENCRYPTED",
-        hint="remove the password, or add it to the tenant's pdf-passwords",
+        hint=LOCKED,
     )
 
 

@@ -112,7 +112,9 @@ async def find_item(app: App, called: str) -> ItemId:
     if not like:
         far = f" among those from {found.before} on" if found.before else ""
         raise NotFound(
-            f"no item {called}{far}", hint="`waybill items ls` lists the items"
+            f"no item {called}{far}",
+            hint="`waybill items ls` lists the items, `waybill quarantine ls` what "
+            "became none",
         )
     named = ", ".join(
         f"{row.id} ({row.name}, {row.tenant}/{row.batch}, {row.state})"

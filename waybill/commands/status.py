@@ -25,6 +25,8 @@ from waybill.inbox import survey_of
 from waybill.pace import brakes, done_in, sentence, when_done
 from waybill.settings import read_settings
 
+SHOWN_MAX = 10  # of what is left in the inbox; `quarantine ls` shows all
+
 
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Redraw each second.")] = False,
@@ -160,9 +162,14 @@ def print_left(inbox: Survey) -> None:
     if inbox.left:
         terminal.print_table(
             ["left in the inbox", "code", "why", "for"],
-            [[x.name, x.code, x.why, terminal.span(x.for_s)] for x in inbox.left],
+            [
+                [x.name, x.code, x.why, terminal.span(x.for_s)]
+                for x in inbox.left[:SHOWN_MAX]
+            ],
         )
-    if inbox.more:
-        terminal.err.print(f"and {inbox.more} more are left in the inbox")
+    if more := inbox.more + len(inbox.left[SHOWN_MAX:]):
+        terminal.err.print(
+            f"and {more} more are left in the inbox: `waybill quarantine ls`"
+        )
     if inbox.waiting:
         terminal.err.print(f"in the inbox, on their way: {inbox.waiting}")
