@@ -42,6 +42,7 @@ PAST_WATCHDOG_S = 1.0
 FRAMES_S = 0.1
 SESSIONLESS_S = 60.0
 LEAVE_S = 5.0
+ENDS_S = REAP_S + 2.0  # a shepherd that takes longer hears nothing
 # So many deaths in a row are not what the slates said: a thread may have done it,
 # while another item's stage was on the loop.  Then all have a part in it.
 NAMED_MAX = 8
@@ -187,9 +188,8 @@ class Supervisor:
                 return None, False
             code = await process.wait()
         except BaseException:
-            _end(process)
-            with anyio.CancelScope(shield=True), anyio.move_on_after(REAP_S):
-                await process.wait()
+            with anyio.CancelScope(shield=True):
+                await end(process)
             raise
         named = await self._put_down(slate, hung, slot.young_deaths)
         slate.impatient = slate.impatient or hung  # it may be one of many
@@ -217,14 +217,13 @@ class Supervisor:
                 send(process, signal.SIGUSR1)
                 await anyio.sleep(FRAMES_S)
                 log.error("worker_hangs", pid=process.pid, at=watch.slate.frames())
-                _end(process)
-                await process.wait()
+                await end(process)
                 return True
             if watch.sessionless_s > self.sessionless_s and not self._stopping:
                 watch.sessionless_s = 0.0
                 if await self._answers():
                     log.error("worker_sessionless", pid=process.pid)
-                    _end(process)
+                    await end(process)
                     break
         return False
 
@@ -270,7 +269,8 @@ class Supervisor:
             with anyio.move_on_after(GRACE_S):
                 await process.wait()
         finally:
-            _end(process)
+            with anyio.CancelScope(shield=True):
+                await end(process)
             self._leaving.remove(process)
 
     async def _signals(self) -> None:
@@ -292,6 +292,8 @@ class Supervisor:
         await anyio.sleep(GRACE_S)
         log.error("workers_killed", after_s=GRACE_S)
         self._signal_all(END)
+        await anyio.sleep(ENDS_S)
+        self._signal_all(signal.SIGKILL)
 
     def _signal_all(self, what: signal.Signals) -> None:
         for process in [*(slot.process for slot in self._slots), *self._leaving]:
@@ -299,6 +301,16 @@ class Supervisor:
                 send(process, what)
 
 
-def _end(process: Process) -> None:
-    """End a worker now, and what its stages have left: its shepherd sees to it."""
+async def end(process: Process) -> None:
+    """
+    End a worker now, and what its stages have left: its shepherd sees to it.
+
+    One that a stage has stopped for good, as who traces it can, is killed, and its
+    worker with it.
+    """
     send(process, END)
+    with anyio.move_on_after(ENDS_S):
+        await process.wait()
+        return
+    send(process, signal.SIGKILL)
+    await process.wait()

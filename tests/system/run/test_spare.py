@@ -6,8 +6,13 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import anyio
+import pytest
+
+from pipeline.run import supervisor
 from pipeline.run.supervisor import GRACE_S
 from tests.system.command import Home, alive, children_of, eventually, pictures
 
@@ -224,3 +229,21 @@ def test_a_command_ends_though_a_stage_does_not(home: Home, tmp_path: Path) -> N
     assert (item["state"], item["code"]) == ("failed", "STAGE_TIMEOUT")
     assert ran.json()["failed"] == 1
     assert ran.code == 4
+
+
+async def test_a_shepherd_that_hears_nothing_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stage may have stopped it for good."""
+    monkeypatch.setattr(supervisor, "ENDS_S", 0.2)
+    deaf = ["sh", "-c", "trap '' USR2; echo up; sleep 60"]
+    process = await anyio.open_process(deaf, start_new_session=True)
+    assert process.stdout is not None
+    await process.stdout.receive()
+
+    with anyio.fail_after(10):
+        await supervisor.end(process)
+
+    assert process.returncode == -signal.SIGKILL
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # its sleep
