@@ -119,7 +119,12 @@ class Program:
         """Signal it and wait for its end."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(how)
-            self.process.wait(20)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()  # none of ours may stay
+                self.process.wait(20)
+                raise
 
     def log(self) -> str:
         """What it said."""
@@ -127,7 +132,9 @@ class Program:
 
     def remove(self) -> None:
         """End it and delete its files."""
-        self.end(signal.SIGQUIT)
+        if self.process is not None:
+            self.process.kill()  # nobody needs what it has
+            self.process.wait(20)
 
         def gone() -> bool:
             shutil.rmtree(self.home, ignore_errors=True)
