@@ -68,9 +68,9 @@ async def blamed(
         iter(await services.look()), None
     )
     if found is not None:
-        services.suspects.clear(*at)
+        services.doubts.clear(*at)
         return found
-    put_off = None if odd.claimed else services.suspects.put_off(*at, odd.trouble)
+    put_off = None if odd.claimed else services.doubts.put_off(*at, odd.trouble)
     return put_off or odd.known or _bug(odd.first or raised, odd.why)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pipeline.errors import Trouble, Usage
 from pipeline.jail.custom import FileFunction
 from pipeline.names import is_tenant
-from pipeline.run.suspects import Suspects
+from pipeline.run.doubts import Doubts
 from pipeline.stage import Artifacts, Endpoint, VendorDoor
 from pipeline.threads import in_thread
 from pipeline.trouble import Place, look_at
@@ -29,7 +29,7 @@ class Services:
         secrets: Folder of `<tenant>/<name>.txt`; None: there are none.
         endpoints: Models' services, by the names that stages ask for.
         places: Folders of ours that stages write to.
-        suspects: Tries that met trouble which nothing bears out.
+        doubts: Tries that met trouble which nothing bears out.
     """
 
     artifacts: Artifacts
@@ -39,7 +39,7 @@ class Services:
     secrets: Path | None = None
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     places: tuple[Place, ...] = ()
-    suspects: Suspects = field(default_factory=Suspects)
+    doubts: Doubts = field(default_factory=Doubts)
 
     async def look(self) -> list[Trouble]:
         """Try every place; what is wrong with them."""

@@ -1,5 +1,5 @@
 """
-Suspects: tries that met what would be our trouble, where nothing of ours is in trouble.
+Doubts: tries that met what would be our trouble, where nothing of ours is in trouble.
 
 A stage that writes to `/dev/full` is told that the disk is full, and it is not.  But a
 file that was deleted in time, or a moment without memory, cannot be found afterwards
@@ -18,14 +18,14 @@ ROUNDS_MAX = 3  # arbitrary
 KNOWN_MAX = 10_000  # tries that are remembered
 
 
-class Suspects:
+class Doubts:
     """The tries of one process that met trouble that nobody else has."""
 
     def __init__(self) -> None:
         self._rounds: OrderedDict[tuple[ItemId, str], int] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"<Suspects {len(self._rounds)}>"
+        return f"<Doubts {len(self._rounds)}>"
 
     def put_off(self, item: ItemId, stage: str, trouble: Trouble) -> Unproven | None:
         """Once more, uncharged; None: it was so often enough, for this attempt."""
