@@ -95,7 +95,6 @@ class Watchdog:
         self.descriptors = Descriptors(counting=slate.short)
         self._handlers: dict[signal.Signals, Any] = {}
         self.threads = ThreadsLeft()
-        self._limits = [resource.getrlimit(what) for what in LIMITS]
 
     def __repr__(self) -> str:
         return f"<Watchdog {self.slate!r} threads_left={self.threads.count}>"
@@ -142,12 +141,10 @@ class Watchdog:
                 log.warning("signal_handler_mended", signal=what.name)
                 signal.signal(what, handler)
 
-    def mend_limits(self, holding: Holding) -> None:
-        """A stage may have set them, for all: its neighbours would fail by them."""
-        if self._limits == [resource.getrlimit(what) for what in LIMITS]:
-            return
+    def mend_limits(self, holding: Holding, limits: list[tuple[int, int]]) -> None:
+        """A stage has set them, for all: its neighbours would fail by them."""
         try:
-            for what, was in zip(LIMITS, self._limits, strict=True):
+            for what, was in zip(LIMITS, limits, strict=True):
                 resource.setrlimit(what, was)
         except (OSError, ValueError):  # the hard one is lower, for good
             self._replace("limits", **holding.names())
@@ -319,6 +316,7 @@ def _watched_turn(
     watchdog: Watchdog, holding: Holding, turn: Callable[[Any], Any], given: Any
 ) -> Any:
     slate, threads = watchdog.slate, threading.active_count()
+    limits = [resource.getrlimit(what) for what in LIMITS]
     slate.mark(holding.label)
     before = watchdog.descriptors.before(holding)
     try:
@@ -327,7 +325,8 @@ def _watched_turn(
         # Alone in its worker, it is the one, also while a task of its own is on.
         if not holding.holder.alone:
             slate.clear()
-        watchdog.mend_limits(holding)
+        if limits != [resource.getrlimit(what) for what in LIMITS]:
+            watchdog.mend_limits(holding, limits)
         if threading.active_count() > threads:
             watchdog.threads.begun(holding)
         if before:

@@ -385,8 +385,7 @@ async def test_a_limit_that_is_lower_for_good_has_its_worker_replaced(
     asked: list[bool] = []
     monkeypatch.setattr(resource, "setrlimit", refuse)
     with watched(Slate(), recycle=asked.append) as dog:
-        dog._limits = [(1, 1)] * len(LIMITS)  # as if it had begun with others
-        dog.mend_limits(holding())
+        dog.mend_limits(holding(), [resource.getrlimit(what) for what in LIMITS])
 
     assert asked == [False]
 
