@@ -39,7 +39,9 @@ select (select count(*) from waybill.items) as items,
        (select count(*) from waybill.outcomes where state = 'done') as done,
        (select count(*) from waybill.outcomes where state = 'failed') as failed,
        (select count(*) from waybill.attempts where charged) as attempts_charged,
-       (select count(*) from waybill.audit where event = 'worker_died') as strikes
+       (select count(*) from waybill.audit where event = 'worker_died') as strikes,
+       (select string_agg(concat_ws(' ', item_id, stage, code, message, frames), '; ')
+          from waybill.attempts where charged) as charged
 """
 
 
@@ -126,6 +128,8 @@ class _Service:
         finally:
             children = [p.pid for p in tree(process.pid)]
             left = await anyio.to_thread.run_sync(self._end, process, children)
+        if after["charged"]:
+            self._say(f"charged: {after['charged']}")
         return {
             "failed": after["failed"],
             "lost": self._items - after["done"] - after["failed"] + (not lives),
@@ -185,7 +189,7 @@ class _Service:
         self._say(f"status: {found.get('error') or found.get('troubles')}")
         return bool(found.get("error") or found.get("troubles"))
 
-    async def _report(self) -> dict[str, int]:
+    async def _report(self) -> dict[str, Any]:
         """What stands in the database, as soon as it answers."""
         until = time.monotonic() + END_S
         while True:

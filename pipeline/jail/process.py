@@ -7,6 +7,7 @@ A template and a jailed process, as the worker sees them: sockets, frames, an en
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -153,6 +154,10 @@ class JailedProcess:
         if message != BEGUN:
             raise anyio.BrokenResourceError
         self.jail = (await self._receive(REPORT_BYTES_MAX))["ok"]
+        if self.jail["bounded"] and self._top is None:
+            # It was sent, and there was no room for it here: what the call leaves
+            # would be found nowhere, and taken for nothing.
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     async def answer(self, output_bytes: int) -> dict[str, Any]:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import sys
 import time
@@ -22,6 +23,8 @@ from pipeline.jail import watch
 from pipeline.jail.codes import JAIL, Cause, Code, End, table
 from pipeline.jail.pool import JailPool
 from pipeline.jail.pools import JailPools
+from pipeline.jail.process import JailedProcess
+from pipeline.run.descriptors import used
 from tests.system.jail import calls
 
 CODES = table(
@@ -286,6 +289,33 @@ async def test_files_of_a_call_are_kept(pool: JailPool) -> None:
         assert shelf.kept[kept["a.txt"]] == b"first"
         assert shelf.kept[kept["b ü.bin"]] == b"x" * size
     assert await pool.run(calls.leave_litter, timeout_s=30) == []
+
+
+async def test_what_a_call_left_is_not_taken_for_nothing_without_descriptors(
+    pool: JailPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker ran out of them while the process jailed itself: that is no answer."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    shelf = Shelf()
+    begin = JailedProcess.begin
+
+    async def begin_short(self: JailedProcess, request: dict[str, Any]) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used(), limits[1]))
+        try:
+            await begin(self, request)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    await pool.run(calls.echo, timeout_s=30, value=1)
+    if not pool.jail["bounded"]:
+        pytest.skip("a scratch folder is one on the disk here, and takes no descriptor")
+    with monkeypatch.context() as short:
+        short.setattr(JailedProcess, "begin", begin_short)
+        with pytest.raises(OSError, match="Too many open"):
+            await pool.run_files(calls.unpack, timeout_s=30, keep=shelf, size=10)
+    _, kept = await pool.run_files(calls.unpack, timeout_s=30, keep=shelf, size=10)
+
+    assert list(kept) == ["a.txt", "b ü.bin"]
 
 
 async def test_of_a_failed_call_nothing_is_kept(pool: JailPool) -> None:
