@@ -8,14 +8,14 @@ long regular expression, a loop without an await.  It is named in the log, with 
 frame, and after `blocked_s` it is interrupted where it stands: that try of that item
 has failed, and nothing else has happened.  Where that was, it may be a day of many:
 for a minute whoever holds up the loop is soon sent away, uncharged, to be tried
-alone.  A call that no signal interrupts keeps
-the alarm out as well; then the supervisor, which sees that the slate stands still,
-ends the process (supervisor.py).
+alone.  A call that no signal interrupts keeps the alarm out as well; then the
+supervisor, which sees that the slate stands still, ends the process (supervisor.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import resource
 import signal
@@ -36,6 +36,7 @@ from pipeline.run.descriptors import Descriptors
 from pipeline.run.frames import waits_at
 from pipeline.run.holding import HOLDING, Holding, ThreadsLeft
 from pipeline.run.origin import turned
+from pipeline.run.rlimits import Rlimits
 from pipeline.run.slate import Slate, place_of
 
 log = structlog.get_logger()
@@ -47,10 +48,6 @@ IMPATIENT_S = 0.5
 IMPATIENT_FOR_S = 60.0  # after somebody was interrupted
 BEAT_S = 0.2
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
-LIMITS = (
-    *(resource.RLIMIT_AS, resource.RLIMIT_DATA),
-    *(resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE),
-)
 # Who catches its cancellation so often, each time to wait again, does not end by it.
 # (asyncio throws it; trio, for tests, hands it over as a value that is not seen here.)
 SWALLOWED_MAX = 100
@@ -90,9 +87,10 @@ class Watchdog:
         self._impatient_until = 0.0
         if slate.impatient:  # so was the process before this one
             self._impatient_until = self._beat_at + IMPATIENT_FOR_S
-        self._unsettled = 0
+        self.unsettled = 0  # beats until what was interrupted is written down
         self._seen: tuple[Holding | None, float] = (None, 0.0)
         self.descriptors = Descriptors(counting=slate.short)
+        self.rlimits = Rlimits()
         self._handlers: dict[signal.Signals, Any] = {}
         self.threads = ThreadsLeft()
 
@@ -104,6 +102,7 @@ class Watchdog:
         WATCHDOG.set(self)
         asyncio.get_running_loop().set_task_factory(self._task)
         signal.signal(signal.SIGALRM, self._alarm)
+        self.rlimits.listen()
         self.slate.show_frames()
 
     def _task(
@@ -122,6 +121,7 @@ class Watchdog:
             while True:
                 self._beat()
                 self._mend_handlers()
+                self.mend_limits()
                 await anyio.sleep(BEAT_S)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -130,7 +130,7 @@ class Watchdog:
         self.slate.beat()
         self._beat_at = time.monotonic()
         self._seen = (None, 0.0)
-        self._unsettled = max(0, self._unsettled - 1)
+        self.unsettled = max(0, self.unsettled - 1)
         signal.setitimer(signal.ITIMER_REAL, self._notice_s(), AGAIN_S)
         self._look_around()
 
@@ -141,20 +141,18 @@ class Watchdog:
                 log.warning("signal_handler_mended", signal=what.name)
                 signal.signal(what, handler)
 
-    def mend_limits(self, holding: Holding, limits: list[tuple[int, int]]) -> None:
-        """A stage has set them, for all: its neighbours would fail by them."""
-        try:
-            for what, was in zip(LIMITS, limits, strict=True):
-                resource.setrlimit(what, was)
-        except (OSError, ValueError):  # the hard one is lower, for good
-            self._replace("limits", **holding.names())
-        else:
-            log.warning("limits_mended", **holding.names())
+    def mend_limits(self) -> None:
+        """A stage may have set them, for all: its neighbours would fail by them."""
+        if self.rlimits.touched and not self.rlimits.put_back():
+            self._replace("limits")
 
     def _look_around(self) -> None:
         """Has this process grown too large, or gathered threads or descriptors?"""
         too_many = self.threads.look()
         used = _resident_bytes()
+        if used > self._memory_bytes and not self._recycling:
+            gc.collect()  # it is looked for seldom (worker.py), and is no leak
+            used = _resident_bytes()
         if used > self._memory_bytes:
             if self._alone is not None and self._alone.end is None:
                 self._alone.end = MemoryOutgrown.of(self._memory_bytes)
@@ -230,7 +228,7 @@ class Watchdog:
         self._seen = (None, 0.0)
         self._beat_at = time.monotonic()
         self._impatient_until = self._beat_at + IMPATIENT_FOR_S
-        self._unsettled = SETTLED_BEATS
+        self.unsettled = SETTLED_BEATS
         self.slate.impatient = True
         self.slate.beat()  # it goes on
         holding.end = end
@@ -242,7 +240,7 @@ class Watchdog:
 
     async def settled(self) -> None:
         """Let what was interrupted be written down, before the next may block."""
-        while self._unsettled:  # noqa: ASYNC110  # told by beats
+        while self.unsettled:  # noqa: ASYNC110  # told by beats
             await anyio.sleep(0.01)
 
 
@@ -272,7 +270,8 @@ class Watched:
         # And for good: what becomes of its outcome is its doing as well.
         HOLDING.set(holding)
         if watchdog is not None:
-            yield from watchdog.settled().__await__()
+            if watchdog.unsettled:
+                yield from watchdog.settled().__await__()
             watchdog.begins(holding)
         try:
             while True:
@@ -316,7 +315,6 @@ def _watched_turn(
     watchdog: Watchdog, holding: Holding, turn: Callable[[Any], Any], given: Any
 ) -> Any:
     slate, threads = watchdog.slate, threading.active_count()
-    limits = [resource.getrlimit(what) for what in LIMITS]
     slate.mark(holding.label)
     before = watchdog.descriptors.before(holding)
     try:
@@ -325,8 +323,7 @@ def _watched_turn(
         # Alone in its worker, it is the one, also while a task of its own is on.
         if not holding.holder.alone:
             slate.clear()
-        if limits != [resource.getrlimit(what) for what in LIMITS]:
-            watchdog.mend_limits(holding, limits)
+        watchdog.mend_limits()
         if threading.active_count() > threads:
             watchdog.threads.begun(holding)
         if before:

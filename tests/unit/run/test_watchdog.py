@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import resource
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -30,7 +32,7 @@ from pipeline.run import watchdog as watching
 from pipeline.run.descriptors import OWN, used
 from pipeline.run.holding import HOLDING, Holding
 from pipeline.run.slate import Holder, Slate, place_of
-from pipeline.run.watchdog import LIMITS, WATCHDOG, Watchdog, Watched
+from pipeline.run.watchdog import WATCHDOG, Watchdog, Watched
 from pipeline.stage import Retry
 from pipeline.threads import in_thread
 from tests.unit.engine import Engine, Letter, Tape
@@ -359,37 +361,6 @@ async def test_a_limit_too_low_for_a_worker_replaces_nobody(
     assert asked == []
 
 
-async def test_limits_that_a_stage_sets_are_not_its_neighbours() -> None:
-    """They are of the whole process, which has its own back at once."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    async def sets() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-
-    asked: list[bool] = []
-    with watched(Slate(), recycle=asked.append):
-        await Watched(sets(), holding())
-
-    assert resource.getrlimit(resource.RLIMIT_FSIZE) == before
-    assert asked == []
-
-
-async def test_a_limit_that_is_lower_for_good_has_its_worker_replaced(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """No process without rights can raise a hard one again."""
-
-    def refuse(*_: object) -> None:
-        raise ValueError("not allowed to raise maximum limit")
-
-    asked: list[bool] = []
-    monkeypatch.setattr(resource, "setrlimit", refuse)
-    with watched(Slate(), recycle=asked.append) as dog:
-        dog.mend_limits(holding(), [resource.getrlimit(what) for what in LIMITS])
-
-    assert asked == [False]
-
-
 async def drive(stage: Watched) -> None:
     await stage
 
@@ -446,3 +417,27 @@ async def test_who_holds_up_the_loop_again_and_again_is_told_once() -> None:
             HOLDING.reset(token)
 
     assert [log["event"] for log in logs] == ["loop_held_up"] * 2
+
+
+async def test_garbage_is_no_memory_that_a_worker_has_outgrown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is looked for seldom: before a worker is replaced, it is taken away."""
+    asked: list[bool] = []
+
+    class Round:
+        def __init__(self) -> None:
+            self.me = self
+
+    seen = weakref.ref(Round())
+    monkeypatch.setattr(
+        watching, "_resident_bytes", lambda: 10 if seen() is None else 3000
+    )
+    gc.disable()
+    try:
+        with watched(Slate(), recycle=asked.append, memory_bytes=1000) as dog:
+            dog._look_around()
+    finally:
+        gc.enable()
+
+    assert asked == []
