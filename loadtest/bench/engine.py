@@ -30,6 +30,8 @@ from pipeline.jail.pool import JailPool
 from pipeline.model import Submission
 from pipeline.run.services import Services
 from pipeline.run.session import WorkerSettings
+from pipeline.run.slate import Slate
+from pipeline.run.watchdog import Watchdog
 from pipeline.run.worker import Worker
 from pipeline.store import embedded
 from pipeline.store.database import Connection
@@ -90,15 +92,22 @@ async def bed(folder: Path, server: embedded.Embedded) -> AsyncIterator[Bed]:
         yield Bed(store, folder, server.owner_url)
 
 
-async def until_done(bed: Bed, worker: Worker, items: int) -> float:
+async def until_done(
+    bed: Bed, worker: Worker, items: int, dog: Watchdog | None = None
+) -> float:
     """Run `worker` until `items` more are done; seconds it took."""
     begun = time.perf_counter()
     async with anyio.create_task_group() as tasks:
+        if dog is not None:
+            dog.stand()
+            tasks.start_soon(dog.run)
         tasks.start_soon(worker.run)
         while worker.session is None or worker.session.done < items:  # noqa: ASYNC110
             await anyio.sleep(0.005)
         wall_s = time.perf_counter() - begun
         worker.drain()
+        await worker.finished.wait()
+        tasks.cancel_scope.cancel()
     return wall_s
 
 
@@ -133,26 +142,36 @@ async def raw_rows(bed: Bed, rows: int) -> float:
     return rows / (time.perf_counter() - begun)
 
 
-async def steps_once(bed: Bed, items: int, in_flight: int, label: str) -> float:
+async def steps_once(
+    bed: Bed, items: int, in_flight: int, label: str, dog: Watchdog | None = None
+) -> float:
     """Steps a second of `items` through five no-op stages."""
     await bed.submit([s.name for s in NOOP], items, label)
     worker = bed.worker(in_flight)
-    wall_s = await until_done(bed, worker, items)
+    wall_s = await until_done(bed, worker, items, dog)
     return len(NOOP) * items / wall_s
 
 
 async def steps(bed: Bed, items: int, in_flight: int) -> dict[str, float]:
-    """Five no-op stages through the real worker, against raw inserts."""
+    """
+    Five no-op stages through the real worker, against raw inserts.
+
+    `watched` is the ratio with the watchdog of a worker process standing by, which
+    looks at each turn of a stage: some microseconds, whatever the stage takes.
+    """
     await raw_rows(bed, 20_000)  # warm
     await steps_once(bed, 500, in_flight, "warm")
     before = await raw_rows_fresh(bed)
     rate = await steps_once(bed, items, in_flight, "steps")
     after = await raw_rows_fresh(bed)
     raw = (before + after) / 2
+    dog = Watchdog(Slate(), blocked_s=60, memory_bytes=1 << 34, recycle=lambda _: None)
+    watched = await steps_once(bed, items, in_flight, "watched", dog)
     return {
         "steps_per_s": round(rate),
         "raw_rows_per_s": round(raw),
         "ratio": round(rate / raw, 3),
+        "watched": round(watched / raw, 3),
         "items": items,
         "in_flight": in_flight,
         "peak_rss_mb": rss_mb(),

@@ -10,12 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    asynccontextmanager,
-    nullcontext,
-    suppress,
-)
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,15 +114,20 @@ async def _in_scope(
     holding = Holding(
         Holder(run.item.id, bound.name, run.attempt, last, run.claim.solo)
     )
-    with anyio.CancelScope(deadline=run.deadline) as run.scope:
+    limit, timeout_s = bound.stage.limit, bound.stage.timeout_s
+    # The line for a permit is not the stage's time.
+    until = run.deadline
+    if limit is None:
+        until = min(until, began + timeout_s)
+    with anyio.CancelScope(deadline=until) as run.scope:
         try:
-            async with _permit(recorder, run, bound, limits):
-                recorder.check_lease()
-                # From here: the line for a permit is not the stage's time.
-                timeout_at = anyio.current_time() + bound.stage.timeout_s
-                run.scope.deadline = min(run.deadline, timeout_at)
-                ctx = StageContext(recorder, run, bound, run.scope.deadline)
-                outcome = await Watched(_runs(run, bound, ctx), holding)
+            if limit is None:
+                outcome = await _watched(recorder, run, bound, until, holding)
+            else:
+                async with _in_turn(recorder, run, limit, limits):
+                    until = min(run.deadline, anyio.current_time() + timeout_s)
+                    run.scope.deadline = until
+                    outcome = await _watched(recorder, run, bound, until, holding)
             # Validators and serializers of the state are the author's code as well.
             return returned(outcome, run)
         except BaseException as error:
@@ -140,12 +140,20 @@ async def _in_scope(
     if anyio.current_time() >= run.deadline:
         late = "the item's deadline passed while this stage ran"
         return Raised(DeadlinePassed(late), cut)
-    slow = f"the stage ran longer than {bound.stage.timeout_s:g} s"
+    slow = f"the stage ran longer than {timeout_s:g} s"
     if holding.stubborn:
         slow += ", and swallowed its cancellation"
         hint = "it catches BaseException: let what ends it pass"
         return Raised(StageTimeout(slow, hint=hint), cut)
     return Raised(StageTimeout(slow), cut)
+
+
+def _watched(
+    recorder: StepRecorder, run: Run, bound: BoundStage, until: float, holding: Holding
+) -> Watched:
+    recorder.check_lease()
+    ctx = StageContext(recorder, run, bound, until)
+    return Watched(_runs(run, bound, ctx), holding)
 
 
 async def _runs(run: Run, bound: BoundStage, ctx: StageContext) -> Any:
@@ -196,14 +204,6 @@ def _is_cancellation(error: BaseException) -> bool:
         issubclass(type(error), anyio.get_cancelled_exc_class())
         and anyio.current_effective_deadline() == -math.inf
     )
-
-
-def _permit(
-    recorder: StepRecorder, run: Run, bound: BoundStage, limits: Limits
-) -> AbstractAsyncContextManager[None]:
-    if bound.stage.limit is None:
-        return nullcontext()
-    return _in_turn(recorder, run, bound.stage.limit, limits)
 
 
 @asynccontextmanager

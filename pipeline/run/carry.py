@@ -38,6 +38,7 @@ from pipeline.model import (
     ToWaiting,
 )
 from pipeline.run.attempt import STUCK_S, abandon, attempt
+from pipeline.run.clock import clock
 from pipeline.run.context import Abandoned, Run, until_answered
 from pipeline.run.endings import Ending, aside, ending, error_text
 from pipeline.run.gate import Gate
@@ -91,6 +92,7 @@ class Carrier:
         self._journal = journal
         self._ring = ring
         self._gate = gate
+        self._now = clock()
         self._limits: dict[int, Limits] = {}
         self._large = anyio.Lock()  # one large state is loaded at a time
 
@@ -254,7 +256,7 @@ class Carrier:
                 code="UNKNOWN_STAGE",
             )
         limits = self._limits[run.item.pipeline_id]
-        began = anyio.current_time()
+        began = self._now()
         return await self._write(
             run,
             bound,
@@ -264,7 +266,7 @@ class Carrier:
                 run,
                 bound,
                 await attempt(self, run, bound, limits, began),
-                anyio.current_time() - began,
+                self._now() - began,
             ),
         )
 

@@ -52,9 +52,13 @@ class Descriptors:
 
     def before(self, holding: Try) -> int:
         """What `after` wants to know, of a turn that begins; 0: it is not counted."""
-        if holding.holder.alone or anyio.current_time() < self._until:
+        if holding.holder.alone or self._is_counting():
             return _count()
         return 0
+
+    def _is_counting(self) -> bool:
+        # Asked at each turn: a process that need not count does not look at the clock.
+        return self._until > 0 and anyio.current_time() < self._until
 
     def after(self, holding: Try, before: int) -> None:
         """A turn is over that began with `before`."""

@@ -86,12 +86,13 @@ def _ours(given: Any) -> Outcome:
     Raises:
         Permanent: BAD_OUTCOME, it is none, or cannot be read.
     """
-    said = clean_text(name_of(given))
     # Its own word for its class may be a lie, or raise.
-    kind = next((k for k in FIELDS if issubclass(type(given), k)), None)
+    own = type(given)
+    kinds = (k for k in FIELDS if issubclass(own, k))
+    kind = Advance if own is Advance else next(kinds, None)  # most are
     if kind is None:
         raise bad_outcome(
-            f"the stage returned {said}, which is no outcome",
+            f"the stage returned {_named(given)}, which is no outcome",
             "return Advance(…), Done(…), Hold(…), Reject(…) or Wait(…)",
         )
     read: dict[str, Any] = {}
@@ -103,16 +104,21 @@ def _ours(given: Any) -> Outcome:
         ours = kind(**read, **updates)
     except BaseException as error:
         # Nothing is awaited here: no cancellation of ours is lost.
-        odd = clean_text(name_of(error))
         raise bad_outcome(
-            f"{name} of {said} cannot be read ({odd}): it must be {WANTED[name]}"
+            f"{name} of {_named(given)} cannot be read ({_named(error)}): "
+            f"it must be {WANTED[name]}"
         ) from error
-    code = read.get("code", "")
-    if code != code_of(code):
+    code = read.get("code")
+    if code is not None and code != code_of(code):
         raise bad_outcome(
-            f"the code of {said} is no word of at most {CODE_CHARS_MAX} characters"
+            f"the code of {_named(given)} is no word of at most {CODE_CHARS_MAX} "
+            "characters"
         )
     return ours
+
+
+def _named(given: Any) -> str:
+    return clean_text(name_of(given))
 
 
 def _text(value: Any) -> str:

@@ -21,6 +21,7 @@ from pipeline.errors import LeaseLost, StoreUnavailable
 from pipeline.folder import Catalogue
 from pipeline.model import Checkpoint, Claim, ItemId, WorkerId
 from pipeline.run.carry import Carrier
+from pipeline.run.clock import clock
 from pipeline.run.dispatcher import Dispatcher, Suspects
 from pipeline.run.gate import Gate
 from pipeline.run.journal import FLUSHERS, Journal
@@ -91,7 +92,8 @@ class Session:
         self._lost = False
         self._gone: set[WorkerId] = set()  # seen dead, by the last look
         # Until then nobody can have replaced us, by our own clock.
-        self._safe_until = anyio.current_time() + settings.lease_s * 0.8
+        self._now = clock()
+        self._safe_until = self._now() + settings.lease_s * 0.8
         self._journal = Journal(store, worker, self.lose)
         self.gate = Gate(services.look)
         self._dispatcher = Dispatcher(
@@ -174,7 +176,7 @@ class Session:
         Raises:
             LeaseLost: the session is over.
         """
-        if anyio.current_time() > self._safe_until:
+        if self._now() > self._safe_until:
             self.lose()
             raise LeaseLost("this worker's lease may have run out")
 

@@ -16,10 +16,10 @@ import signal
 import struct
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from tempfile import TemporaryFile
 from traceback import walk_stack
 from types import FrameType
+from typing import NamedTuple
 from uuid import UUID
 
 from pipeline.model import ItemId, WorkerId
@@ -37,8 +37,7 @@ _NOBODY = b"\0\0"
 _FRAME = re.compile(r'File "([^"]*)", line (\d+) in (\S+)')
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """
     Whose stage is on the loop.
 
