@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -79,12 +79,6 @@ async def results(app: App, batch_id: int) -> AsyncIterator[list[Result]]:
     while rows := await app.store.received(batch_id, after=last, limit=SLICE):
         last = rows[-1].id
         yield [await _result(app, row) for row in rows]
-
-
-async def results_of(app: App, items: Sequence[ItemId]) -> dict[ItemId, Result]:
-    """Of these items."""
-    found = await app.store.standings(items)
-    return {item: await _of_item(app, standing) for item, standing in found.items()}
 
 
 async def columns(app: App, batch_id: int) -> list[str]:

@@ -27,13 +27,13 @@ from pipeline.store.rows import (
     AttemptRow,
     Blame,
     Counts,
-    FinishedRow,
     HoldRow,
     ItemRow,
     KinRow,
     Mark,
     Origin,
     PipelineRow,
+    ProductRow,
     Share,
     Sought,
     TroubleRow,
@@ -354,8 +354,8 @@ class ItemStore(Cancels, Protocol):
         """
         ...
 
-    async def finished(self, batch_id: int, product: str) -> list[FinishedRow]:
-        """The done items of a batch by id, each with its product of this name."""
+    async def products(self, item: ItemId) -> list[ProductRow]:
+        """What stages made of the item, by name."""
         ...
 
     async def set_deadline(

@@ -220,16 +220,6 @@ class KeptRow(NamedTuple):
     until: datetime | None  # when the first goes on
 
 
-class FinishedRow(NamedTuple):
-    """A done item and one of its products; `artifact` is None without it."""
-
-    item: ItemId
-    name: str
-    at: datetime
-    artifact: str | None
-    facts: dict[str, Any]
-
-
 class ProductRow(NamedTuple):
     """A thing a stage made of an item."""
 

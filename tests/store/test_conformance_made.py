@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import LeaseLost, Refused
 from pipeline.model import Entry, ItemId, Product, Progress, ToReady
-from pipeline.store.rows import FinishedRow, TroubleRow, WorkRow
+from pipeline.store.rows import TroubleRow, WorkRow
 from tests.store.world import World, done, finished, sent, step
 
 FILE = Product("file", "a" * 64, '{"pages": 2}', "read")
@@ -33,11 +33,6 @@ async def made(world: World, *products: Product, name: str = "a") -> ItemId:
     entry = Entry(item, finished(0, "read", ""), done(), products=products)
     assert await world.store.commit(worker, [entry]) == [True]
     return item
-
-
-async def rows(world: World, product: str = "file") -> list[FinishedRow]:
-    """What the list of the batch says."""
-    return await world.store.finished((await world.batch()).id, product)
 
 
 # -- progress --------------------------------------------------------------------------
@@ -129,22 +124,19 @@ async def test_progress_stands_with_its_step(world: World):
 # -- products --------------------------------------------------------------------------
 
 
-async def test_done_items_are_listed_with_a_product(world: World):
-    """By id; without it, an item is there all the same; what is not done is not."""
-    first = await made(world, FILE, FILE._replace(name="other", artifact="b" * 64))
+async def test_an_items_products_are_told_by_name(world: World):
+    """Its own, with their facts and who made them; an item may have none."""
+    other = FILE._replace(name="another", artifact="b" * 64)
+    first = await made(world, FILE, other)
     second = await made(world, name="b")
-    await world.take("c")
 
-    found = await rows(world)
+    found = await world.store.products(first)
 
-    assert [(r.item, r.name, r.artifact, r.facts) for r in found] == [
-        (first, "a", "a" * 64, {"pages": 2}),
-        (second, "b", None, {}),
+    assert [tuple(p) for p in found] == [
+        ("another", "b" * 64, {"pages": 2}, "read"),
+        ("file", "a" * 64, {"pages": 2}, "read"),
     ]
-    assert found[0].at == (await world.store.item(first)).since
-    assert [r.artifact for r in await rows(world, "other")] == ["b" * 64, None]
-    june = await world.batch("june")
-    assert await world.store.finished(june.id, "file") == []
+    assert await world.store.products(second) == []
 
 
 async def test_a_run_again_replaces_what_was_made(world: World):
@@ -160,10 +152,12 @@ async def test_a_run_again_replaces_what_was_made(world: World):
         worker, [Entry(item, finished(0, "read", ""), done(), products=(newer,))]
     )
 
-    assert [(r.artifact, r.facts) for r in await rows(world)] == [
-        ("c" * 64, {"pages": 3})
+    assert [
+        (p.name, p.artifact, p.facts) for p in await world.store.products(item)
+    ] == [
+        ("file", "c" * 64, {"pages": 3}),
+        ("kept", "a" * 64, {"pages": 2}),
     ]
-    assert [r.artifact for r in await rows(world, "kept")] == ["a" * 64]
 
 
 async def test_a_refused_commit_makes_nothing(world: World):
@@ -176,7 +170,7 @@ async def test_a_refused_commit_makes_nothing(world: World):
         await world.store.commit(worker, [both])
     await world.move(worker, item, done())
 
-    assert [r.artifact for r in await rows(world)] == [None]
+    assert await world.store.products(item) == []
 
 
 # -- whose -----------------------------------------------------------------------------
@@ -195,7 +189,7 @@ async def test_who_lost_the_item_tells_and_makes_nothing(world: World):
     await world.move(second, item, done())
 
     assert works == []
-    assert [r.artifact for r in await rows(world)] == [None]
+    assert await world.store.products(item) == []
 
 
 async def test_a_zombie_tells_and_makes_nothing(world: World):

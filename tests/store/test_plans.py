@@ -351,7 +351,6 @@ ASKED: dict[str, tuple[Callable[[Looked], Awaitable[Any]], set[str]]] = {
     "quarantined": (lambda s: s.quarantined(), set()),
     "quarantined of a batch": (lambda s: s.quarantined(batch_id=7), set()),
     "quarantined with those taken": (lambda s: s.quarantined(taken=True), set()),
-    "finished": (lambda s: s.finished(7, "p"), set()),
     "how batches stand": (lambda s: s.stands(), set()),
     "how a batch stands": (lambda s: s.stands([7]), set()),
     "pipelines of a batch": (lambda s: s.pipelines_of(7), set()),

@@ -37,18 +37,18 @@ async def test_a_batch_is_told_receipt_by_receipt(postgres: World):
     assert await postgres.store.pipelines_of(batch.id) == [postgres.pipeline]
 
 
-async def test_standings_are_those_of_the_items_asked_for(postgres: World):
-    """Held ones and new ones too; who is not there is left out."""
+async def test_what_is_open_stands_in_the_list_too(postgres: World):
+    """Held items and new ones, each with where it is."""
     worker, [held, taken] = await postgres.take("a", "b")
     await postgres.move(worker, held, parked())
 
-    found = await postgres.store.standings([taken, held, 10**9])
+    found = await postgres.store.received((await postgres.batch()).id)
 
-    assert {item: s.row.state for item, s in found.items()} == {
-        held: State.HELD,
-        taken: State.RUNNING,
-    }
-    assert found[held].row.code == "LOOK"
+    rows = [r.standing.row for r in found if r.standing]
+    assert [(r.id, r.state, r.code) for r in rows] == [
+        (held, State.HELD, "LOOK"),
+        (taken, State.RUNNING, ""),
+    ]
 
 
 async def test_how_a_batch_stands_changes_when_something_ends(postgres: World):

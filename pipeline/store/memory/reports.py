@@ -19,8 +19,8 @@ from pipeline.store.memory.tables import EPOCH, MemoryTables
 from pipeline.store.rows import (
     AttemptRow,
     Counts,
-    FinishedRow,
     ItemRow,
+    ProductRow,
     WaitsRow,
     WorkRow,
 )
@@ -153,13 +153,8 @@ class MemoryReports(MemoryTables):
                 rows.append(WorkRow(item, name, at.stage, at.done, at.total))
         return sorted(rows, key=lambda r: (-r.total, r.item))[:limit]
 
-    async def finished(self, batch_id: int, product: str) -> list[FinishedRow]:
-        mine = self._of_batch(batch_id)
-        found = []
-        for item, (end, at) in sorted(self._outcomes.items()):
-            if end.state is State.DONE and mine(item):
-                made = self._products.get((item, product))
-                kept = (made.artifact, json.loads(made.facts)) if made else (None, {})
-                name = self._items[item].facts.name
-                found.append(FinishedRow(item, name, self._at(at), *kept))
-        return found
+    async def products(self, item: ItemId) -> list[ProductRow]:
+        made = sorted(p for (whose, _), p in self._products.items() if whose == item)
+        return [
+            ProductRow(p.name, p.artifact, json.loads(p.facts), p.stage) for p in made
+        ]

@@ -13,11 +13,10 @@ from typing import Any
 from pipeline.errors import NotFound
 from pipeline.model import ItemId
 from pipeline.store.database import Topic
-from pipeline.store.postgres.counts import SLICE, counts_row
+from pipeline.store.postgres.counts import counts_row
 from pipeline.store.rows import (
     BatchRow,
     Counts,
-    FinishedRow,
     ProductRow,
     RefusedRow,
     WorkRow,
@@ -36,20 +35,6 @@ select r.item_id, i.name, r.stage, p.done, p.total
   join waybill.items i on i.id = r.item_id
  where p.total > $1 and p.waits_for = '' and {of}
  order by p.total desc, r.item_id limit $2
-"""
-
-# `limit 1`: look-ups by key, whatever the planner believes a slice to be.
-FINISHED = """
-with slice as materialized (
-  select id, name from waybill.items where batch_id = $1 and id > $3
-   order by id limit $4)
-select i.id, i.name, o.state, o.at, p.artifact, coalesce(p.facts, '{}') as facts
-  from slice i
-  left join lateral (select state, at from waybill.outcomes
-                      where item_id = i.id limit 1) o on true
-  left join lateral (select artifact, facts from waybill.products
-                      where item_id = i.id and name = $2 limit 1) p on true
- order by i.id
 """
 
 # The item that a refused file has become since: by its delivery, looked at again, or
@@ -154,21 +139,6 @@ class PostgresReports(Topic):
             )
         )
         return [WorkRow(*r.values()) for r in rows]
-
-    async def finished(self, batch_id: int, product: str) -> list[FinishedRow]:
-        """Done items of a batch, each with its product of this name; in slices."""
-        found: list[FinishedRow] = []
-        last = 0
-        while rows := await self._db.fetch(FINISHED, batch_id, product, last, SLICE):
-            last = rows[-1]["id"]
-            found += [
-                FinishedRow(
-                    r["id"], r["name"], r["at"], r["artifact"], json.loads(r["facts"])
-                )
-                for r in rows
-                if r["state"] == "done"
-            ]
-        return found
 
     async def batches(self, *, limit: int = 50) -> list[BatchRow]:
         """Newest first."""

@@ -91,14 +91,6 @@ class PostgresResults(Topic):
 
         return await self._db.tx(work, snapshot=True)
 
-    async def standings(self, items: Sequence[ItemId]) -> dict[ItemId, Standing]:
-        """Those of these items that there are, and what stands of each."""
-
-        async def work(con: Connection) -> dict[ItemId, Standing]:
-            return await _standings(con, items)
-
-        return await self._db.tx(work, snapshot=True)
-
     async def pipelines_of(self, batch_id: int) -> list[int]:
         """The pipeline versions that the batch's items are pinned to."""
         return [r["id"] for r in await self._db.fetch(PIPELINES, batch_id)]
