@@ -39,6 +39,7 @@ bench: setup    ## ratios against a baseline of the same run
 	@$(VENV)/python -m loadtest bench searchable --json || [ $$? -eq 2 ]
 
 proof: setup    ## longer failure runs: kill -9, stopped workers, hostile files
+	@$(VENV)/python -m pytest -m proof
 	@$(VENV)/python -m loadtest run kill --items 1000 --kills 60 --json
 	@$(VENV)/python -m loadtest run zombie --rounds 40 --json
 	@$(VENV)/python -m loadtest run hostile --json

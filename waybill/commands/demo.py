@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import typer
 
 from ingest.watch.watcher import Pace
-from loadtest.corpora.letters import demo_files
 from pipeline.artifacts.durable import write_atomically
 from pipeline.store.rows import Counts
 from waybill import terminal
@@ -122,6 +121,8 @@ def _current(home: Path) -> tuple[int, bool]:
 
 def _drop(folder: Path, inbox: Path, seed: int) -> None:
     """Make the documents beside the inbox, then move them in."""
+    from loadtest.corpora.letters import demo_files  # which draws: no other command
+
     made = folder / "made"
     files = demo_files(made, seed=seed, count=FILES)
     inbox.mkdir(parents=True, exist_ok=True)
