@@ -37,7 +37,7 @@ from pipeline.stage import (
 )
 from stages.document import Crop, Document, PageStatus, PageText
 from stages.formats.kinds import PASSWORDS
-from stages.reading import engines, rapid, vision
+from stages.reading import engines, vision
 from stages.reading.codes import CODES
 from stages.reading.compare import agreement
 from stages.reading.layer.fonts import KNOWN_MAX
@@ -62,8 +62,8 @@ class OcrSettings(ReaderSettings):
     """Keys of `[stage.ocr]`."""
 
     # Which pages are read a second time, by the better and slower reader: `fast` those
-    # in doubt; `balanced` also what is not certain or has numbers on it; `careful`
-    # all, and every word that is read differently is in doubt.
+    # that would be held; `balanced` also what is not certain or has numbers on it;
+    # `careful` all, and every word that is read differently is in doubt.
     reading: Literal["fast", "balanced", "careful"] = "balanced"
     # Who reads a second time: `auto` is rapidocr where it is installed.
     second: Literal["auto", "off", "rapidocr"] = "auto"
@@ -260,6 +260,7 @@ class Reading:
                 update={"strict": settings.strict or settings.reading == "careful"}
             ),
             passwords=tuple(ctx.secrets(PASSWORDS)),
+            once=engines.has_second(settings.second),
             first=words_of(layout)[:WORDS_MAX] if layout else (),
             turned=layout.turned if layout else 0,
             fonts=self._fonts,
@@ -312,13 +313,15 @@ class Reading:
 
 def twice(first: PageReading, settings: OcrSettings) -> bool:
     """Whether the second reader is to look at a page, and there is one."""
-    if settings.second == "off" or first.source != "ocr" or first.status == "EMPTY":
-        return False
-    if settings.second == "auto" and not engines.available(rapid.NAME):
+    if (
+        not engines.has_second(settings.second)
+        or first.source != "ocr"
+        or first.status == "EMPTY"
+    ):
         return False
     match settings.reading:
         case "fast":
-            return first.doubtful
+            return first.status == "UNREADABLE"
         case "balanced":
             unsure = first.doubtful or first.confidence < settings.certain_above
             return unsure or first.numbers

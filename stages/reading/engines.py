@@ -18,7 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.errors import Permanent
-from stages.reading.rapid import RapidOcr
+from stages.reading.rapid import NAME, RapidOcr
 from stages.reading.tesseract import Pytesseract, Tesserocr
 from stages.reading.words import Word
 
@@ -51,6 +51,11 @@ class Engine(Protocol):
 def available(name: str) -> bool:
     """Whether the engine's package is installed; imports nothing."""
     return importlib.util.find_spec(name) is not None
+
+
+def has_second(name: str) -> bool:
+    """Whether there is a second reader; `auto` is rapidocr where it is installed."""
+    return available(NAME) if name == "auto" else name != "off"
 
 
 def first(name: str) -> Engine:

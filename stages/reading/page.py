@@ -106,7 +106,7 @@ def first_reading(request: PageRequest) -> PageReading:
         text = page.text()
         if text is not None:
             return as_text(text, page.hidden, "text", doubt=page.doubt)
-        reader = Reader(settings)
+        reader = Reader(settings, once=request.once)
         hidden, undrawn, fonts = 0, False, dict(request.fonts)
         if settings.layer != "off":
             found = page.layer(

@@ -67,6 +67,7 @@ class PageRequest(Value):
         path: The document's bytes, under any name.
         index: Of the page, from 0.
         passwords: Tried in turn on a PDF that asks for one.
+        once: The second reader looks at what the first makes too little of.
         first: For the second reader, the words of the first on the picture it read.
         turned: Degrees clockwise by which that had been turned.
         fonts: What other pages of the document told of its fonts.
@@ -77,6 +78,7 @@ class PageRequest(Value):
     index: int = Field(ge=0)
     reader: ReaderSettings = ReaderSettings()
     passwords: tuple[str, ...] = Field(default=(), repr=False)
+    once: bool = False
     first: tuple[Word, ...] = ()
     turned: Turn = 0
     fonts: KnownFonts = Field(default_factory=dict)

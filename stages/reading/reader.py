@@ -102,9 +102,16 @@ class Read:
 
 
 class Reader:
-    """tesseract, and how it is used here."""
+    """
+    tesseract, and how it is used here.
 
-    def __init__(self, settings: ReaderSettings) -> None:
+    Args:
+        once: Another reader looks at what this one makes too little of: a page is not
+            read as one block as well.
+    """
+
+    def __init__(self, settings: ReaderSettings, *, once: bool = False) -> None:
+        self._once = once
         self._engine = engines.first(settings.engine)
         self._lang, self._others = settings.lang, ""
         self._auto = settings.lang == "auto"
@@ -191,7 +198,8 @@ class Reader:
 
         read = found(self._psm)
         if (
-            self._psm == ONE_BLOCK
+            self._once
+            or self._psm == ONE_BLOCK
             or read.missed <= MISSED_ENOUGH
             or read.confidence < SENSELESS
         ):

@@ -28,6 +28,7 @@ from stages.reading.compare import small_picture
 from stages.reading.page import first_reading, second_reading
 from stages.reading.placing import words_of
 from stages.reading.protocol import PageReading, PageRequest, ReaderSettings
+from stages.reading.reader import COLUMNS, ONE_BLOCK, Reader
 from stages.reading.soft import soften
 from stages.reading.words import Word, text_of
 
@@ -199,6 +200,38 @@ def test_a_page_that_needs_nothing_is_left_alone() -> None:
 
     assert (soft.scale, soft.angle) == (1.0, 0.0)
     assert soft.image.tobytes() == picture.tobytes()
+
+
+def test_a_large_sheet_of_small_print_is_not_made_larger() -> None:
+    """A receipt on a sheet scanned at 600 dpi: it would be read for many seconds."""
+    picture, _ = letter()
+    small = picture.resize((picture.width // 2, picture.height // 2))
+    sheet = Image.new("L", (4960, 7016), 250)
+    sheet.paste(small, (300, 300))
+
+    assert soften(small).scale > 1.2
+    assert soften(sheet).scale == 1.0
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_page_of_parts_is_read_again_where_nobody_else_looks(
+    monkeypatch: pytest.MonkeyPatch, once: bool
+) -> None:
+    """As one block, which finds a receipt's prices; a second reader does as well."""
+    picture, _, _ = degrade.receipt(random.Random("degraded:1:66"))
+    engine = engines.first("auto")
+    modes: list[int] = []
+
+    def look(image: Image.Image, *, psm: int, **how: Any) -> list[Word]:
+        modes.append(psm)
+        return [w for w in Engine.read(engine, image, psm=psm, **how) if w.box[0] < 300]
+
+    Engine = type(engine)
+    monkeypatch.setattr(engine, "read", look)
+    Reader(ReaderSettings(), once=once).page(picture.convert("L"), 0)
+
+    assert modes[0] == COLUMNS
+    assert (ONE_BLOCK in modes) is not once
 
 
 def test_what_a_shadow_hides_is_read(tmp_path: Path) -> None:

@@ -437,15 +437,16 @@ async def test_the_layout_leads_to_the_pictures_of_its_lines() -> None:
 
 SURE = read("sure", confidence=98.0)
 NUMBERS = {**SURE, "numbers": True}
+UNREAD = {**read("tn3e d", confidence=40.0), "status": "UNREADABLE", "doubtful": True}
 LESS_SURE = read("less sure", confidence=95.0)
 
 
 @pytest.mark.parametrize(
     ("reading", "twice"),
     [
-        ("fast", [DOUBTED]),
-        ("balanced", [DOUBTED, LESS_SURE, NUMBERS]),
-        ("careful", [DOUBTED, LESS_SURE, NUMBERS, SURE]),
+        ("fast", [UNREAD]),
+        ("balanced", [UNREAD, DOUBTED, LESS_SURE, NUMBERS]),
+        ("careful", [UNREAD, DOUBTED, LESS_SURE, NUMBERS, SURE]),
     ],
 )
 async def test_three_readings_to_choose_from(
@@ -453,7 +454,7 @@ async def test_three_readings_to_choose_from(
 ) -> None:
     """Which pages are read a second time; blank ones and layers never are."""
     layer = read("layer", confidence=100.0, source="layer")
-    pages = [DOUBTED, LESS_SURE, NUMBERS, SURE, EMPTY, layer]
+    pages = [UNREAD, DOUBTED, LESS_SURE, NUMBERS, SURE, EMPTY, layer]
     numbered = dict(enumerate(pages, 1))
     ctx = FakeContext(numbered, again=dict.fromkeys(numbered, BOTH), reading=reading)
 
@@ -462,6 +463,7 @@ async def test_three_readings_to_choose_from(
     asked = [one["index"] for one in ctx.asked]
     assert [page for n, page in enumerate(pages) if asked.count(n) == 2] == twice
     assert {one["reader"]["strict"] for one in ctx.asked} == {reading == "careful"}
+    assert all(one["once"] for one in ctx.asked)
 
 
 @pytest.mark.parametrize("error", [SLOW, GREEDY, BROKEN])
