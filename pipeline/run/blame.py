@@ -19,6 +19,7 @@ from pipeline import errors
 from pipeline.errors import Disposition, Transient, Trouble, WaybillError, code_of
 from pipeline.run.context import Run, StepRecorder
 from pipeline.run.frames import ENGINE, name_of
+from pipeline.run.rlimits import crippled
 from pipeline.state import clean_text
 from pipeline.threads import in_thread
 from pipeline.trouble import (
@@ -55,7 +56,8 @@ async def blamed(
         return odd.lost
     if odd.trouble is None:
         # A library may tell the want of descriptors in any shape.
-        return starved() or odd.known or _bug(odd.first or raised, odd.why)
+        known = starved() or odd.known or crippled(run.item.id)
+        return known or _bug(odd.first or raised, odd.why)
     if odd.folder is not None:
         # A stage may look for what it never wrote: only a folder that is not in
         # order is our trouble.

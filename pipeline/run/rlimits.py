@@ -2,26 +2,34 @@
 Limits of this process (memory, files), which a stage may set for all.
 
 They are put back.  Python tells of its own calls, so that one which somebody sets from
-outside stays as it is.  C code that calls the kernel itself is not seen.
+outside stays as it is.  C code that calls the kernel itself is not seen.  What is
+lower for good has the process replaced, and until then fails nobody but who did it.
 """
 
 from __future__ import annotations
 
 import resource
 import sys
+import time
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
+from pipeline.errors import Unproven
+from pipeline.model import ItemId
 from pipeline.run.holding import HOLDING, Holding
 
 log = structlog.get_logger()
 
 LIMITS = (
-    *(resource.RLIMIT_AS, resource.RLIMIT_DATA),
+    *(resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_STACK),
     *(resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE),
+    *(resource.RLIMIT_CPU, resource.RLIMIT_NPROC),
 )
 EVENTS = frozenset({"resource.setrlimit", "resource.prlimit"})
+# It is told before it is done: a thread may take so long in between.
+SET_S = 0.5
 
 
 class Rlimits:
@@ -29,8 +37,11 @@ class Rlimits:
 
     def __init__(self) -> None:
         self.touched = False  # somebody was about to
+        self.lowered: Holding | None = None  # who did, for good
         self._were: list[tuple[int, int]] = []
         self._by: Holding | None = None
+        self._heard_at = 0.0
+        self._depth = sys.getrecursionlimit()
 
     def __repr__(self) -> str:
         return f"<Rlimits touched={self.touched} {limits()}>"
@@ -43,24 +54,35 @@ class Rlimits:
 
     def note(self) -> None:
         """Somebody in this process, in whatever thread, is about to set one."""
+        self._heard_at = time.monotonic()
         if not self.touched:
             self._were, self._by = limits(), HOLDING.get()
             self.touched = True
 
+    def mend_depth(self) -> None:
+        """With fewer calls in each other than it began with, the loop would end."""
+        if sys.getrecursionlimit() < self._depth:
+            sys.setrecursionlimit(self._depth)
+            log.warning("recursion_limit_mended")
+
     def put_back(self) -> bool:
         """Put back what was set; False where the process may not any more."""
         names = {} if self._by is None else self._by.names()
-        try:
-            if limits() != self._were:
-                for what, were in zip(LIMITS, self._were, strict=True):
-                    resource.setrlimit(what, were)
-                log.warning("limits_mended", **names)
-        except (OSError, ValueError):  # the hard one is lower, for good
+        settled = time.monotonic() - self._heard_at > SET_S
+        found = limits()
+        kept = [
+            _put_back(what, now, were)
+            for what, now, were in zip(LIMITS, found, self._were, strict=True)
+            if now != were
+        ]
+        if False in kept:
+            self.lowered = self.lowered or self._by
+            self._were = limits()  # as far as it may
             log.warning("limits_lowered", **names)
-            return False
-        finally:
-            self.touched = False
-        return True
+        elif kept:
+            log.warning("limits_mended", **names)
+        self.touched = not settled
+        return False not in kept
 
 
 LISTENING: list[Rlimits] = []
@@ -71,7 +93,34 @@ def limits() -> list[tuple[int, int]]:
     return [resource.getrlimit(what) for what in LIMITS]
 
 
+def crippled(item: ItemId) -> Unproven | None:
+    """Another item has lowered them for good: what this one meets is not its doing."""
+    for by in [each.lowered for each in LISTENING]:
+        if by is not None and by.holder.item != item:
+            said = f"item {by.holder.item} lowered the limits of its worker"
+            return Unproven(said, code="LIMITS_LOWERED", hint="it is tried again")
+    return None
+
+
+def _put_back(what: int, now: tuple[int, int], were: tuple[int, int]) -> bool:
+    try:
+        resource.setrlimit(what, were)
+    except (OSError, ValueError):  # the hard one is lower, for good
+        for soft in (now[1], were[0]):
+            with suppress(OSError, ValueError):
+                resource.setrlimit(what, (soft, now[1]))
+        return False
+    return True
+
+
 def _heard(event: str, _: tuple[Any, ...]) -> None:
     if event in EVENTS:
         for each in LISTENING:
             each.note()
+    elif event == "sys.addaudithook":
+        # Nobody could take it out again, and it is asked for all that anybody does.
+        holding = HOLDING.get()
+        log.warning(
+            "audit_hook_refused", **({} if holding is None else holding.names())
+        )
+        raise RuntimeError("no audit hooks in a worker")  # Python keeps that to itself

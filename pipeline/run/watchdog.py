@@ -143,6 +143,7 @@ class Watchdog:
 
     def mend_limits(self) -> None:
         """A stage may have set them, for all: its neighbours would fail by them."""
+        self.rlimits.mend_depth()
         if self.rlimits.touched and not self.rlimits.put_back():
             self._replace("limits")
 
