@@ -3,11 +3,13 @@ Limits of this process (memory, files), which a stage may set for all.
 
 They are put back.  Python tells of its own calls, so that one which somebody sets from
 outside stays as it is.  C code that calls the kernel itself is not seen.  What is
-lower for good has the process replaced, and until then fails nobody but who did it.
+lower for good has the process replaced, and until then fails nobody but who did it; so
+has what is lower for a minute, whoever did that: its successor begins as this one did.
 """
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -30,6 +32,7 @@ LIMITS = (
 EVENTS = frozenset({"resource.setrlimit", "resource.prlimit"})
 # It is told before it is done: a thread may take so long in between.
 SET_S = 0.5
+LOWER_S = 60.0
 
 
 class Rlimits:
@@ -42,6 +45,9 @@ class Rlimits:
         self._by: Holding | None = None
         self._heard_at = 0.0
         self._depth = sys.getrecursionlimit()
+        self._first = limits()
+        self._mended = False  # since the last look
+        self._lower_since: float | None = None
 
     def __repr__(self) -> str:
         return f"<Rlimits touched={self.touched} {limits()}>"
@@ -81,8 +87,26 @@ class Rlimits:
             log.warning("limits_lowered", **names)
         elif kept:
             log.warning("limits_mended", **names)
+        self._mended = self._mended or bool(kept)
         self.touched = not settled
         return False not in kept
+
+    def lower_for_long(self) -> bool:
+        """
+        Whether each look, for a minute, found one lower than at first.
+
+        Those that are put back again and again count: a thread lowers them.
+        """
+        now = time.monotonic()
+        pairs = zip(limits(), self._first, strict=True)
+        lower = self._mended or any(_size(a[0]) < _size(b[0]) for a, b in pairs)
+        self._mended = False
+        if not lower:
+            self._lower_since = None
+            return False
+        if self._lower_since is None:
+            self._lower_since = now
+        return now - self._lower_since > LOWER_S
 
 
 LISTENING: list[Rlimits] = []
@@ -111,6 +135,10 @@ def _put_back(what: int, now: tuple[int, int], were: tuple[int, int]) -> bool:
                 resource.setrlimit(what, (soft, now[1]))
         return False
     return True
+
+
+def _size(limit: int) -> float:
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def _heard(event: str, _: tuple[Any, ...]) -> None:

@@ -148,7 +148,9 @@ class Watchdog:
             self._replace("limits")
 
     def _look_around(self) -> None:
-        """Has this process grown too large, or gathered threads or descriptors?"""
+        """Has this process grown too large, gathered things, or become too small?"""
+        if self.rlimits.lower_for_long():
+            self._replace("limits")
         too_many = self.threads.look()
         used = _resident_bytes()
         if used > self._memory_bytes and not self._recycling:

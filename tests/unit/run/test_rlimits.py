@@ -7,11 +7,13 @@ import resource
 import sys
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.errors import Unproven
 from pipeline.model import Advance
+from pipeline.run import rlimits
 from pipeline.run.attempt import Raised
 from pipeline.run.holding import Holding
 from pipeline.run.slate import Holder, Slate
@@ -44,6 +46,12 @@ def before() -> Iterator[tuple[int, int]]:
     had = resource.getrlimit(WHAT)
     yield had
     SET(WHAT, had)
+
+
+def outside(wanted: tuple[int, int]) -> None:
+    """As the kernel does it for `prlimit` in another process: Python is not asked."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.setrlimit(int(WHAT), (ctypes.c_ulong * 2)(*wanted)) == 0
 
 
 def holding() -> Holding:
@@ -108,12 +116,10 @@ async def test_a_limit_set_from_outside_stays(
     dog: Watchdog, before: tuple[int, int]
 ) -> None:
     """Also in the midst of a turn: whoever runs the worker knows why."""
-    libc = ctypes.CDLL(None, use_errno=True)
     wanted = (1 << 40, before[1])
 
     async def meanwhile() -> None:
-        # As the kernel does it for `prlimit` in another process: Python is not asked.
-        assert libc.setrlimit(int(WHAT), (ctypes.c_ulong * 2)(*wanted)) == 0
+        outside(wanted)
 
     await Watched(meanwhile(), holding())
     dog.mend_limits()
@@ -214,3 +220,47 @@ async def test_calls_may_be_as_deep_as_before_when_a_stage_has_lowered_that(
         sys.setrecursionlimit(before)
 
     assert found == [before, before * 2]
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_limit_that_stays_lower_for_a_minute_has_its_worker_replaced(
+    dog: Watchdog,
+    asked: list[bool],
+    before: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+    again: bool,
+) -> None:
+    """Set from outside, or again and again from within: a new process has its own."""
+    now = 0.0
+    monkeypatch.setattr(rlimits, "time", SimpleNamespace(monotonic=lambda: now))
+    lower = (1 << 40, before[1])
+    if not again:
+        outside(lower)
+    replaced: list[float] = []
+    while now < 70:
+        if again:
+            SET(WHAT, lower)
+        dog.mend_limits()
+        dog._look_around()
+        if asked and not replaced:
+            replaced.append(now)
+        now += 0.2
+
+    assert 60 < replaced[0] < 61
+    assert asked == [False]
+
+
+async def test_a_limit_that_was_lower_for_a_while_replaces_nobody(
+    dog: Watchdog,
+    asked: list[bool],
+    before: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever set it from outside has raised it again."""
+    now = 0.0
+    monkeypatch.setattr(rlimits, "time", SimpleNamespace(monotonic=lambda: now))
+    for now in range(200):  # the clock
+        outside((1 << 40, before[1]) if now % 50 else before)
+        dog._look_around()
+
+    assert asked == []
