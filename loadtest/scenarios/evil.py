@@ -49,6 +49,7 @@ ENDS = {
     "outgrows": "WORKER_MEMORY",
     "leaks-descriptors": "DESCRIPTORS_LEAKED",
 }
+LEAVES = {"leaves-threads": "threads_left", "lowers-limits": "limits_mended"}
 
 ITEMS = """
 select i.name, o.state, o.code,
@@ -163,7 +164,7 @@ async def _figures(it: Scene, kinds: list[str], say: Progress) -> dict[str, Any]
         if kind in ENDS:
             named.append((row["state"], row["code"]) == ("failed", ENDS[kind]))
         else:  # its work is done; what it left is in the log
-            named.append(row["state"] == "done" and "threads_left" in events)
+            named.append(row["state"] == "done" and LEAVES[kind] in events)
         say(f"{kind}: {row['state']} {row['code']}, {row['charged']} charged")
     deaths = events.count("worker_died")
     return {

@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import os
 import re
+import resource
 import signal
 import sys
 import threading
@@ -163,6 +164,18 @@ async def leaks_descriptors() -> None:
         await anyio.sleep(0.002)
 
 
+async def lowers_limits() -> None:
+    """A thread that nobody ends has the process open nothing any more."""
+
+    def lowers() -> None:
+        while True:
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (5, hard))
+            time.sleep(0.01)
+
+    threading.Thread(target=lowers, daemon=True).start()
+
+
 KINDS: dict[str, Callable[[], Awaitable[None]]] = {
     kind.__name__.replace("_", "-"): kind
     for kind in (
@@ -170,7 +183,7 @@ KINDS: dict[str, Callable[[], Awaitable[None]]] = {
         *(is_gone, kills_itself, crashes),
         *(sleeps, sleeps_in_a_task, matches, spins, swallows_and_sleeps, computes),
         *(computes_in_a_task, swallows, shields, hangs_in_a_thread, hangs_in_finally),
-        *(outgrows, leaves_threads, leaks_descriptors),
+        *(outgrows, leaves_threads, leaks_descriptors, lowers_limits),
     )
 }
 

@@ -32,7 +32,12 @@ LIMITS = (
 EVENTS = frozenset({"resource.setrlimit", "resource.prlimit"})
 # It is told before it is done: a thread may take so long in between.
 SET_S = 0.5
-LOWER_S = 60.0
+# So long they may be lower than at first: by somebody outside, who may raise them
+# again; by somebody in here, who lowers them as often as they are put back.
+LOWER_S, LOWERED_S = 60.0, 5.0
+
+
+Limits = list[tuple[int, int]]  # soft and hard, of each of `LIMITS`
 
 
 class Rlimits:
@@ -41,7 +46,7 @@ class Rlimits:
     def __init__(self) -> None:
         self.touched = False  # somebody was about to
         self.lowered: Holding | None = None  # who did, for good
-        self._were: list[tuple[int, int]] = []
+        self._were: Limits = []
         self._by: Holding | None = None
         self._heard_at = 0.0
         self._depth = sys.getrecursionlimit()
@@ -83,36 +88,35 @@ class Rlimits:
         ]
         if False in kept:
             self.lowered = self.lowered or self._by
-            self._were = limits()  # as far as it may
             log.warning("limits_lowered", **names)
         elif kept:
             log.warning("limits_mended", **names)
-        self._mended = self._mended or bool(kept)
+        self._mended = self._mended or _lower(found, self._were)
+        if False in kept:
+            self._were = limits()  # as far as it may
         self.touched = not settled
         return False not in kept
 
     def lower_for_long(self) -> bool:
         """
-        Whether each look, for a minute, found one lower than at first.
+        Whether each look, for a while, found one lower than at first.
 
-        Those that are put back again and again count: a thread lowers them.
+        Or put back once more since the look before: a thread lowers it.
         """
         now = time.monotonic()
-        pairs = zip(limits(), self._first, strict=True)
-        lower = self._mended or any(_size(a[0]) < _size(b[0]) for a, b in pairs)
-        self._mended = False
-        if not lower:
+        mended, self._mended = self._mended, False
+        if not mended and not _lower(limits(), self._first):
             self._lower_since = None
             return False
         if self._lower_since is None:
             self._lower_since = now
-        return now - self._lower_since > LOWER_S
+        return now - self._lower_since > (LOWERED_S if mended else LOWER_S)
 
 
 LISTENING: list[Rlimits] = []
 
 
-def limits() -> list[tuple[int, int]]:
+def limits() -> Limits:
     """The soft and the hard limit of each of `LIMITS`."""
     return [resource.getrlimit(what) for what in LIMITS]
 
@@ -137,8 +141,13 @@ def _put_back(what: int, now: tuple[int, int], were: tuple[int, int]) -> bool:
     return True
 
 
-def _size(limit: int) -> float:
-    return math.inf if limit == resource.RLIM_INFINITY else limit
+def _lower(some: Limits, others: Limits) -> bool:
+    sizes = zip(map(_size, some), map(_size, others), strict=True)
+    return any(one < other for one, other in sizes)
+
+
+def _size(limit: tuple[int, int]) -> float:
+    return math.inf if limit[0] == resource.RLIM_INFINITY else limit[0]
 
 
 def _heard(event: str, _: tuple[Any, ...]) -> None:
