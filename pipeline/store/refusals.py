@@ -36,15 +36,22 @@ def check_names(tenant: str, batch: str) -> None:
         )
 
 
-def looked_at_again(submission: Submission, before: Receipt | None) -> Submission:
+def looked_at_again(
+    submission: Submission, before: tuple[int, Receipt] | None, batch_id: int
+) -> Submission:
     """
-    A delivery that was quarantined and that nothing is wrong with any more (a
-    password was added, a bound raised) is another one; its first receipt stands.
+    A delivery that was quarantined `before` (in a batch, with a receipt) is another
+    one when nothing is wrong with it any more (a password was added, a bound raised),
+    or when it is refused in another batch, which has to tell it too.  The first
+    receipt stands.
     """
-    quarantined = before is not None and before.disposal is Disposal.QUARANTINED
-    if not quarantined or submission.refused_code:
+    if before is None or before[1].disposal is not Disposal.QUARANTINED:
         return submission
-    return replace(submission, token=f"{submission.token}/again")
+    if not submission.refused_code:
+        return replace(submission, token=f"{submission.token}/again")
+    if before[0] == batch_id:
+        return submission
+    return replace(submission, token=f"{submission.token}/in/{batch_id}")
 
 
 def decided_before(hold: HoldRow) -> Conflict:

@@ -185,3 +185,22 @@ async def test_a_quarantined_file_is_looked_at_again(world: World):
     assert (same.item_id, same.again) == (taken.item_id, True)
     counts = await world.store.counts()
     assert (counts.received, counts.quarantined, counts.live) == (2, 1, 1)
+
+
+async def test_a_file_refused_in_another_batch_is_told_there_too(world: World):
+    """Each batch counts what was offered to it, once; in order, it is one item."""
+    bad = sent("a", token="once", refused_code="EMPTY_FILE")
+    may, june = await world.batch(), await world.batch("june")
+
+    [first] = await world.receive(bad)
+    [there] = await world.receive(bad, batch=june)
+    [twice] = await world.receive(bad, batch=june)
+    [back] = await world.receive(bad)
+    refused = [await world.store.counts(batch.id) for batch in (may, june)]
+    [taken] = await world.receive(sent("a", bad.key, token="once"), batch=june)
+
+    assert [r.again for r in (first, there, twice, back)] == [False, False, True, True]
+    assert [(c.received, c.quarantined) for c in refused] == [(1, 1), (1, 1)]
+    assert taken.disposal is Disposal.ITEM
+    counts = await world.store.counts(june.id)
+    assert (counts.received, counts.quarantined, counts.live) == (2, 1, 1)

@@ -51,7 +51,8 @@ def quarantine_ls(
         return
     if not rows:
         more = "" if taken else "; --all lists what was, and became an item since"
-        terminal.err.print(f"nothing is in quarantine{more}")
+        what = "nothing of this batch" if batch else "nothing"
+        terminal.err.print(f"{what} is in quarantine{more}")
     terminal.print_table(
         ["at", "batch", "name", "code", "why", "kept at", "now item"],
         (

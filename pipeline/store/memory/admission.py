@@ -97,8 +97,7 @@ class MemoryAdmission(MemoryTables):
         pipeline = self._pipelines[pipeline_id]
         kept = self._receipts
         submissions = [
-            looked_at_again(s, kept[s.token][1] if s.token in kept else None)
-            for s in submissions
+            looked_at_again(s, kept.get(s.token), batch.id) for s in submissions
         ]
         before = set(kept) & {s.token for s in submissions}
         for s in submissions:

@@ -190,11 +190,12 @@ async def receive(
     """
     A receipt for each, and an item for each that is new.
 
-    A token that was seen before gets its first receipt.  Items begin at `stage`,
+    A token that was seen before gets its first receipt, but for what
+    `looked_at_again` makes a delivery of its own.  Items begin at `stage`,
     or at the pipeline's first one.
     """
     seen = await _receipts(con, [s.token for s in submissions])
-    submissions = [looked_at_again(s, seen.get(s.token)) for s in submissions]
+    submissions = [looked_at_again(s, seen.get(s.token), batch_id) for s in submissions]
     tokens = [s.token for s in submissions]
     if seen and any(token not in seen for token in tokens):
         seen |= await _receipts(con, tokens)
@@ -223,17 +224,23 @@ async def receive(
         columns = [list(column) for column in zip(*rows, strict=True)]
         await con.execute(RECEIPTS, batch_id, *columns)
         seen = await _receipts(con, tokens)
-    return [replace(seen[token], again=token in before) for token in tokens]
+    return [replace(seen[token][1], again=token in before) for token in tokens]
 
 
-async def _receipts(con: Connection, tokens: Sequence[str]) -> dict[str, Receipt]:
+async def _receipts(
+    con: Connection, tokens: Sequence[str]
+) -> dict[str, tuple[int, Receipt]]:
+    """Of those that were seen: the batch, and the receipt."""
     rows = await con.fetch(
-        "select token, name, disposal, item_id from waybill.receipts"
+        "select token, batch_id, name, disposal, item_id from waybill.receipts"
         " where token = any($1::text[])",
         list(tokens),
     )
     return {
-        r["token"]: Receipt(r["name"], Disposal(r["disposal"]), r["item_id"])
+        r["token"]: (
+            r["batch_id"],
+            Receipt(r["name"], Disposal(r["disposal"]), r["item_id"]),
+        )
         for r in rows
     }
 

@@ -40,7 +40,8 @@ select r.item_id, i.name, r.stage, p.done, p.total
 # The item that a refused file has become since: by its delivery, looked at again, or
 # by its bytes.  Few pipelines: a look into the index for each.
 LATER = """
-(select item_id from waybill.receipts where token = r.token || '/again')
+(select item_id from waybill.receipts
+  where token = split_part(r.token, '/in/', 1) || '/again')
 union all
 (select i.id from waybill.items i
   where i.tenant_id = b.tenant_id and i.key = r.key

@@ -62,13 +62,17 @@ def locked(path: Path) -> Path:
 
 @pytest.mark.parametrize("batch", ["may", "june"])
 def test_a_quarantined_file_is_looked_at_again(home: Home, batch: str) -> None:
-    """The password was added: it is an item, and nothing is left to be done."""
+    """
+    Still locked, it is told where it was offered.  The password was added: it is an
+    item, and nothing is left to be done.
+    """
     folder = home.pipeline("notes", note=DONE)
     file = locked(home.folder / "made" / "locked.pdf")
     call = ("ingest", file, "--pipeline", folder, "--json", "--batch")
 
     [refused] = home.run(*call, "may").json()["files"]
-    [still] = home.run(*call, "may").json()["files"]
+    [still] = home.run(*call, batch).json()["files"]
+    [told] = home.ok("quarantine", "ls", "--batch", batch)
     secrets = home.folder / "secrets" / "default"
     secrets.mkdir(parents=True)
     (secrets / "pdf-passwords.txt").write_text("sesame\n")
@@ -80,5 +84,8 @@ def test_a_quarantined_file_is_looked_at_again(home: Home, batch: str) -> None:
     assert (again["item"], again["known"]) == (taken["item"], True)
     assert home.run("batches", "reconcile").code == 0
     assert home.ok("quarantine", "ls") == []
-    [kept] = home.ok("quarantine", "ls", "--all")
-    assert (kept["code"], kept["item"]) == ("PDF_ENCRYPTED", taken["item"])
+    assert "nothing of this batch" in home.run("quarantine", "ls", "--batch", batch).err
+    kept = home.ok("quarantine", "ls", "--all", "--batch", batch)
+    assert [(k["code"], k["item"]) for k in kept] == [("PDF_ENCRYPTED", taken["item"])]
+    assert told["kept_at"] == kept[0]["kept_at"]
+    assert Path(told["kept_at"]).is_file()
