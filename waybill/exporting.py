@@ -29,10 +29,19 @@ from pipeline.artifacts.durable import OURS, publish, sync_folder
 from pipeline.errors import Conflict, Integrity, NotFound, Trouble, Usage
 from pipeline.store.rows import BatchRow
 from pipeline.threads import in_thread
+from stages.formats.kinds import ending_of
 from waybill import terminal
 from waybill.compose import App
 from waybill.manifest import out_folder
-from waybill.results import Result, columns, csv_lines, csv_values, record, results
+from waybill.results import (
+    Result,
+    columns,
+    csv_lines,
+    csv_values,
+    record,
+    results,
+    writable,
+)
 
 MANIFEST = "manifest.csv"  # beside the files
 MADE, SHEET = "made", "sheet"  # in the folder beside the target
@@ -311,9 +320,10 @@ async def _packed(app: App, pack: _Pack, row: Result) -> Result:
         except (Integrity, NotFound) as error:
             row = row._replace(incomplete=row.incomplete or error.code)
             continue
-        own = f"{row.item:08d}-{file.file.replace('/', '-')}"
+        called = file.file or writable(file.product) + ending_of(data)
+        own = f"{row.item:08d}-{called.replace('/', '-')}"
         for name in (file.file, own):
-            if name != MANIFEST and await in_thread(pack.put, name, data):
+            if name not in ("", MANIFEST) and await in_thread(pack.put, name, data):
                 files.append(file._replace(file=name))
                 break
         else:

@@ -3,7 +3,7 @@ Results: a row for each file that a batch received, and what became of it.
 
 The same rows stand in an export and in a manifest.  A pipeline chooses the channels
 of its items' state that are columns (`[export]` in its `pipeline.toml`); a product is
-a file, named by its fact `file`.
+a file where its fact `file` names one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,12 @@ NAME_BYTES_MAX = 255
 
 
 class File(NamedTuple):
-    """A product as a file: its name, beneath the batch's folder, and its bytes."""
+    """
+    A product as a file: its name, beneath the batch's folder, and its bytes.
+
+    `file` is "" where the stage named none, or none that could lie there: such a
+    product is in the artifact store alone, and gets a name where it is exported.
+    """
 
     product: str
     file: str
@@ -110,7 +115,7 @@ def csv_lines(rows: Iterable[Iterable[Any]]) -> str:
 def csv_values(result: Result, names: Iterable[str]) -> list[Any]:
     """The values of a result's line, by these columns."""
     of = record(result, names)
-    of["files"] = [file.file for file in result.files]
+    of["files"] = [file.file for file in result.files if file.file]
     return list(of.values())
 
 
@@ -170,7 +175,7 @@ def shaped(
         pages=pages if isinstance(pages, int) else None,
         confidence=round(confidence, 1) if isinstance(confidence, float) else None,
         channels={_column(path): _at(state, path) for path in exports},
-        files=[_file(row.id, product) for product in standing.products],
+        files=[_file(product) for product in standing.products],
     )
 
 
@@ -186,14 +191,16 @@ def _column(path: str) -> str:
     return f"state.{path}" if path in (*FIRST, *LAST) else path
 
 
-def _file(item: ItemId, product: ProductRow) -> File:
+def _file(product: ProductRow) -> File:
     """A product's name as a file, which leads nowhere else, whatever a stage said."""
-    named = str(product.facts.get("file", ""))
-    parts = FORBIDDEN.sub("_", terminal.visible(named)).split("/")
-    if not all(_is_component(part) for part in parts):
-        own = FORBIDDEN.sub("_", terminal.visible(product.name)).replace("/", "_")
-        parts = [f"{item:08d}-{own}"]
-    return File(product.name, "/".join(parts), product.artifact)
+    file = writable(str(product.facts.get("file", "")))
+    fits = all(_is_component(part) for part in file.split("/"))
+    return File(product.name, file if fits else "", product.artifact)
+
+
+def writable(name: str) -> str:
+    """The same, without what some system has in no file's name."""
+    return FORBIDDEN.sub("_", terminal.visible(name))
 
 
 def _is_component(part: str) -> bool:

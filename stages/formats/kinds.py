@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import struct
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -51,6 +52,8 @@ SUFFIXES = {
     ".eml": EML,
     ".zip": ZIP,
 }
+ENDINGS = {kind: suffix for suffix, kind in reversed(SUFFIXES.items())}
+TELLING = 64  # of a file's first bytes, to name its ending
 WORDS = {
     PNG: "PNG",
     JPEG: "JPEG",
@@ -175,6 +178,19 @@ def by_signature(head: bytes) -> str:
         if main in HEIC_BRANDS and b"avif" not in other:
             return HEIC
     return ""
+
+
+def ending_of(data: bytes) -> str:
+    """What a file that begins so is called like, as ".pdf"; "" where that is open."""
+    head = data[:TELLING]
+    kind = by_signature(head)
+    if not kind and b"\0" not in head:
+        try:
+            getincrementaldecoder("utf-8")().decode(head)  # it may end in a character
+            kind = TXT
+        except UnicodeDecodeError:
+            return ""
+    return ENDINGS.get(kind, "")
 
 
 def pdf_ends(file: BinaryIO) -> bool:

@@ -118,5 +118,7 @@ def test_a_bug_is_found_mended_and_its_items_are_brought_on(author: Home) -> Non
     assert sorted(p.name for p in out.glob("[0-9]*.txt")) == sorted(
         f"{n}.txt" for n in range(1, MANY + 1)
     )
+    named = "select count(*) from products where facts->>'file' = item_id || '.txt'"
+    assert author.one(named) == MANY
     again = by_heart(author, "items", "retry")
     assert "ready" not in again.out

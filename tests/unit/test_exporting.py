@@ -128,6 +128,28 @@ async def test_two_files_of_one_name_are_both_there(tmp_path: Path) -> None:
     assert found == [str(n).encode() for n in range(1, 7)]
 
 
+@pytest.mark.parametrize(
+    ("data", "called"),
+    [
+        *((b"%PDF-1.7", "00000001-text.pdf"), (b"two words", "00000001-text.txt")),
+        *((b"x" * 63 + "ü".encode(), "00000001-text.txt"), (b"\xff", "00000001-text")),
+    ],
+)
+async def test_a_product_without_a_name_gets_one_here(
+    tmp_path: Path, data: bytes, called: str
+) -> None:
+    """Which ends as its bytes say; a list names where it lies."""
+    desk = await desk_of(("", data))
+    kept = desk.store.rows[0].standing.products[0].artifact
+
+    await export(desk, BATCH, tmp_path / "out", Kind.FOLDER)
+    await export(desk, BATCH, tmp_path / "b.csv", Kind.CSV)
+
+    assert [row["files"] for row in read(tmp_path / "out" / "manifest.csv")] == [called]
+    assert (tmp_path / "out" / called).read_bytes() == data
+    assert [row["files"] for row in read(tmp_path / "b.csv")] == [f"/nowhere/{kept}"]
+
+
 async def test_what_is_there_is_replaced_when_that_is_said(tmp_path: Path) -> None:
     """A file whole; a folder file by file: what else lies in it is not ours."""
     desk = await desk_of(("a/x.txt", b"one"))

@@ -119,16 +119,16 @@ def test_no_cell_steers_a_terminal() -> None:
     ("named", "file"),
     [
         ("a/scan.pdf", "a/scan.pdf"),
-        ("../../etc/passwd", "00000007-text"),
-        ("/etc/passwd", "00000007-text"),
-        ("a/./b", "00000007-text"),
-        ("a/. ./b", "00000007-text"),
-        ("a//b", "00000007-text"),
+        ("../../etc/passwd", ""),
+        ("/etc/passwd", ""),
+        ("a/./b", ""),
+        ("a/. ./b", ""),
+        ("a//b", ""),
         ("..\\..\\evil", ".._.._evil"),
         ("C:evil", "C_evil"),
-        ("x" * 300, "00000007-text"),
+        ("x" * 300, ""),
         ("a\x1bb", "a_x1bb"),
-        (None, "00000007-text"),
+        (None, ""),
         (7, "7"),
     ],
 )
@@ -140,6 +140,7 @@ def test_a_file_stays_in_its_folder(named: Any, file: str) -> None:
     row = shaped(Standing(ROW, "{}", [], made), None, {})
 
     assert [one.file for one in row.files] == [file]
+    assert csv_values(row, ["files"]) == [[file] if file else []]
     assert record(row, ["files"]) == {
         "files": [{"product": "text", "file": file, "artifact": "a" * 64}]
     }

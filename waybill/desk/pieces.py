@@ -25,13 +25,13 @@ from pipeline.threads import in_thread
 from stages.formats.kinds import (
     DOCX,
     EML,
+    ENDINGS,
     IMAGES,
     JPEG,
     PASSWORDS,
     PDF,
-    SUFFIXES,
-    TXT,
-    by_signature,
+    TELLING,
+    ending_of,
 )
 from stages.reading.protocol import PageRequest
 from stages.reading.sheet import SheetRequest, sheet
@@ -41,10 +41,8 @@ from waybill.desk.evidence import ARTIFACT
 PAGES_MAX = 12  # of a document that are drawn at once, and named on a screen
 DRAWN_CPU_S = 60.0  # for one page: a large one takes a second
 DRAWN_S = 600.0  # on the clock: of a busy machine too
-HEAD_BYTES = 64  # what tells a kind of file
 TEXT = "text.txt"  # the text in question; mended, it is what `edit --set text=@` takes
 DRAWN = (*IMAGES, PDF, DOCX, EML)  # of mails and DOCX, the pages that are pictures
-ENDINGS = {kind: suffix for suffix, kind in reversed(SUFFIXES.items())}
 
 
 class Piece(NamedTuple):
@@ -160,12 +158,11 @@ def _called(app: App, key: str, artifact: str) -> str:
     """A name for an artifact of a stage of one's own: its key, its kind."""
     try:
         with app.artifacts.path(artifact).open("rb") as file:
-            head = file.read(HEAD_BYTES)
+            head = file.read(TELLING)
     except OSError:
         head = b""  # whoever wants to see it is told
-    kind = by_signature(head) or (TXT if head.isascii() else "")
     stem = re.sub(r"[^\w-]+", "_", key, flags=re.ASCII)[:40] or "file"
-    return stem + ENDINGS.get(kind, ".bin")
+    return stem + (ending_of(head) or ".bin")
 
 
 def _apart(found: Sequence[Piece]) -> list[Piece]:
