@@ -112,8 +112,6 @@ def command() -> None:
         app()
     except TyperException as wrong:  # scripts get every error in one shape
         _end(Usage(wrong.format_message(), hint="see `--help` of the command"), True)
-    except typer.Abort:
-        _end(Usage("nobody is there to answer", hint="say --yes"), True)
     except WaybillError as error:
         _end(error, as_json)
     except BaseExceptionGroup as group:

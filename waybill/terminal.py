@@ -23,12 +23,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from pipeline.errors import WaybillError
+from pipeline.errors import Usage, WaybillError
 from pipeline.names import STEERING
 
 # A name that says `:smile:` is no picture.
@@ -292,6 +293,25 @@ def error_body(error: WaybillError) -> dict[str, Any]:
     """An error as `--json` prints it."""
     body = {"code": error.code, "message": error.message, "hint": error.hint}
     return {"error": body}
+
+
+def confirm(what: str) -> None:
+    """
+    Ask on stderr whether to do `what`; returns for a yes alone.
+
+    Raises:
+        Usage: nobody is there to answer.
+        typer.Exit: the answer is no.
+    """
+    err.print(safe(f"{what} [y/N]: "), end="", soft_wrap=True)
+    answer = sys.stdin.buffer.readline() if sys.stdin else b""
+    if answer.strip().lower() in (b"y", b"yes"):
+        return
+    if not answer:
+        err.print()  # the question has no end of its line
+        raise Usage("nobody is there to answer", hint="say --yes")
+    err.print("nothing was done")
+    raise typer.Exit(Usage.exit_code)
 
 
 def command() -> str:

@@ -12,6 +12,7 @@ import unicodedata
 from datetime import UTC, datetime
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -291,3 +292,36 @@ terminal.out.file.flush()
     ran = run(code, "$RUN")
 
     assert (ran.returncode, ran.stdout) == (0, "kept\n"), ran.stderr
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, answer: bytes | None) -> None:
+    """Somebody says this at the terminal; None: there is no stdin at all."""
+    said = None if answer is None else io.TextIOWrapper(io.BytesIO(answer))
+    monkeypatch.setattr(sys, "stdin", said)
+    terminal.confirm("cancel 3 items?")
+
+
+@pytest.mark.parametrize("answer", [b"y\n", b"Yes\n", b"y"])
+def test_a_yes_is_a_yes(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    """At a terminal, or through a pipe."""
+    asked(monkeypatch, answer)
+
+
+@pytest.mark.parametrize("answer", [b"\n", b"n\n", b"what?\n", b"\xff\n"])
+def test_all_else_is_a_no(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    """Exit 2, nothing done."""
+    with pytest.raises(typer.Exit) as ended:
+        asked(monkeypatch, answer)
+
+    assert ended.value.exit_code == Usage.exit_code
+
+
+@pytest.mark.parametrize("answer", [b"", None])
+def test_nobody_to_answer_is_told_what_to_say(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes | None
+) -> None:
+    """A job without a terminal, with /dev/null or a closed stdin."""
+    with pytest.raises(Usage) as ended:
+        asked(monkeypatch, answer)
+
+    assert ended.value.hint == "say --yes"

@@ -14,7 +14,6 @@ from pipeline.store.rows import HoldRow
 from waybill import terminal
 from waybill.commands.deciding import (
     How,
-    confirm,
     next_one,
     settle,
     show_next,
@@ -72,7 +71,7 @@ def approve_several(
                 "none of these can be approved as it is", code="NOTHING_HELD"
             )
         if not how.yes:
-            confirm(f"approve {_holds(len(chosen.holds))}")
+            terminal.confirm(f"approve {_holds(len(chosen.holds))}")
         ruled = await several.approve_all(opened, chosen.holds, reason=how.reason)
         decided = [one.decided for one in ruled if one.decided is not None]
         await settle(opened, decided, run=not how.no_run)

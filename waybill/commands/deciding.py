@@ -9,9 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import typer
-
-from pipeline.errors import NotFound, Usage
+from pipeline.errors import NotFound
 from pipeline.store.rows import HoldRow
 from waybill import terminal
 from waybill.commands.run import run_app
@@ -83,14 +81,7 @@ def _show_changes(what: str, changes: Sequence[Change], how: How) -> None:
     for line in change_lines(changes):
         terminal.err.print(terminal.safe(f"  {line}"), soft_wrap=True)
     if not how.yes and sys.stdin.isatty() and sys.stderr.isatty():
-        confirm(what)
-
-
-def confirm(what: str) -> None:
-    """Ask at the terminal; a no ends the command."""
-    if not typer.confirm(what, err=True):
-        terminal.err.print("nothing was decided")
-        raise typer.Exit(Usage.exit_code)
+        terminal.confirm(what)
 
 
 # -- afterwards -----------------------------------------------------------------------

@@ -325,9 +325,7 @@ def _move(
         for one in chosen:
             await opened.store.item(one)  # says which one does not exist
         if len(ids) > 1 and not yes:
-            terminal.err.print(f"{verb} {len(ids)} items?")
-            if not typer.confirm("go on", err=True):
-                raise typer.Exit(2)
+            terminal.confirm(f"{verb} {len(ids)} items?")
         return await act(opened, list(dict.fromkeys(ids)))
 
     return run_app(main)

@@ -378,9 +378,10 @@ def test_bulk_writes_ask_first(home):
     stands = home.one("select count(*) from ready")
     home.ok("items", "cancel", "--state", "ready", "--yes")
 
-    assert asked.code != 0
+    assert asked.code == 2
     assert as_json.error() == (2, "USAGE")
     assert "cancel 3 items?" in asked.err
+    assert "say --yes" in asked.err
     assert stands == 3
     assert home.ends() == {"cancelled": 3}
     assert home.ok("batches", "reconcile")["conserved"]
