@@ -14,6 +14,7 @@ from pipeline.store.rows import TroubleRow, WorkerRow
 from pipeline.trouble import Place, look_at
 from waybill.settings import Places, Settings
 
+NOBODY = "no worker is up: start `waybill up` or `waybill worker`"
 ASKED_S = 10.0  # so long a command that tells of trouble waits for a database
 
 

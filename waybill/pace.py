@@ -13,6 +13,7 @@ from pipeline.errors import WaybillError
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
 from waybill import terminal
 from waybill.compose import App
+from waybill.health import NOBODY
 
 PATIENCE_S = 2.0  # for a pipeline's folder that is loaded to learn a window
 VENDOR = ("THROTTLED", "QUOTA")  # said by whoever was called, and what begins so:
@@ -98,7 +99,7 @@ def sentence(brake: Brake) -> str:
     items = f"{brake.items} item{'' if brake.items == 1 else 's'}"
     match brake.by:
         case By.WORKER:
-            return "no worker: nothing moves, start `waybill up` or `waybill worker`"
+            return NOBODY
         case By.LIMIT:
             return f"a limit: {items} in {brake.stage} wait for [limit.{brake.name}]"
         case By.VENDOR | By.RETRY:

@@ -18,6 +18,7 @@ from waybill.desk import model, pieces
 from waybill.desk.state import Change
 from waybill.desk.terminal import change_lines, print_view
 from waybill.foreground import finish, workers_up
+from waybill.health import NOBODY
 from waybill.manifest import write_manifest
 
 
@@ -95,7 +96,11 @@ async def settle(app: App, decided: Sequence[HoldRow], *, run: bool) -> None:
     """
     for hold in decided:
         pieces.put_away(app, hold)
-    if not run or not decided or await workers_up(app):
+    if not decided or await workers_up(app):
+        return
+    if not run:
+        if any(hold.decision and hold.decision.verb != "reject" for hold in decided):
+            terminal.err.print(NOBODY)
         return
     what = "it" if len(decided) == 1 else f"{len(decided)} items"
     terminal.err.print(f"no worker is up: finishing {what} here")

@@ -27,7 +27,8 @@ from waybill.commands.counts import WITH_FAILED, exit_code, summary
 from waybill.commands.options import Json, until
 from waybill.commands.run import run_app
 from waybill.compose import App
-from waybill.foreground import at_once, patiently, work_until
+from waybill.foreground import at_once, patiently, work_until, workers_up
+from waybill.health import NOBODY
 from waybill.manifest import out_folder, write_manifest
 
 SLICE = 200  # files taken before somebody who waits is told how many
@@ -99,6 +100,8 @@ def ingest(
             _print_taken(report)
             if wait:
                 _print_next(report)
+        if not wait and counts.live and not await workers_up(opened):
+            terminal.err.print(NOBODY)
         return _code(taken, counts, wait)
 
     raise typer.Exit(run_app(main))

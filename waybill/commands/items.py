@@ -39,6 +39,8 @@ from waybill.desk.mended import SENTENCES, bring_on
 from waybill.desk.pages import Pages, pages_of
 from waybill.desk.state import shown, state_of
 from waybill.desk.why import LIVE, explain, reasons
+from waybill.foreground import workers_up
+from waybill.health import NOBODY
 
 items = typer.Typer(help="Documents on their way.", no_args_is_help=True)
 
@@ -270,7 +272,7 @@ def items_retry(
         return {one: SENTENCES[word] for one, word in said.items()}
 
     meant = BROUGHT_ON if pipeline else RETRIED
-    now = _move(item, state, batch, yes, "retry", meant, retry)
+    now, idle = _move(item, state, batch, yes, "retry", meant, retry)
     _say(now, json)
     if not now:
         of = f" of batch {batch}" if batch else ""
@@ -278,8 +280,10 @@ def items_retry(
         terminal.err.print(terminal.safe(f"{nothing}; waybill items ls lists them"))
     moved = [word for word in now.values() if word in (READY, SENTENCES["joining"])]
     if len(moved) < len(now):
-        left = f"{len(moved)} of {len(now)} items are in line again"
+        left = f"{len(moved)} of {len(now)} are in line again"
         terminal.err.print(left + "; the others say why not")
+    if moved and idle:
+        terminal.err.print(NOBODY)
     if now and not moved:
         raise typer.Exit(Conflict.exit_code)
 
@@ -297,7 +301,7 @@ def items_cancel(
     async def cancel(opened: App, ids: Sequence[int]) -> dict[int, str]:
         return await opened.store.cancel(ids, opened.settings.reviewer)
 
-    _say(_move(item, state, batch, yes, "cancel", LIVE, cancel), json)
+    _say(_move(item, state, batch, yes, "cancel", LIVE, cancel)[0], json)
 
 
 def _move(
@@ -308,13 +312,18 @@ def _move(
     verb: str,
     meant: Sequence[State],
     act: Callable[[App, Sequence[int]], Awaitable[dict[int, str]]],
-) -> dict[int, str]:
-    """Do `act` to the items chosen, or to those of a batch that are in `meant`."""
+) -> tuple[dict[int, str], bool]:
+    """
+    Do `act` to the items chosen, or to those of a batch that are in `meant`.
+
+    Returns:
+        Per item what became of it, and whether no worker is up.
+    """
     if not chosen and not state and not batch:
         raise Usage(f"nothing to {verb}", hint="name items, or --state and --batch")
     check_state(state)
 
-    async def main(opened: App) -> dict[int, str]:
+    async def main(opened: App) -> tuple[dict[int, str], bool]:
         ids = list(chosen)
         if state or batch:
             number = await batch_id(opened, batch)
@@ -326,7 +335,8 @@ def _move(
             await opened.store.item(one)  # says which one does not exist
         if len(ids) > 1 and not yes:
             terminal.confirm(f"{verb} {len(ids)} items?")
-        return await act(opened, list(dict.fromkeys(ids)))
+        now = await act(opened, list(dict.fromkeys(ids)))
+        return now, not await workers_up(opened)
 
     return run_app(main)
 

@@ -325,7 +325,8 @@ def test_a_failed_item_goes_on_when_it_is_mended(notes):
     failed = notes.one("select item_id from outcomes where state = 'failed' limit 1")
     done = notes.one("select item_id from outcomes where state = 'done' limit 1")
 
-    said = notes.ok("items", "retry", str(failed), str(done), "--yes")
+    retried = notes.run("items", "retry", str(failed), str(done), "--yes", "--json")
+    said = retried.json()
     asked = notes.run(
         "items", "retry", "--state", "rejected", "--batch", "one", "--json"
     )
@@ -338,6 +339,8 @@ def test_a_failed_item_goes_on_when_it_is_mended(notes):
     (notes.folder / "mended").unlink()
 
     assert said == {str(failed): "ready", str(done): "done items are not retried"}
+    assert "no worker is up: start `waybill up`" in retried.err
+    assert "no worker" not in nothing.err + waited.err
     assert asked.code == 0  # one item: nothing to ask
     assert set(rejected.values()) == {"ready"}
     assert nothing.code == 0

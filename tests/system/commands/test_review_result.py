@@ -92,3 +92,4 @@ def test_a_script_is_told_the_result_and_not_asked(home: Home, held: dict[str, s
     assert said.code == 0
     assert 'text: nothing → "what the machine read"' in said.err
     assert "approve by" in said.err
+    assert "no worker is up: start `waybill up`" in said.err
