@@ -79,6 +79,10 @@ FOLDER = {
     errno.ESTALE: ("NO_FOLDER", "is gone from its server", "mount it again"),
     errno.ENOTCONN: ("NO_FOLDER", "is not connected", "mount it again"),
 }
+# What an item waits for that our own trouble put aside.
+TROUBLES = {Trouble.code, "JAIL_START", NO_INODES[0]}.union(
+    code for code, _, _ in (*MACHINE.values(), *FOLDER.values())
+)
 THIS_MACHINE = platform.node()
 WHOLE_MACHINE = ("TOO_MANY_FILES", "NO_MEMORY", "NO_PROCESS")
 GOES_ON = "; work goes on by itself"
@@ -99,6 +103,11 @@ def trouble_of(error: BaseException, places: Sequence[Place] = ()) -> Trouble | 
     if number in FOLDER and place is not None:
         return _of_folder(number, place, folder_of(error) or place.folder)
     return None
+
+
+def advice(found: Trouble) -> str:
+    """What is wrong, and what to do about it."""
+    return f"{found.message}: {found.hint}" if found.hint else found.message
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from pipeline.store.rows import TroubleRow, WorkerRow
-from pipeline.trouble import Place, look_at
+from pipeline.trouble import Place, advice, look_at
 from waybill.settings import Places, Settings
 
 NOBODY = "no worker is up: start `waybill up` or `waybill worker`"
@@ -31,7 +31,7 @@ def seen_here(settings: Settings) -> list[TroubleRow]:
     )
     now = datetime.now(UTC)
     return [
-        TroubleRow(f"{found.message}: {found.hint}", found.where, now)
+        TroubleRow(advice(found), found.where, now)
         for place in places
         if (found := look_at(place)) is not None
     ]

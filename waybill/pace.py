@@ -11,6 +11,7 @@ from typing import NamedTuple, assert_never
 
 from pipeline.errors import WaybillError
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
+from pipeline.trouble import TROUBLES
 from waybill import terminal
 from waybill.compose import App
 from waybill.health import NOBODY
@@ -25,6 +26,7 @@ class By(StrEnum):
     """What limits a batch."""
 
     WORKER = "worker"
+    TROUBLE = "trouble"
     LIMIT = "limit"
     VENDOR = "vendor"
     RETRY = "retry"
@@ -71,23 +73,32 @@ async def brakes(
                 found.append(Brake(By.WORK, busy.stage, items=busy.running))
     if counts.held:
         found.append(Brake(By.PERSON, items=counts.held))
+    found.sort(key=lambda brake: brake.by not in (By.WORKER, By.TROUBLE))
     return found
 
 
-def done_in(counts: Counts, pace: Pace) -> float | None:
-    """Seconds until nothing moves any more, at this pace; None: nobody knows."""
+def done_in(counts: Counts, pace: Pace, *, kept: bool = False) -> float | None:
+    """
+    Seconds until nothing moves any more, at this pace; None: nobody knows.
+
+    Args:
+        kept: No worker is up, or trouble keeps them: this pace is a past one.
+    """
     if not counts.live:
         return 0.0
-    return 60 * counts.live / pace.left if pace.left else None
+    return 60 * counts.live / pace.left if pace.left and not kept else None
 
 
-def when_done(counts: Counts, pace: Pace, due: datetime | None) -> str:
-    """When it will be done, as a sentence; "" when nothing moves."""
-    left_s = done_in(counts, pace)
+def when_done(
+    counts: Counts, pace: Pace, due: datetime | None, *, kept: bool = False
+) -> str:
+    """When it will be done, as a sentence; "" when nothing moves, or nobody knows."""
+    left_s = done_in(counts, pace, kept=kept)
     if not counts.live or left_s is None:
         return ""
     now = datetime.now(UTC)
-    said = f"at this pace {counts.live} items are done in {terminal.span(left_s)}"
+    items = "1 item is" if counts.live == 1 else f"{counts.live} items are"
+    said = f"at this pace {items} done in {terminal.span(left_s)}"
     if due is None:
         return said
     late = "after" if now + timedelta(seconds=min(left_s, YEARS_S)) > due else "before"
@@ -96,17 +107,22 @@ def when_done(counts: Counts, pace: Pace, due: datetime | None) -> str:
 
 def sentence(brake: Brake) -> str:
     """What a person reads."""
-    items = f"{brake.items} item{'' if brake.items == 1 else 's'}"
+    items, wait = (
+        ("1 item", "waits") if brake.items == 1 else (f"{brake.items} items", "wait")
+    )
     match brake.by:
         case By.WORKER:
             return NOBODY
         case By.LIMIT:
-            return f"a limit: {items} in {brake.stage} wait for [limit.{brake.name}]"
+            return f"a limit: {items} in {brake.stage} {wait} for [limit.{brake.name}]"
+        case By.TROUBLE:
+            kept = f"trouble: {items} {wait} before {brake.stage}, {brake.name}"
+            return f"{kept}; no attempt is charged, mended it goes on by itself"
         case By.VENDOR | By.RETRY:
             who = "a vendor" if brake.by is By.VENDOR else "tries that failed"
-            first = "" if brake.until is None else terminal.due(brake.until)
-            goes_on = f"; the first goes on in {first}" if first else ""
-            return f"{who}: {items} wait before {brake.stage}, {brake.name}{goes_on}"
+            first = "" if brake.until is None else terminal.goes_on(brake.until)
+            goes_on = f"; the first {first}" if first else ""
+            return f"{who}: {items} {wait} before {brake.stage}, {brake.name}{goes_on}"
         case By.WINDOW:
             full = f"{brake.stage} has the {brake.name} that it may have"
             return f"a window: {full}, {items} in line"
@@ -119,6 +135,8 @@ def sentence(brake: Brake) -> str:
 
 
 def _of_waiting(row: KeptRow) -> Brake:
+    if row.name in TROUBLES:
+        return Brake(By.TROUBLE, *row)
     vendor = row.name in VENDOR or row.name.startswith(VENDORS)
     return Brake(By.VENDOR if vendor else By.RETRY, *row)
 

@@ -336,6 +336,12 @@ def due(then: datetime) -> str:
     return span(left) if left >= 0 else f"{span(-left)} late"
 
 
+def goes_on(then: datetime) -> str:
+    """The same of what is put off, as the end of a sentence."""
+    left = (then - datetime.now(UTC)).total_seconds()
+    return f"goes on in {span(left)}" if left >= 0 else f"was due {span(-left)} ago"
+
+
 def span(seconds: float) -> str:
     """A duration: `12 s`, `3 min`, `5 h`, `2 d`."""
     if seconds < 90:

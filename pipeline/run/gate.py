@@ -18,6 +18,7 @@ import structlog
 
 from pipeline.errors import Trouble
 from pipeline.store.rows import TroubleRow
+from pipeline.trouble import advice
 
 log = structlog.get_logger()
 
@@ -101,7 +102,7 @@ class Gate:
         key = (trouble.where, trouble.code)
         met = self._known.get(key)
         if met is None:
-            row = TroubleRow(trouble.message, trouble.where, datetime.now(UTC))
+            row = TroubleRow(advice(trouble), trouble.where, datetime.now(UTC))
             met = self._known[key] = _Met(row, 0.0)
             log.error(
                 "trouble",

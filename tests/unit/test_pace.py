@@ -11,10 +11,12 @@ import pytest
 from pipeline.errors import Usage
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
 from waybill.board import a_minute, frame
+from waybill.commands.status import _end
 from waybill.pace import Brake, By, brakes, done_in, sentence, when_done
 
 COUNTS = Counts(10, 8, 1, 1, 0, 0, 0, 0, 0)
 PACE = Pace(60.0, {"ocr": 12.0}, 4.0)
+SEEN: dict[str, Any] = {"workers": [{"pid": 1}], "pace": PACE, "deadline_at": None}
 
 
 class Store:
@@ -111,6 +113,44 @@ def test_the_end_is_told_at_this_pace() -> None:
     assert ", after the" in when_done(COUNTS, PACE, now + timedelta(seconds=90))
     assert ", before the" in when_done(COUNTS, PACE, now + timedelta(seconds=150))
     assert when_done(COUNTS, still, now) == when_done(over, PACE, now) == ""
+    one = COUNTS._replace(live=1)
+    assert when_done(one, PACE, None) == "at this pace 1 item is done in 15 s"
+
+
+def test_nothing_is_promised_while_trouble_keeps_everything() -> None:
+    """The pace was measured before; what is done stays done."""
+    over = COUNTS._replace(live=0)
+
+    assert done_in(COUNTS, PACE, kept=True) is None
+    assert when_done(COUNTS, PACE, None, kept=True) == ""
+    assert done_in(over, PACE, kept=True) == 0
+    assert _end(COUNTS, {**SEEN, "troubles": []}) != ""
+    assert _end(COUNTS, {**SEEN, "troubles": ["the disk is full"]}) == ""
+    assert _end(COUNTS, {**SEEN, "troubles": [], "workers": []}) == ""
+
+
+@pytest.mark.parametrize("code", ["NO_FOLDER", "TOO_MANY_FILES", "JAIL_START"])
+async def test_our_own_trouble_is_no_failed_try(code: str) -> None:
+    """It is told first, as what it is."""
+    limited = [KeptRow("write", "llm", 3, None)]
+
+    found = await asked([], limited=limited, waiting=[KeptRow("ocr", code, 1, None)])
+
+    assert [brake.by for brake in found] == [By.TROUBLE, By.LIMIT, By.PERSON]
+    assert sentence(found[0]).startswith(f"trouble: 1 item waits before ocr, {code};")
+
+
+def test_what_is_late_was_due() -> None:
+    """It cannot go on in the past; and one item waits, two wait."""
+    past = datetime.now(UTC) - timedelta(seconds=9)
+
+    said = sentence(Brake(By.RETRY, "ocr", "OCR_TIMEOUT", 1, past))
+
+    assert said.endswith(
+        "1 item waits before ocr, OCR_TIMEOUT; the first was due 9 s ago"
+    )
+    assert "2 items wait" in sentence(Brake(By.VENDOR, "ocr", "QUOTA", 2))
+    assert "1 item in ocr waits" in sentence(Brake(By.LIMIT, "ocr", "llm", 1))
 
 
 def test_every_brake_is_a_sentence() -> None:

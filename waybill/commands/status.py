@@ -83,7 +83,7 @@ async def _look(
         "inbox": inbox,
         "stages": stages,
         "pace": pace,
-        "done_in_s": done_in(counts, pace),
+        "done_in_s": done_in(counts, pace, kept=bool(wrong) or not workers),
         "deadline_at": one.deadline_at if one else None,
         "limited_by": await brakes(opened, number, counts, stages, len(workers)),
         "documents": await opened.store.in_work(batch_id=number, longer_than=LONG),
@@ -140,9 +140,8 @@ def _print_status(counts: Counts, found: dict[str, Any]) -> None:
 
 def _end(counts: Counts, found: dict[str, Any]) -> str:
     """When it will be done; "" when nothing moves."""
-    if not found["workers"]:
-        return ""
-    return when_done(counts, found["pace"], found["deadline_at"])
+    kept = bool(found["troubles"]) or not found["workers"]
+    return when_done(counts, found["pace"], found["deadline_at"], kept=kept)
 
 
 def _stage_table(

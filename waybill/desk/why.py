@@ -129,10 +129,7 @@ def _goes_on(row: ItemRow) -> str:
     """When a waiting item is next due."""
     if row.until is None:
         return "it goes on when a worker takes it"
-    due = terminal.due(row.until)
-    if due.endswith(" late"):
-        return f"it was due {due.removesuffix(' late')} ago"
-    return f"it goes on in {due}"
+    return f"it {terminal.goes_on(row.until)}"
 
 
 def _kept_out(why: Reasons) -> str:

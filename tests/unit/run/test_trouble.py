@@ -213,6 +213,7 @@ async def test_one_sick_folder_does_not_hold_up_other_items() -> None:
         state = await engine.state(1)
 
     assert [t.where for t in told] == ["/out/north/b1"]
+    assert told[0].what.startswith("the folder b1 is not there: bring it back")
     assert state in ("waiting", "ready", "running")
     assert engine.store.attempts == []
 
