@@ -14,7 +14,8 @@ from pipeline.store.rows import TroubleRow, WorkerRow
 from pipeline.trouble import Place, advice, look_at
 from waybill.settings import Places, Settings
 
-NOBODY = "no worker is up: start `waybill up` or `waybill worker`"
+START = "start `waybill up` or `waybill worker`"
+NOBODY = f"no worker is up: {START}"
 ASKED_S = 10.0  # so long a command that tells of trouble waits for a database
 
 

@@ -14,7 +14,7 @@ from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
 from pipeline.trouble import TROUBLES
 from waybill import terminal
 from waybill.compose import App
-from waybill.health import NOBODY
+from waybill.health import START
 
 PATIENCE_S = 2.0  # for a pipeline's folder that is loaded to learn a window
 VENDOR = ("THROTTLED", "QUOTA")  # said by whoever was called, and what begins so:
@@ -112,7 +112,7 @@ def sentence(brake: Brake) -> str:
     )
     match brake.by:
         case By.WORKER:
-            return NOBODY
+            return f"no worker: nothing moves, {START}"
         case By.LIMIT:
             return f"a limit: {items} in {brake.stage} {wait} for [limit.{brake.name}]"
         case By.TROUBLE:

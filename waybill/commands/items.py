@@ -240,6 +240,7 @@ def items_why(item: AnItem, json: Json = False) -> None:
             "until": why.row.until,
             "limit": why.waits.limit,
             "failures": why.failures,
+            "troubles": why.troubles,
         }
 
     found = run_app(main)

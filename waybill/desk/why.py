@@ -12,9 +12,12 @@ from pipeline.errors import WaybillError
 from pipeline.folder import BoundStage, Pipeline
 from pipeline.loading import IMPORT_S
 from pipeline.model import State
-from pipeline.store.rows import AttemptRow, ItemRow, WaitsRow
+from pipeline.store.rows import AttemptRow, ItemRow, TroubleRow, WaitsRow
+from pipeline.threads import in_thread
+from pipeline.trouble import TROUBLES
 from waybill import terminal
 from waybill.compose import App
+from waybill.health import NOBODY, troubles
 
 LIVE = (State.READY, State.RUNNING, State.WAITING, State.HELD)
 
@@ -30,6 +33,8 @@ class Reasons(NamedTuple):
     children: Mapping[str, int]  # that it waits for, by state
     failures: Sequence[AttemptRow]  # newest first
     pipeline: Pipeline | None  # None: its folder cannot be read any more
+    troubles: Sequence[TroubleRow]  # ours: that workers tell of, or is seen here
+    troubled: int  # of the workers that are up
 
     @property
     def stage(self) -> BoundStage | None:
@@ -46,15 +51,18 @@ async def reasons(app: App, item: int) -> Reasons:
         pipeline = await app.catalogue.get(row.pipeline_id, store, IMPORT_S)
     except WaybillError:
         pipeline = None  # items of it fail, and say so
+    up = [session for session in await store.sessions() if session.left_s > 0]
     return Reasons(
         row,
         await store.waits(item),
         await store.ahead(item) if row.state is State.READY else 0,
-        sum(session.left_s > 0 for session in await store.sessions()),
+        len(up),
         (await store.hold_of(item)).id if held else None,
         await store.children(item) if row.joining else {},
         await store.failures(item),
         pipeline,
+        await in_thread(troubles, app.settings, up),
+        sum(bool(session.troubles) for session in up),
     )
 
 
@@ -70,14 +78,7 @@ def _place(why: Reasons) -> str:
     where = f"Item {row.id} is {row.state.value}"
     match row.state:
         case State.READY:
-            who = _count(why.workers, "worker is up", "workers are up")
-            do = "" if why.workers else " Start `waybill up` or `waybill worker`."
-            line = _count(
-                why.ahead,
-                "item of its tenant comes before it",
-                "items of its tenant come before it",
-            )
-            return f"{where} for {row.stage}: {line}, and {who}.{do}{_kept_out(why)}"
+            return f"{where} for {row.stage}: {_in_line(why)}"
         case State.RUNNING:
             since = f"since {terminal.ago(row.since)}"
             return f"{where}: stage {row.stage}, {since}.{_paced(why)}"
@@ -95,7 +96,7 @@ def _place(why: Reasons) -> str:
             return (
                 f"{where} before {row.stage} because of {row.why or 'its own wish'}; "
                 f"{_goes_on(row)}, after {tries}."
-                f"{_rests(why)}"
+                f"{_rests(why)}{_put_aside(why)}{_nobody(why)}"
             )
         case State.HELD:
             return (
@@ -130,6 +131,39 @@ def _goes_on(row: ItemRow) -> str:
     if row.until is None:
         return "it goes on when a worker takes it"
     return f"it {terminal.goes_on(row.until)}"
+
+
+def _in_line(why: Reasons) -> str:
+    """What a ready item waits for."""
+    if why.workers and why.troubled == why.workers:
+        return f"every worker is in trouble and takes nothing new: {_wrong(why)}"
+    line = _count(
+        why.ahead,
+        "item of its tenant comes before it",
+        "items of its tenant come before it",
+    )
+    who = (
+        _count(why.workers, "worker is up", "workers are up") if why.workers else NOBODY
+    )
+    return f"{line}, and {who}.{_kept_out(why)}"
+
+
+def _put_aside(why: Reasons) -> str:
+    """Whose trouble a waiting item met: not its own."""
+    if why.row.why not in TROUBLES:
+        return ""
+    if why.troubles:
+        return f" That is trouble of ours, no fault of its: {_wrong(why)}"
+    return " That was trouble of ours, no fault of its, and nobody tells of it now."
+
+
+def _nobody(why: Reasons) -> str:
+    return "" if why.workers else f" And {NOBODY}."
+
+
+def _wrong(why: Reasons) -> str:
+    """What is wrong, what to do, and where."""
+    return "; ".join(f"{row.what} ({row.where})" for row in why.troubles) + "."
 
 
 def _kept_out(why: Reasons) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
 from pipeline.model import State
 from pipeline.stage import Retry
-from pipeline.store.rows import AttemptRow, ItemRow, WaitsRow
+from pipeline.store.rows import AttemptRow, ItemRow, Origin, TroubleRow, WaitsRow
 from pipeline.vendors.limits import LimitSpec
 from tests.unit.engine import Engine, Tape, pipeline_of, until
 from waybill.desk.why import Reasons, explain
+from waybill.desk.why import reasons as reasons_of
+from waybill.settings import Settings
 
 NOW = datetime.now(UTC)
 LIMITS = {"llm": LimitSpec(rate=10, per_s=60)}
@@ -46,6 +51,8 @@ def reasons(state: State, **more: Any) -> Reasons:
         "children": {},
         "failures": [],
         "pipeline": pipeline_of([stage], LIMITS),
+        "troubles": [],
+        "troubled": 0,
     }
     asked |= {k: more.pop(k) for k in list(more) if k in asked}
     return Reasons(row=ItemRow(**(facts | more)), **asked)
@@ -116,7 +123,7 @@ def test_a_waiting_item_that_is_late_was_due() -> None:
         ({"ahead": 1, "workers": 1}, "1 item of its tenant comes before it"),
         ({"ahead": 1, "workers": 1}, "and 1 worker is up."),
         ({"ahead": 0, "workers": 0}, "no item of its tenant comes before it"),
-        ({"ahead": 0, "workers": 0}, "no worker is up. Start"),
+        ({"ahead": 0, "workers": 0}, "no worker is up: start `waybill up`"),
         ({"ahead": 2, "workers": 2}, "2 items of its tenant come before it"),
         ({"ahead": 2, "workers": 2}, "and 2 workers are up."),
     ],
@@ -124,6 +131,41 @@ def test_a_waiting_item_that_is_late_was_due() -> None:
 def test_what_is_counted_agrees(facts: dict[str, int], said: str) -> None:
     """One, none and several."""
     assert said in explain(reasons(State.READY, **facts))
+
+
+FULL = TroubleRow("the output folder: the disk is full: free space", "/out", NOW)
+TOLD = "the output folder: the disk is full: free space (/out)."
+
+
+@pytest.mark.parametrize("code", ["NO_FOLDER", "TOO_MANY_FILES", "DISK_FULL"])
+def test_who_waits_for_our_trouble_is_told_which(code: str) -> None:
+    """What, where and what to do; when it is over, that too."""
+    stands = explain(reasons(State.WAITING, why=code, troubles=[FULL], troubled=2))
+    over = explain(reasons(State.WAITING, why=code))
+    alone = explain(reasons(State.WAITING, why=code, workers=0))
+
+    assert f"because of {code}; " in stands
+    assert f"trouble of ours, no fault of its: {TOLD}" in stands
+    assert "nobody tells of it now" in over
+    assert "no worker is up: start `waybill up`" in alone
+    assert "no worker" not in stands + over
+
+
+def test_a_failed_try_is_nobodys_trouble() -> None:
+    """Trouble beside it is not what it waits for."""
+    text = explain(reasons(State.WAITING, why="STAGE_RAISED", troubles=[FULL]))
+
+    assert "trouble" not in text
+
+
+def test_a_line_that_no_worker_takes_from_says_so() -> None:
+    """All in trouble: those before it are not the reason; one that works is hope."""
+    all_in = explain(reasons(State.READY, ahead=1, troubles=[FULL], troubled=2))
+    one_in = explain(reasons(State.READY, ahead=1, troubles=[FULL], troubled=1))
+
+    assert f"ask: every worker is in trouble and takes nothing new: {TOLD}" in all_in
+    assert "comes before it" not in all_in
+    assert "1 item of its tenant comes before it, and 2 workers are up." in one_in
 
 
 @pytest.mark.parametrize("state", [State.HELD, State.REJECTED, State.FAILED])
@@ -170,6 +212,41 @@ def test_a_pipeline_that_cannot_be_read_keeps_nobody_from_asking() -> None:
     for state in (State.READY, State.RUNNING, State.WAITING):
         waits = WaitsRow(0, 99, "llm")
         assert explain(reasons(state, waits=waits, pipeline=None))
+
+
+async def test_who_is_in_trouble_is_counted_among_those_that_are_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they tell with their lease; who has lost his says nothing any more."""
+    engine = Engine([Tape().station("ask")])
+    [item] = await engine.submit(1)
+    store = engine.store
+
+    async def none(item: int) -> Any:
+        return 0
+
+    for asked in ("ahead", "failures"):  # of PostgreSQL alone
+        monkeypatch.setattr(store, asked, none, raising=False)
+    well, sick, gone = [
+        await store.join(Origin("here", pid, "1"), lease_s=lease_s)
+        for pid, lease_s in ((1, 30), (2, 30), (3, 0.001))
+    ]
+    await store.renew(gone, lease_s=0.001, troubles=[FULL])
+    await anyio.sleep(1)
+    await store.renew(sick, lease_s=30, troubles=[FULL])
+    settings = Settings(home=tmp_path)
+    (tmp_path / "objects" / "fresh").mkdir(parents=True)
+    app: Any = SimpleNamespace(
+        settings=settings, store=store, catalogue=engine.catalogue
+    )
+
+    one_in = await reasons_of(app, item)
+    await store.renew(well, lease_s=30, troubles=[FULL])
+    all_in = await reasons_of(app, item)
+
+    assert (one_in.workers, one_in.troubled, one_in.troubles) == (2, 1, [FULL])
+    assert (all_in.workers, all_in.troubled) == (2, 2)
+    assert "every worker is in trouble" in explain(all_in)
 
 
 async def test_who_waits_for_a_permit_lets_it_be_known() -> None:
