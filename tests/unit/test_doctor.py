@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from stages.ocr import OcrSettings
 from stages.reading import tesseract
-from waybill.commands.doctor import _languages
+from waybill.commands.doctor import Check, _default, _languages, _left_in_the_inbox
+from waybill.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,33 @@ def test_a_language_without_data_is_named_with_its_package(
     for check in found:
         assert "apt-get install tesseract-ocr-" in check.hint
         assert check.hint.split()[2].islower()
+
+
+def test_a_default_pipeline_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    """With what to set, and which there are; by name or folder it is found."""
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    (folder / "pipeline.toml").touch()
+
+    def asked(name: str) -> list[Check]:
+        return _default(Settings(home=tmp_path, pipelines=tmp_path, pipeline=name))
+
+    [check] = asked("documents")
+
+    assert (check.ok, check.mark) == (False, "!!")
+    assert "there is no pipeline 'documents'" in check.found
+    assert "set WAYBILL_PIPELINE " in check.hint
+    assert "letters" in check.hint
+    assert asked("letters") == asked(str(folder)) == []
+
+
+def test_what_is_left_in_the_inbox_is_neither_well_nor_a_fault(tmp_path: Path) -> None:
+    """It says what to do, and the exit code stays 0."""
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "a.pdf.part").write_bytes(b"%PDF")
+
+    [check] = _left_in_the_inbox(Settings(home=tmp_path))
+
+    assert (check.ok, check.mark) == (True, "--")
+    assert "a.pdf.part" in check.found
+    assert Check("home", True, "/srv").mark == "ok"

@@ -27,7 +27,7 @@ from stages.reading.protocol import ReaderSettings
 from waybill import terminal
 from waybill.commands.options import Json
 from waybill.commands.run import run_async
-from waybill.compose import JAILED, database, open_app
+from waybill.compose import JAILED, database, open_app, pipeline_folder
 from waybill.foreground import workers_up
 from waybill.health import ASKED_S, seen_here, troubles, why_weak
 from waybill.inbox import glance, survey_of
@@ -49,11 +49,19 @@ class Check(NamedTuple):
     hint: str = ""
     details: dict[str, Any] | None = None
 
+    @property
+    def mark(self) -> str:
+        """Before the line: a fault, something to do that is none, or all is well."""
+        if not self.ok:
+            return "!!"
+        return "--" if self.hint else "ok"
+
 
 def doctor(json: Json = False) -> None:
     """Check the database, the tools, the jail, the folders and the pipelines."""
     settings = read_settings()
-    checks = [_tesseract(), _readers(), *_pipelines(settings), *_folders(settings)]
+    checks = [_tesseract(), _readers(), *_pipelines(settings), *_default(settings)]
+    checks += _folders(settings)
     checks.append(_jail(settings))
     checks += _database(settings)
     if json:
@@ -63,7 +71,7 @@ def doctor(json: Json = False) -> None:
     else:
         terminal.print_table(
             ["", "check", "found", "do"],
-            (["ok" if c.ok else "!!", c.name, c.found, c.hint] for c in checks),
+            ([c.mark, c.name, c.found, c.hint] for c in checks),
         )
     if not all(c.ok for c in checks):
         raise typer.Exit(StoreUnavailable.exit_code)
@@ -109,6 +117,16 @@ def _pipelines(settings: Settings) -> list[Check]:
             Check("pipelines", False, where, "set WAYBILL_PIPELINES to their folder")
         )
     return found
+
+
+def _default(settings: Settings) -> list[Check]:
+    """The pipeline of files that name none: without it none of them is taken."""
+    try:
+        pipeline_folder(settings, settings.pipeline)
+    except WaybillError as error:
+        hint = f"set WAYBILL_PIPELINE to a pipeline; {error.hint}"
+        return [Check("default pipeline", False, error.message, hint)]
+    return []
 
 
 def _languages(name: str, pipeline: Pipeline) -> list[Check]:
