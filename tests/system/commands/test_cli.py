@@ -374,14 +374,15 @@ def test_bulk_writes_ask_first(home):
     home.pipeline("notes", note=NOTE)
     pictures(home.folder / "made" / "many", [f"done-{n}.png" for n in range(3)])
     folder = str(home.pipelines / "notes")
-    home.ok("ingest", home.folder / "made" / "many", "--pipeline", folder)
+    came = home.run("ingest", home.folder / "made" / "many", "--pipeline", folder)
 
     asked = home.run("items", "cancel", "--state", "ready")
     as_json = home.run("items", "cancel", "--state", "ready", "--json")
     stands = home.one("select count(*) from ready")
     home.ok("items", "cancel", "--state", "ready", "--yes")
 
-    assert asked.code == 2
+    assert (came.code, asked.code) == (0, 2)
+    assert "no worker is up: start `waybill up`" in came.err
     assert as_json.error() == (2, "USAGE")
     assert "cancel 3 items?" in asked.err
     assert "say --yes" in asked.err
