@@ -277,6 +277,11 @@ def extended(
 
 def columnlike(beside: Sequence[Run]) -> float:
     """How much these runs are lines of prose in a column; 1 and more: they are."""
+    if beside:
+        # Past the end of a short column the next one stands beside the gutter.
+        start = median(run.left for run in beside)
+        end = median(run.right for run in beside)
+        beside = [run for run in beside if run.left < end and run.right > start]
     if len(beside) < ROWS_MIN:
         return 0.0
     texts = [word.text for run in beside for word in run.words]

@@ -66,6 +66,20 @@ def test_columns_are_read_one_after_the_other(count: int, shift: int) -> None:
     assert read(words).split("\n") == [headline, *(t for c in columns for t in c)]
 
 
+def test_a_column_that_is_shorter_than_its_neighbours_is_one() -> None:
+    """Past its end the third stands beside the first, and widens nothing."""
+    columns = [prose(0, 8), prose(1, 6), prose(2, 9)]
+    words = page(
+        *(
+            (text, 460 * number, PITCH * row)
+            for number, column in enumerate(columns)
+            for row, text in enumerate(column)
+        ),
+    )
+
+    assert read(words).split("\n") == [t for c in columns for t in c]
+
+
 ROWS = [
     [("2 x Brown bread loaf", 0), ("12.50", 700)],
     [("1 x Green apples big", 0), ("3.99", 700)],
