@@ -108,8 +108,8 @@ def _ours(given: Any) -> Outcome:
             f"{name} of {_named(given)} cannot be read ({_named(error)}): "
             f"it must be {WANTED[name]}"
         ) from error
-    code = read.get("code")
-    if code is not None and code != code_of(code):
+    code = read.get("code", "")
+    if code != code_of(code):
         raise bad_outcome(
             f"the code of {_named(given)} is no word of at most {CODE_CHARS_MAX} "
             "characters"

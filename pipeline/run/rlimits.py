@@ -36,7 +36,6 @@ SET_S = 0.5
 # again; by somebody in here, who lowers them as often as they are put back.
 LOWER_S, LOWERED_S = 60.0, 5.0
 
-
 Limits = list[tuple[int, int]]  # soft and hard, of each of `LIMITS`
 
 
@@ -86,14 +85,13 @@ class Rlimits:
             for what, now, were in zip(LIMITS, found, self._were, strict=True)
             if now != were
         ]
+        self._mended = self._mended or _lower(found, self._were)
         if False in kept:
             self.lowered = self.lowered or self._by
+            self._were = limits()  # as far as it may
             log.warning("limits_lowered", **names)
         elif kept:
             log.warning("limits_mended", **names)
-        self._mended = self._mended or _lower(found, self._were)
-        if False in kept:
-            self._were = limits()  # as far as it may
         self.touched = not settled
         return False not in kept
 
