@@ -84,6 +84,7 @@ class Dispatcher:
         self._bell = anyio.Event()
         self._stopped = False
         self._doubtful = False
+        self._kept: set[ItemId] = set()  # in hand when a claim's answer was lost
         self._starved = False  # something is ready that we have no room for
         self._solo_running = False
         self._checks_at = 0.0
@@ -147,11 +148,7 @@ class Dispatcher:
 
     async def _round(self) -> int:
         """One look at every line; how many items were claimed."""
-        if self._doubtful:
-            lost = await self._store.disown(self._worker, self._owned())
-            self._doubtful = False
-            if lost:
-                log.info("claims_put_back", items=lost)
+        await self._settle()
         await self._checks()
         if self._solo_running or self._suspects is Suspects.ONLY:
             return 0
@@ -167,6 +164,25 @@ class Dispatcher:
                 await self._take(stage, claims)
                 got += len(claims)
         return got
+
+    async def _settle(self) -> None:
+        """
+        Put back what was claimed and never came.
+
+        What is in hand is kept.  But its own move back in line may have been answered
+        late, and the claim whose answer is lost may have got it: then it is ours, and
+        nobody's as soon as it is out of our hands.  So it is looked for once more.
+        """
+        if not self._doubtful and not self._kept:
+            return
+        owned = set(self._owned())
+        if not self._doubtful and self._kept <= owned:
+            return
+        self._kept = owned if self._doubtful else self._kept & owned
+        lost = await self._store.disown(self._worker, list(owned))
+        self._doubtful = False
+        if lost:
+            log.info("claims_put_back", items=lost)
 
     async def _checks(self) -> None:
         """Twice a second: timers, weights, suspects."""

@@ -249,6 +249,31 @@ async def test_an_item_that_is_back_before_we_heard_of_it_is_known() -> None:
     assert session._claimed == {}
 
 
+async def test_an_item_that_came_back_with_a_lost_answer_is_not_nobodys() -> None:
+    """Still in hand when it is looked for, it was claimed for a task that never is."""
+    tape = Tape()
+
+    async def run(letter: Letter, ctx: Any) -> Advance | Wait:
+        return Wait(0) if len(tape.ran) == 1 else Advance()
+
+    async def slow_answer(call: Any) -> Any:
+        engine.wire.faults["claim"].append(landed)
+        answer = await call()
+        await anyio.sleep(5)
+        return answer
+
+    engine = Engine([tape.station("one", run)])
+    [item] = await engine.submit()
+    engine.wire.faults["commit"].append(slow_answer)
+    async with engine.session() as session:
+        await until(lambda: bool(tape.ran))
+        ends = await engine.finish([item], within_s=20)
+
+    assert ends == {"done": 1}
+    assert len(tape.ran) == 2
+    assert session.windows.total == 0
+
+
 # -- suspects --------------------------------------------------------------------------
 
 
