@@ -41,7 +41,7 @@ from stages.reading import engines, vision
 from stages.reading.codes import CODES
 from stages.reading.compare import agreement
 from stages.reading.layer.fonts import KNOWN_MAX
-from stages.reading.page import WHY_HELD, read_again, read_page
+from stages.reading.page import WHY_HELD, read_again, read_page, together
 from stages.reading.placing import with_crops, words_of
 from stages.reading.protocol import PageReading, PageRequest, ReaderSettings
 
@@ -53,6 +53,7 @@ FAILED = (
     PageStatus.ERROR,
     PageStatus.SKIPPED_LIMIT,
 )
+Again = Literal["", "numbers", "page"]
 WORDS_MAX = 8_000  # of the first reading that the second is shown: a request's 1 MiB
 PATIENCE = 10  # a busy machine takes so much longer for the same processor time
 DRAFT_CHARS = 4_000  # of a text in doubt that a reviewer is shown
@@ -215,8 +216,8 @@ class Reading:
         """The step: read a page; again by others, where it is worth it."""
         log.debug("page_began", item=self._ctx.item.id, page=number)
         reading = await self._by_machine(read_page, number)
-        if twice(reading, self._settings):
-            reading = await self._again(number, reading)
+        if what := again(reading, self._settings):
+            reading = await self._again(number, reading, what)
         if reading.source == "ocr" and reading.doubtful and self._settings.vision:
             seen = await vision.read(reading.picture, self._ctx)
             if grounded(seen, reading, self._settings.grounded_above):
@@ -225,11 +226,11 @@ class Reading:
         self._report(number)  # here, too: it is committed with the page
         return page
 
-    async def _again(self, number: int, first: PageReading) -> PageReading:
+    async def _again(self, number: int, first: PageReading, what: Again) -> PageReading:
         """What both readings come to; where the second fails, its doubt is left."""
         try:
-            both = await self._by_machine(
-                read_again, number, pool="second", first=first
+            second = await self._by_machine(
+                read_again, number, pool="second", first=first, what=what
             )
         except (Transient, Permanent, Unacceptable) as error:
             if page_end(error) is None or self._ctx.left_s() < 1.0:
@@ -237,10 +238,7 @@ class Reading:
             item = self._ctx.item.id
             log.info("second_reader_failed", item=item, page=number, code=error.code)
             return first
-        if not both.words:  # the first may know why nothing is drawn there
-            return first
-        kept = {"hidden": max(first.hidden, both.hidden), "noticed": first.noticed}
-        return both.model_copy(update=kept)
+        return together(first, second)
 
     async def _by_machine(
         self,
@@ -249,6 +247,7 @@ class Reading:
         *,
         pool: str = "",
         first: PageReading | None = None,
+        what: Again = "",
     ) -> PageReading:
         settings, ctx = self._settings, self._ctx
         layout = first.layout if first else None
@@ -263,6 +262,7 @@ class Reading:
             once=engines.has_second(settings.second),
             first=words_of(layout)[:WORDS_MAX] if layout else (),
             turned=layout.turned if layout else 0,
+            numbers=what == "numbers",
             fonts=self._fonts,
         )
         answer = await ctx.jailed(
@@ -311,22 +311,20 @@ class Reading:
 # -- judging --------------------------------------------------------------------------
 
 
-def twice(first: PageReading, settings: OcrSettings) -> bool:
-    """Whether the second reader is to look at a page, and there is one."""
-    if (
-        not engines.has_second(settings.second)
-        or first.source != "ocr"
-        or first.status == "EMPTY"
-    ):
-        return False
+def again(first: PageReading, settings: OcrSettings) -> Again:
+    """What of a page the second reader is to look at, where there is one."""
+    unread = first.source != "ocr" or first.status == "EMPTY"
+    if unread or not engines.has_second(settings.second):
+        return ""
     match settings.reading:
         case "fast":
-            return first.status == "UNREADABLE"
+            return "page" if first.status == "UNREADABLE" else ""
         case "balanced":
             unsure = first.doubtful or first.confidence < settings.certain_above
-            return unsure or first.numbers
+            some: Again = "numbers" if first.words <= WORDS_MAX else "page"
+            return "page" if unsure else some if first.numbers else ""
         case "careful":
-            return True
+            return "page"
         case _:
             assert_never(settings.reading)
 

@@ -368,8 +368,8 @@ def open_jail(
             "second": pool(
                 second_readers(settings.cores),
                 memory_bytes=SECOND_MEMORY_BYTES,
-                warm=[page.warm_libraries, rapid.warm],
-                threadless=[rapid.warm_nets] * (not rapid.threaded()),
+                warm=[page.warm_libraries] + [rapid.warm] * (not rapid.threaded()),
+                threadless=[rapid.warm] * rapid.threaded(),
             ),
             "print": pool(
                 settings.cores,

@@ -37,7 +37,7 @@ from loadtest.trial import Progress
 from pipeline.jail.pool import JailPool
 from pipeline.threads import in_thread
 from stages.formats.kinds import JPEG, PDF
-from stages.ocr import OcrSettings, twice
+from stages.ocr import Again, OcrSettings, again
 from stages.reading import page as reading
 from stages.reading import rapid
 from stages.reading.codes import CODES
@@ -65,15 +65,17 @@ class Page:
     truth: str
     media_type: str = JPEG
     first: PageReading = NOT_READ
-    both: PageReading = NOT_READ
+    again: dict[Again, PageReading] = field(default_factory=dict)
     plain: str = ""
     cpu_s: dict[str, float] = field(default_factory=dict)
 
     def read(self, settings: OcrSettings) -> tuple[PageReading, float]:
         """What the stage makes of it, and the processor seconds that takes."""
-        if not twice(self.first, settings):
+        what = again(self.first, settings)
+        if not what:
             return self.first, self.cpu_s["first"]
-        return self.both, self.cpu_s["first"] + self.cpu_s["second"]
+        read = reading.together(self.first, self.again[what])
+        return read, self.cpu_s["first"] + self.cpu_s[what]
 
 
 def measure(
@@ -185,8 +187,8 @@ async def read_all(pages: Sequence[Page], folder: Path, engine: str) -> None:
             JailPool(size, warm=[reading.warm], **common) as firsts,
             JailPool(
                 size,
-                warm=[reading.warm_libraries, rapid.warm],
-                threadless=[rapid.warm_nets] * (not rapid.threaded()),
+                warm=[reading.warm_libraries] + [rapid.warm] * (not rapid.threaded()),
+                threadless=[rapid.warm] * rapid.threaded(),
                 memory_bytes=4 << 30,
                 **common,
             ) as seconds,
@@ -218,10 +220,13 @@ async def read(page: Page, engine: str, firsts: JailPool, seconds: JailPool) -> 
     if layout := page.first.layout:
         beside = {"first": words_of(layout), "turned": layout.turned}
         request = request.model_copy(update=beside)
-    answer = await seconds.run(
-        timed.second, timeout_s=PAGE_MAX_S, request=request.model_dump(mode="json")
-    )
-    page.both, page.cpu_s["second"] = answered(answer)
+    wanted: set[Again] = {"page", again(page.first, OcrSettings())}
+    for what in wanted - {""}:
+        asked = request.model_copy(update={"numbers": what == "numbers"})
+        answer = await seconds.run(
+            timed.second, timeout_s=PAGE_MAX_S, request=asked.model_dump(mode="json")
+        )
+        page.again[what], page.cpu_s[what] = answered(answer)
 
 
 def answered(answer: dict[str, Any]) -> tuple[PageReading, float]:

@@ -38,6 +38,16 @@ BOOT = (
     "import pipeline.jail.template as m; m.main()",
 )
 
+# Memory in large pages, and kept: a page of a document takes half a gigabyte in turns,
+# and to be given it anew each time cost a fifth of the nets' processor seconds.
+TUNABLES = ":".join(
+    (
+        "glibc.malloc.hugetlb=1",
+        "glibc.malloc.mmap_max=0",
+        f"glibc.malloc.trim_threshold={1 << 32}",
+    )
+)
+
 # What an anyio stream raises when the other side is no more.
 GONE = (
     anyio.BrokenResourceError,
@@ -256,6 +266,7 @@ def environment(scratch: Path) -> dict[str, str]:
         "TMPDIR": str(scratch),
         "OMP_THREAD_LIMIT": "1",
         "OPENBLAS_NUM_THREADS": "1",  # numpy's; it starts them when it is imported
+        "GLIBC_TUNABLES": TUNABLES,
         "FONTS_HOME": os.path.expanduser("~"),  # whose own fonts count
     }
 

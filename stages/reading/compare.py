@@ -79,7 +79,9 @@ def cuttings(picture: Image, layout: Layout) -> tuple[Cutting, ...]:
             line=number,
             box=line.box,
             readings=readings(line),
-            png=packed(cut(picture, turned_box(line.box, layout)), "PNG"),
+            png=packed(
+                cut(picture, turned_box(line.box, layout)), "PNG", compress_level=1
+            ),
         )
         for _, number, line in sorted(doubted, key=lambda one: one[0])[:CROPS_MAX]
     )

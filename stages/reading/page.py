@@ -29,12 +29,12 @@ from stages.reading.judging import (
     too_few,
 )
 from stages.reading.picture import open_page
-from stages.reading.placing import layout_of
+from stages.reading.placing import Weighed, layout_of
 from stages.reading.protocol import PageReading, PageRequest, ReaderSettings
 from stages.reading.reader import JUMBLED, WAYS, Read, Reader
 
 if TYPE_CHECKING:
-    pass
+    from PIL.Image import Image
 
 Status = Literal["OK", "EMPTY", "UNREADABLE"]
 
@@ -138,6 +138,8 @@ def second_reading(request: PageRequest) -> PageReading:
         layer = page.layer({}) if settings.layer != "off" else None
     if request.turned:
         picture = picture.transpose(WAYS[request.turned])
+    if request.numbers:
+        return with_numbers(second.numbers(picture, request.first), picture, request)
     words, jumbled, written = second.both(
         picture,
         request.first,
@@ -172,6 +174,34 @@ def second_reading(request: PageRequest) -> PageReading:
         crops=cuttings(picture, laid),
         picture="" if words and enough else small_picture(picture),
     )
+
+
+def with_numbers(
+    words: list[Weighed], picture: Image, request: PageRequest
+) -> PageReading:
+    """The answer for a page of which the second reader read the numbers alone."""
+    laid = layout_of(words, "", picture.size, 0, turned=request.turned)
+    return PageReading(
+        status="OK",
+        text=laid.text,
+        words=len(words),
+        confidence=mean_of([(one.word.text, one.confidence) for one in words]),
+        layout=laid,
+        crops=cuttings(picture, laid),
+    )
+
+
+def together(first: PageReading, again: PageReading) -> PageReading:
+    """What is known of a page that was read again."""
+    if not again.words or again.layout is None:
+        return first  # which may know why nothing is drawn there
+    if again.engine:
+        kept = {"hidden": max(first.hidden, again.hidden), "noticed": first.noticed}
+        return again.model_copy(update=kept)
+    assert first.layout is not None
+    layout = first.layout.model_copy(update={"blocks": again.layout.blocks})
+    changed = {"text": again.text, "words": again.words, "crops": again.crops}
+    return first.model_copy(update={**changed, "layout": layout})
 
 
 def as_text(

@@ -89,9 +89,11 @@ def layout_of(
 
 def words_of(layout: Layout) -> tuple[Word, ...]:
     """The words of a layout on the picture that was read, for another reader."""
+    numbers = count()
     return tuple(
-        Word(word.text, turned_box(word.box, layout), word.confidence, 0, number)
-        for number, line in enumerate(layout.lines)
+        Word(word.text, turned_box(word.box, layout), word.confidence, place, number)
+        for place, block in enumerate(layout.blocks)
+        for line, number in zip(block.lines, numbers, strict=False)
         for word in line.words
     )
 

@@ -36,8 +36,8 @@ class ReaderSettings(Settings):
     # read as it says; used without that; ignored.
     layer: Literal["check", "trust", "off"] = "check"
     dpi: int = Field(default=300, ge=72, le=600)  # at which PDF pages are rendered
-    # A4 at 600 dpi is 35 million; larger pages are made smaller, not refused.
-    max_pixels: int = Field(default=40_000_000, ge=1_000_000)
+    # A3 at 300 dpi is 17 million; larger pages are made smaller, not refused.
+    max_pixels: int = Field(default=20_000_000, ge=1_000_000)
     max_decoded_pixels: int = Field(default=DECODED_PIXELS_MAX, ge=1_000_000)
     # Calibrated confidence of a page (stages/reading/judging.py): below the first it is
     # read again by the second reader, below the other nobody could read it.
@@ -70,6 +70,7 @@ class PageRequest(Value):
         once: The second reader looks at what the first makes too little of.
         first: For the second reader, the words of the first on the picture it read.
         turned: Degrees clockwise by which that had been turned.
+        numbers: Of a page that the first is certain of, the second reads these alone.
         fonts: What other pages of the document told of its fonts.
     """
 
@@ -81,6 +82,7 @@ class PageRequest(Value):
     once: bool = False
     first: tuple[Word, ...] = ()
     turned: Turn = 0
+    numbers: bool = False
     fonts: KnownFonts = Field(default_factory=dict)
 
 

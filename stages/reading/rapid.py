@@ -1,8 +1,9 @@
 """
 rapidocr: PP-OCR's nets find lines, and read each; the models are in its wheel.
 
-OpenVINO runs them where it is installed, in three quarters of the time; onnxruntime
-elsewhere.  The page is read as it is: light and size matter little to it.
+OpenVINO runs them where it is installed, in seven tenths of the time, and starts no
+thread, so a process that has them ready can be forked; onnxruntime elsewhere.
+The page is read as it is: light and size matter little to it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib.util
 import logging
 import math
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,6 +32,7 @@ A4_LONG = 3600  # pixels at 300 dpi, and a little
 # Pixels that the net makes a line high.  Lines are filled up to a multiple of it, for
 # each length that it has not met costs as much as a short line: on receipts an eighth.
 HIGH = 48
+USUAL = 10  # lengths, of receipts' and forms' lines, that it meets beforehand
 FILL = 127  # of 255: nothing, to the net
 
 # Without a score every line counts: what cannot be read is to be seen as well.
@@ -43,7 +46,7 @@ PARAMETERS = {
     "EngineConfig.onnxruntime.intra_op_num_threads": 1,
     "EngineConfig.onnxruntime.inter_op_num_threads": 1,
     "EngineConfig.openvino.inference_num_threads": 1,
-    "EngineConfig.openvino.num_streams": 1,
+    "EngineConfig.openvino.num_streams": 0,  # whoever asks runs it, and no thread
 }
 
 
@@ -60,31 +63,32 @@ def runtime() -> str:
 
 
 def threaded() -> bool:
-    """Whether its nets need a thread; of onnxruntime they do with none."""
-    return runtime() == "openvino"
+    """Whether its nets start a thread where they may: of onnxruntime they do."""
+    return runtime() == "onnxruntime"
 
 
 @cache
 def loaded() -> Any:
-    """The library, once; with onnxruntime its models too, which starts no thread."""
+    """The library and its nets, once."""
+    # OpenVINO tells its makers of every start, from a thread of its own, if it can.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     from rapidocr import EngineType, RapidOCR
 
     logging.getLogger("RapidOCR").disabled = True
     kind = EngineType(runtime())
     nets = {"Det.engine_type": kind, "Rec.engine_type": kind}
-    return RapidOCR(params={**PARAMETERS, **nets})
+    reader: Any = RapidOCR(params={**PARAMETERS, **nets})
+    reader._load_det_model()
+    reader._load_rec_model()
+    return reader
 
 
 def warm() -> None:
-    """The library without its nets: what runs them starts threads."""
-    loaded()
+    """The library and its nets, which have met the usual lengths of lines."""
+    import numpy
 
-
-def warm_nets() -> None:
-    """The nets too, where no thread can be started: onnxruntime does without."""
-    reader = loaded()
-    reader._load_det_model()
-    reader._load_rec_model()
+    lines = [numpy.full((HIGH, HIGH * n, 3), FILL, "uint8") for n in range(1, USUAL)]
+    loaded().recognize_txt(lines)
 
 
 class RapidOcr:
@@ -108,24 +112,54 @@ def pieces_of(image: Image) -> list[Piece]:
 
     reader, page = loaded(), numpy.asarray(image.convert("RGB"))
     large = max(image.size) > A4_LONG
-    reader._load_det_model().limit_side_len = SIDE_LARGE if large else SIDE
+    reader.text_det.limit_side_len = SIDE_LARGE if large else SIDE
     padding: dict[str, Any] = {}
     try:
         cut, found = reader.detect_and_crop(page, padding)
     except RapidOCRError:
         return []  # there is no text
+    down = padding["padding_1"]["top"]
+    boxes = [corners - (0, down) for corners in found.boxes]
+    return [piece for piece in recognised(cut, boxes, image.size) if piece.words]
+
+
+def pieces_at(image: Image, boxes: Sequence[Box]) -> list[Piece]:
+    """What stands in each of these boxes of a gray picture; words it may have none."""
+    import numpy
+
+    page = numpy.asarray(image.convert("RGB"))
+    cut = [page[top:bottom, left:right] for left, top, right, bottom in boxes]
+    corners = [
+        numpy.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+        for left, top, right, bottom in boxes
+    ]
+    return recognised(cut, corners, image.size)
+
+
+def recognised(
+    cut: Sequence[Any], boxes: Sequence[Any], size: tuple[int, int]
+) -> list[Piece]:
+    """
+    The text of pictures of lines, each with the corners that it was cut out by.
+
+    Args:
+        size: Of the page, in pixels.
+    """
+    if not cut:
+        return []
+    reader = loaded()
     reader.return_word_box = True
     lines = [filled(line) for line in cut]
     read = reader.recognize_txt(lines)
-    down = padding["padding_1"]["top"]
-    pieces = []
-    for corners, text, where, line, given in zip(
-        found.boxes, read.txts, read.word_results, lines, cut, strict=True
-    ):
-        longer = line.shape[1] / given.shape[1]
-        words = words_in(corners, down, image.size, text, where, longer)
-        pieces.append(Piece(around_of(corners, down, image.size), tuple(words)))
-    return [piece for piece in pieces if piece.words]
+    return [
+        Piece(
+            around_of(corners, size),
+            tuple(words_in(corners, size, text, where, line.shape[1] / given.shape[1])),
+        )
+        for corners, text, where, line, given in zip(
+            boxes, read.txts, read.word_results, lines, cut, strict=True
+        )
+    ]
 
 
 def filled(line: Any) -> Any:
@@ -140,7 +174,6 @@ def filled(line: Any) -> Any:
 
 def words_in(
     corners: Any,
-    down: float,
     size: tuple[int, int],
     text: str,
     where: Any,
@@ -151,7 +184,6 @@ def words_in(
 
     Args:
         corners: Of the piece: top left, top right, bottom right, bottom left.
-        down: Pixels that were added above the page.
         where: The library's columns of characters, and how sure it is of each.
         longer: What the net saw, as a share of the piece: 1 and more.
     """
@@ -170,9 +202,9 @@ def words_in(
         first = (mine[0] + 0.5 - half) / count * longer
         last = (mine[-1] + 0.5 + half) / count * longer
         if upright:
-            box = around_of(corners, down, size)
+            box = around_of(corners, size)
         else:
-            box = around_of(share(corners, first, last), down, size)
+            box = around_of(share(corners, first, last), size)
         yield Word(match.group(), box, 100 * sum(scores) / len(scores), 0, 0)
 
 
@@ -189,10 +221,10 @@ def share(corners: Any, first: float, last: float) -> list[Any]:
     ]
 
 
-def around_of(corners: Sequence[Any], down: float, size: tuple[int, int]) -> Box:
+def around_of(corners: Sequence[Any], size: tuple[int, int]) -> Box:
     """The box around these corners, on the page."""
     xs = [float(x) for x, _ in corners]
-    ys = [float(y) - down for _, y in corners]
+    ys = [float(y) for _, y in corners]
     return (
         max(0, int(min(xs))),
         max(0, int(min(ys))),

@@ -5,19 +5,23 @@ Its words are the text, in an order that the page's structure gives; the first
 reader's are the check.  What only the first found, and is sure of, is added: a lone
 figure in a column is easily overlooked.
 
+Where the first reader is certain of a page it is asked for the numbers alone, for
+nothing around a number tells that it is wrong: `numbers`.
+
 Runs jailed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from stages.layout import Layout
+from stages.layout import Box, Layout, around
 from stages.reading import engines, rapid
 from stages.reading.agreeing import Checked, checked, is_number, plain
 from stages.reading.compare import agreement
-from stages.reading.judging import mean_of, sure_of
+from stages.reading.judging import DOUBTED, TESSERACT, mean_of, on_scale, sure_of
 from stages.reading.placing import Weighed
 from stages.reading.structure import in_order
 from stages.reading.words import Word
@@ -35,6 +39,9 @@ DOUBT = 75.0  # a word below is in doubt, whatever the other reader says
 STRANGE_MIN, STRANGE_SHARE = 8, 0.05
 SAME_TEXT = 0.8  # share of words that the layer and the readers have in common
 DOUBT_NUMBER = 85.0  # nothing around a number tells that it is wrong
+# Of its height, what is cut out around a number, on its sides and above and below: less
+# than there is to its neighbours.
+BESIDE, ABOVE = 0.4, 0.25
 
 
 class Both(NamedTuple):
@@ -82,6 +89,61 @@ def both(
         ],
         jumbled,
         written=score < PRINTED and same < 100 * agree_above,
+    )
+
+
+def numbers(picture: Image, first: Sequence[Word]) -> list[Weighed]:
+    """
+    The first reader's words, its numbers read again.
+
+    Args:
+        first: With calibrated confidence, by lines.
+
+    Raises:
+        Permanent: ENGINE_MISSING.
+    """
+    engines.engine(rapid.NAME)
+    runs = [
+        list(run)
+        for _, line in groupby(first, key=lambda word: word.line)
+        for _, run in groupby(line, key=lambda word: is_number(word.text))
+    ]
+    asked = [run for run in runs if is_number(run[0].text)]
+    boxes = [with_margin(run, first, picture.size) for run in asked]
+    found = iter(rapid.pieces_at(picture, boxes))
+    low = on_scale(TESSERACT, DOUBTED)
+    words: list[Weighed] = []
+    for run in runs:
+        if not is_number(run[0].text):
+            words += [Weighed(w, w.confidence, w.confidence < low) for w in run]
+        elif said := [word for word in next(found).words if is_number(word.text)]:
+            words += settled(run, said)
+        else:
+            words += [single(word) for word in run]
+    return words
+
+
+def settled(run: Sequence[Word], said: Sequence[Word]) -> Iterator[Weighed]:
+    """Numbers beside each other, as the first reader has them and as the second."""
+    block, line = run[0].block, run[0].line
+    for one in checked([word._replace(block=block, line=line) for word in said], run):
+        yield weighed(one, strict=True)
+
+
+def with_margin(
+    run: Sequence[Word], words: Sequence[Word], size: tuple[int, int]
+) -> Box:
+    """What to cut out around some words of a line of a page: not its neighbours."""
+    left, top, right, bottom = around([word.box for word in run])
+    beside, above = round(BESIDE * (bottom - top)), round(ABOVE * (bottom - top))
+    mates = [w.box for w in words if w.line == run[0].line]
+    before = max((box[2] for box in mates if box[2] <= left), default=0)
+    after = min((box[0] for box in mates if box[0] >= right), default=size[0])
+    return (
+        max(left - beside, (left + before) // 2, 0),
+        max(top - above, 0),
+        min(right + beside, (right + after + 1) // 2, size[0]),
+        min(bottom + above, size[1]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -346,6 +347,28 @@ def test_both_readers_make_one_text(tmp_path: Path, turn: int) -> None:
     assert found.layout.turned == turn
     top = found.layout.lines[0].box[1]
     assert (top < picture.height / 2) == (turn == 0)
+
+
+def test_the_nets_start_no_thread_and_tell_nobody() -> None:
+    """Or no process could be forked that has them; and no maker need know of us."""
+    installed(rapid.NAME)
+    if rapid.threaded():
+        pytest.skip("onnxruntime starts a thread where it may")
+    program = (
+        "import os, sys; from stages.reading import page, rapid; "
+        "page.warm_libraries(); rapid.warm(); "
+        "print(len(os.listdir('/proc/self/task')), sys.modules['openvino_telemetry'])"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+
+    assert said.stdout.split() == ["1", "None"]
 
 
 # -- real pages -----------------------------------------------------------------------

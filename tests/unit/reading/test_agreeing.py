@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from PIL import Image
 
-from stages.layout import Layout, ReadBlock, ReadLine, ReadWord
-from stages.reading import engines, second
+from stages.layout import Box, Layout, ReadBlock, ReadLine, ReadWord
+from stages.reading import engines, rapid, second
 from stages.reading.agreeing import Checked, checked, is_number
 from stages.reading.placing import Weighed
 from stages.reading.words import Word
@@ -186,6 +188,88 @@ def test_handwriting_is_known_by_both(
     )
 
     assert found.written is written
+
+
+# -- numbers alone --------------------------------------------------------------------
+
+
+def numbers(
+    monkeypatch: pytest.MonkeyPatch, first: list[Word], *said: str
+) -> list[Weighed]:
+    """The first reader's words, where the second finds this in each place asked for."""
+
+    def pieces_at(_: object, boxes: Sequence[Box]) -> list[rapid.Piece]:
+        asked.extend(boxes)
+        return [
+            rapid.Piece(box, tuple(line(text, box[1], x=box[0])))
+            for box, text in zip(boxes, said, strict=True)
+        ]
+
+    asked: list[Box] = []
+    monkeypatch.setattr(engines, "engine", lambda _: None)
+    monkeypatch.setattr(rapid, "pieces_at", pieces_at)
+    found = second.numbers(PICTURE, first)
+    for box, run in zip(asked, (w for w in first if is_number(w.text)), strict=False):
+        assert box[0] <= run.box[0]
+        assert box[1] < run.box[1]
+    return found
+
+
+def test_of_a_certain_page_the_numbers_alone_are_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second reader's count, and are in doubt where the first reads others."""
+    first = line("Total due 16.90 by 24/01/18", score=98.0) + line(
+        "of 1,204", 140, 98.0
+    )
+
+    found = numbers(monkeypatch, first, "16.90", "24/07/18", "1,204")
+
+    said = [(one.word.text, one.doubtful, one.other) for one in found]
+    assert said == [
+        ("Total", False, ""),
+        ("due", False, ""),
+        ("16.90", False, ""),
+        ("by", False, ""),
+        ("24/07/18", True, "24/01/18"),
+        ("of", False, ""),
+        ("1,204", False, ""),
+    ]
+    assert [one.word.line for one in found] == [100] * 5 + [140] * 2
+
+
+def test_numbers_beside_each_other_are_read_in_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A row of a table's figures; each is in the place of its own."""
+    first = line("Hoses 12 16.90 202.80", score=98.0)
+
+    found = numbers(monkeypatch, first, "12 16.90 202.80")
+
+    assert [one.word.text for one in found] == ["Hoses", "12", "16.90", "202.80"]
+    assert not any(one.doubtful for one in found)
+
+
+@pytest.mark.parametrize("said", ["", "~~", "Total"])
+def test_a_number_that_the_second_does_not_find_is_in_doubt(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """It is not lost, and nothing takes its place."""
+    found = numbers(monkeypatch, line("Total 16.90", score=98.0), said)
+
+    assert [(one.word.text, one.doubtful) for one in found] == [
+        ("Total", False),
+        ("16.90", True),
+    ]
+
+
+def test_what_is_cut_out_around_a_number_leaves_its_neighbours() -> None:
+    """Half of the way to them, at most, and nothing off the page."""
+    words = line("No. 16.90 EUR", y=2)
+
+    box = second.with_margin(words[1:2], words, PICTURE.size)
+
+    assert box == (35, 0, 95, 27)
 
 
 # -- a text layer ---------------------------------------------------------------------

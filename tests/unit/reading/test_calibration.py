@@ -69,8 +69,9 @@ def test_a_wrong_amount_in_doubt_is_no_lie() -> None:
 def test_a_held_page_counts_as_unread() -> None:
     """Whatever its draft says; and a class with it may be worse than plain."""
     page = Page("typed", Path("x"), "one two", plain="one")
-    page.first = page.both = read("one two", 60.0, status="UNREADABLE", doubtful="one")
-    page.cpu_s = {"first": 1.0, "second": 2.0, "plain": 1.0}
+    page.first = read("one two", 60.0, status="UNREADABLE", doubtful="one")
+    page.again["page"] = page.first.model_copy(update={"engine": "rapidocr"})
+    page.cpu_s = {"first": 1.0, "page": 2.0, "plain": 1.0}
 
     found = figures_of([page], OcrSettings(second="rapidocr", reading="careful"))
 

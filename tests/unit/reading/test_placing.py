@@ -57,6 +57,8 @@ def test_lines_and_blocks_are_kept() -> None:
 
     assert layout.text == text_of(words) == "Dear friend,\nthank\n\nBye"
     assert [block.box for block in layout.blocks] == [(0, 0, 30, 19), (0, 50, 9, 59)]
+    again = [(word.text, word.block, word.line) for word in words_of(layout)]
+    assert again == [(word.text, word.block, word.line) for word in words]
 
 
 def test_pictures_of_lines_find_their_lines() -> None:

@@ -466,6 +466,35 @@ async def test_three_readings_to_choose_from(
     assert all(one["once"] for one in ctx.asked)
 
 
+async def test_of_a_certain_page_the_numbers_alone_are_asked_for() -> None:
+    """They take their place in the page, which stays what the first reader made it."""
+    line = {"box": BOX, "words": [placed("11.00", 99.0)]}
+    blocks = [{"box": BOX, "lines": [line]}]
+    numbers = read("11.00", layout={**PLACED, "reader": "", "blocks": blocks})
+    ctx = FakeContext(
+        {1: {**NUMBERS, "layout": PLACED}}, again={1: {**numbers, "engine": ""}}
+    )
+
+    outcome = await ocr(letter(1), ctx)
+
+    assert [one["numbers"] for one in ctx.asked] == [False, True]
+    assert isinstance(outcome, Advance)
+    [page] = outcome.updates["read"]
+    assert (page.confidence, page.engine) == (98.0, "pytesseract")
+    assert outcome.updates["text"] == "11.00"
+    kept = Layout.model_validate_json(ctx.artifacts.kept[0])
+    assert kept == Layout.model_validate({**PLACED, "blocks": blocks})
+
+
+async def test_of_too_many_words_the_whole_page_is_asked_for() -> None:
+    """The second reader is told no more of them, and would leave out the others."""
+    ctx = FakeContext({1: {**NUMBERS, "words": 9_000}}, again={1: BOTH})
+
+    await ocr(letter(1), ctx)
+
+    assert [one["numbers"] for one in ctx.asked] == [False, False]
+
+
 @pytest.mark.parametrize("error", [SLOW, GREEDY, BROKEN])
 async def test_a_second_reader_that_fails_leaves_the_doubt(error: Exception) -> None:
     """The page is what the first made of it: its document does not fail."""
