@@ -2,6 +2,9 @@
 
 VENV := .venv/bin
 
+# Every command would compile all of the house again, for a second each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format bench proof lock clean
 
