@@ -7,6 +7,7 @@ codes are part of the contract; `waybill --help` lists them.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -85,6 +86,9 @@ app.add_typer(db.db, name="db")
 
 def main() -> None:
     """Entry point; the process ends, whoever was left behind."""
+    # What was imported stays to the end: to look through it, again and again and
+    # once more at the end, takes longer than many a command.
+    gc.freeze()
     terminal.open_streams()
     follow_parent()
     try:

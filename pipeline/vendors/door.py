@@ -91,8 +91,6 @@ class Vendor:
         return f"<Vendor {', '.join(states) or 'none'}>"
 
     async def __aenter__(self) -> Self:
-        # One context for all services: loading the root certificates takes 20 ms.
-        self._verify = self._verify or httpx.create_ssl_context(trust_env=False)
         self._entered = True
         return self
 
@@ -230,6 +228,9 @@ class Vendor:
                     f"more than {SERVICES_MAX} different services",
                     hint="the URLs of services belong into pipeline.toml",
                 )
+            # One context for all services, made for the first: loading the root
+            # certificates takes 20 ms, and most commands call nobody.
+            self._verify = self._verify or httpx.create_ssl_context(trust_env=False)
             self._services[name] = _Service(_client(self._verify), *self._breaker)
         return self._services[name]
 

@@ -10,10 +10,15 @@ in a process of its own, which is what `python -m waybill` is after its imports.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
 import sys
+
+import typer.main
+import uvloop  # noqa: F401  # commands import it late
+from anyio._backends import _asyncio  # noqa: F401  # likewise
 
 from waybill import cli
 
@@ -21,6 +26,10 @@ from waybill import cli
 def main() -> None:
     """Serve until whoever started us is gone."""
     parent = os.getppid()
+    # The tree of commands is made once.  Nothing of all this is looked through again.
+    cli.app = typer.main.get_command(cli.app)  # type: ignore[assignment]
+    gc.collect()
+    gc.freeze()
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(sys.argv[1])
         door.listen(64)
@@ -36,13 +45,16 @@ def main() -> None:
                 if os.fork() == 0:
                     door.close()
                     answer(connection)
-                    return
+                    os._exit(0)
 
 
 def answer(connection: socket.socket) -> None:
     """Run one call in a process of our own and say how it ended."""
     connection.settimeout(None)
-    call = json.loads(connection.makefile().readline())
+    line = connection.makefile().readline()
+    if not line:
+        return  # somebody looked whether we listen
+    call = json.loads(line)
     pid = os.fork()
     if pid == 0:
         connection.close()
