@@ -1,5 +1,10 @@
 """`python -m waybill`: the same as the `waybill` command."""
 
-from waybill.cli import main
+import gc
 
+gc.disable()  # imports leave nothing to collect, and it would be looked for often
+
+from waybill.cli import main  # noqa: E402
+
+gc.enable()
 main()

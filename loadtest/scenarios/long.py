@@ -29,7 +29,7 @@ from loadtest.scenarios.processes import WORKER, Sizes, tree
 from loadtest.trial import Progress, Trial, trial
 from pipeline.store import embedded
 
-SHORT = 12  # pages: more than are in hand at once, so every jailed process read one
+SHORT = 8  # pages: more than are in hand at once
 SIZE = (560, 794)  # pixels: A5 at 96 dpi, in large type, cheap to read
 REREAD_MAX = 2  # as many pages of a document are in hand at once
 GROWTH_MAX = 1.25  # long against short; a leak of a page's pixels would be 10 x

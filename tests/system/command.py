@@ -28,6 +28,7 @@ import asyncpg
 from PIL import Image
 
 from pipeline.store import embedded, keeper
+from pipeline.store.migrate import migrate
 
 T = TypeVar("T")
 
@@ -255,10 +256,20 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._pattern = ""
 
     def database(self, name: str) -> embedded.Embedded:
         """A database of this name; the server is started when it is not up."""
         return embedded.start(self.folder, database=name)
+
+    def migrated(self, name: str) -> embedded.Embedded:
+        """A fresh database with the schema: a copy of one that was migrated once."""
+        if not self._pattern:
+            self._pattern = self.database("pattern").owner_url
+            asyncio.run(migrate(self._pattern))
+        url = self.database("postgres").owner_url
+        asyncio.run(_execute(url, f"create database {name} template pattern"))
+        return self.database(name)
 
     def stop(self) -> None:
         """What a power cut is to it: no goodbye, no checkpoint, nobody to start it."""
@@ -325,6 +336,14 @@ def pictures(folder: Path, names: Sequence[str | bytes]) -> list[Path]:
             image.save(file, "PNG")
         made.append(path)
     return made
+
+
+async def _execute(url: str, statement: str) -> None:
+    con = await asyncpg.connect(url, timeout=5)
+    try:
+        await con.execute(statement)
+    finally:
+        await con.close()
 
 
 def _processes() -> Iterator[tuple[int, str]]:

@@ -36,10 +36,8 @@ def cluster() -> Iterator[Cluster]:
 
 def make_home(cluster: Cluster) -> Home:
     """A fresh home over a fresh, migrated database of `cluster`."""
-    urls = cluster.database(f"home{next(_numbers)}")
-    home = Home(Path(mkdtemp(prefix="waybill-home-")), urls.owner_url, urls.app_url)
-    home.ok("db", "migrate")
-    return home
+    urls = cluster.migrated(f"home{next(_numbers)}")
+    return Home(Path(mkdtemp(prefix="waybill-home-")), urls.owner_url, urls.app_url)
 
 
 @pytest.fixture(scope="module")

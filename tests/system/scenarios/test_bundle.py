@@ -181,7 +181,7 @@ def test_a_killed_worker_doubles_and_loses_no_part(
     home: Home, pipeline: Path, tmp_path: Path
 ) -> None:
     """kill -9 between two ranges of an archive: the next worker makes the rest."""
-    count = 450
+    count = 320
     path = tmp_path / "post.zip"
     path.write_bytes(zipped(*((f"{n}.txt", b"letter %d" % n) for n in range(count))))
     home.ok("ingest", path, "--pipeline", pipeline)
