@@ -31,25 +31,21 @@ import typer
 from rapidfuzz.distance import Levenshtein
 
 from loadtest.bench import calibration, timed
-from loadtest.corpora import degrade, layouts
+from loadtest.corpora import degrade, layouts, scans
 from loadtest.corpora.truth import recall
 from loadtest.trial import Progress
 from pipeline.jail.pool import JailPool
 from pipeline.threads import in_thread
-from stages.formats.kinds import JPEG, PDF
+from stages.formats.kinds import JPEG
 from stages.ocr import Again, OcrSettings, again
 from stages.reading import page as reading
 from stages.reading import rapid
 from stages.reading.codes import CODES
-from stages.reading.picture import open_page
 from stages.reading.placing import words_of
 from stages.reading.protocol import PageReading, PageRequest, ReaderSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE_MAX_S = 600.0
-TYPED = ("Lettre244", "Lettre246", "Lettre60")
-TYPED_PDF = "scanned_multipage_pdfs/ehri_en_BF-19380509b_EN"
-KINDS = {"sroie": "receipts", "ehri": "typed", "stan_typed": "typed"}  # else French
 ORDERED = ("generated", "columns", "forms")  # classes whose truth has a page's order
 RECALL_MIN = {"receipts": 0.90, "typed": 0.92}
 READINGS = ("fast", "balanced", "careful")
@@ -86,7 +82,7 @@ def measure(
         folder = Path(place)
         say(f"drawing {count} degraded pages, and as many of columns and forms")
         pages = list(drawn(folder, count, seed))
-        real = [*receipts(samples), *typed(samples, folder), *others(samples)]
+        real = [Page(*scan) for scan in scans.pages(samples, folder)]
         if not real:
             say(f"no real pages at {samples}: generated ones only")
         pages += real
@@ -125,42 +121,6 @@ def drawn(folder: Path, count: int, seed: int) -> Iterator[Page]:
         path = folder / f"{number:03}-{laid.kind}.jpg"
         path.write_bytes(laid.data)
         yield Page(laid.kind, path, laid.truth)
-
-
-def receipts(samples: Path) -> Iterator[Page]:
-    """Photographed and scanned receipts."""
-    for path in sorted((samples / "receipts_sroie/img").glob("*.jpg")):
-        truth = samples / "receipts_sroie/gt_txt" / f"{path.stem}.txt"
-        yield Page("receipts", path, truth.read_text(encoding="utf-8"))
-
-
-def others(samples: Path) -> Iterator[Page]:
-    """Receipts, typed pages of 1905-45 and French ones."""
-    for path in sorted((samples / "pages_real").glob("*.jpg")):
-        truth = path.with_name(f"{path.name.removesuffix('.jpg')}.gt.txt")
-        kind = KINDS.get(path.name.partition("-")[0], "french")
-        yield Page(kind, path, truth.read_text(encoding="utf-8"))
-
-
-def typed(samples: Path, folder: Path) -> Iterator[Page]:
-    """Typewritten letters of 1905 and 1938."""
-    for stem in TYPED:
-        path = samples / f"letters_stanford1905/{stem}.jpg"
-        if path.exists():
-            truth = path.with_suffix(".gt.txt").read_text(encoding="utf-8")
-            yield Page("typed", path, truth)
-    path = samples / f"{TYPED_PDF}.pdf"
-    if not path.exists():
-        return
-    truths = path.with_suffix(".gt.txt").read_text(encoding="utf-8").split("\f")
-    for index, truth in enumerate(truths):
-        # Plain tesseract takes no PDF: both read the picture of the page.
-        request = PageRequest(path=str(path), media_type=PDF, index=index)
-        with open_page(request) as page:
-            picture, dpi = page.picture()
-        image = folder / f"typed-{index}.png"
-        picture.save(image, dpi=(dpi, dpi))
-        yield Page("typed", image, truth, "image/png")
 
 
 # -- reading --------------------------------------------------------------------------

@@ -29,7 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtest.corpora import degrade
+from loadtest.corpora import degrade, layouts
+from loadtest.corpora.scans import pages as real_pages
 from loadtest.corpora.truth import recall
 from loadtest.trial import SAMPLES, Progress, Trial, trial
 from pipeline.errors import Usage
@@ -37,16 +38,14 @@ from pipeline.errors import Usage
 RUN_MAX_S = 3600.0
 STAGES = ("intake", "ocr", "searchable")
 READINGS = ("fast", "balanced")
-# What a class of pages is called, by how its files are.
-CLASSES = {"sroie": "receipts", "ehri": "typed", "stan": "typed", "tapus": "french"}
-DEGRADED = 0.2  # of the pages, drawn in code
+DEGRADED, FORMS = 0.2, 0.1  # of the pages, drawn in code; the others are real
 FINE = 100_000  # parts of a page's side
 PLACES_MAX = 40  # words of a page that are looked for
 RATIOS = {"fast": 2.0, "balanced": 0.8}
 SIZE_RATIO_MAX = 1.1
 IN_PLACE_MIN = 0.98
 # Classes of which balanced reading misses at most half the words that OCRmyPDF does.
-HARD = ("receipts", "degraded")
+HARD = ("receipts", "forms", "degraded")
 
 
 @dataclass(slots=True)
@@ -128,24 +127,30 @@ def program() -> str:
 
 
 def scanned(folder: Path, count: int, seed: int) -> Iterator[Scan]:
-    """Real pages, by stride, and drawn ones in bad light; each a PDF of its own."""
+    """Real pages, by stride, forms, and pages in bad light; each a PDF of its own."""
     import img2pdf
 
     folder.mkdir()
-    drawn = round(count * DEGRADED)
-    real = sorted((SAMPLES / "pages_real").glob("*.jpg"))
-    wanted = min(len(real), count - drawn)
-    for number in range(wanted):
-        picture = real[number * len(real) // wanted]
-        truth = picture.with_suffix(".gt.txt").read_text(encoding="utf-8")
-        kind = next((k for p, k in CLASSES.items() if picture.stem.startswith(p)), "")
-        path = folder / f"{number:03}-{picture.stem}.pdf"
-        path.write_bytes(img2pdf.convert(picture.read_bytes(), nodate=True))
-        yield Scan(kind or "other", truth, path)
-    for number, page in enumerate(degrade.pages(count - wanted, seed), wanted):
-        path = folder / f"{number:03}-{page.name}.pdf"
-        path.write_bytes(img2pdf.convert(page.data, nodate=True))
-        yield Scan("degraded", page.truth, path)
+    drawn, forms = round(count * DEGRADED), round(count * FORMS)
+    real = list(real_pages(SAMPLES, folder.parent))
+    wanted = min(len(real), count - drawn - forms)
+    some = [real[n * len(real) // wanted] for n in range(wanted)]
+    pages = [
+        (scan.kind, scan.path.stem, scan.path.read_bytes(), scan.truth) for scan in some
+    ]
+    pages += [
+        (laid.kind, laid.kind, laid.data, laid.truth)
+        for laid in layouts.pages(forms, seed)
+        if laid.kind == "forms"
+    ]
+    pages += [
+        ("degraded", page.name, page.data, page.truth)
+        for page in degrade.pages(count - len(pages), seed)
+    ]
+    for number, (kind, name, data, truth) in enumerate(pages):
+        path = folder / f"{number:03}-{name}.pdf"
+        path.write_bytes(img2pdf.convert(data, nodate=True))
+        yield Scan(kind, truth, path)
 
 
 # -- runs -----------------------------------------------------------------------------

@@ -20,6 +20,9 @@ from stages.reading.words import Word
 SLIP = 0.75  # similarity, 0-1: one character of five may differ, and both saw the word
 HEARD = 60.0  # a word of the first reader below this contradicts nobody
 OVERLAP = 0.4  # of the narrower one, where two words stand in the same place
+# Figures and the letters they look like; in a word of letters the letter is meant.
+ALIKE = str.maketrans("01|5", "olls")
+LETTERS_MIN = 3  # beside the one figure: "A1" and "4x" are what they are
 NUMBER = re.compile(r"\d\D*\d|\d[.,]")  # amounts, dates, numbers, codes; no lone digit
 
 
@@ -121,6 +124,8 @@ def against(word: Word, there: Sequence[Word]) -> Checked:
         number = sum(c.isdigit() for c in other) * 2 >= len(plain(other)) > 0
         another = not same and heard and number
         return Checked(word, same, "" if same else other, another)
+    if is_word(other) and look_alike(word.text, other):
+        return Checked(word._replace(text=other), True, "", False)
     like = Levenshtein.normalized_similarity(plain(word.text), plain(other))
     return Checked(word, like >= SLIP, "" if like == 1 else other, False)
 
@@ -135,6 +140,17 @@ def shares(one: Word, other: Word) -> bool:
 def is_number(text: str) -> bool:
     """Whether it looks like an amount, a date, a number or a code."""
     return NUMBER.search(text) is not None
+
+
+def is_word(text: str) -> bool:
+    """Whether it is of letters, and of more than a few."""
+    return text.isalpha() and len(text) > LETTERS_MIN
+
+
+def look_alike(one: str, other: str) -> bool:
+    """Whether two words differ in figures that are taken for letters, and no more."""
+    first, second = one.lower(), other.lower()
+    return first != second and first.translate(ALIKE) == second.translate(ALIKE)
 
 
 def digits(text: str) -> str:

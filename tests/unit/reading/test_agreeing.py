@@ -94,6 +94,26 @@ def test_spaces_that_the_second_reader_lost_are_found_again() -> None:
     assert all(one.same for one in found)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "read"),
+    [
+        ("0kafor", "Okafor", "Okafor"),
+        ("Wi1liam", "William", "William"),
+        ("A1", "Al", "A1"),
+        ("c10se", "c10se", "c10se"),
+        ("Okafor", "0kafor", "Okafor"),
+        ("0ka", "Oka", "0ka"),
+    ],
+)
+def test_a_figure_in_a_word_of_letters_is_the_letter(
+    ours: str, theirs: str, read: str
+) -> None:
+    """The second reader takes O for 0 where it has no word around it."""
+    [one] = compared(ours, theirs)
+
+    assert one.word.text == read
+
+
 def test_a_number_is_not_taken_apart() -> None:
     """tesseract sees spaces in columns of figures."""
     whole = Word("1204.50", (0, 100, 70, 120), 99.9, 0, 0)
