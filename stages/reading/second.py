@@ -13,13 +13,12 @@ Runs jailed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from stages.layout import Box, Layout, around
+from stages.layout import Box, Layout
 from stages.reading import engines, rapid
-from stages.reading.agreeing import Checked, checked, is_number, plain
+from stages.reading.agreeing import Checked, checked, digits, is_number, plain
 from stages.reading.compare import agreement
 from stages.reading.judging import DOUBTED, TESSERACT, mean_of, on_scale, sure_of
 from stages.reading.placing import Weighed
@@ -103,40 +102,49 @@ def numbers(picture: Image, first: Sequence[Word]) -> list[Weighed]:
         Permanent: ENGINE_MISSING.
     """
     engines.engine(rapid.NAME)
-    runs = [
-        list(run)
-        for _, line in groupby(first, key=lambda word: word.line)
-        for _, run in groupby(line, key=lambda word: is_number(word.text))
-    ]
-    asked = [run for run in runs if is_number(run[0].text)]
-    boxes = [with_margin(run, first, picture.size) for run in asked]
+    asked = [word for word in first if is_number(word.text)]
+    boxes = [with_margin(word, first, picture.size) for word in asked]
     found = iter(rapid.pieces_at(picture, boxes))
     low = on_scale(TESSERACT, DOUBTED)
-    words: list[Weighed] = []
-    for run in runs:
-        if not is_number(run[0].text):
-            words += [Weighed(w, w.confidence, w.confidence < low) for w in run]
-        elif said := [word for word in next(found).words if is_number(word.text)]:
-            words += settled(run, said)
-        else:
-            words += [single(word) for word in run]
-    return words
+    return [
+        settled(word, next(found).words)
+        if is_number(word.text)
+        else Weighed(word, word.confidence, word.confidence < low)
+        for word in first
+    ]
 
 
-def settled(run: Sequence[Word], said: Sequence[Word]) -> Iterator[Weighed]:
-    """Numbers beside each other, as the first reader has them and as the second."""
-    block, line = run[0].block, run[0].line
-    for one in checked([word._replace(block=block, line=line) for word in said], run):
-        yield weighed(one, strict=True)
+def settled(word: Word, said: Sequence[Word]) -> Weighed:
+    """A number of the first reader's, and what the second reads in its place."""
+    other = "".join(w.text for w in said)
+    if not is_number(other):
+        return single(word)
+    score = mean_of([(w.text, w.confidence) for w in said])
+    if digits(other) != digits(word.text):
+        sure = sure_of(score, same=False)
+        return Weighed(word._replace(text=other), sure, True, word.text)
+    sure = sure_of(score, same=True)
+    if not same_written(word.text, other):
+        return Weighed(word, min(sure, DOUBT), True, other)
+    return Weighed(word, sure, sure < DOUBT)
 
 
-def with_margin(
-    run: Sequence[Word], words: Sequence[Word], size: tuple[int, int]
-) -> Box:
-    """What to cut out around some words of a line of a page: not its neighbours."""
-    left, top, right, bottom = around([word.box for word in run])
+def same_written(one: str, other: str) -> bool:
+    """Whether two numbers of the same digits are the same; a unit may stand alone."""
+    said = [
+        "".join(c for c in text.lower() if c.isalnum() or c in "-,.%").strip(".,")
+        for text in (one, other)
+    ]
+    if not all(any(c.isalpha() for c in text) for text in said):
+        said = ["".join(c for c in text if not c.isalpha()) for text in said]
+    return said[0] == said[1]
+
+
+def with_margin(word: Word, words: Sequence[Word], size: tuple[int, int]) -> Box:
+    """What to cut out around a word of a page: not its neighbours."""
+    left, top, right, bottom = word.box
     beside, above = round(BESIDE * (bottom - top)), round(ABOVE * (bottom - top))
-    mates = [w.box for w in words if w.line == run[0].line]
+    mates = [w.box for w in words if w.line == word.line]
     before = max((box[2] for box in mates if box[2] <= left), default=0)
     after = min((box[0] for box in mates if box[0] >= right), default=size[0])
     return (
