@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -126,6 +126,7 @@ class Keeper:
         while not self._over():
             began = time.monotonic()
             _end_left_behind(self._data)
+            _forget(self._data)
             server = self._start()
             while server.poll() is None and not self._over():
                 time.sleep(LOOK_S)
@@ -246,15 +247,31 @@ def _end_left_behind(data: Path) -> None:
     """
     End what outlived a server that was killed: while it lives no other can start.
 
-    A process of a server ends when it sees that its parent did; one that waits for a
-    lock of another that is gone never looks.  All of them work in the data folder, and
-    nobody else does.
+    Its processes end when they see that it did, but one that waits for a lock never
+    looks.  All of them work in the data folder, and nobody else.
     """
+    for pid in _left_behind(data):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _left_behind(data: Path) -> Iterator[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended by itself, or is another user's
             ours = (process / "comm").read_bytes() == b"postgres\n"
             if ours and (process / "cwd").samefile(data):
-                os.kill(int(process.name), signal.SIGKILL)
+                yield int(process.name)
+
+
+def _forget(data: Path) -> None:
+    """Drop the pid file of a server that is gone; anybody may have its number now."""
+    with suppress(OSError, ValueError):
+        file = data / "postmaster.pid"
+        pid = int(file.read_text(encoding="utf-8").split("\n", 1)[0])
+        # PostgreSQL takes whoever it is for that server, and refuses to start.
+        gone = not _serves(pid, data) and not any(_left_behind(data))
+        if gone and Path("/proc/self").exists():  # else nobody knows who has a number
+            file.unlink()
 
 
 def _serves(pid: int, data: Path) -> bool:

@@ -76,6 +76,11 @@ def end(process: subprocess.Popen[str], how: signal.Signals) -> None:
         process.send_signal(how)
 
 
+def asleep(user: int) -> subprocess.Popen[str]:
+    """A process of a user's that does nothing."""
+    return subprocess.Popen(["sleep", "60"], user=user, text=True)
+
+
 def server(folder: Path) -> int:
     """The process id of the server."""
     state = keeper.state_of(folder)
@@ -243,6 +248,21 @@ async def test_after_a_power_cut_it_recovers(folder: Path):
     assert (folder / "postmaster.pid").exists()
 
     assert await answers((await start(folder)).app_url)
+
+
+async def test_a_number_that_is_anothers_now_keeps_no_server_down(folder: Path):
+    """After a power cut, or in a new container, the pid file tells of somebody else."""
+    await start(folder)
+    embedded.stop(folder)
+    who = folder.stat().st_uid  # of another user PostgreSQL believes that it is not it
+    other = asleep(who)
+    try:
+        (folder / "postmaster.pid").write_text(f"{other.pid}\n{folder}\n")
+
+        assert await answers((await start(folder)).app_url)
+        assert other.poll() is None
+    finally:
+        end(other, signal.SIGKILL)
 
 
 async def test_several_at_once_start_one(folder: Path):
