@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +32,9 @@ def file_names(name: str, folder: str, item: int) -> Iterator[str]:
     """
     Names without an ending for a document's files, the best first; the last is free.
 
+    A file may be in the way of a folder, for of `bill.png` the PDF is called as a
+    bundle beside it: then what it holds lies beside it too.
+
     Args:
         name: As it is shown, of a part with its bundle's before it.
         folder: Where it lay below what was dropped; "" for nowhere.
@@ -42,6 +45,8 @@ def file_names(name: str, folder: str, item: int) -> Iterator[str]:
     plain = ENDING.sub("", own)
     yield from dict.fromkeys((f"{tree}{plain}", f"{tree}{own}"))
     yield f"{tree}{own}-{item}"
+    flat = cut(f"{tree}{own}".replace("/", WITHIN), NAME_BYTES_MAX)
+    yield f"{flat}-{item}"
 
 
 def _component(part: str) -> str:
@@ -79,11 +84,15 @@ class Shelf:
             Trouble: a full disk, a folder that cannot be written to.
         """
         with ours(f"the folder {self._folder.name}", self._folder):
-            name = next(name for name in names if self._claimed(name))
-            for suffix in sorted(files, key=lambda suffix: suffix == RECORD):
-                self.copy(files[suffix], f"{name}.{suffix}")
-            self._claim(name).unlink(missing_ok=True)
-        return name
+            for name in names:
+                # A file where a folder should be, or a folder in a file's place.
+                with suppress(IsADirectoryError, NotADirectoryError, FileExistsError):
+                    if self._claimed(name, files):
+                        for suffix in sorted(files, key=lambda each: each == RECORD):
+                            self.copy(files[suffix], f"{name}.{suffix}")
+                        self._claim(name).unlink(missing_ok=True)
+                        return name
+        raise FileExistsError(f"no name is free for {self._folder.name}'s files")
 
     def copy(self, source: Path, file: str) -> None:
         """A copy of `source`, whole or not at all, at `file` beneath the folder."""
@@ -93,7 +102,7 @@ class Shelf:
             shutil.copyfileobj(data, part, 1 << 20)
             publish(part, target, mode=FILE_MODE)
 
-    def _claimed(self, name: str) -> bool:
+    def _claimed(self, name: str, suffixes: Iterable[str]) -> bool:
         """
         Whether `name` is this document's, from now on.
 
@@ -101,6 +110,8 @@ class Shelf:
         found by the same document's next try, and keeps others away.
         """
         claim, record = self._claim(name), self._folder / f"{name}.{RECORD}"
+        if any((self._folder / f"{name}.{each}").is_dir() for each in suffixes):
+            return False
         claim.parent.mkdir(parents=True, exist_ok=True)
         sweep(claim.parent)
         try:

@@ -107,7 +107,7 @@ def compared(line: Sequence[Word], first: Sequence[Word]) -> Iterator[Checked]:
     for how, start, end, low, high in matcher.get_opcodes():
         joined = "".join(ours[start:end]) == "".join(theirs[low:high])
         for word in line[start:end]:
-            if how == "equal" or joined:
+            if (how == "equal" or joined) and not is_number(word.text):
                 yield Checked(word, True, "", False)
             else:
                 yield against(word, [w for w in first[low:high] if shares(word, w)])
@@ -122,7 +122,7 @@ def against(word: Word, there: Sequence[Word]) -> Checked:
         same = digits(word.text) == digits(other)
         heard = all(w.confidence >= HEARD for w in there)
         number = sum(c.isdigit() for c in other) * 2 >= len(plain(other)) > 0
-        another = not same and heard and number
+        another = heard and (number if not same else signed(word.text) != signed(other))
         return Checked(word, same, "" if same else other, another)
     if is_word(other) and look_alike(word.text, other):
         return Checked(word._replace(text=other), True, "", False)
@@ -151,6 +151,26 @@ def look_alike(one: str, other: str) -> bool:
     """Whether two words differ in figures that are taken for letters, and no more."""
     first, second = one.lower(), other.lower()
     return first != second and first.translate(ALIKE) == second.translate(ALIKE)
+
+
+DASHES = str.maketrans("\u2212\u2013\u2014", "---")
+
+
+def signed(number: str) -> bool:
+    """Whether it is negative: with a sign, or in brackets as accountants write it."""
+    found = re.search(r"[-(\d]", number.translate(DASHES))
+    return found is not None and not found.group().isdigit()
+
+
+def same_written(one: str, other: str) -> bool:
+    """Whether two numbers of the same digits are the same; a unit may stand alone."""
+    said = [
+        "".join(c for c in text.lower() if c.isalnum() or c in "-,.%(").strip(".,")
+        for text in (one.translate(DASHES), other.translate(DASHES))
+    ]
+    if not all(any(c.isalpha() for c in text) for text in said):
+        said = ["".join(c for c in text if not c.isalpha()) for text in said]
+    return said[0] == said[1]
 
 
 def digits(text: str) -> str:

@@ -27,6 +27,7 @@ NAME = "rapidocr"
 # Long side, in pixels, of the copy on which lines are looked for: on a smaller one
 # more is found, and quicker.  Larger paper has smaller print on that copy.
 SIDE, SIDE_LARGE = 1280, 1600
+STRIP = 4.0  # times as long as it is wide, a page is a strip
 A4_LONG = 3600  # pixels at 300 dpi, and a little
 
 # Pixels that the net makes a line high.  Lines are filled up to a multiple of it, for
@@ -106,7 +107,51 @@ class RapidOcr:
 
 
 def pieces_of(image: Image) -> list[Piece]:
-    """Every run of text on a gray picture, from the top."""
+    """Every run of text on a gray picture, from the top; in parts, of a long strip."""
+    short, long = sorted(image.size)
+    if long <= STRIP * short:
+        return pieces_in(image)
+    found: list[Piece] = []
+    for part in parts(*image.size):
+        for piece in pieces_in(image.crop(part)):
+            moved = shifted(piece, *part[:2])
+            if not any(covers(known.box, moved.box) for known in found):
+                found = [one for one in found if not covers(moved.box, one.box)]
+                found.append(moved)
+    return found
+
+
+def parts(wide: int, high: int) -> Iterator[Box]:
+    """Parts of a strip that overlap: on one small copy of it lines would vanish."""
+    short, long = sorted((wide, high))
+    step = round((STRIP - 1) * short)
+    for start in range(0, long - short, step):
+        end = min(long, start + round(STRIP * short))
+        yield (start, 0, end, high) if wide > high else (0, start, wide, end)
+
+
+def shifted(piece: Piece, left: int, top: int) -> Piece:
+    """A piece of a part, on the page."""
+
+    def moved(box: Box) -> Box:
+        return (box[0] + left, box[1] + top, box[2] + left, box[3] + top)
+
+    words = tuple(word._replace(box=moved(word.box)) for word in piece.words)
+    return Piece(moved(piece.box), words)
+
+
+def covers(one: Box, other: Box) -> bool:
+    """Whether the middle of `other` lies in `one`, which is as wide."""
+    x, y = (other[0] + other[2]) / 2, (other[1] + other[3]) / 2
+    return (
+        one[2] - one[0] >= other[2] - other[0]
+        and one[0] <= x <= one[2]
+        and one[1] <= y <= one[3]
+    )
+
+
+def pieces_in(image: Image) -> list[Piece]:
+    """Every run of text on a picture that is no long strip."""
     import numpy
     from rapidocr.main import RapidOCRError
 

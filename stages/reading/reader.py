@@ -53,6 +53,8 @@ SENSELESS = 40.0  # confidence of a page on which one more reading is wasted
 TURN_BELOW = 65.0
 # Pillow's numbers for turning a picture so many degrees clockwise.
 WAYS: dict[Turn, Any] = {180: 3, 270: 2, 90: 4}
+ASIDE: tuple[Turn, Turn] = (90, 270)
+ASIDE_MIN = 3  # words that stand on end, and most that are long do
 TURN_SIDE = 1300  # pixels of the copy on which other ways up are tried
 TURN_SENSE_MIN = 60.0  # characters in sound words: a few lines
 
@@ -136,6 +138,11 @@ class Reader:
     def _any_way_up(self, picture: Image, dpi: int) -> Read:
         """Read a page; one that makes no sense also another way up, then otherwise."""
         read = self._read(picture, dpi)
+        if aside(read.words):
+            # tesseract reads lines that run up or down, and their order is lost.
+            found = [self._read(picture.transpose(WAYS[t]), dpi, t) for t in ASIDE]
+            best = max(found, key=lambda one: weight(undoubted(one)))
+            return read if aside(best.words) else best
         if read.ink < INK_MIN or read.confidence >= TURN_BELOW:
             return read
         turn = self._other_way_up(read)
@@ -250,6 +257,17 @@ class Reader:
             if found > best:
                 best, turn = found, degrees
         return turn
+
+
+def aside(words: Sequence[Word]) -> bool:
+    """Whether a page lies on its side: most of its words stand on end."""
+    sizes = [
+        (word.box[2] - word.box[0], word.box[3] - word.box[1])
+        for word in words
+        if len(word.text) >= 4 and word.confidence >= DOUBTED
+    ]
+    upended = sum(tall > wide for wide, tall in sizes)
+    return upended >= ASIDE_MIN and 2 * upended > len(sizes)
 
 
 def undoubted(read: Read) -> list[Word]:

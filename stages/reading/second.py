@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stages.layout import Box, Layout
 from stages.reading import engines, rapid
-from stages.reading.agreeing import Checked, checked, digits, is_number, plain
+from stages.reading.agreeing import (
+    Checked,
+    checked,
+    digits,
+    is_number,
+    plain,
+    same_written,
+)
 from stages.reading.compare import agreement
 from stages.reading.judging import DOUBTED, TESSERACT, mean_of, on_scale, sure_of
 from stages.reading.placing import Weighed
@@ -127,17 +134,6 @@ def settled(word: Word, said: Sequence[Word]) -> Weighed:
     if not same_written(word.text, other):
         return Weighed(word, min(sure, DOUBT), True, other)
     return Weighed(word, sure, sure < DOUBT)
-
-
-def same_written(one: str, other: str) -> bool:
-    """Whether two numbers of the same digits are the same; a unit may stand alone."""
-    said = [
-        "".join(c for c in text.lower() if c.isalnum() or c in "-,.%").strip(".,")
-        for text in (one, other)
-    ]
-    if not all(any(c.isalpha() for c in text) for text in said):
-        said = ["".join(c for c in text if not c.isalpha()) for text in said]
-    return said[0] == said[1]
 
 
 def with_margin(word: Word, words: Sequence[Word], size: tuple[int, int]) -> Box:

@@ -17,7 +17,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont
 from loadtest.corpora import degrade
 from loadtest.corpora.illegible import UNREADABLE
 from loadtest.corpora.letters import compose
-from loadtest.corpora.noise import A5, TYPED, blank, inked
+from loadtest.corpora.noise import A5, TYPED, blank, inked, load
 from loadtest.corpora.truth import recall
 from pipeline.errors import Permanent, Transient
 from pipeline.jail.pool import JailPool
@@ -369,6 +369,35 @@ def test_the_nets_start_no_thread_and_tell_nobody() -> None:
     )
 
     assert said.stdout.split() == ["1", "None"]
+
+
+@pytest.mark.parametrize("turn", [90, 270])
+def test_a_page_on_its_side_is_read_in_its_order(tmp_path: Path, turn: int) -> None:
+    """tesseract reads such lines, and would begin with the last one."""
+    picture, truth = letter()
+    path = tmp_path / "page.png"
+    picture.rotate(turn, expand=True).save(path, dpi=(200, 200))
+
+    found = first_reading(asked(path, PNG))
+
+    assert " ".join(truth.split()[:20]) in " ".join(found.text.split())
+    assert found.layout is not None
+    assert found.layout.turned == turn
+
+
+def test_a_long_strip_is_read_to_its_end(tmp_path: Path) -> None:
+    """On one small copy of it the second reader would find no line."""
+    installed(rapid.NAME)
+    font = load(TYPED[0], 14)
+    strip = Image.new("L", (500, 7000), 250)
+    lines = [f"Item {number} of many" for number in range(110)]
+    for number, text in enumerate(lines):
+        ImageDraw.Draw(strip).text((30, 40 + 62 * number), text, font=font, fill=0)
+
+    found = engines.engine(rapid.NAME).read(strip, dpi=0, lang="", psm=0)
+
+    assert recall(text_of(found), " ".join(lines)) > 0.98
+    assert len(found) <= 4 * len(lines) + 2
 
 
 # -- real pages -----------------------------------------------------------------------

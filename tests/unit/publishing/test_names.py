@@ -96,3 +96,29 @@ def test_the_record_comes_last(tmp_path: Path) -> None:
 
     assert order[-1] == "a.json"
     assert len(order) == 4
+
+
+def put(folder: Path, item: int, name: str) -> str:
+    """The name that an item's files get in an output folder."""
+    mine = owner(item, "a" * 64)
+    record, made = folder / "record", folder / "made"
+    record.write_text(f'{mine}, "pages": []}}')
+    made.write_text(str(item))
+    shelf = Shelf(folder / "out", mine)
+    return shelf.put(file_names(name, "", item), {"json": record, "pdf": made})
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_bundle_that_is_called_as_a_file_of_ours(tmp_path: Path, first: int) -> None:
+    """Its parts lie beside it, or the other takes another name: nothing waits."""
+    names = {1: "bill.png", 2: "bill.pdf › a.png"}
+    made = {item: put(tmp_path, item, names[item]) for item in (first, 3 - first)}
+
+    expected = {
+        1: {1: "bill", 2: "bill.pdf › a.png-2"},
+        2: {1: "bill.png", 2: "bill.pdf/a"},
+    }
+    assert made == expected[first]
+    for item, name in made.items():
+        assert (tmp_path / "out" / f"{name}.pdf").read_text() == str(item)
+    assert not list((tmp_path / "out").rglob(".*"))

@@ -58,6 +58,11 @@ def test_what_looks_like_a_number(text: str, number: bool) -> None:
         ("16.90", "", False),  # missed
         ("16.90", "ib~0Q", False),  # nothing that is a number
         ("RM16.90", "16.90", False),
+        ("15%", "-15%", True),
+        ("16.90", "\u221216.90", True),
+        ("-16.90", "\u201316.90", False),
+        ("16.90", "(16.90)", True),
+        ("05-07", "05/07", False),
     ],
 )
 def test_a_number_is_contradicted_by_another_one_only(

@@ -180,3 +180,24 @@ def test_no_word_is_lost_or_doubled(found: list[tuple[str, int, int]]) -> None:
     assert sorted((w.text, w.box) for w in ordered) == sorted(
         (w.text, w.box) for w in words
     )
+
+
+def test_cells_whose_words_seem_to_fall_stand_in_their_rows() -> None:
+    """The second reader's pieces lean where a tall letter stands at one end alone."""
+    rows, columns = range(12), range(4)
+    words: list[Word] = []
+    for row in rows:
+        for column in columns:
+            cell = line(f"Wall {10 + row + 7 * column} mm", 350 * column, 60 * row, 0)
+            for step, word in enumerate(cell):
+                left, top, right, bottom = word.box
+                box = (left, top + 2 * step, right, bottom + 2 * step)
+                number = len(columns) * row + column
+                words.append(word._replace(box=box, block=number, line=number))
+
+    said = read(words).splitlines()
+
+    assert said == [
+        " ".join(f"Wall {10 + row + 7 * column} mm" for column in columns)
+        for row in rows
+    ]
