@@ -238,7 +238,7 @@ class Reading:
             item = self._ctx.item.id
             log.info("second_reader_failed", item=item, page=number, code=error.code)
             return first
-        return together(first, second)
+        return together(first, second, numbers_alone=what == "numbers")
 
     async def _by_machine(
         self,
@@ -262,7 +262,7 @@ class Reading:
             once=engines.has_second(settings.second),
             first=words_of(layout)[:WORDS_MAX] if layout else (),
             turned=layout.turned if layout else 0,
-            numbers=what == "numbers",
+            numbers_alone=what == "numbers",
             fonts=self._fonts,
         )
         answer = await ctx.jailed(
@@ -320,9 +320,11 @@ def again(first: PageReading, settings: OcrSettings) -> Again:
         case "fast":
             return "page" if first.status == "UNREADABLE" else ""
         case "balanced":
-            unsure = first.doubtful or first.confidence < settings.certain_above
-            some: Again = "numbers" if first.words <= WORDS_MAX else "page"
-            return "page" if unsure else some if first.numbers else ""
+            if first.doubtful or first.confidence < settings.certain_above:
+                return "page"
+            if not first.numbers:
+                return ""
+            return "numbers" if first.words <= WORDS_MAX else "page"
         case "careful":
             return "page"
         case _:

@@ -57,7 +57,7 @@ from stages.ocr import ocr
 from stages.output import output
 from stages.printing import typesetter
 from stages.publishing import making
-from stages.reading import page, rapid, sheet
+from stages.reading import page, sheet
 from stages.reading.codes import CODES
 from stages.searchable import searchable
 from waybill.settings import Places, Settings
@@ -368,8 +368,7 @@ def open_jail(
             "second": pool(
                 second_readers(settings.cores),
                 memory_bytes=SECOND_MEMORY_BYTES,
-                warm=[page.warm_libraries] + [rapid.warm] * (not rapid.threaded()),
-                threadless=[rapid.warm] * rapid.threaded(),
+                **page.second_warmth(),
             ),
             "print": pool(
                 settings.cores,

@@ -39,7 +39,6 @@ from pipeline.threads import in_thread
 from stages.formats.kinds import JPEG
 from stages.ocr import Again, OcrSettings, again
 from stages.reading import page as reading
-from stages.reading import rapid
 from stages.reading.codes import CODES
 from stages.reading.placing import words_of
 from stages.reading.protocol import PageReading, PageRequest, ReaderSettings
@@ -70,7 +69,9 @@ class Page:
         what = again(self.first, settings)
         if not what:
             return self.first, self.cpu_s["first"]
-        read = reading.together(self.first, self.again[what])
+        read = reading.together(
+            self.first, self.again[what], numbers_alone=what == "numbers"
+        )
         return read, self.cpu_s["first"] + self.cpu_s[what]
 
 
@@ -147,9 +148,8 @@ async def read_all(pages: Sequence[Page], folder: Path, engine: str) -> None:
             JailPool(size, warm=[reading.warm], **common) as firsts,
             JailPool(
                 size,
-                warm=[reading.warm_libraries] + [rapid.warm] * (not rapid.threaded()),
-                threadless=[rapid.warm] * rapid.threaded(),
                 memory_bytes=4 << 30,
+                **reading.second_warmth(),
                 **common,
             ) as seconds,
         ):
@@ -182,7 +182,7 @@ async def read(page: Page, engine: str, firsts: JailPool, seconds: JailPool) -> 
         request = request.model_copy(update=beside)
     wanted: set[Again] = {"page", again(page.first, OcrSettings())}
     for what in wanted - {""}:
-        asked = request.model_copy(update={"numbers": what == "numbers"})
+        asked = request.model_copy(update={"numbers_alone": what == "numbers"})
         answer = await seconds.run(
             timed.second, timeout_s=PAGE_MAX_S, request=asked.model_dump(mode="json")
         )

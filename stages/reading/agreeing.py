@@ -22,7 +22,7 @@ HEARD = 60.0  # a word of the first reader below this contradicts nobody
 OVERLAP = 0.4  # of the narrower one, where two words stand in the same place
 # Figures and the letters they look like; in a word of letters the letter is meant.
 ALIKE = str.maketrans("01|5", "olls")
-LETTERS_MIN = 3  # beside the one figure: "A1" and "4x" are what they are
+WORD_MIN = 4  # letters; "A1" and "4x" are what they are
 NUMBER = re.compile(r"\d\D*\d|\d[.,]")  # amounts, dates, numbers, codes; no lone digit
 
 
@@ -144,7 +144,7 @@ def is_number(text: str) -> bool:
 
 def is_word(text: str) -> bool:
     """Whether it is of letters, and of more than a few."""
-    return text.isalpha() and len(text) > LETTERS_MIN
+    return text.isalpha() and len(text) >= WORD_MIN
 
 
 def look_alike(one: str, other: str) -> bool:

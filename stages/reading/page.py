@@ -70,6 +70,13 @@ def warm() -> None:
         tesseract.loaded(tesseract.languages()[0])
 
 
+def second_warmth() -> dict[str, Any]:
+    """How the pool of second readers is made ready: arguments of `JailPool`."""
+    if rapid.threaded():
+        return {"warm": [warm_libraries], "threadless": [rapid.warm]}
+    return {"warm": [warm_libraries, rapid.warm]}
+
+
 def warm_libraries() -> None:
     """What both readers need."""
     for name in LIBRARIES:
@@ -138,7 +145,7 @@ def second_reading(request: PageRequest) -> PageReading:
         layer = page.layer({}) if settings.layer != "off" else None
     if request.turned:
         picture = picture.transpose(WAYS[request.turned])
-    if request.numbers:
+    if request.numbers_alone:
         return with_numbers(second.numbers(picture, request.first), picture, request)
     words, jumbled, written = second.both(
         picture,
@@ -191,11 +198,13 @@ def with_numbers(
     )
 
 
-def together(first: PageReading, again: PageReading) -> PageReading:
-    """What is known of a page that was read again."""
+def together(
+    first: PageReading, again: PageReading, *, numbers_alone: bool
+) -> PageReading:
+    """What is known of a page that was read again, or of which the numbers were."""
     if not again.words or again.layout is None:
         return first  # which may know why nothing is drawn there
-    if again.engine:
+    if not numbers_alone:
         kept = {"hidden": max(first.hidden, again.hidden), "noticed": first.noticed}
         return again.model_copy(update=kept)
     assert first.layout is not None

@@ -70,7 +70,7 @@ class PageRequest(Value):
         once: The second reader looks at what the first makes too little of.
         first: For the second reader, the words of the first on the picture it read.
         turned: Degrees clockwise by which that had been turned.
-        numbers: Of a page that the first is certain of, the second reads these alone.
+        numbers_alone: The first is certain of the rest: see `second.numbers`.
         fonts: What other pages of the document told of its fonts.
     """
 
@@ -82,7 +82,7 @@ class PageRequest(Value):
     once: bool = False
     first: tuple[Word, ...] = ()
     turned: Turn = 0
-    numbers: bool = False
+    numbers_alone: bool = False
     fonts: KnownFonts = Field(default_factory=dict)
 
 

@@ -388,11 +388,11 @@ def test_a_page_on_its_side_is_read_in_its_order(tmp_path: Path, turn: int) -> N
 def test_a_long_strip_is_read_to_its_end(tmp_path: Path) -> None:
     """On one small copy of it the second reader would find no line."""
     installed(rapid.NAME)
-    font = load(TYPED[0], 14)
-    strip = Image.new("L", (500, 7000), 250)
+    font = load(TYPED[0], 9)
+    strip = Image.new("L", (300, 11000), 250)
     lines = [f"Item {number} of many" for number in range(110)]
     for number, text in enumerate(lines):
-        ImageDraw.Draw(strip).text((30, 40 + 62 * number), text, font=font, fill=0)
+        ImageDraw.Draw(strip).text((20, 40 + 99 * number), text, font=font, fill=0)
 
     found = engines.engine(rapid.NAME).read(strip, dpi=0, lang="", psm=0)
 

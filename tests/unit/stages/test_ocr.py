@@ -436,7 +436,7 @@ async def test_the_layout_leads_to_the_pictures_of_its_lines() -> None:
 
 
 SURE = read("sure", confidence=98.0)
-NUMBERS = {**SURE, "numbers": True}
+NUMBERS = {**SURE, "numbers": True, "layout": PLACED}
 UNREAD = {**read("tn3e d", confidence=40.0), "status": "UNREADABLE", "doubtful": True}
 LESS_SURE = read("less sure", confidence=95.0)
 
@@ -471,13 +471,11 @@ async def test_of_a_certain_page_the_numbers_alone_are_asked_for() -> None:
     line = {"box": BOX, "words": [placed("11.00", 99.0)]}
     blocks = [{"box": BOX, "lines": [line]}]
     numbers = read("11.00", layout={**PLACED, "reader": "", "blocks": blocks})
-    ctx = FakeContext(
-        {1: {**NUMBERS, "layout": PLACED}}, again={1: {**numbers, "engine": ""}}
-    )
+    ctx = FakeContext({1: NUMBERS}, again={1: {**numbers, "engine": ""}})
 
     outcome = await ocr(letter(1), ctx)
 
-    assert [one["numbers"] for one in ctx.asked] == [False, True]
+    assert [one["numbers_alone"] for one in ctx.asked] == [False, True]
     assert isinstance(outcome, Advance)
     [page] = outcome.updates["read"]
     assert (page.confidence, page.engine) == (98.0, "pytesseract")
@@ -492,7 +490,7 @@ async def test_of_too_many_words_the_whole_page_is_asked_for() -> None:
 
     await ocr(letter(1), ctx)
 
-    assert [one["numbers"] for one in ctx.asked] == [False, False]
+    assert [one["numbers_alone"] for one in ctx.asked] == [False, False]
 
 
 @pytest.mark.parametrize("error", [SLOW, GREEDY, BROKEN])
