@@ -36,9 +36,10 @@ from pipeline.folder import BoundStage, Pipeline, PipelineFolder
 from pipeline.jail.custom import FileFunction
 from pipeline.model import Checkpoint, Claim, Item, Kin, Outcome, Part, Progress, Spawn
 from pipeline.run.attempt import Cancelled, Joining, Raised, attempt
-from pipeline.run.context import Run, StageContext
+from pipeline.run.context import StageContext
 from pipeline.run.outcomes import Returned
 from pipeline.run.services import Jail, Services
+from pipeline.run.stay import Run
 from pipeline.stage import Artifacts, Endpoint, Stage, VendorDoor
 from pipeline.state import Channels, encode
 from pipeline.store.rows import KinRow

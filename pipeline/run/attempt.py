@@ -28,11 +28,12 @@ from pipeline.errors import (
 from pipeline.folder import BoundStage
 from pipeline.model import Progress
 from pipeline.run.blame import blamed, members
-from pipeline.run.context import Abandoned, Parked, Run, StageContext, StepRecorder
+from pipeline.run.context import StageContext
 from pipeline.run.frames import frames_at, frames_of
 from pipeline.run.holding import Holding
 from pipeline.run.outcomes import Returned, bad_outcome, returned, shown
 from pipeline.run.slate import Holder
+from pipeline.run.stay import Abandoned, Parked, Run, StepRecorder
 from pipeline.run.watchdog import Watched, tears_down
 from pipeline.vendors.limits import Limits
 

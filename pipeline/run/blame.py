@@ -17,9 +17,9 @@ from traceback import walk_tb
 
 from pipeline import errors
 from pipeline.errors import Disposition, Transient, Trouble, WaybillError, code_of
-from pipeline.run.context import Run, StepRecorder
 from pipeline.run.frames import ENGINE, name_of
 from pipeline.run.rlimits import crippled
+from pipeline.run.stay import Run, StepRecorder
 from pipeline.state import clean_text
 from pipeline.threads import in_thread
 from pipeline.trouble import (

@@ -39,11 +39,11 @@ from pipeline.model import (
 )
 from pipeline.run.attempt import STUCK_S, abandon, attempt
 from pipeline.run.clock import clock
-from pipeline.run.context import Abandoned, Run, until_answered
 from pipeline.run.endings import Ending, aside, ending, error_text
 from pipeline.run.gate import Gate
 from pipeline.run.journal import Journal
 from pipeline.run.services import Services
+from pipeline.run.stay import Abandoned, Run, until_answered
 from pipeline.run.windows import Windows
 from pipeline.state import inline_or_ref, update_of
 from pipeline.store.port import WorkStore

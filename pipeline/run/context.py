@@ -5,41 +5,30 @@ What the worker hands to a stage: the `Context` of pipeline/stage.py for real.
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import anyio
-from pydantic import TypeAdapter
 
-from pipeline.errors import Permanent, StoreUnavailable, Usage
-from pipeline.folder import BoundStage, Pipeline
+from pipeline.errors import Permanent, Usage
+from pipeline.folder import BoundStage
 from pipeline.jail.custom import FileFunction
 from pipeline.model import (
-    PARTS_MAX,
-    Checkpoint,
-    Claim,
-    Item,
     Kin,
     Part,
     Product,
     Progress,
-    Spawn,
-    State,
 )
-from pipeline.run.services import Services, secret_lines
+from pipeline.run.family import Family
+from pipeline.run.services import secret_lines
+from pipeline.run.stay import Run, StepRecorder, memoised
 from pipeline.stage import Artifacts, Endpoint, Folder, VendorDoor
-from pipeline.state import clean_text, encode, result_adapter
-from pipeline.store.port import WorkStore
-from pipeline.store.rows import KinRow
+from pipeline.state import encode
 
 T = TypeVar("T")
 
-NAME_CHARS_MAX = 1000  # of a part, as of a file
-KIN_AT_ONCE = 50  # arbitrary: histories read by one query
 PRODUCTS_MAX = 100  # of one try of a stage; arbitrary
 FACTS_CHARS_MAX = 8192  # as of an update that stands in its row
 NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
@@ -47,84 +36,12 @@ ARTIFACT = re.compile(r"[0-9a-f]{64}")
 COUNT_MAX = 2**31 - 1  # what the database keeps of a progress
 
 
-class Parked(BaseException):
-    """
-    The item waits for its children: its stage ends here and runs again later.
-
-    No error, so that nobody who catches errors catches it.
-    """
-
-
-class Abandoned(Exception):  # no error: it was seen to already
-    """This try did not end, and the item has gone on without it."""
-
-
-@dataclass(slots=True)
-class Run:
-    """One item in this worker."""
-
-    claim: Claim
-    pipeline: Pipeline
-    stage: str
-    seq: int
-    attempt: int
-    state: Any
-    deadline: float  # on anyio's clock
-    memo: dict[tuple[str, str], str] = field(default_factory=dict)
-    scope: anyio.CancelScope | None = None
-    cancelled: bool = False
-    late_s: float = 0.0  # since the stage it is in was to end
-    abandoned: bool = False  # the item has gone on without this task
-    products: dict[str, Product] = field(default_factory=dict)  # of this attempt
-    loaded: int = 0  # bytes of its state and steps, as text
-    unfolded: list[str] | None = None  # what its state is yet to be made of
-
-    @property
-    def item(self) -> Item:
-        return self.claim.item
-
-    def take_products(self) -> tuple[Product, ...]:
-        """What the stage made, for the entry that records its outcome."""
-        if not self.products:
-            return ()
-        made = tuple(self.products.values())
-        self.products.clear()
-        return made
-
-
-class StepRecorder(Protocol):
-    """What makes a step's result durable, while the lease holds."""
-
-    services: Services
-    store: WorkStore
-
-    def check_lease(self) -> None:
-        """Raise `LeaseLost` when this worker may have been replaced."""
-        ...
-
-    async def record_step(
-        self, run: Run, key: tuple[str, str], text: str, began: float
-    ) -> None:
-        """Return when the result is durable."""
-        ...
-
-    async def record_spawn(
-        self, run: Run, key: tuple[str, str], spawn: Spawn, began: float
-    ) -> str:
-        """Return, when children are durable, their ids as JSON text."""
-        ...
-
-    def note_progress(self, run: Run, progress: Progress) -> None:
-        """Have it committed with whatever is committed next."""
-        ...
-
-
 class StageContext:
     """The `Context` of one stage of one item; see pipeline/stage.py."""
 
     __slots__ = (
         "_deadline",
-        "_joins",
+        "_family",
         "_run",
         "_session",
         "_stage",
@@ -139,7 +56,7 @@ class StageContext:
         self._run = run
         self._stage = stage
         self._deadline = deadline
-        self._joins = 0
+        self._family = Family(session, run, stage.name)
         self.item = run.item
         self.settings = stage.settings
 
@@ -167,17 +84,9 @@ class StageContext:
     async def step(
         self, name: str, fn: Callable[..., Awaitable[T]], /, *args: Any
     ) -> T:
-        key = (self._stage.name, name)
-        adapter = result_adapter(fn)
-        kept = self._run.memo.get(key)
-        if kept is not None:
-            return adapter.validate_json(kept)  # type: ignore[no-any-return]
-        self._session.check_lease()
-        began = anyio.current_time()
-        result = await fn(*args)
-        text = encode(adapter.dump_python(result, mode="json"))
-        await self._session.record_step(self._run, key, text, began)
-        return result
+        return await memoised(
+            self._session, self._run, (self._stage.name, name), fn, *args
+        )
 
     async def jailed(
         self,
@@ -250,100 +159,10 @@ class StageContext:
     async def spawn(
         self, parts: Sequence[Part], *, name: str = "parts", at: str = ""
     ) -> list[int | None]:
-        key = (self._stage.name, f"spawn:{name}")
-        kept = self._run.memo.get(key)
-        if kept is None:
-            self._session.check_lease()
-            spawn = Spawn(
-                self._branch(at),
-                f"{self.item.id}/{self._stage.name}/{name}",
-                tuple(_clean(part) for part in self._counted(parts)),
-            )
-            began = anyio.current_time()
-            kept = await self._session.record_spawn(self._run, key, spawn, began)
-        return _IDS.validate_json(kept)
-
-    def _branch(self, at: str) -> str:
-        """The stage where children begin."""
-        pipeline = self._run.pipeline
-        if not at:
-            return pipeline.first
-        if at not in pipeline.branches:
-            raise Permanent(
-                f"the pipeline {pipeline.name} has no branch {at!r}",
-                code="SPAWN_BRANCH",
-                hint=f"add [branch.{at}] with its `stages` to pipeline.toml",
-            )
-        return pipeline.branches[at]
-
-    def _counted(self, parts: Sequence[Part]) -> Sequence[Part]:
-        if len(parts) > PARTS_MAX:
-            raise Permanent(
-                f"{len(parts)} parts in one spawn, {PARTS_MAX} are the most",
-                code="SPAWN_SIZE",
-                hint="spawn them in slices, each under a name of its own",
-            )
-        return parts
+        return await self._family.spawn(parts, name=name, at=at)
 
     async def join(self) -> list[Kin]:
-        # Joined twice, a stage has spawned more in between.
-        self._joins += 1
-        name = "join" if self._joins == 1 else f"join-{self._joins}"
-        seen = await self.step(name, self._seen)
-        found: list[Kin] = []
-        for at in range(0, len(seen), KIN_AT_ONCE):
-            found += await self._kin(seen[at : at + KIN_AT_ONCE])
-        return found
-
-    async def _seen(self) -> list[_Ended]:
-        """How each child ended, as this stage will see it for ever."""
-        store, item = self._session.store, self.item.id
-        if await until_answered(store.open_children, item):
-            _park()
-        rows = await until_answered(store.kin, item)
-        if any(row.state is None for row in rows):  # one is being retried
-            _park()
-        return [(r.id, State(r.state or ""), r.stage, r.code) for r in rows]
-
-    async def _kin(self, seen: Sequence[_Ended]) -> list[Kin]:
-        """These children with the values of their state."""
-        store = self._session.store
-        ids = [item for item, *_ in seen]
-        facts = {
-            row.id: row for row in await until_answered(store.kin, self.item.id, ids)
-        }
-        history = await until_answered(store.history, ids)
-        return [
-            Kin(
-                item,
-                facts[item].name,
-                state,
-                stage,
-                code,
-                await self._values(facts[item], history[item]),
-            )
-            for item, state, stage, code in seen
-        ]
-
-    async def _values(
-        self, row: KinRow, history: Sequence[Checkpoint]
-    ) -> dict[str, Any]:
-        updates = []
-        for c in history:
-            if c.step is None:
-                text = c.update
-                if text is None and c.ref is not None:
-                    text = (await self.artifacts.get(c.ref)).decode()
-                updates.append(text or "{}")
-        try:
-            state = self._run.pipeline.channels.fold(row.input, updates)
-        except Permanent:
-            return {}  # its input never fitted: it failed with that, and says so
-        return state.model_dump(mode="json")
-
-
-_Ended = tuple[int, State, str, str]  # a child's id, state, stage and code
-_IDS = TypeAdapter(list[int | None])
+        return await self._family.join()
 
 
 def product_of(name: str, artifact: str, facts: dict[str, Any], stage: str) -> Product:
@@ -372,29 +191,3 @@ def product_of(name: str, artifact: str, facts: dict[str, Any], stage: str) -> P
 
 def _no_product(why: str, hint: str = "") -> Permanent:
     return Permanent(f"a product cannot be: {why}", code="BAD_PRODUCT", hint=hint)
-
-
-def _park() -> NoReturn:
-    raise Parked
-
-
-async def until_answered(ask: Callable[..., Awaitable[T]], *args: Any) -> T:
-    """An answer of the store; one that is away is not this stage's failure."""
-    while True:
-        try:
-            return await ask(*args)
-        except StoreUnavailable:
-            # Without end: the stage's own timeout, or the lease, ends it.
-            await anyio.sleep(random.uniform(0.05, 1.0))
-
-
-def _clean(part: Part) -> Part:
-    """A part as the database can store it: names come out of foreign bundles."""
-    return Part(
-        clean_text(part.name)[:NAME_CHARS_MAX],
-        json.loads(encode(part.input)),
-        clean_text(part.key),
-        part.size_bytes,
-        part.refused_code,
-        clean_text(part.refused_why),
-    )

@@ -32,8 +32,8 @@ from pipeline.model import (
 )
 from pipeline.run.attempt import Cancelled, End, Joining, Raised
 from pipeline.run.blame import seconds
-from pipeline.run.context import Run
 from pipeline.run.outcomes import Returned
+from pipeline.run.stay import Run
 from pipeline.state import clean_text
 
 log = structlog.get_logger()

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from pipeline.errors import CODE_CHARS_MAX, Permanent, code_of
 from pipeline.model import Advance, Done, Hold, Outcome, Reject, Wait
 from pipeline.run.blame import seconds
-from pipeline.run.context import Run
 from pipeline.run.frames import name_of
+from pipeline.run.stay import Run
 from pipeline.state import clean_text, encode
 
 BENEATH = 4  # levels that an update may stand in: evidence and state of a hold

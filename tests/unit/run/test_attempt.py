@@ -21,8 +21,8 @@ from pipeline.errors import (
 from pipeline.folder import BoundStage
 from pipeline.model import Advance, Claim, Hold, Item, Reject, Wait
 from pipeline.run.attempt import Cancelled, End, Joining, Raised, attempt
-from pipeline.run.context import Parked, Run
 from pipeline.run.outcomes import Returned
+from pipeline.run.stay import Parked, Run
 from pipeline.stage import stage
 from pipeline.vendors.limits import Limits
 from tests.unit.engine import Letter, pipeline_of

@@ -1,0 +1,124 @@
+"""
+An item's stay in a worker: what is known of it there, and who records for it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import anyio
+
+from pipeline.errors import StoreUnavailable
+from pipeline.folder import Pipeline
+from pipeline.model import Claim, Item, Product, Progress, Spawn
+from pipeline.run.services import Services
+from pipeline.state import encode, result_adapter
+from pipeline.store.port import WorkStore
+
+T = TypeVar("T")
+
+
+class Parked(BaseException):
+    """
+    The item waits for its children: its stage ends here and runs again later.
+
+    No error, so that nobody who catches errors catches it.
+    """
+
+
+class Abandoned(Exception):  # no error: it was seen to already
+    """This try did not end, and the item has gone on without it."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One item in this worker."""
+
+    claim: Claim
+    pipeline: Pipeline
+    stage: str
+    seq: int
+    attempt: int
+    state: Any
+    deadline: float  # on anyio's clock
+    memo: dict[tuple[str, str], str] = field(default_factory=dict)
+    scope: anyio.CancelScope | None = None
+    cancelled: bool = False
+    late_s: float = 0.0  # since the stage it is in was to end
+    abandoned: bool = False  # the item has gone on without this task
+    products: dict[str, Product] = field(default_factory=dict)  # of this attempt
+    loaded: int = 0  # bytes of its state and steps, as text
+    unfolded: list[str] | None = None  # what its state is yet to be made of
+
+    @property
+    def item(self) -> Item:
+        return self.claim.item
+
+    def take_products(self) -> tuple[Product, ...]:
+        """What the stage made, for the entry that records its outcome."""
+        if not self.products:
+            return ()
+        made = tuple(self.products.values())
+        self.products.clear()
+        return made
+
+
+class StepRecorder(Protocol):
+    """What makes a step's result durable, while the lease holds."""
+
+    services: Services
+    store: WorkStore
+
+    def check_lease(self) -> None:
+        """Raise `LeaseLost` when this worker may have been replaced."""
+        ...
+
+    async def record_step(
+        self, run: Run, key: tuple[str, str], text: str, began: float
+    ) -> None:
+        """Return when the result is durable."""
+        ...
+
+    async def record_spawn(
+        self, run: Run, key: tuple[str, str], spawn: Spawn, began: float
+    ) -> str:
+        """Return, when children are durable, their ids as JSON text."""
+        ...
+
+    def note_progress(self, run: Run, progress: Progress) -> None:
+        """Have it committed with whatever is committed next."""
+        ...
+
+
+async def memoised(
+    recorder: StepRecorder,
+    run: Run,
+    key: tuple[str, str],
+    fn: Callable[..., Awaitable[T]],
+    /,
+    *args: Any,
+) -> T:
+    """The result of the step `key` (stage, name): as recorded, or made now."""
+    adapter = result_adapter(fn)
+    kept = run.memo.get(key)
+    if kept is not None:
+        return adapter.validate_json(kept)  # type: ignore[no-any-return]
+    recorder.check_lease()
+    began = anyio.current_time()
+    result = await fn(*args)
+    text = encode(adapter.dump_python(result, mode="json"))
+    await recorder.record_step(run, key, text, began)
+    return result
+
+
+async def until_answered(ask: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """An answer of the store; one that is away is not this stage's failure."""
+    while True:
+        try:
+            return await ask(*args)
+        except StoreUnavailable:
+            # Without end: the stage's own timeout, or the lease, ends it.
+            await anyio.sleep(random.uniform(0.05, 1.0))

@@ -1,0 +1,210 @@
+"""
+`vendors.toml`: who is called, within which limits, and what it may cost.
+
+    [vendor.llm]
+    kind = "openai"
+    url = "https://api.example.com/v1"
+    key = "secret:llm"
+    model = "small"
+    fallbacks = ["llm-elsewhere"]
+
+    [vendor.llm.limits]
+    requests = "600/min"
+    tokens = "200_000/min"
+    concurrency = 50
+
+    [vendor.llm.price]
+    currency = "USD"
+    input = "0.25"      # of a million tokens
+    output = "2.00"
+
+A pipeline may tighten what is declared here and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from pipeline.calls import CallClass, Usage
+from pipeline.errors import Usage as UsageError
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}", re.ASCII)
+MILLION = Decimal(1_000_000)
+_PER_S = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_RATE = re.compile(r"([\d_]+(?:\.\d+)?)\s*/\s*([\d.]*)\s*(s|min|h|d)", re.ASCII)
+
+Kind = Literal["openai", "anthropic", "http", "moderation", "ocr"]
+
+
+class Rate(NamedTuple):
+    """At most `most` in any `per_s` seconds."""
+
+    most: float
+    per_s: float
+
+
+def _rate(value: Any) -> Any:
+    """`"600/min"`, `"100/s"`, `"5000/24h"` as a rate."""
+    if isinstance(value, str):
+        found = _RATE.fullmatch(value.strip())
+        if found is None:
+            raise ValueError('write it as "600/min", "100/s" or "5000/24h"')
+        count, times, unit = found.groups()
+        return Rate(float(count.replace("_", "")), float(times or 1) * _PER_S[unit])
+    return value
+
+
+class _Declared(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VendorLimits(_Declared):
+    """How often, how much and how many at once a vendor may be called."""
+
+    requests: Annotated[Rate | None, BeforeValidator(_rate)] = None
+    tokens: Annotated[Rate | None, BeforeValidator(_rate)] = None
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+
+
+class Price(_Declared):
+    """What a call costs: so much itself, and so much a million tokens."""
+
+    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
+    call: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    input: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    cached_input: Annotated[Decimal, Field(ge=0)] | None = None  # None: as `input`
+    output: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    reasoning: Annotated[Decimal, Field(ge=0)] | None = None  # None: as `output`
+
+    def of(self, usage: Usage) -> Decimal:
+        """What a call with this usage costs."""
+        cached = self.input if self.cached_input is None else self.cached_input
+        reasoning = self.output if self.reasoning is None else self.reasoning
+        return (
+            self.call
+            + (
+                usage.input_tokens * self.input
+                + usage.cached_input_tokens * cached
+                + usage.output_tokens * self.output
+                + usage.reasoning_tokens * reasoning
+            )
+            / MILLION
+        )
+
+    def most(self, tokens: int, max_tokens: int) -> Decimal:
+        """The most that a call can cost which sends and gets so many tokens."""
+        dearest_in = max(self.input, self.cached_input or Decimal(0))
+        dearest_out = max(self.output, self.reasoning or Decimal(0))
+        return self.call + (tokens * dearest_in + max_tokens * dearest_out) / MILLION
+
+
+class BreakerPolicy(_Declared):
+    """When nobody calls a vendor any more, and when somebody tries again."""
+
+    after: int = Field(default=5, ge=1)  # failures in a row
+    open_s: float = Field(default=5.0, gt=0)  # doubles with each probe that failed
+    max_s: float = Field(default=120.0, gt=0)
+
+
+class VendorSpec(_Declared):
+    """
+    One declared vendor.
+
+    Attributes:
+        url: Its base; requests go below it.
+        key: `secret:NAME`, a secret of the tenant or else of the service; "": none.
+        inside: It stands in our own network, on purpose.
+        idempotency_header: Where the vendor looks for a key that makes a repeated
+            call the same call; "": it has none.
+        errors: `"403:REQUEST_LIMIT_EXCEEDED"`, a status and a word of the body, or
+            `"409"` alone, and what it means; before what we know ourselves.
+        fallbacks: Vendors of the same kind that are asked, in this order, while
+            this one cannot answer.
+        retry_share: Of first tries, how many more calls may be repeats of failed
+            ones, of the whole fleet.
+        limits, limits_per_tenant: Of the whole service, and of each tenant.
+    """
+
+    name: str = Field(default="", pattern=r"^([a-z][a-z0-9_-]{0,40})?$")
+    kind: Kind = "http"
+    url: str
+    key: str = Field(default="", pattern=r"^(secret:[a-z0-9][a-z0-9-]{0,62})?$")
+    model: str = ""
+    timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    connect_s: float = Field(default=10.0, gt=0, le=120)
+    answer_bytes_max: int = Field(default=4 << 20, ge=1024, le=4 << 30)
+    inside: bool = False
+    headers: dict[str, str] = Field(default_factory=dict, max_length=50)
+    idempotency_header: str = ""
+    errors: dict[str, CallClass] = Field(default_factory=dict, max_length=200)
+    fallbacks: tuple[str, ...] = Field(default=(), max_length=8)
+    retry_share: float = Field(default=0.1, ge=0, le=1)
+    limits: VendorLimits = VendorLimits()
+    limits_per_tenant: VendorLimits = VendorLimits()
+    price: Price = Price()
+    breaker: BreakerPolicy = BreakerPolicy()
+
+
+class Vendors(_Declared):
+    """All that are declared, by name."""
+
+    vendor: dict[str, VendorSpec] = Field(default_factory=dict, max_length=200)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, spec in self.vendor.items():
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name: a-z, 0-9, `_` and `-`")
+            for other in spec.fallbacks:
+                if other == name or other not in self.vendor:
+                    raise ValueError(f"{name}: there is no other vendor {other!r}")
+                if self.vendor[other].kind != spec.kind:
+                    raise ValueError(f"{name}: {other} is of another kind")
+        return self
+
+    def named(self) -> dict[str, VendorSpec]:
+        """The vendors, each knowing its name."""
+        return {
+            name: spec.model_copy(update={"name": name})
+            for name, spec in self.vendor.items()
+        }
+
+
+def read_vendors(path: Path) -> dict[str, VendorSpec]:
+    """
+    The vendors that a file declares; none where there is no file.
+
+    Raises:
+        Usage: VENDORS_FILE, naming the key and what it may be.
+    """
+    try:
+        raw: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _bad(f"{path} cannot be read: {error}") from None
+    try:
+        return Vendors.model_validate(raw).named()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise _bad(f"{path}: {key}: {first['msg']}") from None
+
+
+def _bad(message: str) -> UsageError:
+    hint = f"known keys: {', '.join(sorted(VendorSpec.model_fields))}"
+    return UsageError(message, code="VENDORS_FILE", hint=hint)

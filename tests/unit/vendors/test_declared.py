@@ -1,0 +1,79 @@
+"""`vendors.toml`: what may be said there, and what is refused with its key."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from pipeline.calls import CallClass, Usage
+from pipeline.errors import Usage as UsageError
+from pipeline.vendors.declared import Price, Rate, read_vendors
+
+LLM = '[vendor.llm]\nkind = "openai"\nurl = "http://127.0.0.1:1/v1"\n'
+
+
+def declared(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "vendors.toml"
+    path.write_text(text)
+    return path
+
+
+def test_all_that_may_be_said(tmp_path: Path) -> None:
+    path = declared(
+        tmp_path,
+        LLM
+        + 'key = "secret:llm"\nfallbacks = ["spare"]\n'
+        + 'errors = {"403:LIMIT" = "quota"}\n'
+        + '[vendor.llm.limits]\nrequests = "600/min"\ntokens = "200_000/2min"\n'
+        + "concurrency = 50\n"
+        + '[vendor.spare]\nkind = "openai"\nurl = "http://127.0.0.1:2/v1"\n',
+    )
+    found = read_vendors(path)
+    assert list(found) == ["llm", "spare"]
+    assert found["llm"].name == "llm"
+    assert found["llm"].limits.requests == Rate(600, 60)
+    assert found["llm"].limits.tokens == Rate(200_000, 120)
+    assert found["llm"].errors == {"403:LIMIT": CallClass.QUOTA}
+
+
+def test_no_file_declares_nobody(tmp_path: Path) -> None:
+    assert read_vendors(tmp_path / "vendors.toml") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (LLM + 'key = "sk-live-123"\n', "vendor.llm.key"),
+        (LLM + 'fallbacks = ["nobody"]\n', "no other vendor 'nobody'"),
+        (LLM + 'fallbacks = ["llm"]\n', "no other vendor 'llm'"),
+        (LLM + '[vendor.x]\nurl = "u"\nfallbacks = ["llm"]\n', "another kind"),
+        (LLM + '[vendor.llm.limits]\nrequests = "often"\n', "600/min"),
+        (LLM + '[vendor.llm.limits]\nconcurrency = 0\n', "concurrency"),
+        (LLM + "colour = 3\n", "vendor.llm.colour"),
+        ('[vendor."A b"]\nurl = "u"\n', "is no name"),
+        ("[vendor", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_names_its_key(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_vendors(declared(tmp_path, text))
+    assert refused.value.code == "VENDORS_FILE"
+    assert says in str(refused.value)
+    assert "sk-live" not in str(refused.value)
+
+
+def test_a_price_counts_each_token_once() -> None:
+    price = Price(
+        call=Decimal("0.001"),
+        input=Decimal(2),
+        cached_input=Decimal("0.2"),
+        output=Decimal(8),
+    )
+    usage = Usage(
+        input_tokens=500_000,
+        cached_input_tokens=500_000,
+        output_tokens=100_000,
+        reasoning_tokens=150_000,
+    )
+    assert price.of(usage) == Decimal("0.001") + 1 + Decimal("0.1") + 2
+    assert price.most(1_000_000, 250_000) >= price.of(usage)
