@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import anyio
 import structlog
 import typer
 
@@ -31,7 +30,7 @@ from loadtest.scenarios import (
 )
 from loadtest.scenarios.evil_stages import KINDS
 from loadtest.trial import SAMPLES
-from loadtest.vendors import serve_mixed
+from loadtest.vendors.__main__ import vendors
 from pipeline.errors import Usage, WaybillError
 
 app = typer.Typer(
@@ -335,28 +334,6 @@ def bench_searchable(pages: Scans = 60, json: Json = False) -> None:
     _fail_if(not result["good"])
 
 
-@app.command()
-def vendors(
-    port: Annotated[
-        int, typer.Option(min=1024, max=65535, help="Of 127.0.0.1.")
-    ] = 8808,
-    seed: Seed = 1,
-    bad: Annotated[float, typer.Option(min=0, max=1, help="Share of bad.")] = 0.2,
-    latency_s: Annotated[
-        float, typer.Option(min=0, max=60, help="Of an answer.")
-    ] = 0.05,
-    for_s: Annotated[float, typer.Option(min=1, max=86_400, help="Then end.")] = 600,
-) -> None:
-    """A model service on 127.0.0.1 that fails as real ones do."""
-
-    async def main() -> None:
-        with anyio.move_on_after(for_s):
-            await serve_mixed(port, seed=seed, bad=bad, latency_s=latency_s)
-
-    say(f"serving http://127.0.0.1:{port}/v1 for {for_s:.0f} s")
-    anyio.run(main)
-
-
 def _fail_if(bad: object) -> None:
     if bad:
         raise typer.Exit(8)
@@ -364,6 +341,7 @@ def _fail_if(bad: object) -> None:
 
 app.add_typer(run, name="run")
 app.add_typer(bench, name="bench")
+app.command()(vendors)
 
 
 def main() -> None:

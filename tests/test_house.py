@@ -21,7 +21,7 @@ ROOMS = {
     "pipeline": {"run", "store", "jail", "vendors", "holds", "artifacts"},
     "stages": {"formats", "reading", "rules", "writing", "printing", "publishing"},
     "ingest": {"watch"},
-    "loadtest": {"scenarios", "corpora", "hostile", "bench"},
+    "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"},
 }
 ON_TOP = {
     "waybill": {
@@ -39,7 +39,7 @@ ON_TOP = {
         *("admission", "afterwards", "answers", "candidates"),
         *("copying", "shelf", "writers"),
     },
-    "loadtest": {"__main__", "trial", "vendors"},
+    "loadtest": {"__main__", "trial"},
 }
 TESTS = {"store", "hostile", "system", "unit"}  # kinds; rooms inside them
 

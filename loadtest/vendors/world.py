@@ -1,0 +1,174 @@
+"""
+A whole world of vendors behind one port: `/NAME/…` is a vendor, `/control` steers.
+
+    GET  /control          what is set, and where everything is
+    POST /control          {"vendor": {NAME: {KEY: VALUE}}}: behave otherwise from now
+    GET  /control/counts   by vendor: what was asked, accepted, billed and done
+    POST /control/reset    an empty book, no memory, the clock at 0
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pydantic import ValidationError
+
+from loadtest.vendors.book import Book
+from loadtest.vendors.chat import Chat
+from loadtest.vendors.kinds import Call, Echo, Kind
+from loadtest.vendors.player import Decided, Player
+from loadtest.vendors.settings import Play, World
+from loadtest.vendors.shops import Erp, Hook, Moderation, Printer
+from loadtest.vendors.wire import Answer, Asked, listening
+
+DESCRIPTORS = 65_536
+
+KINDS: dict[str, Callable[[], Kind]] = {
+    "chat": Chat,
+    "moderation": Moderation,
+    "erp": Erp,
+    "print": Printer,
+    "hook": Hook,
+    "echo": Echo,
+}
+
+
+class Playing:
+    """A running world."""
+
+    def __init__(self, world: World, book: Book) -> None:
+        self.book = book
+        self.url = ""
+        self._world = world
+        self._begin()
+
+    def _begin(self) -> None:
+        """Everybody fresh, the clock at 0."""
+        self._started = time.monotonic()
+        self.players = {
+            name: self._player(name, play) for name, play in self._world.vendor.items()
+        }
+
+    def _player(self, name: str, play: Play) -> Player:
+        kind = KINDS[play.kind]()
+        return Player(name, play, kind, self.book, self._world.seed)
+
+    @asynccontextmanager
+    async def at(self, port: int) -> AsyncIterator[None]:
+        """Play on 127.0.0.1 while the block lasts; port 0 is any free one."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        try:
+            async with listening(self, port) as bound:
+                self.url = f"http://127.0.0.1:{bound}"
+                yield
+        finally:
+            self.book.close()
+
+    def answer(self, asked: Asked) -> Answer:
+        """What is sent, and when."""
+        _, name, *rest = asked.target.split("/", 2)
+        name = name.partition("?")[0]
+        if name == "control":
+            return self._control(asked, rest[0] if rest else "")
+        player = self.players.get(name)
+        if player is None:
+            return _json(404, {"error": {"message": f"no vendor {name!r} here"}})
+        path = "/" + (rest[0] if rest else "")
+        url = f"{self.url}/{name}"
+        call = Call(asked.method, path, asked.headers, asked.body, url)
+        decided = player.decide(call, self.clock_s)
+        asked.call = (player, decided)
+        return decided.answer
+
+    def ended(self, asked: Asked) -> None:
+        """It was answered, or the client is gone."""
+        if asked.call is not None:
+            player, decided = asked.call
+            assert isinstance(player, Player)
+            assert isinstance(decided, Decided)
+            player.ended(decided)
+
+    @property
+    def clock_s(self) -> float:
+        """Seconds since the world began, or was reset."""
+        return time.monotonic() - self._started
+
+    def shown(self) -> dict[str, Any]:
+        """Where everything is, and how it is set."""
+        return {
+            "url": self.url,
+            "control": f"{self.url}/control",
+            "book": str(self.book.path),
+            "clock_s": self.clock_s,
+            "vendors": {
+                name: {
+                    "url": f"{self.url}/{name}",
+                    **player.play.model_dump(mode="json", exclude_defaults=True),
+                }
+                for name, player in self.players.items()
+            },
+        }
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """What the book says, and how many calls are and were under way at once."""
+        found = self.book.counts()
+        return {
+            name: {
+                **found.get(name, {}),
+                "under_way": player.under_way,
+                "under_way_max": player.under_way_max,
+            }
+            for name, player in self.players.items()
+            if name in found
+        }
+
+    def change(self, wanted: dict[str, Any]) -> None:
+        """
+        Set these keys; all or none.
+
+        Raises:
+            ValueError: a key, a value or a fault that is unknown.
+        """
+        vendor = {n: p.play.model_dump() for n, p in self.players.items()}
+        for name, keys in (wanted.get("vendor") or {}).items():
+            vendor[name] = {**vendor.get(name, {}), **keys}
+        world = World.model_validate({**wanted, "vendor": vendor})
+        for name, play in world.vendor.items():
+            if name in self.players:
+                self.players[name].check(play)
+        for name, play in world.vendor.items():
+            if name in self.players:
+                self.players[name].change(play)
+            else:
+                self.players[name] = self._player(name, play)
+        self._world = world
+
+    def _control(self, asked: Asked, what: str) -> Answer:
+        match (asked.method, what):
+            case ("GET", ""):
+                return _json(200, self.shown())
+            case ("GET", "counts"):
+                return _json(200, self.counts())
+            case ("POST", "reset"):
+                self.book.empty()
+                self._begin()
+                return _json(200, {})
+            case ("POST", ""):
+                try:
+                    self.change(json.loads(asked.body))
+                except (ValidationError, ValueError) as error:
+                    return _json(400, {"error": str(error)})
+                return _json(200, self.shown())
+            case _:
+                return _json(404, {"error": "see GET /control"})
+
+
+def _json(status: int, data: Any) -> Answer:
+    return Answer(status, json.dumps(data).encode())
