@@ -127,6 +127,8 @@ class VendorSpec(_Declared):
     Attributes:
         url: Its base; requests go below it.
         key: `secret:NAME`, a secret of the tenant or else of the service; "": none.
+        key_header: The header that carries the key as it is; "": as its kind has it,
+            `authorization: Bearer`, or `x-api-key` with anthropic.
         inside: It stands in our own network, on purpose.
         idempotency_header: Where the vendor looks for a key that makes a repeated
             call the same call; "": it has none.
@@ -143,13 +145,14 @@ class VendorSpec(_Declared):
     kind: Kind = "http"
     url: str
     key: str = Field(default="", pattern=r"^(secret:[a-z0-9][a-z0-9-]{0,62})?$")
+    key_header: str = Field(default="", pattern=r"^([A-Za-z0-9-]{1,100})?$")
     model: str = ""
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
     connect_s: float = Field(default=10.0, gt=0, le=120)
     answer_bytes_max: int = Field(default=4 << 20, ge=1024, le=4 << 30)
     inside: bool = False
     headers: dict[str, str] = Field(default_factory=dict, max_length=50)
-    idempotency_header: str = ""
+    idempotency_header: str = Field(default="", pattern=r"^([A-Za-z0-9-]{1,100})?$")
     errors: dict[str, CallClass] = Field(default_factory=dict, max_length=200)
     fallbacks: tuple[str, ...] = Field(default=(), max_length=8)
     retry_share: float = Field(default=0.1, ge=0, le=1)

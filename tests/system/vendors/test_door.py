@@ -71,7 +71,7 @@ async def test_a_good_answer_comes_back_decoded() -> None:
         (vendors.throttled("-5"), Throttled, "THROTTLED", None),
         (vendors.throttled("Thu, 01 Jan 1970 00:00:00 GMT"), Throttled, "THROTTLED", 0),
         (vendors.throttled(3, status=503), Throttled, "THROTTLED", 3),
-        (vendors.refused(400, "Rate limit reached"), Throttled, "QUOTA", None),
+        (vendors.refused(400, "Rate limit reached"), Throttled, "THROTTLED", None),
         (vendors.refused(403, "quota exceeded"), Throttled, "QUOTA", None),
         (
             vendors.refused(400, "prompt exceeds the token limit"),
@@ -111,7 +111,8 @@ async def test_every_answer_says_what_happens_to_the_item(
     """Throttles and their disguises, trouble, refusals and garbage, each apart."""
     error = await outcome_of(answer)
 
-    assert (type(error), error.code, error.retry_after_s) == (kind, code, wait_s)
+    assert isinstance(error, kind)
+    assert (error.code, error.retry_after_s) == (code, wait_s)
     assert error.hint
 
 
