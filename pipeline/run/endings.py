@@ -145,7 +145,7 @@ def _of_error(run: Run, bound: BoundStage, end: Raised) -> Ending:
             )
         case Disposition.WAIT | Disposition.ASIDE:
             # The whole limit rests, not the one call that met it.
-            pause_s = error.retry_after_s or 0.0
+            pause_s = error.retry_after_s or 0.0 if error.rests else 0.0
             wait_s = error.retry_after_s or random.uniform(1, 10)
             # After a common pause everybody would call at once: spread out.
             wait_s *= random.uniform(1, 1.2)

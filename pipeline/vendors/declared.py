@@ -117,7 +117,7 @@ class BreakerPolicy(_Declared):
 
     after: int = Field(default=5, ge=1)  # failures in a row
     open_s: float = Field(default=5.0, gt=0)  # doubles with each probe that failed
-    max_s: float = Field(default=120.0, gt=0)
+    max_s: float = Field(default=15.0, gt=0)
 
 
 class VendorSpec(_Declared):

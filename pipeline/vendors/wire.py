@@ -131,7 +131,7 @@ class _Kept(httpx.AsyncBaseTransport):
 
     def __init__(self, verify: ssl.SSLContext) -> None:
         self._verify = verify
-        self._idle: dict[httpcore.Origin, list[httpcore.AsyncHTTPConnection]] = {}
+        self._idle: dict[str, list[httpcore.AsyncHTTPConnection]] = {}  # by origin
 
     async def aclose(self) -> None:
         """Close what is idle; what is in use closes when its answer does."""
@@ -161,11 +161,12 @@ class _Kept(httpx.AsyncBaseTransport):
         except BaseException:
             await _close(connection)
             raise
-        body = _Body(response, connection, self._idle.setdefault(url.origin, []))
+        idle = self._idle.setdefault(str(url.origin), [])
+        body = _Body(response, connection, idle)
         return httpx.Response(response.status, headers=response.headers, stream=body)
 
     async def _one(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
-        idle = self._idle.get(origin, [])
+        idle = self._idle.get(str(origin), [])
         while idle:
             connection = idle.pop()
             # Also when something lies in its socket: the end, or what nobody asked.

@@ -8,6 +8,7 @@ Time is anyio's clock, counted from `EPOCH`.  Nothing here is durable.
 
 from __future__ import annotations
 
+from pipeline.store.memory.breakers import MemoryBreakers
 from pipeline.store.memory.cancels import MemoryCancels
 from pipeline.store.memory.claims import MemoryClaims
 from pipeline.store.memory.commits import MemoryCommits
@@ -19,6 +20,11 @@ __all__ = ["EPOCH", "MemoryStore"]
 
 
 class MemoryStore(
-    MemoryClaims, MemoryCommits, MemoryHolds, MemoryCancels, MemoryReports
+    MemoryClaims,
+    MemoryCommits,
+    MemoryHolds,
+    MemoryCancels,
+    MemoryBreakers,
+    MemoryReports,
 ):
     """Every protocol of the port, on dictionaries."""

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from pipeline.store.database import CONNECTIONS, Database
 from pipeline.store.postgres.admission import PostgresAdmission
+from pipeline.store.postgres.breakers import PostgresBreakers
 from pipeline.store.postgres.cancels import PostgresCancels
 from pipeline.store.postgres.claims import PostgresClaims
 from pipeline.store.postgres.commits import PostgresCommits
@@ -31,6 +32,7 @@ class PostgresStore(
     PostgresDeadlines,
     PostgresHolds,
     PostgresCancels,
+    PostgresBreakers,
     PostgresCounts,
     PostgresItems,
     PostgresPaces,
