@@ -27,6 +27,8 @@ import httpx
 
 KEPT_S = 20.0  # an idle connection is closed then; many servers do so after 30 to 60
 CLOSE_S = 1.0  # for the goodbye of TLS
+HEADERS_MAX = 256  # of an answer; arbitrary
+HEAD_BYTES_MAX = 64 << 10  # of an answer; the usual bound of servers is 8 to 32 kB
 
 
 class Unreached(Exception):
@@ -158,9 +160,21 @@ class _Kept(httpx.AsyncBaseTransport):
         )
         try:
             response = await connection.handle_async_request(asked)
-        except BaseException:
+        except BaseException as error:
+            said = _left_over(connection)
             await _close(connection)
+            if isinstance(error, httpcore.ProtocolError) and not said.startswith(
+                b"HTTP/1"[: len(said)]
+            ):
+                raise Misspoken(type(error).__name__) from None
             raise
+        head = response.headers
+        if (
+            len(head) > HEADERS_MAX
+            or sum(len(n) + len(v) for n, v in head) > HEAD_BYTES_MAX
+        ):
+            await _close(connection)
+            raise Misspoken("large head")
         idle = self._idle.setdefault(str(url.origin), [])
         body = _Body(response, connection, idle)
         return httpx.Response(response.status, headers=response.headers, stream=body)
@@ -203,22 +217,24 @@ class _Body(httpx.AsyncByteStream):
         self._closed = True
         await self._response.aclose()
         # Idle: its answer came whole, and both sides wish to go on.
-        if self._connection.is_idle() and not _has_more(self._connection):
+        if self._connection.is_idle() and not _left_over(self._connection):
             self._idle.append(self._connection)
         else:
             await _close(self._connection)
 
 
-def _has_more(connection: httpcore.AsyncHTTPConnection) -> bool:
+def _left_over(connection: httpcore.AsyncHTTPConnection) -> bytes:
     """
-    Whether more was read from it than its answer.
+    What was read from it beyond its answer.
 
     A second answer to the last call would be taken for the answer to the next one.
     httpcore has no word for it, so this looks into its parser.
     """
     inner: Any = connection._connection
-    more, over = inner._h11_state.trailing_data
-    return bool(more or over)
+    if inner is None:  # there never was one
+        return b""
+    more: bytes = inner._h11_state.trailing_data[0]
+    return more
 
 
 async def _close(connection: httpcore.AsyncHTTPConnection) -> None:

@@ -162,7 +162,7 @@ async def test_what_cannot_be_sent_is_the_stages_fault(request_: Request) -> Non
         (GOOD[:10], "VENDOR_DOWN"),
         (CHUNKS + b"zz\r\n{}", "VENDOR_GARBAGE"),
         (CHUNKS + b"2\r\n{}\r\n", "VENDOR_DOWN"),
-        (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n", "VENDOR_REFUSED"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n", "VENDOR_GARBAGE"),
     ],
 )  # fmt: skip
 async def test_an_answer_that_is_none_is_told_from_a_good_one(
