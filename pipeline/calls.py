@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+Kind = Literal["openai", "anthropic", "http", "moderation", "ocr"]  # its shape
 
 
 class CallClass(StrEnum):
@@ -44,6 +45,9 @@ class Request:
     """
     One call, without the vendor's address, key and model.
 
+    A call may be made again when nobody knows whether it arrived.  What changes the
+    world outside is an effect, and no call.
+
     At most one of `json`, `form` with `files`, and `content` is the body.
 
     Attributes:
@@ -53,8 +57,6 @@ class Request:
         tokens: What the request is worth in tokens, as far as the caller knows.
         max_tokens: The most that the answer can be worth; with it and the price the
             most that the call can cost is reserved.
-        again: Whether the call may be sent again when it is not known whether it
-            arrived: one that reads, or whose vendor knows it by its idempotency key.
     """
 
     path: str = ""
@@ -68,7 +70,6 @@ class Request:
     answer: Literal["json", "text", "artifact"] = "json"
     tokens: int = 0
     max_tokens: int = 0
-    again: bool = True
 
 
 class Usage(BaseModel):

@@ -1,7 +1,7 @@
 """
 A context for tests of a stage: the worker's own, without a worker.
 
-    ctx = Context(translate, settings={"into": "de"}, vendor=Answers({"text": "Hallo"}))
+    ctx = Context(translate, settings={"into": "de"}, door=Answers({"text": "Hallo"}))
     tried = await ctx.run(Document(source="…", text="Hello"))
     assert tried.outcome == Advance(text="Hallo")
 
@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 import anyio
 import anyio.lowlevel
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from pipeline import stage as contract
+from pipeline.calls import Reply, Request, Settled
 from pipeline.errors import NotFound, WaybillError
 from pipeline.folder import BoundStage, Pipeline, PipelineFolder
 from pipeline.jail.custom import FileFunction
@@ -38,11 +39,13 @@ from pipeline.model import Checkpoint, Claim, Item, Kin, Outcome, Part, Progress
 from pipeline.run.attempt import Cancelled, Joining, Raised, attempt
 from pipeline.run.context import StageContext
 from pipeline.run.outcomes import Returned
+from pipeline.run.outside import Door, Free, Outside
 from pipeline.run.services import Jail, Services
 from pipeline.run.stay import Run
-from pipeline.stage import Artifacts, Endpoint, Stage, VendorDoor
+from pipeline.stage import Artifacts, Stage
 from pipeline.state import Channels, encode
 from pipeline.store.rows import KinRow
+from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.limits import Limits
 
 FIRST_CHILD = 1001  # children's ids begin here
@@ -85,7 +88,8 @@ class Context(StageContext):
         kin: Its children, all final; None: some are open, and `join` parks.
         branches: Names that `spawn(at=…)` may use.
         jail: Runs jailed functions; None: they run in this process.
-        vendor: Answers calls, such as `Answers`; None: nobody may be called.
+        door: Answers calls, such as `Answers`; None: nobody may be called.
+        vendors: Whom it may call; None: whoever it asks for is there.
         secrets: Lines by name; or the folder of `<tenant>/<name>.txt`.
         folder: The pipeline folder; None: where the stage was written.
         pipeline: The whole pipeline; None: one of this stage alone.
@@ -110,8 +114,8 @@ class Context(StageContext):
         branches: Sequence[str] = (),
         artifacts: Artifacts | None = None,
         jail: Jail | None = None,
-        vendor: VendorDoor | None = None,
-        endpoints: Mapping[str, Endpoint] | None = None,
+        door: Door | None = None,
+        vendors: Mapping[str, VendorSpec] | None = None,
         secrets: Mapping[str, Sequence[str]] | Path | None = None,
         out: Path | None = None,
         folder: Path | None = None,
@@ -127,10 +131,10 @@ class Context(StageContext):
         services = Services(
             artifacts or MemoryArtifacts(scratch / "objects"),
             jail or InProcess(scratch / "jail"),
-            vendor or Answers(),
+            door or Answers(),
             out or scratch / "out",
             secrets if isinstance(secrets, Path) else scratch / "secrets",
-            endpoints or {name: Endpoint() for name in ("llm", "vision")},
+            _Everybody() if vendors is None else vendors,
         )
         if secrets and not isinstance(secrets, Path):
             _write_secrets(scratch / "secrets" / item.tenant, secrets)
@@ -167,6 +171,11 @@ class Context(StageContext):
                 return Try(None, state)
             case _:
                 assert_never(end)
+
+    @property
+    def door(self) -> Door:
+        """What answered its calls, as it was given."""
+        return self._recorder.services.door
 
     @property
     def ran(self) -> list[str]:
@@ -235,10 +244,22 @@ class MemoryArtifacts:
         return path
 
 
+class _Everybody(dict[str, VendorSpec]):
+    """Every vendor is declared."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A vendor of this name."""
+        return VendorSpec(name=name, url="http://vendor.test")
+
+
 class Call(NamedTuple):
     """What a vendor was asked."""
 
-    url: str
+    vendor: str
+    path: str
     body: Any
     key: str
     timeout_s: float
@@ -248,8 +269,8 @@ class Answers:
     """
     The vendors' door, which gives these answers in turn.
 
-    An answer is plain data; or an error, which is raised; or a function of url and
-    body.  Asked more often than that is a fault of the test, or of the stage.
+    An answer is plain data; or an error, which is raised; or a function of the body.
+    Asked more often than that is a fault of the test, or of the stage.
 
     Attributes:
         calls: What it was asked.
@@ -259,20 +280,31 @@ class Answers:
         self.calls: list[Call] = []
         self._answers = list(answers)
 
-    async def post_json(
-        self, url: str, body: Any, *, key: str = "", timeout_s: float
-    ) -> Any:
+    async def send(
+        self,
+        spec: VendorSpec,
+        request: Request,
+        *,
+        key: SecretStr,
+        timeout_s: float,
+        idempotency_key: str = "",
+        artifacts: Artifacts | None = None,
+    ) -> Reply:
         """The next answer."""
         await anyio.lowlevel.checkpoint()
+        body = request.form if request.json is None else request.json
         sent = json.loads(encode(body))
-        self.calls.append(Call(url, sent, key, timeout_s))
-        assert self._answers, f"call {len(self.calls)} has no answer: {url}"
+        secret = key.get_secret_value()
+        self.calls.append(Call(spec.name, request.path, sent, secret, timeout_s))
+        where = f"{spec.name}{request.path}"
+        assert self._answers, f"call {len(self.calls)} has no answer: {where}"
         answer = self._answers.pop(0)
         if callable(answer):
-            answer = answer(url, sent)
+            answer = answer(sent)
         if isinstance(answer, BaseException):
             raise answer
-        return json.loads(encode(answer))
+        data = json.loads(encode(answer))
+        return Reply(200, {}, data, **usage_in(spec.kind, data)._asdict())
 
 
 class InProcess:
@@ -314,6 +346,8 @@ class _Recorder:
         self, services: Services, kin: Sequence[Kin] | None, watch: Watch
     ) -> None:
         self.services = services
+        free = Free()
+        self.outside = Outside(services.door, free, free, free)
         self.store: Any = _Kinsfolk(kin)
         self.ran: list[str] = []
         self.spawned: dict[str, list[Part]] = {}
@@ -325,7 +359,12 @@ class _Recorder:
         """Nobody replaces a test."""
 
     async def record_step(
-        self, run: Run, key: tuple[str, str], text: str, began: float
+        self,
+        run: Run,
+        key: tuple[str, str],
+        text: str,
+        began: float,
+        settled: Settled | None = None,
     ) -> None:
         await anyio.lowlevel.checkpoint()
         self.ran.append(key[1])

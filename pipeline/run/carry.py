@@ -307,7 +307,12 @@ class Carrier:
     # -- records ---------------------------------------------------------------------
 
     async def record_step(
-        self, run: Run, key: tuple[str, str], text: str, began: float
+        self,
+        run: Run,
+        key: tuple[str, str],
+        text: str,
+        began: float,
+        settled: Settled | None = None,
     ) -> None:
         """Make a step's result durable before anybody sees it."""
         took_s = anyio.current_time() - began
@@ -315,7 +320,7 @@ class Carrier:
         _refuse_abandoned(run)
         seq, run.seq = run.seq, run.seq + 1
         checkpoint = Checkpoint(seq, key[0], key[1], update, ref, None, took_s)
-        await self._journal.record(Entry(run.item.id, checkpoint))
+        await self._journal.record(Entry(run.item.id, checkpoint, settled=settled))
         run.memo[key] = text
         self._grown(run, text)
 

@@ -11,9 +11,11 @@ from typing import Any, Protocol, TypeVar
 
 import anyio
 
+from pipeline.calls import Settled
 from pipeline.errors import StoreUnavailable
 from pipeline.folder import Pipeline
 from pipeline.model import Claim, Item, Product, Progress, Spawn
+from pipeline.run.outside import Outside
 from pipeline.run.services import Services
 from pipeline.state import encode, result_adapter
 from pipeline.store.port import WorkStore
@@ -52,6 +54,7 @@ class Run:
     products: dict[str, Product] = field(default_factory=dict)  # of this attempt
     loaded: int = 0  # bytes of its state and steps, as text
     unfolded: list[str] | None = None  # what its state is yet to be made of
+    repeats: bool = False  # its next call is made because one like it failed
 
     @property
     def item(self) -> Item:
@@ -71,15 +74,21 @@ class StepRecorder(Protocol):
 
     services: Services
     store: WorkStore
+    outside: Outside
 
     def check_lease(self) -> None:
         """Raise `LeaseLost` when this worker may have been replaced."""
         ...
 
     async def record_step(
-        self, run: Run, key: tuple[str, str], text: str, began: float
+        self,
+        run: Run,
+        key: tuple[str, str],
+        text: str,
+        began: float,
+        settled: Settled | None = None,
     ) -> None:
-        """Return when the result is durable."""
+        """Return when the result is durable, and with it what its call did cost."""
         ...
 
     async def record_spawn(

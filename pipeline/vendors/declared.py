@@ -28,7 +28,7 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -39,15 +39,13 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.calls import CallClass, Usage
+from pipeline.calls import CallClass, Kind, Usage
 from pipeline.errors import Usage as UsageError
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}", re.ASCII)
 MILLION = Decimal(1_000_000)
 _PER_S = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE = re.compile(r"([\d_]+(?:\.\d+)?)\s*/\s*([\d.]*)\s*(s|min|h|d)", re.ASCII)
-
-Kind = Literal["openai", "anthropic", "http", "moderation", "ocr"]
 
 
 class Rate(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
@@ -167,13 +166,13 @@ def items_show(
         terminal.print_table(
             ["name", "stage", "kept at", "facts"],
             [
-                [p["name"], p["stage"], p["path"], jsonlib.dumps(p["facts"])]
+                [p["name"], p["stage"], p["path"], terminal.compact(p["facts"])]
                 for p in found["products"]
             ],
         )
     terminal.out.rule("state" + (f" after {at}" if at else ""), align="left")
     for name, value in found["state"].items():
-        text = value if isinstance(value, str) else jsonlib.dumps(value)
+        text = value if isinstance(value, str) else terminal.compact(value)
         terminal.out.print(f"[bold]{terminal.safe(name)}[/bold]")
         terminal.out.print("  " + terminal.safe(text[:2000], lines=True), style="dim")
     terminal.out.rule("timeline", align="left")
