@@ -18,6 +18,7 @@ class Disposition(StrEnum):
 
     RETRY = "retry"  # charged attempt, again after a jittered delay
     WAIT = "wait"  # throttled or away: again later, no attempt charged
+    REST = "rest"  # out of line until the store finds that it can go on: no attempt
     ASIDE = "aside"  # our own trouble: again when it is mended, nobody's attempt
     HOLD = "hold"  # a person must look
     REJECT = "reject"  # a fact about the document: final, not our failure
@@ -195,6 +196,32 @@ class VendorAway(Throttled):
 
     rests = False
     code = "VENDOR_OPEN"
+
+
+class BudgetUsedUp(WaybillError):
+    """
+    No budget pays for the next call: the item rests until there is room again.
+
+    Whatever it has finished stays.  A stage whose pipeline says `when_used_up =
+    "degrade"` may catch this and ask for something cheaper.
+    """
+
+    disposition = Disposition.REST
+    code = "BUDGET_USED_UP"
+    exit_code = 10
+
+
+class BudgetStops(BudgetUsedUp):
+    """The same, where the pipeline says `when_used_up = "stop"`."""
+
+    disposition = Disposition.FAIL
+
+
+class CallsLimit(WaybillError):
+    """The item called more often than its pipeline allows: a loop is broken."""
+
+    disposition = Disposition.FAIL
+    code = "CALLS_LIMIT"
 
 
 class NeedsReview(WaybillError):

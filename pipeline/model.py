@@ -1,8 +1,7 @@
 """
 The nouns: items, checkpoints, moves, outcomes.
 
-The words are those of docs/concepts.md, here and in SQL, CLI and logs.  Nothing
-in this module does anything to an item.
+The words are those of docs/concepts.md, here and in SQL, CLI and logs.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
+
+from pipeline.calls import Settled
 
 ItemId = int
 HoldId = int
@@ -335,8 +336,8 @@ class Entry:
     """
     What the journal commits for one item: all of it, or nothing.
 
-    With a `spawn` the store writes the checkpoint's update: the children's ids.
-    `progress` and `products` are written when the item is this worker's.
+    With a `spawn` the store writes the checkpoint's update: the children's ids.  What
+    is not this worker's is left out: `progress`, `products`, a call that is `settled`.
     """
 
     item_id: ItemId
@@ -346,6 +347,7 @@ class Entry:
     spawn: Spawn | None = None
     progress: Progress | None = None
     products: tuple[Product, ...] = ()
+    settled: Settled | None = None
 
 
 # -- the way in -----------------------------------------------------------------------

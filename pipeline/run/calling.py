@@ -303,7 +303,9 @@ def _tokens_at_most(request: Request) -> int:
     if request.json is not None:
         return len(json.dumps(request.json, ensure_ascii=False).encode())
     form = sum(len(k) + len(v) for k, v in (request.form or {}).items())
-    return len(request.content or b"") + form + sum(len(f.content) for f in request.files)
+    return (
+        len(request.content or b"") + form + sum(len(f.content) for f in request.files)
+    )
 
 
 def _answer(reply: Reply, spec: VendorSpec, number: int, took_s: float) -> Answer:

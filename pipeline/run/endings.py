@@ -41,6 +41,8 @@ log = structlog.get_logger()
 MESSAGE_CHARS_MAX = 500
 # Aside, items look again this soon: their worker takes none while its trouble stands.
 ASIDE_S = (1.0, 4.0)
+# What rests is put in line by the store; it looks by itself if nobody did.
+REST_S = 6 * 3600.0
 
 
 class Ending(NamedTuple):
@@ -150,6 +152,8 @@ def _of_error(run: Run, bound: BoundStage, end: Raised) -> Ending:
             # After a common pause everybody would call at once: spread out.
             wait_s *= random.uniform(1, 1.2)
             move = to_waiting(run, run.attempt, wait_s, code, alone=error.alone)
+        case Disposition.REST:
+            move = to_waiting(run, run.attempt, REST_S, code)
         case Disposition.HOLD:
             move = park(Hold(code, said), bound, run.seq, end.shown, "{}")
         case Disposition.REJECT:

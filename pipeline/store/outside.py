@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal, NamedTuple, Protocol
 
-from pipeline.model import WorkerId
+from pipeline.calls import CallId, CallOpening, Money, ServiceBudget, Settled, Usage
+from pipeline.model import ItemId, WorkerId
 
 # -- breakers ----------------------------------------------------------------------
 
@@ -102,4 +104,131 @@ class BreakerStore(Protocol):
         Returns None when it is another's, or it is not yet time for one.  The probe
         of a worker that is gone is free at once.
         """
+        ...
+
+
+# -- calls and money ------------------------------------------------------------------
+
+SCOPES = ("item", "batch", "tenant", "day")  # what a call is counted in
+RESTING = ("BUDGET_USED_UP", "BUDGET_RESERVED")  # why an item waits for money
+UNKNOWN_END = "OUTCOME_UNKNOWN"  # code of a call whose worker did not say how it ended
+
+
+class Short(NamedTuple):
+    """
+    Why a call may not be made.
+
+    Attributes:
+        code: BUDGET_USED_UP; BUDGET_RESERVED, where other calls under way may leave
+            room; BUDGET_CURRENCY; CALLS_LIMIT; NOT_OURS, the item left this worker.
+        budget: `tenant/acme`, of the first four codes but one.
+        bound: Of that budget, or the calls that are allowed.
+        left: Of it, in its currency.
+    """
+
+    code: str
+    budget: str = ""
+    bound: Decimal = Decimal(0)
+    currency: str = ""
+    left: Decimal = Decimal(0)
+
+
+class Spent(NamedTuple):
+    """What was called in one currency; settled calls, and what the open may cost."""
+
+    currency: str
+    calls: int
+    failed: int
+    cost: Decimal
+    reserved: Decimal
+    usage: Usage
+
+
+class BudgetRow(NamedTuple):
+    """A budget: `bound` is None where nothing bounds it."""
+
+    name: str  # item/437, batch/12, tenant/acme, day/2026-12-31, day: of every day
+    bound: Decimal | None
+    declared: bool  # by a file, and not by a person
+    spent: Spent
+    waiting: int  # items that it keeps waiting
+
+
+class CallRow(NamedTuple):
+    """A call of a vendor, as it stands in the ledger; `settled_at` None: open."""
+
+    number: int
+    stage: str
+    step: str
+    tries: int
+    vendor: str
+    model: str
+    opened_at: datetime
+    settled_at: datetime | None
+    code: str
+    finish: str
+    cost: Decimal
+    reserved: Decimal
+    currency: str
+    usage: Usage
+    took_s: float
+
+
+class CallStore(Protocol):
+    """
+    The ledger of calls, as a worker writes it; raises as `WorkStore` does.
+
+    Calls that a worker left open are settled, at the most they can have cost, when it
+    leaves or is reaped.
+    """
+
+    async def open_calls(
+        self, worker: WorkerId, openings: Sequence[CallOpening]
+    ) -> list[CallId | Short]:
+        """
+        Write calls down and reserve the most they can cost, in one transaction.
+
+        Each from all budgets that must pay for it, or from none.  The same token twice
+        is one call.
+        """
+        ...
+
+    async def settle_calls(self, worker: WorkerId, settled: Sequence[Settled]) -> None:
+        """Settle this worker's open calls; `commit` does it with a step."""
+        ...
+
+    async def declare(self, service: ServiceBudget) -> None:
+        """Have what a file bounds tenants and days to hold from now on."""
+        ...
+
+
+class BudgetStore(Protocol):
+    """What people ask about money."""
+
+    async def budgets(self, *, limit: int = 100) -> list[BudgetRow]:
+        """Those that are bounded or keep items waiting, and today; by name."""
+        ...
+
+    async def budget(self, name: str) -> list[BudgetRow]:
+        """One budget, a row a currency; raises NotFound when it names nothing."""
+        ...
+
+    async def set_budget(self, name: str, bound: Money | None) -> list[BudgetRow]:
+        """
+        Bound a budget; None: to what files declare.  Who waits for it and has room
+        goes on.
+
+        Raises:
+            NotFound: it names nothing.
+        """
+        ...
+
+    async def calls_of(self, item: ItemId, *, limit: int = 100) -> list[CallRow]:
+        """The item's calls, newest first."""
+        ...
+
+    async def spent(
+        self, *, item: ItemId | None = None, batch_id: int | None = None
+    ) -> list[Spent]:
+        """What an item alone, a batch, or everything has called, by currency."""
         ...

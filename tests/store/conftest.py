@@ -28,6 +28,7 @@ TABLES = (
     *("decisions", "holds", "receipts", "ready", "running", "waiting", "joining"),
     *("outcomes", "open_children", "checkpoints", "attempts", "cancels", "audit"),
     *("workers", "progress", "products", "breakers"),
+    *("calls", "budgets", "budget_waits"),
     *("items", "batches", "pipelines", "tenants"),  # late: others refer to them
     *("tallies", "tally_changes"),  # last: triggers write here what was deleted
 )

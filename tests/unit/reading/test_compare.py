@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from pydantic import SecretStr
 
 from pipeline.errors import Transient, Usage
 from pipeline.stage import stage
