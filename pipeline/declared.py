@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.calls import UNBOUNDED, Budget
 from pipeline.errors import Usage
 from pipeline.vendors.limits import LimitSpec
 
@@ -47,6 +48,7 @@ class Manifest(BaseModel):
     branch: dict[str, _Branch] = Field(default_factory=dict)
     stage: dict[str, dict[str, Any]] = Field(default_factory=dict)
     limit: dict[str, LimitSpec] = Field(default_factory=dict)
+    budget: Budget = UNBOUNDED
     export: _Export = Field(default_factory=_Export)
 
 

@@ -31,7 +31,7 @@ import anyio.lowlevel
 from pydantic import BaseModel, SecretStr
 
 from pipeline import stage as contract
-from pipeline.calls import Reply, Request, Settled
+from pipeline.calls import Request, Settled
 from pipeline.errors import NotFound, WaybillError
 from pipeline.folder import BoundStage, Pipeline, PipelineFolder
 from pipeline.jail.custom import FileFunction
@@ -46,7 +46,9 @@ from pipeline.stage import Artifacts, Stage
 from pipeline.state import Channels, encode
 from pipeline.store.rows import KinRow
 from pipeline.vendors.declared import VendorSpec
+from pipeline.vendors.hearing import Reply
 from pipeline.vendors.limits import Limits
+from pipeline.vendors.usage import said_in
 
 FIRST_CHILD = 1001  # children's ids begin here
 Watch = Callable[[str, str], None]
@@ -90,6 +92,7 @@ class Context(StageContext):
         jail: Runs jailed functions; None: they run in this process.
         door: Answers calls, such as `Answers`; None: nobody may be called.
         vendors: Whom it may call; None: whoever it asks for is there.
+        keys: Of vendors whose key is no secret, by name.
         secrets: Lines by name; or the folder of `<tenant>/<name>.txt`.
         folder: The pipeline folder; None: where the stage was written.
         pipeline: The whole pipeline; None: one of this stage alone.
@@ -116,6 +119,7 @@ class Context(StageContext):
         jail: Jail | None = None,
         door: Door | None = None,
         vendors: Mapping[str, VendorSpec] | None = None,
+        keys: Mapping[str, SecretStr] | None = None,
         secrets: Mapping[str, Sequence[str]] | Path | None = None,
         out: Path | None = None,
         folder: Path | None = None,
@@ -135,6 +139,7 @@ class Context(StageContext):
             out or scratch / "out",
             secrets if isinstance(secrets, Path) else scratch / "secrets",
             _Everybody() if vendors is None else vendors,
+            keys or {},
         )
         if secrets and not isinstance(secrets, Path):
             _write_secrets(scratch / "secrets" / item.tenant, secrets)
@@ -285,7 +290,7 @@ class Answers:
         spec: VendorSpec,
         request: Request,
         *,
-        key: SecretStr,
+        key: SecretStr | str = "",
         timeout_s: float,
         idempotency_key: str = "",
         artifacts: Artifacts | None = None,
@@ -294,7 +299,7 @@ class Answers:
         await anyio.lowlevel.checkpoint()
         body = request.form if request.json is None else request.json
         sent = json.loads(encode(body))
-        secret = key.get_secret_value()
+        secret = key if isinstance(key, str) else key.get_secret_value()
         self.calls.append(Call(spec.name, request.path, sent, secret, timeout_s))
         where = f"{spec.name}{request.path}"
         assert self._answers, f"call {len(self.calls)} has no answer: {where}"
@@ -304,7 +309,7 @@ class Answers:
         if isinstance(answer, BaseException):
             raise answer
         data = json.loads(encode(answer))
-        return Reply(200, {}, data, **usage_in(spec.kind, data)._asdict())
+        return Reply(200, data, **said_in(spec.kind, data)._asdict())
 
 
 class InProcess:

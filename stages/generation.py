@@ -8,8 +8,8 @@ Limits  the vendor's: each ask has a permit of its own.
 Ends    Advance; Hold(LLM_REFUSED); LLM_SCHEMA and LLM_TRUNCATED are buried, the
         vendor's failures do what their class says.
 
-Where a model is declared, it writes.  Without one a writer that needs no network fills the
-folder's templates with the few facts it is sure of; it says so in `reply.writer`.
+Where a model is declared, it writes.  Without one a writer that needs no network fills
+the folder's templates with the few facts it is sure of; it says so in `reply.writer`.
 """
 
 from __future__ import annotations

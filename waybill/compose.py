@@ -8,14 +8,14 @@ door and the catalogue of pipelines, and closes them in the opposite order.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import anyio
+from pydantic import SecretStr
 
 from ingest.admission import Admission, Bounds, Found
 from ingest.shelf import Shelf
@@ -37,14 +37,14 @@ from pipeline.run.services import Services, secret_lines
 from pipeline.run.session import WorkerSettings
 from pipeline.run.slate import Slate
 from pipeline.run.worker import Worker
-from pipeline.stage import Endpoint
 from pipeline.store import embedded
 from pipeline.store.database import CONNECTIONS
 from pipeline.store.migrate import available, migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.threads import in_thread
 from pipeline.trouble import Place, trouble_of
-from pipeline.vendors.door import Vendor
+from pipeline.vendors.declared import Declared, VendorSpec, read_vendors
+from pipeline.vendors.door import Door
 from stages.document import Document
 from stages.formats import bundle
 from stages.formats import probe as probing
@@ -323,18 +323,21 @@ async def open_app(
     catalogue = Catalogue(artifacts, home / "pipelines", BUILTIN)
     for folder in ("tmp", "pipelines"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    vendor = open_vendor(settings)
-    async with open_store(urls, connections) as store, vendor:
+    declared = declared_vendors(settings)
+    door = open_door(settings, home)
+    async with open_store(urls, connections) as store, door:
         await catalogue.adopt(store)
         jail = open_jail(settings, home, artifacts, places.scratch)
         try:
             services = Services(
                 artifacts,
                 jail,
-                vendor,
+                door,
                 settings.out_dir,
                 home / "secrets",
-                settings.endpoints,
+                declared.vendors,
+                keys_of(settings),
+                declared.budget,
                 places,
             )
             yield App(settings, store, artifacts, jail, catalogue, services)
@@ -343,10 +346,38 @@ async def open_app(
                 await jail.aclose()
 
 
-def open_vendor(settings: Settings) -> Vendor:
-    """The vendors' door: hosts that somebody configured may be called."""
-    hosts = [*settings.vendor_hosts, *_hosts(settings.endpoints.values())]
-    return Vendor(allow_hosts=hosts)
+def open_door(settings: Settings, home: Path) -> Door:
+    """The vendors' door; downloads lie beside the artifacts until they are one."""
+    return Door(allow_hosts=settings.vendor_hosts, scratch=home / "tmp")
+
+
+def declared_vendors(settings: Settings) -> Declared:
+    """
+    Whom stages may call: those of the file, and the models of WAYBILL_LLM_URL and
+    WAYBILL_VISION_URL, which go before.
+
+    Raises:
+        Usage: VENDORS_FILE.
+    """
+    declared = read_vendors(settings.vendors_file)
+    named = {
+        "llm": (settings.llm_url, settings.llm_model),
+        "vision": (settings.vision_url, settings.vision_model),
+    }
+    # Whoever set the variable meant to call this host, wherever it stands.
+    shortest = {
+        name: VendorSpec(name=name, kind="openai", url=url, model=model, inside=True)
+        for name, (url, model) in named.items()
+        if url
+    }
+    return declared._replace(vendors={**declared.vendors, **shortest})
+
+
+def keys_of(settings: Settings) -> dict[str, SecretStr]:
+    """The keys of the models that variables name."""
+    found = {"llm": (settings.llm_url, settings.llm_key)}
+    found["vision"] = (settings.vision_url, settings.vision_key)
+    return {name: key for name, (url, key) in found.items() if url}
 
 
 def open_jail(
@@ -384,8 +415,3 @@ def second_readers(cores: int) -> int:
     """How many at once: as many as cores, in a quarter of the machine's memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(cores, memory // 4 // SECOND_HAS_BYTES))
-
-
-def _hosts(endpoints: Iterable[Endpoint]) -> list[str]:
-    """The hosts of the models' URLs: whoever set them meant to call them."""
-    return [host for each in endpoints if (host := urlsplit(each.url).hostname)]

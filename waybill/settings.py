@@ -17,7 +17,6 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from pipeline.errors import Usage
-from pipeline.stage import Endpoint
 from pipeline.state import clean_text
 from pipeline.trouble import Place
 from stages.formats.probe import BYTES_MAX
@@ -54,6 +53,7 @@ class Settings(BaseSettings):
         worker_memory_bytes: A worker process that grows larger is replaced.
         max_file_bytes: Larger files are quarantined unread, whatever their pipeline.
         settle_s: A file in the inbox is complete after this rest, seconds.
+        vendors: Whom stages may call; default `home/vendors.toml`.
         vendor_hosts: Hosts inside your own network that stages may call.
         llm_url, llm_model, llm_key: The model that writes replies.
         vision_url, vision_model, vision_key: The model that reads pages.
@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     worker_memory_bytes: int = Field(default_factory=_memory_share, ge=256 << 20)
     max_file_bytes: int = Field(default=BYTES_MAX, ge=1024)
     settle_s: float = Field(default=2.0, ge=0.1, le=600)
+    vendors: Path | None = None
     vendor_hosts: list[str] = Field(default_factory=list)
     llm_url: str = ""
     llm_model: str = ""
@@ -103,12 +104,9 @@ class Settings(BaseSettings):
         return self.out or self.home / "out"
 
     @property
-    def endpoints(self) -> dict[str, Endpoint]:
-        """The models' services, by the names that stages ask for."""
-        return {
-            "llm": Endpoint(self.llm_url, self.llm_model, self.llm_key),
-            "vision": Endpoint(self.vision_url, self.vision_model, self.vision_key),
-        }
+    def vendors_file(self) -> Path:
+        """Where vendors are declared."""
+        return self.vendors or self.home / "vendors.toml"
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -15,16 +15,30 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from decimal import Decimal
 from typing import NamedTuple
 
 import anyio
 
-from pipeline.calls import Answer, Kind, Opening, Request, Settled
-from pipeline.errors import Disposition, WaybillError
-from pipeline.run.outside import Outside
+from pipeline.calls import (
+    NOTHING,
+    Answer,
+    CallId,
+    CallOpening,
+    Kind,
+    Request,
+    Settled,
+)
+from pipeline.errors import Disposition, Throttled, WaybillError, code_of
+from pipeline.errors import Usage as UsageError
+from pipeline.run.outside import Outside, Ticket
+from pipeline.run.services import key_of
 from pipeline.run.stay import Run, StepRecorder
 from pipeline.state import encode
 from pipeline.vendors.declared import VendorSpec
+from pipeline.vendors.failures import CallError
+from pipeline.vendors.hearing import Reply
 from pipeline.vendors.limits import uses_of
 
 # So long an item waits in memory for its permits; then it goes back to `waiting`.
@@ -79,26 +93,22 @@ class Calling:
         self._session.check_lease()
         tried = _tried(self._run, self._stage, step)
         specs = self._session.services.vendors
-        chain = [self._spec, *(specs[n] for n in self._spec.fallbacks)]
+        chain = [self._spec, *(specs[name] for name in self._spec.fallbacks)]
         left = [spec for spec in chain if spec.name not in tried.gone]
-        for number, spec in enumerate(left, tried.count + 1):
+        for number, spec in enumerate(left, tried.times + 1):
+            repeats = spec.name in tried.failed
+            began = anyio.current_time()
+            one = _One(spec, step, _named(request, spec), number, repeats, began)
             try:
-                return await self._once(spec, step, request, check, number)
+                return await self._once(one, check)
             except _Failed as failed:
                 over = spec is left[-1] or not _may_others(failed.error)
-                await self._write(failed, spec, step, number, over, len(chain) > 1)
+                await self._write(one, failed, over)
                 if over:
                     raise failed.error from None
         raise AssertionError("the last of a chain answers, or raises")
 
-    async def _once(
-        self,
-        spec: VendorSpec,
-        step: str,
-        request: Request,
-        check: Check | None,
-        number: int,
-    ) -> Answer:
+    async def _once(self, one: _One, check: Check | None) -> Answer:
         """
         One call of one vendor; its answer is recorded as the step.
 
@@ -106,136 +116,96 @@ class Calling:
             _Failed: it was not made, or not answered.
         """
         outside, tenant = self._outside, self._run.item.tenant
-        began = anyio.current_time()
-        body = _with_model(request, spec)
-        tokens = request.tokens or _tokens_at_most(body)
+        request, spec = one.request, one.spec
+        tokens = request.tokens or _tokens_at_most(request)
         uses = uses_of(spec, tenant, tokens + request.max_tokens)
         async with AsyncExitStack() as held:
             try:
-                ticket = outside.breakers.admit(spec, repeat=self._repeats(number))
-                held.callback(ticket.forget)  # where nothing was said of it
-                patience_s = min(PATIENCE_S, max(self._left_s() - 1.0, 0.0))
-                permits = outside.permits.hold(uses, patience_s=patience_s)
-                await held.enter_async_context(permits)
-                self._waited(anyio.current_time() - began)
-                call = await outside.cashier.open(
-                    self._opening(spec, step, number, tokens, request.max_tokens)
+                ticket = held.enter_context(
+                    await outside.breakers.admit(spec, repeat=one.repeats)
                 )
+                await held.enter_async_context(
+                    outside.permits.hold(uses, patience_s=self._patience_s())
+                )
+                self._waited(anyio.current_time() - one.began)
+                call = await outside.cashier.open(self._opening(one, tokens))
             except WaybillError as error:
-                raise _Failed(error, None, began) from None
-            answer = await self._sent(spec, step, body, call, number, ticket, began)
+                raise _Failed(error, None) from None
+            answer = await self._sent(one, call, ticket)
             settled = _settled(call, answer)
             if check is not None:
                 try:
                     check(answer)
                 except WaybillError as error:
                     # It was answered, and is paid; but nothing is kept of it.
-                    spoilt = replace(settled, code=error.code)
-                    raise _Failed(error, spoilt, began) from None
+                    spoilt = replace(settled, code=code_of(error.code))
+                    raise _Failed(error, spoilt) from None
         text = encode(answer.model_dump(mode="json"))
-        key = (self._stage, step)
-        await self._session.record_step(self._run, key, text, began, settled)
+        key = (self._stage, one.step)
+        await self._session.record_step(self._run, key, text, one.began, settled)
         return answer
 
-    async def _sent(
-        self,
-        spec: VendorSpec,
-        step: str,
-        body: Request,
-        call: CallId,
-        number: int,
-        ticket: Ticket,
-        began: float,
-    ) -> Answer:
+    async def _sent(self, one: _One, call: CallId, ticket: Ticket) -> Answer:
         """Send a call that is written down; whatever becomes of it is settled."""
-        outside, tenant = self._outside, self._run.item.tenant
+        outside, spec = self._outside, one.spec
+        services = self._session.services
         sent = anyio.current_time()
         timeout_s = max(0.0, min(spec.timeout_s, self._left_s()))
         try:
             reply = await outside.door.send(
                 spec,
-                body,
-                key=key_of(self._session.services, spec, tenant),
+                one.request,
+                key=key_of(services, spec, self._run.item.tenant),
                 timeout_s=timeout_s,
-                idempotency_key=self._key(step, spec.name),
-                artifacts=self._session.services.artifacts,
+                idempotency_key=self._key(one),
+                artifacts=services.artifacts,
             )
         except WaybillError as error:
-            self._learn(spec, ticket, error, timeout_s)
+            ticket.heard(error, timeout_s)
+            if isinstance(error, Throttled) and error.retry_after_s:
+                # Everybody rests, and not the one call that was told.
+                outside.permits.pause(f"vendor/{spec.name}", error.retry_after_s)
             took_s = anyio.current_time() - sent
-            raise _Failed(error, _lost(call, error, took_s), began) from None
+            lost = _lost(call, error, took_s)
+            raise _Failed(outside.breakers.verdict(spec, error), lost) from None
         except BaseException:
-            # Cancelled on its way: nobody can wait here, and nobody knows whether it
-            # arrived.
-            outside.cashier.give_up(call)
+            # Cancelled on its way: it is written though nobody can wait for it, and
+            # nobody knows whether it arrived.
+            await outside.cashier.settle(Settled(call, None, code="CANCELLED"))
             raise
-        ticket.succeeded()
-        return _answer(reply, spec, number, anyio.current_time() - sent)
+        ticket.heard(None, timeout_s)
+        return _answer(reply, one, anyio.current_time() - sent)
 
-    def _learn(
-        self, spec: VendorSpec, ticket: Ticket, error: WaybillError, timeout_s: float
-    ) -> None:
-        """What a failure tells of the vendor, for everybody."""
-        match error:
-            case Throttled():
-                ticket.succeeded()  # busy, so alive
-                if error.retry_after_s:
-                    self._outside.permits.pause(spec, error.retry_after_s)
-            case Transient() if (
-                error.code == "VENDOR_TIMEOUT" and timeout_s < spec.timeout_s / 2
-            ):
-                pass  # the item itself had no time
-            case Transient():
-                ticket.failed()
-            case _:
-                ticket.succeeded()
-
-    def _opening(
-        self, spec: VendorSpec, step: str, number: int, tokens: int, most: int
-    ) -> Opening:
-        price = spec.price
+    def _opening(self, one: _One, tokens: int) -> CallOpening:
+        price, most = one.spec.price, one.request.max_tokens
         if not most and (price.output or price.reasoning):
-            raise Usage(
-                f"a call of {spec.name} says not how long its answer may be",
+            raise UsageError(
+                f"a call of {one.spec.name} says not how long its answer may be",
                 code="CALL_UNBOUNDED",
                 hint="pass max_tokens: so much of the budget is reserved",
             )
-        return Opening(
+        return CallOpening(
             self._run.item.id,
             self._stage,
-            step,
-            number,
-            spec.name,
+            one.step,
+            one.spec.name,
             price.most(tokens, most),
             price.currency,
+            one.tries,
+            self._run.pipeline.budget,
         )
 
-    async def _write(
-        self,
-        failed: _Failed,
-        spec: VendorSpec,
-        step: str,
-        number: int,
-        over: bool,
-        chained: bool,
-    ) -> None:
-        """Record a failed try: with what it did cost, and that the chain went on."""
-        if not chained:
-            if failed.settled is not None:
-                await self._outside.cashier.settle(failed.settled)
+    async def _write(self, one: _One, failed: _Failed, over: bool) -> None:
+        """Record a call that was made and failed, with what it did cost."""
+        if failed.settled is None:
             return
-        tried = {"vendor": spec.name, "code": failed.error.code, "over": over}
-        key = (self._stage, f"{step}/try-{number}")
-        text = json.dumps(tried)
-        await self._session.record_step(
-            self._run, key, text, failed.began, failed.settled
-        )
+        code = code_of(failed.error.code)
+        text = json.dumps({"vendor": one.spec.name, "code": code, "over": over})
+        key = (self._stage, f"{one.step}/try-{one.tries}")
+        await self._session.record_step(self._run, key, text, one.began, failed.settled)
 
-    def _repeats(self, number: int) -> bool:
-        """Whether this call is made because one like it failed."""
-        repeats = number > 1 or self._run.repeats
-        self._run.repeats = False
-        return repeats
+    def _patience_s(self) -> float:
+        return min(PATIENCE_S, max(self._left_s() - 1.0, 0.0))
 
     def _waited(self, for_s: float) -> None:
         """The line for a permit is not the stage's time."""
@@ -243,55 +213,62 @@ class Calling:
         if scope is not None and for_s > 0:
             scope.deadline = min(scope.deadline + for_s, self._run.deadline)
 
-    def _key(self, step: str, vendor: str) -> str:
+    def _key(self, one: _One) -> str:
         """What the vendor knows this call by, however often it is made."""
-        named = f"{self._run.item.id}/{self._stage}/{step}/{vendor}"
+        named = f"{self._run.item.id}/{self._stage}/{one.step}/{one.spec.name}"
         return hashlib.sha256(named.encode()).hexdigest()[:32]
+
+
+class _One(NamedTuple):
+    """One call of one vendor, for a step; `tries` counts those of the step."""
+
+    spec: VendorSpec
+    step: str
+    request: Request
+    tries: int
+    repeats: bool  # it failed at this vendor before
+    began: float
 
 
 class _Failed(Exception):  # no error: it is told to whoever asks the chain
     """One try of a chain; `settled` where the call was written down."""
 
-    def __init__(
-        self, error: WaybillError, settled: Settled | None, began: float
-    ) -> None:
+    def __init__(self, error: WaybillError, settled: Settled | None) -> None:
         self.error = error
         self.settled = settled
-        self.began = began
 
 
 class _Tried(NamedTuple):
-    """What is recorded of a chain: how many tries, and whom to leave out now."""
+    """What is recorded of a step's failed calls: how many, of whom, whom to pass by."""
 
-    count: int
+    times: int
+    failed: frozenset[str]
     gone: frozenset[str]
 
 
 def _tried(run: Run, stage: str, step: str) -> _Tried:
-    count = 0
+    times = 0
+    failed: set[str] = set()
     gone: set[str] = set()
-    while (text := run.memo.get((stage, f"{step}/try-{count + 1}"))) is not None:
-        count += 1
+    while (text := run.memo.get((stage, f"{step}/try-{times + 1}"))) is not None:
+        times += 1
         kept = json.loads(text)
+        failed.add(kept["vendor"])
         gone.add(kept["vendor"])
         if kept["over"]:
-            gone.clear()  # all have failed: the worker's retry begins anew
-    return _Tried(count, frozenset(gone))
+            gone.clear()  # nobody was left: the worker's retry begins anew
+    return _Tried(times, frozenset(failed), frozenset(gone))
 
 
 def _may_others(error: WaybillError) -> bool:
     """Whether another vendor may be asked what this one did not answer."""
-    return error.code == "VENDOR_AUTH" or (
-        error.disposition in (Disposition.RETRY, Disposition.WAIT)
-        and error.code not in OURS
+    return error.code == "VENDOR_AUTH" or error.disposition in (
+        Disposition.RETRY,
+        Disposition.WAIT,
     )
 
 
-# Ours, not the vendor's: nobody else could be asked instead.
-OURS = frozenset({"BUDGET_USED_UP", "RETRY_BUDGET"})
-
-
-def _with_model(request: Request, spec: VendorSpec) -> Request:
+def _named(request: Request, spec: VendorSpec) -> Request:
     """The request with the model that is declared, where its shape names one."""
     if spec.kind in MODELS and spec.model and isinstance(request.json, dict):
         return replace(request, json={**request.json, "model": spec.model})
@@ -303,25 +280,33 @@ def _tokens_at_most(request: Request) -> int:
     if request.json is not None:
         return len(json.dumps(request.json, ensure_ascii=False).encode())
     form = sum(len(k) + len(v) for k, v in (request.form or {}).items())
-    return (
-        len(request.content or b"") + form + sum(len(f.content) for f in request.files)
-    )
+    files = sum(len(f.content) for f in request.files)
+    return len(request.content or b"") + form + files
 
 
-def _answer(reply: Reply, spec: VendorSpec, number: int, took_s: float) -> Answer:
+def _answer(reply: Reply, one: _One, took_s: float) -> Answer:
     return Answer(
         status=reply.status,
         data=reply.data,
         artifact=reply.artifact,
-        headers={n: reply.headers[n] for n in KEPT_HEADERS if n in reply.headers},
-        vendor=spec.name,
+        headers=reply.headers,
+        vendor=one.spec.name,
         model=reply.model,
         finish=reply.finish,
-        usage=reply.usage,
-        cost=spec.price.of(reply.usage),
+        usage=reply.usage or NOTHING,
+        cost=_cost(reply, one),
         took_s=took_s,
-        tries=number,
+        tries=one.tries,
     )
+
+
+def _cost(reply: Reply, one: _One) -> Decimal:
+    """What it did cost; the most, where a vendor with a price says not what it took."""
+    price = one.spec.price
+    if reply.usage is None:
+        tokens = one.request.tokens or _tokens_at_most(one.request)
+        return price.most(tokens, one.request.max_tokens)
+    return price.of(reply.usage)
 
 
 def _settled(call: CallId, answer: Answer) -> Settled:
@@ -337,9 +322,10 @@ def _settled(call: CallId, answer: Answer) -> Settled:
 
 def _lost(call: CallId, error: WaybillError, took_s: float) -> Settled:
     """What a call did cost that was not answered: nothing, or nobody knows."""
-    cost = None if error.code in UNKNOWN else Decimal(0)
-    return Settled(call, cost, code=error.code, took_s=took_s)
-
-
-# They may have been served, and then they are billed.
-UNKNOWN = frozenset({"VENDOR_TIMEOUT", "VENDOR_LOST", "VENDOR_GARBAGE"})
+    in_doubt = isinstance(error, CallError) and error.in_doubt
+    return Settled(
+        call,
+        None if in_doubt else Decimal(0),
+        code=code_of(error.code),
+        took_s=took_s,
+    )

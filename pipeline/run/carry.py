@@ -13,6 +13,7 @@ from collections.abc import Callable
 import anyio
 import structlog
 
+from pipeline.calls import Settled
 from pipeline.errors import (
     Integrity,
     LeaseLost,
@@ -42,6 +43,7 @@ from pipeline.run.clock import clock
 from pipeline.run.endings import Ending, aside, ending, error_text
 from pipeline.run.gate import Gate
 from pipeline.run.journal import Journal
+from pipeline.run.outside import Outside
 from pipeline.run.services import Services
 from pipeline.run.stay import Abandoned, Run, until_answered
 from pipeline.run.windows import Windows
@@ -75,6 +77,7 @@ class Carrier:
         store: WorkStore,
         catalogue: Catalogue,
         services: Services,
+        outside: Outside,
         windows: Windows,
         journal: Journal,
         check_lease: Callable[[], None],
@@ -83,6 +86,7 @@ class Carrier:
     ) -> None:
         self.store = store
         self.services = services
+        self.outside = outside
         self.check_lease = check_lease
         self.runs: dict[ItemId, Run] = {}
         self.done = 0

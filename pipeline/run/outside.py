@@ -1,5 +1,5 @@
 """
-What calls of vendors go through: the parts of one session, and who may be called.
+What calls of vendors go through: the parts of one session.
 """
 
 from __future__ import annotations
@@ -7,14 +7,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from pydantic import SecretStr
 
-from pipeline.calls import CallId, Opening, Request, Settled
+from pipeline.calls import CallId, CallOpening, Request, Settled
+from pipeline.errors import WaybillError
 from pipeline.stage import Artifacts
 from pipeline.vendors.declared import VendorSpec
-from pipeline.vendors.door import Reply
+from pipeline.vendors.hearing import Reply
 from pipeline.vendors.limits import Use
 
 
@@ -26,46 +28,51 @@ class Door(Protocol):
         spec: VendorSpec,
         request: Request,
         *,
-        key: SecretStr,
+        key: SecretStr | str = "",
         timeout_s: float,
         idempotency_key: str = "",
         artifacts: Artifacts | None = None,
     ) -> Reply:
-        """The answer, when it is a success; what it is otherwise is raised."""
+        """A good answer; what is none is raised."""
         ...
 
 
 class Ticket(Protocol):
-    """Leave to make one call; exactly one of these is said, the first counts."""
+    """Leave to make one call; forgotten at the end of its block when unheard."""
 
-    def succeeded(self) -> None:
-        """The vendor is alive."""
-        ...
+    def __enter__(self) -> Self: ...
 
-    def failed(self) -> None:
-        """The vendor did not serve the call."""
-        ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
-    def forget(self) -> None:
-        """The call tells nothing about the vendor."""
+    def heard(self, error: WaybillError | None, timeout_s: float) -> None:
+        """How the vendor answered, None: well; `timeout_s` is what the call had."""
         ...
 
 
 class Breakers(Protocol):
     """Whether a vendor may be asked at all (`pipeline/vendors/breakers.py`)."""
 
-    def admit(self, spec: VendorSpec, *, repeat: bool) -> Ticket:
-        """Leave for a call, which `repeat`s a failed one; Throttled where none is."""
+    async def admit(self, spec: VendorSpec, *, repeat: bool = False) -> Ticket:
+        """Leave for a call, which may `repeat` a failed one; VendorAway if none is."""
+        ...
+
+    def verdict(self, spec: VendorSpec, error: WaybillError) -> WaybillError:
+        """What a failed call does to its item."""
         ...
 
 
 class Permits(Protocol):
-    """How often and how many at once (`pipeline/vendors/limits.py`)."""
+    """How often, how much and how many at once (`pipeline/vendors/limits.py`)."""
 
     def hold(
         self, uses: Sequence[Use], *, patience_s: float
     ) -> AbstractAsyncContextManager[None]:
-        """A permit of each; Throttled where that will take longer."""
+        """A permit of each; Throttled at once where that will take longer."""
         ...
 
     def pause(self, key: str, for_s: float) -> None:
@@ -74,9 +81,9 @@ class Permits(Protocol):
 
 
 class Cashier(Protocol):
-    """What calls cost, before and after (`pipeline/vendors/cashier.py`)."""
+    """Who pays (`pipeline/vendors/cashier.py`)."""
 
-    async def open(self, opening: Opening) -> CallId:
+    async def open(self, opening: CallOpening) -> CallId:
         """Write a call down, and reserve what it can cost; durable on return."""
         ...
 
@@ -84,14 +91,10 @@ class Cashier(Protocol):
         """What a call did cost that leaves no step."""
         ...
 
-    def give_up(self, call: CallId) -> None:
-        """Nobody knows what became of it: it did cost the most."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """All of them, for the calls of one session."""
+    """All of them."""
 
     door: Door
     breakers: Breakers
@@ -102,9 +105,13 @@ class Outside:
 class Free:
     """Breakers, permits and cashier of a world in which nobody else calls."""
 
-    def admit(self, spec: VendorSpec, *, repeat: bool) -> Ticket:
+    async def admit(self, spec: VendorSpec, *, repeat: bool = False) -> Ticket:
         """Leave for every call."""
         return _Leave()
+
+    def verdict(self, spec: VendorSpec, error: WaybillError) -> WaybillError:
+        """As it is."""
+        return error
 
     @asynccontextmanager
     async def hold(
@@ -116,25 +123,27 @@ class Free:
     def pause(self, key: str, for_s: float) -> None:
         """Nobody waits here."""
 
-    async def open(self, opening: Opening) -> CallId:
+    async def open(self, opening: CallOpening) -> CallId:
         """No budget is too small."""
-        return 0
+        return CallId(opening.item_id, 1)
 
     async def settle(self, settled: Settled) -> None:
-        """Nobody pays."""
-
-    def give_up(self, call: CallId) -> None:
         """Nobody pays."""
 
 
 class _Leave:
     """A ticket of which nobody learns."""
 
-    def succeeded(self) -> None:
-        """Nothing is learned."""
+    def __enter__(self) -> Self:
+        return self
 
-    def failed(self) -> None:
-        """Nothing is learned."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
 
-    def forget(self) -> None:
+    def heard(self, error: WaybillError | None, timeout_s: float) -> None:
         """Nothing is learned."""

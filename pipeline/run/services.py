@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
+from pipeline.calls import UNBOUNDED_SERVICE, ServiceBudget
 from pipeline.errors import Trouble, Usage
 from pipeline.jail.custom import FileFunction
 from pipeline.names import is_tenant
@@ -33,6 +34,7 @@ class Services:
         secrets: Folder of `<tenant>/<name>.txt`; None: there are none.
         vendors: Whom stages may call, by name.
         keys: Of vendors whose key is no file, by name.
+        budget: What all calls of a tenant, and of a day, may cost.
         places: Folders of ours that stages write to.
         doubts: Tries that met trouble which nothing bears out.
     """
@@ -44,6 +46,7 @@ class Services:
     secrets: Path | None = None
     vendors: Mapping[str, VendorSpec] = field(default_factory=dict)
     keys: Mapping[str, SecretStr] = field(default_factory=dict)
+    budget: ServiceBudget = UNBOUNDED_SERVICE
     places: tuple[Place, ...] = ()
     doubts: Doubts = field(default_factory=Doubts)
 

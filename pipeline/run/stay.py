@@ -54,7 +54,6 @@ class Run:
     products: dict[str, Product] = field(default_factory=dict)  # of this attempt
     loaded: int = 0  # bytes of its state and steps, as text
     unfolded: list[str] | None = None  # what its state is yet to be made of
-    repeats: bool = False  # its next call is made because one like it failed
 
     @property
     def item(self) -> Item:

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from pipeline.calls import CallId, CallOpening, Money, ServiceBudget, Settled, Usage
 from pipeline.model import ItemId, WorkerId
+from pipeline.store.port import WorkStore
 
 # -- breakers ----------------------------------------------------------------------
 
@@ -232,3 +233,7 @@ class BudgetStore(Protocol):
     ) -> list[Spent]:
         """What an item alone, a batch, or everything has called, by currency."""
         ...
+
+
+class WorkerStore(WorkStore, BreakerStore, CallStore, Protocol):
+    """All that a worker's session asks."""

@@ -17,9 +17,9 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from pipeline.calls import CallClass, FilePart, Request
+from pipeline.calls import CallClass, FilePart, Kind, Request
 from pipeline.errors import Usage as UsageError
-from pipeline.vendors.declared import Kind, VendorSpec
+from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.failures import CallError, failure
 
 ANTHROPIC_VERSION = "2023-06-01"

@@ -39,7 +39,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.calls import CallClass, Kind, Usage
+from pipeline.calls import UNBOUNDED_SERVICE, CallClass, Kind, ServiceBudget, Usage
 from pipeline.errors import Usage as UsageError
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}", re.ASCII)
@@ -164,6 +164,7 @@ class Vendors(_Declared):
     """All that are declared, by name."""
 
     vendor: dict[str, VendorSpec] = Field(default_factory=dict, max_length=200)
+    budget: ServiceBudget = UNBOUNDED_SERVICE
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -185,9 +186,16 @@ class Vendors(_Declared):
         }
 
 
-def read_vendors(path: Path) -> dict[str, VendorSpec]:
+class Declared(NamedTuple):
+    """Whom stages may call, by name; and what a tenant and a day may cost."""
+
+    vendors: Mapping[str, VendorSpec]
+    budget: ServiceBudget = UNBOUNDED_SERVICE
+
+
+def read_vendors(path: Path) -> Declared:
     """
-    The vendors that a file declares; none where there is no file.
+    What a file declares; nothing where there is no file.
 
     Raises:
         Usage: VENDORS_FILE, naming the key and what it may be.
@@ -195,11 +203,12 @@ def read_vendors(path: Path) -> dict[str, VendorSpec]:
     try:
         raw: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return Declared({})
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _bad(f"{path} cannot be read: {error}") from None
     try:
-        return Vendors.model_validate(raw).named()
+        found = Vendors.model_validate(raw)
+        return Declared(found.named(), found.budget)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"])

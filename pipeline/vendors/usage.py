@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, assert_never
 
-from pipeline.calls import Usage
-from pipeline.vendors.declared import Kind
+from pipeline.calls import Kind, Usage
 
 TOKENS_MAX = 1_000_000_000  # nobody's call has more: a count above is a lie
 WORD_CHARS_MAX = 200

@@ -80,7 +80,7 @@ def said_in(raw: Any) -> Said:
         raise Transient(
             "the model's answer is no chat completion",
             code="VENDOR_GARBAGE",
-            hint="check that the vendor's url is the base of an OpenAI-compatible service",
+            hint="check that its url is the base of an OpenAI-compatible service",
         )
     return Said(content=_unfenced(content), finish="stop")
 

@@ -32,9 +32,11 @@ from waybill.commands.options import Json
 from waybill.commands.run import log_to_home, run_async
 from waybill.compose import (
     BUILTIN,
+    declared_vendors,
+    keys_of,
     look_into,
+    open_door,
     open_jail,
-    open_vendor,
     pipeline_folder,
 )
 from waybill.foreground import watched
@@ -153,8 +155,9 @@ class _Trial:
             kin=None,
             artifacts=services.artifacts,
             jail=services.jail,
-            vendor=services.vendor,
-            endpoints=services.endpoints,
+            door=services.door,
+            vendors=services.vendors,
+            keys=services.keys,
             secrets=services.secrets,
             out=services.out,
             pipeline=pipeline,
@@ -232,13 +235,15 @@ async def open_trial(settings: Settings, home: Path) -> AsyncIterator[Services]:
     artifacts = FileArtifacts(home / "objects")
     for folder in ("tmp", "pipelines"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    async with open_vendor(settings) as vendor:
+    declared = declared_vendors(settings)
+    async with open_door(settings, home) as door:
         scratch = Place("the scratch folder", home / "tmp")
         jail = open_jail(settings, home, artifacts, scratch)
         try:
             secrets = settings.home.resolve() / "secrets"
             out = home / "out"
-            yield Services(artifacts, jail, vendor, out, secrets, settings.endpoints)
+            vendors, keys = declared.vendors, keys_of(settings)
+            yield Services(artifacts, jail, door, out, secrets, vendors, keys)
         finally:
             with anyio.CancelScope(shield=True):
                 await jail.aclose()

@@ -149,7 +149,7 @@ async def test_what_does_not_fit_is_buried_after_three_asks(bad: Any) -> None:
 
     assert caught.value.code == "LLM_SCHEMA"
     assert "evil" not in str(caught.value)
-    assert sorted(ctx.recorded) == ["ask-1", "ask-2"]
+    assert sorted(ctx.recorded) == ["ask-1", "ask-2", "ask-3/try-1"]
 
 
 async def test_a_truncated_answer_is_neither_parsed_nor_repeated() -> None:
@@ -162,7 +162,7 @@ async def test_a_truncated_answer_is_neither_parsed_nor_repeated() -> None:
 
     assert caught.value.code == "LLM_TRUNCATED"
     assert "SECRET PART" not in json.dumps(bodies(ctx))
-    assert sorted(ctx.recorded) == ["ask-1", "ask-2"]
+    assert sorted(ctx.recorded) == ["ask-1", "ask-2", "ask-3/try-1"]
 
 
 async def test_what_the_model_declines_a_person_answers() -> None:
@@ -184,7 +184,7 @@ async def test_an_answer_that_is_no_completion_is_tried_again(raw: Any) -> None:
         await generation(letter("Dear Santa"), ctx)
 
     assert caught.value.code == "VENDOR_GARBAGE"
-    assert ctx.recorded == {}
+    assert list(ctx.recorded) == ["ask-1/try-1"]
 
 
 async def test_the_key_is_a_secret_by_reference() -> None:

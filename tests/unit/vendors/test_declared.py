@@ -28,7 +28,7 @@ def test_all_that_may_be_said(tmp_path: Path) -> None:
         + "concurrency = 50\n"
         + '[vendor.spare]\nkind = "openai"\nurl = "http://127.0.0.1:2/v1"\n',
     )
-    found = read_vendors(path)
+    found = read_vendors(path).vendors
     assert list(found) == ["llm", "spare"]
     assert found["llm"].name == "llm"
     assert found["llm"].limits.requests == Rate(600, 60)
@@ -37,7 +37,7 @@ def test_all_that_may_be_said(tmp_path: Path) -> None:
 
 
 def test_no_file_declares_nobody(tmp_path: Path) -> None:
-    assert read_vendors(tmp_path / "vendors.toml") == {}
+    assert read_vendors(tmp_path / "vendors.toml").vendors == {}
 
 
 @pytest.mark.parametrize(
