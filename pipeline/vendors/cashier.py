@@ -20,7 +20,14 @@ from typing import Any
 import anyio
 import structlog
 
-from pipeline.calls import CallId, CallOpening, ServiceBudget, Settled, WhenUsedUp
+from pipeline.calls import (
+    UNBOUNDED_SERVICE,
+    CallId,
+    CallOpening,
+    ServiceBudget,
+    Settled,
+    WhenUsedUp,
+)
 from pipeline.errors import (
     BudgetStops,
     BudgetUsedUp,
@@ -86,7 +93,7 @@ class Cashier:
     ) -> None:
         self._store = store
         self._worker = worker
-        self._service = service or ServiceBudget()
+        self._service = service or UNBOUNDED_SERVICE
         self._on_lost = on_lost
         self._lost = False
         self._closing = False
@@ -111,7 +118,9 @@ class Cashier:
             LeaseLost: nothing was written; abandon the item.
             Refused: the item is no longer this worker's.
         """
-        row = replace(opening, service=self._service)
+        row = opening
+        if opening.service is not self._service:
+            row = replace(opening, service=self._service)
         said = await self._ask(self._openings, row)
         if isinstance(said, Short):
             raise refusal(row, said)
