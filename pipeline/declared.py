@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.calls import Budget
 from pipeline.errors import Usage
 from pipeline.vendors.limits import LimitSpec
 
@@ -48,6 +49,7 @@ class Manifest(BaseModel):
     stage: dict[str, dict[str, Any]] = Field(default_factory=dict)
     limit: dict[str, LimitSpec] = Field(default_factory=dict)
     export: _Export = Field(default_factory=_Export)
+    budget: Budget = Field(default_factory=Budget)
 
 
 def read_manifest(root: Path) -> Manifest:

@@ -19,6 +19,7 @@ from types import ModuleType
 import anyio
 from pydantic import BaseModel
 
+from pipeline.calls import UNBOUNDED, Budget
 from pipeline.declared import MANIFEST, Manifest, fit, read_manifest
 from pipeline.errors import Usage
 from pipeline.jail.custom import import_file, module_name
@@ -88,6 +89,7 @@ class Pipeline:
         branches: Name of a branch -> its first stage.
         jailed: Name of a module -> its file, whose functions may run in the jail.
         exports: Channels, or keys of them (`reply.writer`), that an export shows.
+        budget: How often its items may call vendors, and for how much.
     """
 
     folder: PipelineFolder
@@ -98,6 +100,7 @@ class Pipeline:
     branches: Mapping[str, str] = field(default_factory=dict)
     jailed: Mapping[str, Path] = field(default_factory=dict)
     exports: Sequence[str] = ()
+    budget: Budget = UNBOUNDED
 
     @property
     def name(self) -> str:
@@ -143,6 +146,7 @@ def load(root: Path, builtin: Builtin) -> Pipeline:
         branches={name: b.stages[0] for name, b in manifest.branch.items()},
         jailed=_find_jailed(root, manifest.jailed),
         exports=_find_exports(root, manifest.export.channels, channels),
+        budget=manifest.budget,
     )
 
 

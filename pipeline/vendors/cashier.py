@@ -39,7 +39,7 @@ from pipeline.errors import (
     WaybillError,
 )
 from pipeline.model import WorkerId
-from pipeline.store.outside import CallStore, Short
+from pipeline.store.outside import UNKNOWN_END, CallStore, Short
 
 log = structlog.get_logger()
 
@@ -136,6 +136,12 @@ class Cashier:
             LeaseLost: it was settled by whoever replaced this worker.
         """
         await self._ask(self._ends, settled)
+
+    def give_up(self, call: CallId) -> None:
+        """Nobody waits to hear how it ended: it did cost the most that it can."""
+        if not self._lost:
+            self._ends.join(Settled(call, None, code=UNKNOWN_END))
+            self._bell.set()
 
     async def run(self) -> None:
         """Write what is asked; the session starts one of these."""

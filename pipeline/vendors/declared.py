@@ -18,6 +18,10 @@
     input = "0.25"      # of a million tokens
     output = "2.00"
 
+    [budget]            # of every tenant, and of all of a day (UTC)
+    tenant = "50.00 USD"
+    day = "200.00 USD"
+
 A pipeline may tighten what is declared here and nothing else.
 """
 
@@ -39,7 +43,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.calls import CallClass, Usage
+from pipeline.calls import UNBOUNDED_SERVICE, CallClass, ServiceBudget, Usage
 from pipeline.errors import Usage as UsageError
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}", re.ASCII)
@@ -89,6 +93,11 @@ class Price(_Declared):
     cached_input: Annotated[Decimal, Field(ge=0)] | None = None  # None: as `input`
     output: Annotated[Decimal, Field(ge=0)] = Decimal(0)
     reasoning: Annotated[Decimal, Field(ge=0)] | None = None  # None: as `output`
+
+    @property
+    def costs(self) -> bool:
+        """Whether anything costs anything."""
+        return self.most(1, 1) > 0
 
     def of(self, usage: Usage) -> Decimal:
         """What a call with this usage costs."""
@@ -163,6 +172,7 @@ class Vendors(_Declared):
     """All that are declared, by name."""
 
     vendor: dict[str, VendorSpec] = Field(default_factory=dict, max_length=200)
+    budget: ServiceBudget = UNBOUNDED_SERVICE
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -174,6 +184,12 @@ class Vendors(_Declared):
                     raise ValueError(f"{name}: there is no other vendor {other!r}")
                 if self.vendor[other].kind != spec.kind:
                     raise ValueError(f"{name}: {other} is of another kind")
+            bound, price = self.budget.tenant or self.budget.day, spec.price
+            if bound and price.costs and price.currency != bound.currency:
+                raise ValueError(
+                    f"{name}: its price is in {price.currency}, and [budget] in "
+                    f"{bound.currency}"
+                )
         return self
 
     def named(self) -> dict[str, VendorSpec]:
@@ -191,14 +207,23 @@ def read_vendors(path: Path) -> dict[str, VendorSpec]:
     Raises:
         Usage: VENDORS_FILE, naming the key and what it may be.
     """
+    return _read(path).named()
+
+
+def read_budget(path: Path) -> ServiceBudget:
+    """What the same file allows tenants and days; raises as `read_vendors`."""
+    return _read(path).budget
+
+
+def _read(path: Path) -> Vendors:
     try:
         raw: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return Vendors()
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _bad(f"{path} cannot be read: {error}") from None
     try:
-        return Vendors.model_validate(raw).named()
+        return Vendors.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"])
