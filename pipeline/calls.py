@@ -12,10 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 Kind = Literal["openai", "anthropic", "http", "moderation", "ocr"]  # its shape
@@ -187,6 +193,11 @@ class Budget(BaseModel):
     batch: Amount = None
     when_used_up: WhenUsedUp = WhenUsedUp.HOLD
 
+    @model_validator(mode="after")
+    def _of_one_currency(self) -> Self:
+        _same_currency(self.item, self.batch)
+        return self
+
 
 class ServiceBudget(BaseModel):
     """`[budget]` of `vendors.toml`: for each tenant, and for all of a day (UTC)."""
@@ -195,6 +206,17 @@ class ServiceBudget(BaseModel):
 
     tenant: Amount = None
     day: Amount = None
+
+    @model_validator(mode="after")
+    def _of_one_currency(self) -> Self:
+        _same_currency(self.tenant, self.day)
+        return self
+
+
+def _same_currency(*amounts: Money | None) -> None:
+    """A call has one currency, and every budget of it must pay."""
+    if len({amount.currency for amount in amounts if amount}) > 1:
+        raise ValueError("the budgets of a call must be of one currency")
 
 
 UNBOUNDED = Budget()

@@ -32,10 +32,12 @@ from pipeline.model import (
     Reject,
     Wait,
 )
+from pipeline.reducers import REDUCERS, add, append, merge, replace
 from pipeline.signatures import named
 
 __all__ = [
     "PARTS_MAX",
+    "REDUCERS",
     "Advance",
     "Answer",
     "Artifacts",
@@ -64,32 +66,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-# -- channels: how an update meets the state -------------------------------------------
-# A field without a reducer is replaced.  Named in Annotated[...] beside the type.
-
-
-def replace(old: Any, new: Any) -> Any:
-    """The new value stands."""
-    return new
-
-
-def append(old: Any, new: Any) -> Any:
-    """Lists: the new elements follow the old."""
-    return [*(old or []), *new]
-
-
-def merge(old: Any, new: Any) -> Any:
-    """Mappings: new keys win."""
-    return {**(old or {}), **new}
-
-
-def add(old: Any, new: Any) -> Any:
-    """Numbers and sums of money."""
-    return new if old is None else old + new
-
-
-REDUCERS = (replace, append, merge, add)
 
 # -- policies --------------------------------------------------------------------------
 

@@ -171,7 +171,7 @@ class Calling:
         except BaseException:
             # Cancelled on its way: it is written though nobody can wait for it, and
             # nobody knows whether it arrived.
-            await outside.cashier.settle(Settled(call, None, code="CANCELLED"))
+            outside.cashier.give_up(call)
             raise
         ticket.heard(None, timeout_s)
         return _answer(reply, one, anyio.current_time() - sent)

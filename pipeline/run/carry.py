@@ -45,7 +45,7 @@ from pipeline.run.gate import Gate
 from pipeline.run.journal import Journal
 from pipeline.run.outside import Outside
 from pipeline.run.services import Services
-from pipeline.run.stay import Abandoned, Run, until_answered
+from pipeline.run.stay import Abandoned, Run, resumed, until_answered
 from pipeline.run.windows import Windows
 from pipeline.state import inline_or_ref, update_of
 from pipeline.store.port import WorkStore
@@ -208,7 +208,7 @@ class Carrier:
             and self._windows.light
             and all(c.ref is None for c in history)
         ):
-            return self._folded(claim, pipeline, history)
+            return self._begun(claim, pipeline, history)
         async with self._large:
             await self._windows.until_light()
             if history is None:
@@ -219,37 +219,14 @@ class Carrier:
                 c if c.ref is None else c._replace(update=await update_of(c, artifacts))
                 for c in history
             ]
-            return self._folded(claim, pipeline, read)
+            return self._begun(claim, pipeline, read)
 
-    def _folded(
+    def _begun(
         self, claim: Claim, pipeline: Pipeline, history: list[Checkpoint]
     ) -> Run:
-        """The item with its updates in memory; its first try here folds them."""
-        updates: list[str] = []
-        memo: dict[tuple[str, str], str] = {}
-        loaded = 0
-        for c in history:
-            if c.update is None:
-                continue
-            loaded += len(c.update)
-            if c.step is None:
-                updates.append(c.update)
-            else:
-                memo[c.stage, c.step] = c.update
-        deadline = anyio.current_time() + claim.left_s
-        self._windows.load(loaded)
-        return Run(
-            claim,
-            pipeline,
-            claim.stage,
-            claim.seq,
-            claim.attempt,
-            None,
-            deadline,
-            memo,
-            loaded=loaded,
-            unfolded=updates,
-        )
+        run = resumed(claim, pipeline, history)
+        self._windows.load(run.loaded)
+        return run
 
     async def _one_stage(self, run: Run) -> bool:
         """Run one stage; True when the item goes on in this worker."""

@@ -12,7 +12,7 @@ from typing import Protocol, Self
 
 from pydantic import SecretStr
 
-from pipeline.calls import CallId, CallOpening, Request, Settled
+from pipeline.calls import CallId, CallOpening, Request
 from pipeline.errors import WaybillError
 from pipeline.stage import Artifacts
 from pipeline.vendors.declared import VendorSpec
@@ -87,8 +87,8 @@ class Cashier(Protocol):
         """Write a call down, and reserve what it can cost; durable on return."""
         ...
 
-    async def settle(self, settled: Settled) -> None:
-        """What a call did cost that leaves no step."""
+    def give_up(self, call: CallId) -> None:
+        """Nobody knows what became of it: it counts as the most."""
         ...
 
 
@@ -127,7 +127,7 @@ class Free:
         """No budget is too small."""
         return CallId(opening.item_id, 1)
 
-    async def settle(self, settled: Settled) -> None:
+    def give_up(self, call: CallId) -> None:
         """Nobody pays."""
 
 

@@ -13,13 +13,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from pipeline.calls import CallId, CallOpening, Usage, WhenUsedUp
 from pipeline.errors import NotFound
 from pipeline.model import ItemId
 from pipeline.store.outside import SCOPES, Short
+
+K = TypeVar("K")
 
 
 class Key(NamedTuple):
@@ -54,6 +56,7 @@ class Account:
     calls: int = 0
     failed: int = 0
     tokens: tuple[int, int, int, int] = (0, 0, 0, 0)
+    kept: bool = True  # False: it has no row, and needs none
 
     @property
     def bound(self) -> Decimal | None:
@@ -71,6 +74,14 @@ class Caller:
     number: int = 0  # of its last call
     retried: int = 0  # times, by people
     tokens: dict[UUID, int] = field(default_factory=dict)  # of open calls: number
+    _keys: dict[str, list[Key]] = field(default_factory=dict)
+
+    def keys(self, currency: str) -> list[Key]:
+        """The budgets of its calls in this currency."""
+        found = self._keys.get(currency)
+        if found is None:
+            found = self._keys[currency] = self.where.keys(currency)
+        return found
 
 
 class Change(NamedTuple):
@@ -157,7 +168,7 @@ def _refused(
     """Why one of its budgets does not pay."""
     if not opening.most:
         return None  # free: whatever is used up
-    for key in caller.where.keys(opening.currency):
+    for key in caller.keys(opening.currency):
         name = _name(key, caller)
         declared = opening.declared(key.scope)
         others = {k.currency for k in foreign.get(key[:2], ())}
@@ -190,9 +201,10 @@ def _reserve(
     call = CallId(opening.item_id, caller.number)
     caller.tokens[opening.token] = caller.number
     more = Change(reserved=opening.most, calls=1)
-    for key in caller.where.keys(opening.currency):
+    for key in caller.keys(opening.currency):
         accounts[key].reserved += opening.most
-        add(found.changes, key, more)
+        if accounts[key].kept:
+            add(found.changes, key, more)
     found.written.append((call, opening))
     found.waits.pop(opening.item_id, None)
     return call
@@ -235,8 +247,8 @@ def changes_of(closed: Sequence[Closed]) -> dict[Key, Change]:
     return found
 
 
-def add(changes: dict[Key, Change], key: Key, more: Change) -> None:
-    """Sum up what one row gets."""
+def add(changes: dict[K, Change], key: K, more: Change) -> None:
+    """Sum up what is added to one thing."""
     before = changes.get(key)
     changes[key] = more if before is None else before.plus(more)
 

@@ -20,7 +20,14 @@ from typing import Any
 import anyio
 import structlog
 
-from pipeline.calls import CallId, CallOpening, ServiceBudget, Settled, WhenUsedUp
+from pipeline.calls import (
+    UNBOUNDED_SERVICE,
+    CallId,
+    CallOpening,
+    ServiceBudget,
+    Settled,
+    WhenUsedUp,
+)
 from pipeline.errors import (
     BudgetStops,
     BudgetUsedUp,
@@ -32,7 +39,7 @@ from pipeline.errors import (
     WaybillError,
 )
 from pipeline.model import WorkerId
-from pipeline.store.outside import CallStore, Short
+from pipeline.store.outside import UNKNOWN_END, CallStore, Short
 
 log = structlog.get_logger()
 
@@ -86,7 +93,7 @@ class Cashier:
     ) -> None:
         self._store = store
         self._worker = worker
-        self._service = service or ServiceBudget()
+        self._service = service or UNBOUNDED_SERVICE
         self._on_lost = on_lost
         self._lost = False
         self._closing = False
@@ -111,7 +118,9 @@ class Cashier:
             LeaseLost: nothing was written; abandon the item.
             Refused: the item is no longer this worker's.
         """
-        row = replace(opening, service=self._service)
+        row = opening
+        if opening.service is not self._service:
+            row = replace(opening, service=self._service)
         said = await self._ask(self._openings, row)
         if isinstance(said, Short):
             raise refusal(row, said)
@@ -127,6 +136,12 @@ class Cashier:
             LeaseLost: it was settled by whoever replaced this worker.
         """
         await self._ask(self._ends, settled)
+
+    def give_up(self, call: CallId) -> None:
+        """Nobody waits to hear how it ended: it did cost the most that it can."""
+        if not self._lost:
+            self._ends.join(Settled(call, None, code=UNKNOWN_END))
+            self._bell.set()
 
     async def run(self) -> None:
         """Write what is asked; the session starts one of these."""

@@ -18,6 +18,10 @@
     input = "0.25"      # of a million tokens
     output = "2.00"
 
+    [budget]            # of every tenant, and of all of a day (UTC)
+    tenant = "50.00 USD"
+    day = "200.00 USD"
+
 A pipeline may tighten what is declared here and nothing else.
 """
 
@@ -87,6 +91,11 @@ class Price(_Declared):
     cached_input: Annotated[Decimal, Field(ge=0)] | None = None  # None: as `input`
     output: Annotated[Decimal, Field(ge=0)] = Decimal(0)
     reasoning: Annotated[Decimal, Field(ge=0)] | None = None  # None: as `output`
+
+    @property
+    def costs(self) -> bool:
+        """Whether anything costs anything."""
+        return self.most(1, 1) > 0
 
     def of(self, usage: Usage) -> Decimal:
         """What a call with this usage costs."""
@@ -176,6 +185,12 @@ class Vendors(_Declared):
                     raise ValueError(f"{name}: there is no other vendor {other!r}")
                 if self.vendor[other].kind != spec.kind:
                     raise ValueError(f"{name}: {other} is of another kind")
+            bound, price = self.budget.tenant or self.budget.day, spec.price
+            if bound and price.costs and price.currency != bound.currency:
+                raise ValueError(
+                    f"{name}: its price is in {price.currency}, and [budget] in "
+                    f"{bound.currency}"
+                )
         return self
 
     def named(self) -> dict[str, VendorSpec]:

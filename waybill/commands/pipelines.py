@@ -32,14 +32,12 @@ from waybill.commands.options import Json
 from waybill.commands.run import log_to_home, run_async
 from waybill.compose import (
     BUILTIN,
-    declared_vendors,
-    keys_of,
     look_into,
-    open_door,
     open_jail,
     pipeline_folder,
 )
 from waybill.foreground import watched
+from waybill.outside import declared_vendors, keys_of, open_door
 from waybill.settings import Settings, read_settings
 
 pipelines = typer.Typer(help="Pipeline folders: try a stage.", no_args_is_help=True)

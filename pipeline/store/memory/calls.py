@@ -39,7 +39,7 @@ class MemoryCalls(MemorySessions):
         self._alive(worker)
         callers = {o.item_id: self._caller(worker, o.item_id) for o in openings}
         for o in openings:
-            for key in callers[o.item_id].where.keys(o.currency):
+            for key in callers[o.item_id].keys(o.currency):
                 if callers[o.item_id].mine:
                     self._account(key, o)
         found = grant(openings, callers, self._accounts)

@@ -181,7 +181,7 @@ async def _lock(
     wanted: dict[Key, Decimal | None] = {}
     for o in openings:
         if callers[o.item_id].mine:
-            for key in callers[o.item_id].where.keys(o.currency):
+            for key in callers[o.item_id].keys(o.currency):
                 bound = o.declared(key.scope)
                 same = bound is not None and bound.currency == o.currency
                 wanted[key] = bound.amount if bound and same else None
@@ -203,7 +203,7 @@ async def _lock(
     if differ:
         rows = [(key.of, key.currency, most) for key, most in differ.items()]
         await con.execute(DECLARE_ITEMS, *columns(rows))
-    return {key: Account() for key in wanted} | kept
+    return {key: Account(kept=False) for key in wanted} | kept
 
 
 async def _look_up(

@@ -183,6 +183,16 @@ async def test_an_end_is_written_whose_asker_is_cancelled() -> None:
         assert (row.code, row.cost) == ("TIMEOUT", 1)
 
 
+async def test_a_call_that_is_given_up_costs_the_most() -> None:
+    """Who was cancelled on the way can wait for nothing."""
+    async with till() as t:
+        t.cashier.give_up(await t.cashier.open(opening(t.items[0])))
+        await anyio.sleep(1)
+
+        [row] = await t.store.calls_of(t.items[0])
+        assert (row.code, row.cost) == ("OUTCOME_UNKNOWN", 1)
+
+
 async def test_a_used_up_budget_says_what_to_do() -> None:
     """The item rests; the message names the budget, and the command that raises it."""
     async with till(service=ServiceBudget(tenant=usd("0.5"))) as t:

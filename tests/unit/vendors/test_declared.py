@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.calls import CallClass, Usage
+from pipeline.calls import CallClass, Money, ServiceBudget, Usage
 from pipeline.errors import Usage as UsageError
-from pipeline.vendors.declared import Price, Rate, read_vendors
+from pipeline.vendors.declared import Declared, Price, Rate, read_vendors
 
 LLM = '[vendor.llm]\nkind = "openai"\nurl = "http://127.0.0.1:1/v1"\n'
 
@@ -37,7 +37,20 @@ def test_all_that_may_be_said(tmp_path: Path) -> None:
 
 
 def test_no_file_declares_nobody(tmp_path: Path) -> None:
-    assert read_vendors(tmp_path / "vendors.toml").vendors == {}
+    assert read_vendors(tmp_path / "vendors.toml") == Declared({}, ServiceBudget())
+
+
+def test_what_tenants_and_days_may_cost(tmp_path: Path) -> None:
+    """A vendor that costs nothing has no currency."""
+    free = LLM + '[vendor.llm.price]\ncurrency = "EUR"\n'
+    path = declared(
+        tmp_path, free + '[budget]\ntenant = "50.00 USD"\nday = "1_000 USD"\n'
+    )
+    found = read_vendors(path)
+    assert list(found.vendors) == ["llm"]
+    assert found.budget == ServiceBudget(
+        tenant=Money(Decimal("50.00"), "USD"), day=Money(Decimal(1000), "USD")
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,6 +65,13 @@ def test_no_file_declares_nobody(tmp_path: Path) -> None:
         (LLM + "colour = 3\n", "vendor.llm.colour"),
         ('[vendor."A b"]\nurl = "u"\n', "is no name"),
         ("[vendor", "cannot be read"),
+        ('[budget]\ntenant = "5"\n', "budget.tenant"),
+        ('[budget]\ntenant = "5 USD"\nday = "9 EUR"\n', "one currency"),
+        (
+            LLM + '[vendor.llm.price]\ncurrency = "EUR"\ncall = "1"\n'
+            + '[budget]\nday = "9 USD"\n',
+            "price is in EUR, and [budget] in USD",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_refused_names_its_key(tmp_path: Path, text: str, says: str) -> None:
