@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-from pydantic import SecretStr
 
 from ingest.admission import Admission, Bounds, Found
 from ingest.shelf import Shelf
@@ -43,8 +42,6 @@ from pipeline.store.migrate import available, migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.threads import in_thread
 from pipeline.trouble import Place, trouble_of
-from pipeline.vendors.declared import Declared, VendorSpec, read_vendors
-from pipeline.vendors.door import Door
 from stages.document import Document
 from stages.formats import bundle
 from stages.formats import probe as probing
@@ -60,6 +57,7 @@ from stages.publishing import making
 from stages.reading import page, sheet
 from stages.reading.codes import CODES
 from stages.searchable import searchable
+from waybill.outside import SECRETS, check_terms, declared_vendors, keys_of, open_door
 from waybill.settings import Places, Settings
 
 BUILTIN = Builtin(
@@ -120,11 +118,13 @@ class App:
         try:
             version = await in_thread(lambda: version_of(list_files(folder)))
             await PROOFS.wait(folder, version, PROVEN_S)
-            return await self.catalogue.publish(folder, self.store)
+            number, pipeline = await self.catalogue.publish(folder, self.store)
         except OSError as error:
             raise trouble_of(error) or Usage(
                 f"the pipeline {folder} cannot be read: {error.strerror}"
             ) from None
+        check_terms(pipeline, self.services.vendors)
+        return number, pipeline
 
     def admission(self, folders: Folders) -> Admission:
         """Admission of files, each probed once, within its pipeline's bounds."""
@@ -334,7 +334,7 @@ async def open_app(
                 jail,
                 door,
                 settings.out_dir,
-                home / "secrets",
+                home / SECRETS,
                 declared.vendors,
                 keys_of(settings),
                 declared.budget,
@@ -344,40 +344,6 @@ async def open_app(
         finally:
             with anyio.CancelScope(shield=True):
                 await jail.aclose()
-
-
-def open_door(settings: Settings, home: Path) -> Door:
-    """The vendors' door; downloads lie beside the artifacts until they are one."""
-    return Door(allow_hosts=settings.vendor_hosts, scratch=home / "tmp")
-
-
-def declared_vendors(settings: Settings) -> Declared:
-    """
-    Whom stages may call: those of the file, and the models of WAYBILL_LLM_URL and
-    WAYBILL_VISION_URL, which go before.
-
-    Raises:
-        Usage: VENDORS_FILE.
-    """
-    declared = read_vendors(settings.vendors_file)
-    named = {
-        "llm": (settings.llm_url, settings.llm_model),
-        "vision": (settings.vision_url, settings.vision_model),
-    }
-    # Whoever set the variable meant to call this host, wherever it stands.
-    shortest = {
-        name: VendorSpec(name=name, kind="openai", url=url, model=model, inside=True)
-        for name, (url, model) in named.items()
-        if url
-    }
-    return declared._replace(vendors={**declared.vendors, **shortest})
-
-
-def keys_of(settings: Settings) -> dict[str, SecretStr]:
-    """The keys of the models that variables name."""
-    found = {"llm": (settings.llm_url, settings.llm_key)}
-    found["vision"] = (settings.vision_url, settings.vision_key)
-    return {name: key for name, (url, key) in found.items() if url}
 
 
 def open_jail(

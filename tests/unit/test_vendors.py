@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.calls import Money
-from waybill.compose import declared_vendors, keys_of
+from waybill.outside import declared_vendors, keys_of
 from waybill.settings import read_settings
 
 KEY = "sk-test-123"

@@ -32,14 +32,12 @@ from waybill.commands.options import Json
 from waybill.commands.run import log_to_home, run_async
 from waybill.compose import (
     BUILTIN,
-    declared_vendors,
-    keys_of,
     look_into,
-    open_door,
     open_jail,
     pipeline_folder,
 )
 from waybill.foreground import watched
+from waybill.outside import SECRETS, declared_vendors, keys_of, open_door
 from waybill.settings import Settings, read_settings
 
 pipelines = typer.Typer(help="Pipeline folders: try a stage.", no_args_is_help=True)
@@ -240,7 +238,7 @@ async def open_trial(settings: Settings, home: Path) -> AsyncIterator[Services]:
         scratch = Place("the scratch folder", home / "tmp")
         jail = open_jail(settings, home, artifacts, scratch)
         try:
-            secrets = settings.home.resolve() / "secrets"
+            secrets = settings.home.resolve() / SECRETS
             out = home / "out"
             vendors, keys = declared.vendors, keys_of(settings)
             yield Services(artifacts, jail, door, out, secrets, vendors, keys)
