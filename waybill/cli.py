@@ -35,6 +35,7 @@ from waybill.commands import (
     separator,
     service,
     status,
+    vendors,
 )
 from waybill.foreground import LEFT_BEHIND
 from waybill.settings import read_settings
@@ -81,6 +82,7 @@ app.add_typer(batches.batches, name="batches")
 app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(review.review, name="review")
+app.add_typer(vendors.vendors, name="vendors")
 app.add_typer(db.db, name="db")
 
 

@@ -57,7 +57,7 @@ from stages.publishing import making
 from stages.reading import page, sheet
 from stages.reading.codes import CODES
 from stages.searchable import searchable
-from waybill.outside import declared_vendors, keys_of, open_door
+from waybill.outside import SECRETS, check_terms, declared_vendors, keys_of, open_door
 from waybill.settings import Places, Settings
 
 BUILTIN = Builtin(
@@ -118,11 +118,13 @@ class App:
         try:
             version = await in_thread(lambda: version_of(list_files(folder)))
             await PROOFS.wait(folder, version, PROVEN_S)
-            return await self.catalogue.publish(folder, self.store)
+            number, pipeline = await self.catalogue.publish(folder, self.store)
         except OSError as error:
             raise trouble_of(error) or Usage(
                 f"the pipeline {folder} cannot be read: {error.strerror}"
             ) from None
+        check_terms(pipeline, self.services.vendors)
+        return number, pipeline
 
     def admission(self, folders: Folders) -> Admission:
         """Admission of files, each probed once, within its pipeline's bounds."""
@@ -332,7 +334,7 @@ async def open_app(
                 jail,
                 door,
                 settings.out_dir,
-                home / "secrets",
+                home / SECRETS,
                 declared.vendors,
                 keys_of(settings),
                 declared.budget,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import getpass
+import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.errors import Usage
 from pipeline.state import clean_text
@@ -53,10 +54,10 @@ class Settings(BaseSettings):
         worker_memory_bytes: A worker process that grows larger is replaced.
         max_file_bytes: Larger files are quarantined unread, whatever their pipeline.
         settle_s: A file in the inbox is complete after this rest, seconds.
-        vendors: Whom stages may call; default `home/vendors.toml`.
+        vendors: File that declares vendors; default `home/vendors.toml`.
         vendor_hosts: Hosts inside your own network that stages may call.
-        llm_url, llm_model, llm_key: The model that writes replies.
-        vision_url, vision_model, vision_key: The model that reads pages.
+        llm_url, llm_model, llm_key: Declare the vendor `llm`, which writes replies.
+        vision_url, vision_model, vision_key: `vision`, which reads pages.
         log_level: What is logged: this and what is graver.
         reviewer: The name beside a decision; default: the login name.
     """
@@ -78,7 +79,7 @@ class Settings(BaseSettings):
     max_file_bytes: int = Field(default=BYTES_MAX, ge=1024)
     settle_s: float = Field(default=2.0, ge=0.1, le=600)
     vendors: Path | None = None
-    vendor_hosts: list[str] = Field(default_factory=list)
+    vendor_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
     llm_url: str = ""
     llm_model: str = ""
     llm_key: SecretStr = SecretStr("")
@@ -113,6 +114,19 @@ class Settings(BaseSettings):
     def _lower(cls, level: str) -> str:
         return level.lower()
 
+    @field_validator("vendor_hosts", mode="before")
+    @classmethod
+    def _listed(cls, hosts: Any) -> Any:
+        """`a, b` or `["a", "b"]`."""
+        if not isinstance(hosts, str):
+            return hosts
+        if not hosts.lstrip().startswith("["):
+            return [host for part in hosts.split(",") if (host := part.strip())]
+        try:
+            return json.loads(hosts)
+        except ValueError:
+            raise ValueError("write hosts with commas between them: a, b") from None
+
     @field_validator("reviewer", mode="before")
     @classmethod
     def _named(cls, name: str) -> str:
@@ -134,11 +148,12 @@ def read_settings(*, as_owner: bool = False) -> Settings:
         settings = Settings()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = "WAYBILL_" + "_".join(str(p) for p in first["loc"]).upper()
-        raise Usage(f"{name}: {first['msg']}") from None
-    except SettingsError as error:  # a list that is no JSON; it quotes the field
-        name = "WAYBILL_" + str(error).split('"')[1].upper()
-        raise Usage(f'{name}: Input should be JSON, such as ["a"]') from None
+        field = str(first["loc"][0])
+        usual = Settings.model_fields[field].get_default(call_default_factory=True)
+        raise Usage(
+            f"WAYBILL_{field.upper()}: {first['msg'].removeprefix('Value error, ')}",
+            hint="mend it" + f", or unset it: then it is {usual}" * bool(usual),
+        ) from None
     if as_owner and settings.owner_url.get_secret_value():
         return settings
     named = "database_url" in settings.model_fields_set

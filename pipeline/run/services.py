@@ -110,12 +110,19 @@ def _lines(folder: Path | None, owner: str, name: str) -> list[str]:
     try:
         with (folder / owner / f"{name}.txt").open("rb") as file:
             text = file.read(SECRETS_BYTES_MAX).decode("utf-8", "replace")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return []
     return [line for line in text.splitlines() if line]
 
 
 def key_of(services: Services, spec: VendorSpec, tenant: str) -> SecretStr:
+    """The vendor's key for this tenant; see `find_key`."""
+    return find_key(services.secrets, services.keys, spec, tenant)
+
+
+def find_key(
+    folder: Path | None, keys: Mapping[str, SecretStr], spec: VendorSpec, tenant: str
+) -> SecretStr:
     """
     The vendor's key for this tenant: its own, else the service's; "" where none is
     declared.
@@ -123,14 +130,14 @@ def key_of(services: Services, spec: VendorSpec, tenant: str) -> SecretStr:
     Raises:
         Usage: VENDOR_KEY, it is declared and not there.
     """
-    if spec.name in services.keys:
-        return services.keys[spec.name]
+    if spec.name in keys:
+        return keys[spec.name]
     if not spec.key:
         return SecretStr("")
     name = spec.key.removeprefix("secret:")
     for owner in (tenant, ""):  # the service's own lie beside the tenants' folders
-        if lines := _lines(services.secrets, owner, name):
-            return SecretStr(lines[0])
+        if lines := _lines(folder, owner, name):
+            return SecretStr(lines[0].strip())
     raise Usage(
         f"the secret {name} of the vendor {spec.name} is not there",
         code="VENDOR_KEY",

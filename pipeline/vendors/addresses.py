@@ -72,7 +72,10 @@ def _what_allows(spec: VendorSpec, addresses: list[Address]) -> str:
     if not any(reachable(a, True) for a in addresses):
         return "nobody may call such an address: set url to the vendor's own"
     name = spec.name or "NAME"
-    return f"if it is your own server, say so: inside = true below [vendor.{name}]"
+    return (
+        f"if it is your own server, say so: inside = true below [vendor.{name}] in "
+        "vendors.toml, or its host in WAYBILL_VENDOR_HOSTS"
+    )
 
 
 def reachable(address: Address, allowed: bool) -> bool:

@@ -45,6 +45,7 @@ from pydantic import (
 
 from pipeline.calls import UNBOUNDED_SERVICE, CallClass, Kind, ServiceBudget, Usage
 from pipeline.errors import Usage as UsageError
+from pipeline.vendors.target import OURS, target_of
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}", re.ASCII)
 MILLION = Decimal(1_000_000)
@@ -119,12 +120,27 @@ class Price(_Declared):
         return self.call + (tokens * dearest_in + max_tokens * dearest_out) / MILLION
 
 
+class VendorTerms(_Declared):
+    """
+    `[vendor.NAME]` of a pipeline.toml: how its items call a vendor.
+
+    Its limits are held beside the vendor's own; nothing may be looser than declared.
+    """
+
+    limits: VendorLimits = VendorLimits()
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None
+    answer_bytes_max: Annotated[int, Field(ge=1024, le=4 << 30)] | None = None
+
+
 class BreakerPolicy(_Declared):
     """When nobody calls a vendor any more, and when somebody tries again."""
 
     after: int = Field(default=5, ge=1)  # failures in a row
     open_s: float = Field(default=5.0, gt=0)  # doubles with each probe that failed
     max_s: float = Field(default=15.0, gt=0)
+
+
+StatusWord = Annotated[str, Field(pattern=r"^\d{3}(:.{1,200})?$")]
 
 
 class VendorSpec(_Declared):
@@ -160,13 +176,45 @@ class VendorSpec(_Declared):
     inside: bool = False
     headers: dict[str, str] = Field(default_factory=dict, max_length=50)
     idempotency_header: str = Field(default="", pattern=r"^([A-Za-z0-9-]{1,100})?$")
-    errors: dict[str, CallClass] = Field(default_factory=dict, max_length=200)
+    errors: dict[Annotated[str, Field(pattern=r"^\d{3}(:.{1,200})?$")], CallClass] = (
+        Field(default_factory=dict, max_length=200)
+    )
     fallbacks: tuple[str, ...] = Field(default=(), max_length=8)
     retry_share: float = Field(default=0.1, ge=0, le=1)
     limits: VendorLimits = VendorLimits()
     limits_per_tenant: VendorLimits = VendorLimits()
     price: Price = Price()
     breaker: BreakerPolicy = BreakerPolicy()
+
+    def within(self, terms: VendorTerms) -> VendorSpec:
+        """
+        This vendor as a pipeline calls it; the terms' limits stay with the terms.
+
+        Raises:
+            Usage: VENDOR_LOOSER, naming the key.
+        """
+        tighter: dict[str, Any] = {}
+        for key in ("timeout_s", "answer_bytes_max"):
+            if (wanted := getattr(terms, key)) is not None:
+                self._tighter(key, wanted, getattr(self, key))
+                tighter[key] = wanted
+        for key in ("requests", "tokens", "concurrency"):
+            wanted, most = getattr(terms.limits, key), getattr(self.limits, key)
+            if wanted is not None and most is not None:
+                self._tighter(f"limits.{key}", _per_s(wanted), _per_s(most))
+        return self.model_copy(update=tighter)
+
+    def _tighter(self, key: str, wanted: float, most: float) -> None:
+        if wanted > most:
+            raise UsageError(
+                f"[vendor.{self.name}] {key} of a pipeline is looser than declared",
+                code="VENDOR_LOOSER",
+                hint="a pipeline may tighten alone; raise it in vendors.toml",
+            )
+
+
+def _per_s(limit: Rate | int) -> float:
+    return limit.most / limit.per_s if isinstance(limit, Rate) else float(limit)
 
 
 class Vendors(_Declared):
@@ -222,12 +270,23 @@ def read_vendors(path: Path) -> Declared:
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _bad(f"{path} cannot be read: {error}") from None
     try:
-        found = Vendors.model_validate(raw)
-        return Declared(found.named(), found.budget)
+        whole = Vendors.model_validate(raw)
+        found = whole.named()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise _bad(f"{path}: {key}: {first['msg']}") from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise _bad(f"{path}: {key}: {said}") from None
+    for spec in found.values():
+        try:
+            target_of(spec.url)
+        except UsageError as error:
+            raise _bad(f"{path}: vendor.{spec.name}.url: {error.message}") from None
+        for name in (*spec.headers, spec.key_header, spec.idempotency_header):
+            if name.lower() in OURS and name != spec.key_header:
+                said = f"{name} is the door's; a key is declared by `key`"
+                raise _bad(f"{path}: vendor.{spec.name}.headers: {said}")
+    return Declared(found, whole.budget)
 
 
 def _bad(message: str) -> UsageError:

@@ -33,11 +33,12 @@ from pipeline.errors import Usage as UsageError
 from pipeline.stage import Artifacts
 from pipeline.trouble import trouble_of
 from pipeline.vendors.addresses import Address, resolve
-from pipeline.vendors.asking import Sent, Target, sent, target_of
+from pipeline.vendors.asking import Sent, sent
 from pipeline.vendors.breaker import Breaker
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.failures import failure, garbage
 from pipeline.vendors.hearing import Call, Reply
+from pipeline.vendors.target import Target, target_of
 
 if TYPE_CHECKING:
     from pipeline.vendors.wire import Wire
@@ -75,7 +76,7 @@ class Door:
 
     def __repr__(self) -> str:
         hosts = [f"{host}:{port}" for _, host, port, _ in self._services]
-        return f"<{type(self).__name__} {', '.join(hosts) or 'none'}>"
+        return f"<Door {', '.join(hosts) or 'none'}>"
 
     async def __aenter__(self) -> Self:
         self._entered = True

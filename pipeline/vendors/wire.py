@@ -10,13 +10,14 @@ seconds of the client on new connections, then on kept ones):
     httpx, HTTP/2, 50 connections       5.4, 5.8; 118 MB, where the vendor speaks it
     httpx over a list of connections    as here: see `python -m loadtest bench calls`
 
-So connections are kept in a list, and a call takes the one that was used last.
+So connections are kept in a list, and a call takes the one that rested longest.
 """
 
 from __future__ import annotations
 
 import re
 import ssl
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -24,9 +25,13 @@ from typing import Any, NamedTuple
 import anyio
 import httpcore
 import httpx
+from anyio.streams.tls import TLSStream
 
 KEPT_S = 20.0  # an idle connection is closed then; many servers do so after 30 to 60
 CLOSE_S = 1.0  # for the goodbye of TLS
+# So long a connection rests between two calls: a second answer to the first comes on
+# its heels as a rule, and is seen then.  Whoever calls oftener has more connections.
+REST_S = 0.05
 HEADERS_MAX = 256  # of an answer; arbitrary
 HEAD_BYTES_MAX = 64 << 10  # of an answer; the usual bound of servers is 8 to 32 kB
 
@@ -128,18 +133,21 @@ def _small(response: httpx.Response) -> dict[str, str]:
     return small
 
 
+_Idle = deque[tuple[float, httpcore.AsyncHTTPConnection]]  # since when
+
+
 class _Kept(httpx.AsyncBaseTransport):
     """httpx over connections of httpcore, its engine, that lie in a list."""
 
     def __init__(self, verify: ssl.SSLContext) -> None:
         self._verify = verify
-        self._idle: dict[str, list[httpcore.AsyncHTTPConnection]] = {}  # by origin
+        self._idle: dict[str, _Idle] = {}  # by origin, who rested longest first
 
     async def aclose(self) -> None:
         """Close what is idle; what is in use closes when its answer does."""
         idle, self._idle = self._idle, {}
         for connections in idle.values():
-            for connection in connections:
+            for _, connection in connections:
                 await connection.aclose()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -175,16 +183,16 @@ class _Kept(httpx.AsyncBaseTransport):
         ):
             await _close(connection)
             raise Misspoken("large head")
-        idle = self._idle.setdefault(str(url.origin), [])
+        idle = self._idle.setdefault(str(url.origin), deque())
         body = _Body(response, connection, idle)
         return httpx.Response(response.status, headers=response.headers, stream=body)
 
     async def _one(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
-        idle = self._idle.get(str(origin), [])
-        while idle:
-            connection = idle.pop()
+        idle = self._idle.get(str(origin), deque())
+        while idle and anyio.current_time() - idle[0][0] >= REST_S:
+            _, connection = idle.popleft()
             # Also when something lies in its socket: the end, or what nobody asked.
-            if not connection.has_expired():
+            if not connection.has_expired() and not _left_over(connection):
                 return connection
             await _close(connection)
         return httpcore.AsyncHTTPConnection(
@@ -199,7 +207,7 @@ class _Body(httpx.AsyncByteStream):
         self,
         response: httpcore.Response,
         connection: httpcore.AsyncHTTPConnection,
-        idle: list[httpcore.AsyncHTTPConnection],
+        idle: _Idle,
     ) -> None:
         self._response = response
         self._connection = connection
@@ -218,7 +226,7 @@ class _Body(httpx.AsyncByteStream):
         await self._response.aclose()
         # Idle: its answer came whole, and both sides wish to go on.
         if self._connection.is_idle() and not _left_over(self._connection):
-            self._idle.append(self._connection)
+            self._idle.append((anyio.current_time(), self._connection))
         else:
             await _close(self._connection)
 
@@ -228,13 +236,19 @@ def _left_over(connection: httpcore.AsyncHTTPConnection) -> bytes:
     What was read from it beyond its answer.
 
     A second answer to the last call would be taken for the answer to the next one.
-    httpcore has no word for it, so this looks into its parser.
+    Nobody has a word for it, so this looks into the parser of httpcore and below it
+    into the streams of anyio.
     """
     inner: Any = connection._connection
     if inner is None:  # there never was one
         return b""
     more: bytes = inner._h11_state.trailing_data[0]
-    return more
+    stream: Any = inner._network_stream._stream
+    if isinstance(stream, TLSStream):
+        if stream._read_bio.pending or stream._ssl_object.pending():
+            more += b"\0"  # still packed, and whatever it is
+        stream = stream.transport_stream
+    return more + b"".join(stream._protocol.read_queue)
 
 
 async def _close(connection: httpcore.AsyncHTTPConnection) -> None:

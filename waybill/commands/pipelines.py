@@ -37,7 +37,7 @@ from waybill.compose import (
     pipeline_folder,
 )
 from waybill.foreground import watched
-from waybill.outside import declared_vendors, keys_of, open_door
+from waybill.outside import SECRETS, declared_vendors, keys_of, open_door
 from waybill.settings import Settings, read_settings
 
 pipelines = typer.Typer(help="Pipeline folders: try a stage.", no_args_is_help=True)
@@ -238,7 +238,7 @@ async def open_trial(settings: Settings, home: Path) -> AsyncIterator[Services]:
         scratch = Place("the scratch folder", home / "tmp")
         jail = open_jail(settings, home, artifacts, scratch)
         try:
-            secrets = settings.home.resolve() / "secrets"
+            secrets = settings.home.resolve() / SECRETS
             out = home / "out"
             vendors, keys = declared.vendors, keys_of(settings)
             yield Services(artifacts, jail, door, out, secrets, vendors, keys)

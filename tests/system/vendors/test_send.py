@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import socket
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import anyio
@@ -13,8 +16,10 @@ import pytest
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.calls import CallClass, FilePart, Request, Usage
 from pipeline.vendors.allowance import Allowance
+from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.door import Door
 from pipeline.vendors.failures import CallError
+from pipeline.vendors.wire import REST_S
 from tests.system.vendors.wires import JSON, Wires, saying, whole
 
 KEY = "sk-secret-0123456789"
@@ -201,6 +206,7 @@ async def test_a_connection_is_used_again() -> None:
     async with saying(GOOD) as wires, Door() as door:
         for _ in range(3):
             await door.send(wires.spec(), Request(), timeout_s=2)
+            await anyio.sleep(REST_S + 0.01)
 
     assert [len(each) for each in wires.connections] == [3]
 
@@ -215,9 +221,37 @@ async def test_a_connection_that_brought_more_than_one_answer_is_not_used_again(
         for _ in range(3):
             reply = await door.send(wires.spec(), Request(), timeout_s=2)
             assert reply.data == {"ok": 1}
-            await anyio.sleep(0.05)  # whatever comes late has come
+            await anyio.sleep(REST_S + 0.01)
 
     assert [len(each) for each in wires.connections] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])
+async def test_a_second_answer_on_the_heels_of_the_first_is_nobodys() -> None:
+    """In segments of their own, read at once or later: uvloop reads ahead."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=_twice, args=(server,), daemon=True).start()
+        port = server.getsockname()[1]
+        spec = VendorSpec(name="crm", url=f"http://127.0.0.1:{port}", inside=True)
+        async with Door() as door:
+            for _ in range(400):
+                reply = await door.send(spec, Request(), timeout_s=5)
+                assert reply.data == {"ok": 1}
+
+
+def _twice(server: socket.socket) -> None:
+    """Answer everybody twice, from a thread of its own; ends with the socket."""
+    with contextlib.suppress(OSError):
+        while True:
+            Thread(target=_serve_twice, args=(server.accept()[0],), daemon=True).start()
+
+
+def _serve_twice(end: socket.socket) -> None:
+    with end, contextlib.suppress(OSError):
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while end.recv(65536):
+            end.sendall(GOOD)
+            end.sendall(OTHER)
 
 
 async def test_a_lost_reply_is_in_doubt_and_is_not_asked_again_by_itself() -> None:

@@ -149,8 +149,10 @@ async def test_one_that_the_database_refuses_harms_no_other() -> None:
 
         said = await t.open_all()
 
-        assert isinstance(said[0], Refused)
-        assert said[1:] == [CallId(item, 1) for item in t.items[1:]]
+        # Whichever was gathered first.
+        opened = [one for one in said if not isinstance(one, Refused)]
+        assert len(opened) == len(t.items) - 1
+        assert set(opened) < {CallId(item, 1) for item in t.items}
 
 
 async def test_one_whose_asker_is_cancelled_costs_nothing() -> None:
