@@ -115,7 +115,10 @@ OTHER_PAGES = re.compile(r"(?:move|migrate)_pages|random_page_cost|status page")
 # Names are looked at, not prose.
 ONE_MEANING = {
     r"child(ren|_.*)?": ("pipeline/", "waybill/", "loadtest/", "stages/intake.py"),
-    r"(.*_)?door": ("pipeline/vendors/", "waybill/outside.py"),
+    r"(.*_)?door": (
+        *("pipeline/vendors/", "pipeline/run/", "pipeline/testing.py"),
+        *("waybill/compose.py", "waybill/outside.py", "waybill/commands/"),
+    ),
     r"(.*_)?patient": (),
     r"(.*_)?told": (),
     r"(.*_)?judged": (),

@@ -17,6 +17,7 @@ from waybill.settings import Settings
 
 CRM = '[vendor.crm]\nurl = "https://crm.example/api"\nkey = "secret:crm"\n'
 
+
 def home(tmp_path: Path, text: str = CRM, **more: Any) -> Settings:
     (tmp_path / "vendors.toml").write_text(text)
     return Settings(home=tmp_path, **more)

@@ -38,7 +38,9 @@ vendors = typer.Typer(
 def vendors_ls(json: Json = False, header: Header = False) -> None:
     """All declared vendors: kind, host, model, key, limits, fallbacks."""
     settings = read_settings()
-    rows = [_row(settings, spec) for spec in declared_vendors(settings).vendors.values()]
+    rows = [
+        _row(settings, spec) for spec in declared_vendors(settings).vendors.values()
+    ]
     if json:
         terminal.print_json({"file": str(settings.vendors_file), "vendors": rows})
         return
