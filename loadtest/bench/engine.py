@@ -38,7 +38,7 @@ from pipeline.store.database import Connection
 from pipeline.store.migrate import migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.store.postgres.commits import CHECKPOINTS
-from pipeline.vendors.door import Vendor
+from pipeline.vendors.door import Door
 
 TENANTS = 20
 RAW_BATCH = 500
@@ -58,9 +58,7 @@ class Bed:
         """A real worker over this store."""
         artifacts = FileArtifacts(self.folder / "objects")
         catalogue = Catalogue(artifacts, self.folder / "cache", BUILTIN)
-        services = Services(
-            artifacts, JailPool(1), Vendor(allow_hosts=()), self.folder / "out"
-        )
+        services = Services(artifacts, JailPool(1), Door(), self.folder / "out")
         settings = WorkerSettings(items_max=items_max)
         return Worker(self.store, catalogue, services, settings)
 

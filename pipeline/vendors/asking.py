@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlencode
 
 from pydantic import SecretStr
@@ -163,13 +163,10 @@ def _credentials(spec: VendorSpec, key: SecretStr | str) -> dict[str, str]:
         return headers
     if spec.key_header:
         return {**headers, spec.key_header.lower(): secret}
-    match kind:
-        case "anthropic":
-            headers["x-api-key"] = secret
-        case "openai" | "http" | "moderation" | "ocr":
-            headers["authorization"] = f"Bearer {secret}"
-        case _:
-            assert_never(kind)
+    if kind == "anthropic":
+        headers["x-api-key"] = secret
+    else:
+        headers["authorization"] = f"Bearer {secret}"
     return headers
 
 

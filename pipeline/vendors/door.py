@@ -21,20 +21,18 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 import certifi
 from pydantic import SecretStr
 
 from pipeline.calls import CallClass, Request
-from pipeline.errors import Throttled, Transient, WaybillError
 from pipeline.errors import Usage as UsageError
 from pipeline.stage import Artifacts
 from pipeline.trouble import trouble_of
 from pipeline.vendors.addresses import Address, resolve
 from pipeline.vendors.asking import Sent, sent
-from pipeline.vendors.breaker import Breaker
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.failures import failure, garbage
 from pipeline.vendors.hearing import Call, Reply
@@ -231,78 +229,3 @@ def _certificates() -> ssl.SSLContext:
 
 def _literal(address: Address) -> str:
     return f"[{address}]" if address.version == 6 else str(address)
-
-
-# -- until every stage calls by name ---------------------------------------------------
-
-
-class Vendor(Door):
-    """
-    The door for stages that know a URL, with a breaker for each service.
-
-    Args:
-        open_after: Failures in a row that open a service's breaker.
-        open_s: How long it stays open at first; doubles with each failed probe.
-        open_max_s: The longest it stays open.
-        blame_after_s: A timeout shorter than this is the item's own lack of
-            time and says nothing about the vendor.
-    """
-
-    def __init__(
-        self,
-        *,
-        allow_hosts: Collection[str] = (),
-        open_after: int = 5,
-        open_s: float = 5.0,
-        open_max_s: float = 120.0,
-        blame_after_s: float = 2.0,
-    ) -> None:
-        super().__init__(allow_hosts=allow_hosts)
-        self._breaker = (open_after, open_s, open_max_s)
-        self._blame_after_s = blame_after_s
-        self._breakers: dict[str, Breaker] = {}
-
-    def __repr__(self) -> str:
-        states = [f"{host} {each.state}" for host, each in self._breakers.items()]
-        return f"<Vendor {', '.join(states) or 'none'}>"
-
-    async def post_json(
-        self, url: str, body: Any, *, key: str = "", timeout_s: float
-    ) -> Any:
-        """
-        POST `body` as JSON, return the decoded JSON answer.
-
-        Raises:
-            WaybillError: as `send`, and Throttled: VENDOR_OPEN.
-        """
-        host = target_of(url).netloc
-        spec = VendorSpec(name="", kind="http", url=url)
-        breaker = self._breakers.setdefault(host, Breaker(*self._breaker))
-        ticket = breaker.admit()
-        try:
-            request = Request(json=body)
-            reply = await self.send(spec, request, key=key, timeout_s=timeout_s)
-        except WaybillError as error:
-            self._account(breaker, ticket, error, timeout_s)
-            raise
-        except BaseException:
-            # Cancelled from outside: we learned nothing about the vendor.
-            breaker.forget(ticket)
-            raise
-        breaker.succeeded(ticket)
-        return reply.data
-
-    def _account(
-        self, breaker: Breaker, ticket: int, error: WaybillError, timeout_s: float
-    ) -> None:
-        match error:
-            case Throttled():
-                breaker.succeeded(ticket)  # busy, so alive
-            case Transient() if (
-                error.code == "VENDOR_TIMEOUT" and timeout_s < self._blame_after_s
-            ):
-                breaker.forget(ticket)
-            case Transient():
-                breaker.failed(ticket)
-            case _:
-                breaker.succeeded(ticket)

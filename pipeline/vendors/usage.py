@@ -10,7 +10,7 @@ What a model's answer says that it took: disjoint counts, its name, why it stopp
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple
 
 from pipeline.calls import Kind, Usage
 
@@ -36,20 +36,14 @@ class Said(NamedTuple):
 
 def said_in(kind: Kind, data: Any) -> Said:
     """What the decoded answer of a vendor of this kind says of itself."""
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or kind == "http":
         return Said()
     counts = data.get("usage")
-    match kind:
-        case "openai" | "moderation" | "ocr":
-            usage = _openai(counts) if isinstance(counts, dict) else None
-            return Said(usage, _word(data.get("model")), _word(_why(data)))
-        case "anthropic":
-            usage = _anthropic(counts) if isinstance(counts, dict) else None
-            return Said(usage, _word(data.get("model")), _word(data.get("stop_reason")))
-        case "http":
-            return Said()
-        case _:
-            assert_never(kind)
+    read, why = _openai, _why(data)
+    if kind == "anthropic":
+        read, why = _anthropic, data.get("stop_reason")
+    usage = read(counts) if isinstance(counts, dict) else None
+    return Said(usage, _word(data.get("model")), _word(why))
 
 
 def _openai(counts: dict[str, Any]) -> Usage | None:
