@@ -2,6 +2,7 @@
 The vendors' own book: what was asked, and what they accepted, in SQLite.
 
     calls   a row a request: what became of it, and whether it was billed
+    sent    a row a try to deliver a callback
     taken   a row a thing that was really done: a record written, a batch printed,
             a mail delivered, an event taken; `key` is what the vendor knows it by
 
@@ -46,6 +47,13 @@ create table taken (
     what text not null,
     key text not null,
     body_sha text not null
+);
+create table sent (
+    at real not null,           -- of a try to deliver a callback
+    vendor text not null,
+    id text not null,
+    url text not null,
+    status integer not null     -- of the answer; 0: there was none
 );
 create view accepted as select * from calls where outcome = 'accepted';
 """
@@ -105,6 +113,11 @@ class Book:
         if len(self._calls) + len(self._taken) > KEEP:
             self.settle()
 
+    def sent(self, vendor: str, identity: str, url: str, status: int) -> None:
+        """A callback was tried."""
+        row = (now(), vendor, identity, url, status)
+        self._db.execute("insert into sent values (?, ?, ?, ?, ?)", row)
+
     def settle(self) -> None:
         """Everything is in the file."""
         if not self._calls:
@@ -121,7 +134,9 @@ class Book:
         """Forget everything."""
         self._calls.clear()
         self._taken.clear()
-        self._db.executescript("delete from calls; delete from taken;")
+        self._db.executescript(
+            "delete from calls; delete from taken; delete from sent;"
+        )
 
     def counts(self) -> dict[str, dict[str, Any]]:
         """By vendor: calls by outcome, billed ones, tokens, things done."""

@@ -81,7 +81,7 @@ class Player:
         for counted in decided.counted:
             counted.under_way += 1
         play, reply = self.play, decided.reply
-        billed = decided.outcome == "accepted"
+        accepted = decided.outcome == "accepted"
         row = Row(
             at=now(),
             vendor=self.name,
@@ -96,11 +96,11 @@ class Player:
             outcome=decided.outcome,
             fault=decided.fault,
             status=decided.status,
-            billed=billed,
+            billed=accepted and bool(reply.taken),
             tokens_in=reply.tokens[0],
             tokens_out=reply.tokens[1],
         )
-        self._book.write(row, reply.taken if billed else [])
+        self._book.write(row, reply.taken if accepted else [])
         return decided
 
     def ended(self, decided: Decided) -> None:
@@ -114,7 +114,8 @@ class Player:
         for outage in play.outage:
             if 0 <= clock_s - outage.at_s < outage.for_s:
                 return self._out(call, outage)
-        if play.credential and call.credential != play.credential:
+        asked = play.credential and not self.kind.free(call)
+        if asked and call.credential != play.credential:
             return self._refused(call, 401, "the key is not valid", "refused")
         tokens = self.kind.tokens(call, play)
         limits = self._limits(call)
@@ -178,7 +179,7 @@ class Player:
             return replace(before[1], headers=again), "repeated"
         reply = self.kind.answer(call, play, fault, self._dice)
         if not reply.accepted:
-            return reply, "refused"
+            return reply, reply.refused
         if key and len(self._remembered) < REMEMBERED_MAX:
             self._remembered[call.credential, key] = (body_sha, reply)
         return reply, "accepted"
