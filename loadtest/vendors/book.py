@@ -58,6 +58,16 @@ create table sent (
 create view accepted as select * from calls where outcome = 'accepted';
 """
 
+# The most in any second, wherever it begins.
+PEAKS = """
+select vendor, max(n)
+  from (select vendor, count(*) over (partition by vendor order by at
+                                      range between 0.999999 preceding
+                                                and current row) n
+          from {})
+ group by vendor
+"""
+
 
 class Row(NamedTuple):
     """One request; see `calls`."""
@@ -139,7 +149,7 @@ class Book:
         )
 
     def counts(self) -> dict[str, dict[str, Any]]:
-        """By vendor: calls by outcome, billed ones, tokens, things done."""
+        """By vendor: calls by outcome, billed ones, tokens, things done, peaks."""
         self.settle()
         found: dict[str, dict[str, Any]] = {}
         for vendor, outcome, calls, billed, t_in, t_out in self._db.execute(
@@ -157,11 +167,9 @@ class Book:
             " group by 1"
         ):
             found.setdefault(vendor, _nothing()).update(taken=taken, keys=keys)
-        for vendor, peak in self._db.execute(
-            "select vendor, max(n) from (select vendor, count(*) n from accepted"
-            " group by vendor, cast(at as integer)) group by 1"
-        ):
-            found[vendor]["accepted_in_a_second_max"] = peak
+        for of in ("calls", "accepted"):
+            for vendor, most in self._db.execute(PEAKS.format(of)):
+                found[vendor][f"{of}_in_a_second_max"] = most
         return found
 
     def close(self) -> None:
@@ -183,4 +191,5 @@ def now() -> float:
 def _nothing() -> dict[str, Any]:
     outcomes = ("accepted", "repeated", "throttled", "outage", "failed", "refused")
     figures = ("calls", *outcomes, "billed", "tokens_in", "tokens_out")
-    return dict.fromkeys((*figures, "taken", "keys", "accepted_in_a_second_max"), 0)
+    peaks = ("calls_in_a_second_max", "accepted_in_a_second_max")
+    return dict.fromkeys((*figures, "taken", "keys", *peaks), 0)

@@ -177,7 +177,7 @@ class Crm(Plain):
                 raise Refused(405, "METHOD_NOT_ALLOWED", "not allowed here")
         if not written.success:
             raise Refused(400, written.code, written.message)
-        done = [_taken(kind, written, call.body)]
+        done = [_taken(call, kind, written, call.body)]
         if len(rest) == 1:
             return Reply(204, taken=done)
         return Reply(201 if written.created else 200, written.outcome(), taken=done)
@@ -195,18 +195,21 @@ class Crm(Plain):
         if len(records) > COLLECTION_MAX:
             said = f"record limit reached: maximum {COLLECTION_MAX}"
             raise Refused(400, "LIMIT_EXCEEDED", said)
-        before = self._records.copy()
+        whole = bool(call.fields.get("allOrNone"))
+        before = self._records.copy() if whole else self._records
         written = [
             self._records.locked(str(place))
             if fault == "locked" and place % 3 == 0
             else self._write(call.method, record, rest, records)
             for place, record in enumerate(records)
         ]
-        if call.fields.get("allOrNone") and not all(each.success for each in written):
+        if whole and not all(each.success for each in written):
             self._records = before
             written = [each.rolled_back() for each in written]
         done = [
-            _taken(_type(record), each, json.dumps(record, sort_keys=True).encode())
+            _taken(
+                call, _type(record), each, json.dumps(record, sort_keys=True).encode()
+            )
             for record, each in zip(records, written, strict=True)
             if each.success
         ]
@@ -239,9 +242,10 @@ class Crm(Plain):
                 raise Refused(404, "NOT_FOUND", "The requested resource does not exist")
 
 
-def _taken(kind: str, written: Written, content: bytes) -> Taken:
-    what = "created" if written.created else "updated"
-    return Taken(f"{kind} {what}", written.external or written.id, content)
+def _taken(call: Call, kind: str, written: Written, content: bytes) -> Taken:
+    changed = "deleted" if call.method == "DELETE" else "updated"
+    what = "created" if written.created else changed
+    return Taken(f"{kind} {what}".strip(), written.external or written.id, content)
 
 
 def _type(record: dict[str, Any]) -> str:

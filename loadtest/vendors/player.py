@@ -64,18 +64,21 @@ class Player:
             listed = ", ".join(sorted(known))
             raise ValueError(f"{self.name} knows no {sorted(strange)}; it has {listed}")
 
-    def change(self, play: Play) -> None:
-        """Behave otherwise from now on; a new script begins at its first line."""
+    def change(self, play: Play, *, again: bool) -> None:
+        """Behave otherwise from now on; `again`: the script begins anew."""
         self.check(play)
         if play.limits != self.play.limits:
             self._counted.clear()
-        if play.script != self.play.script:
+        if again:
             self._asked = 0
         self.play = play
 
     def decide(self, call: Call, clock_s: float) -> Decided:
         """What becomes of a call that is whole at `clock_s` of the world's clock."""
-        decided = self._decide(call, clock_s)
+        try:
+            decided = self._decide(call, clock_s)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            decided = self._refused(call, 400, "malformed request", "refused")
         self.under_way += 1
         self.under_way_max = max(self.under_way_max, self.under_way)
         for counted in decided.counted:
@@ -181,7 +184,8 @@ class Player:
         if not reply.accepted:
             return reply, reply.refused
         if key and len(self._remembered) < REMEMBERED_MAX:
-            self._remembered[call.credential, key] = (body_sha, reply)
+            kept = replace(reply, data=reply.body, taken=[], later=())
+            self._remembered[call.credential, key] = (body_sha, kept)
         return reply, "accepted"
 
     def _out(self, call: Call, outage: Outage) -> Decided:

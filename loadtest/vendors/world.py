@@ -166,7 +166,8 @@ class Playing:
             ValueError: a key, a value or a fault that is unknown.
         """
         vendor = {n: p.play.model_dump() for n, p in self.players.items()}
-        for name, keys in (wanted.get("vendor") or {}).items():
+        named = wanted.get("vendor") or {}
+        for name, keys in named.items():
             vendor[name] = {**vendor.get(name, {}), **keys}
         world = World.model_validate({**wanted, "vendor": vendor})
         for name, play in world.vendor.items():
@@ -176,7 +177,8 @@ class Playing:
                 raise ValueError(f"{name}: SMTP needs a port from the start")
         for name, play in world.vendor.items():
             if name in self.players:
-                self.players[name].change(play)
+                again = "script" in named.get(name, ())
+                self.players[name].change(play, again=again)
             else:
                 self.players[name] = self._player(name, play)
         self._world = world
