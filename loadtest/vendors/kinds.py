@@ -157,11 +157,22 @@ class Plain:
         return openai_headers(remaining)
 
 
+BYTES_MAX = 64 << 20
+
+
 class Echo(Plain):
-    """An HTTP service that does something once for every call, and says what."""
+    """
+    An HTTP service that does something once for every call, and says what.
+
+        GET  /bytes/N           N bytes that are no JSON, to be downloaded
+    """
 
     def answer(self, call: Call, play: Play, fault: str, dice: random.Random) -> Reply:
         """What was asked; a GET does nothing."""
+        if call.method == "GET" and call.parts[0] == "bytes":
+            size = min(int(call.parts[-1]), BYTES_MAX)
+            block = bytes(range(256)) * (size // 256 + 1)
+            return Reply(data=block[:size], media_type="application/octet-stream")
         said = {
             "method": call.method,
             "path": call.path,

@@ -26,7 +26,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-START_S = 30.0
 ASK_S = 30.0
 
 

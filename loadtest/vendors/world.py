@@ -18,8 +18,6 @@ from functools import partial
 from typing import Any
 
 import anyio
-from pydantic import ValidationError
-
 from loadtest.vendors.book import Book
 from loadtest.vendors.chat import Chat
 from loadtest.vendors.crm import Crm
@@ -169,19 +167,22 @@ class Playing:
         named = wanted.get("vendor") or {}
         for name, keys in named.items():
             vendor[name] = {**vendor.get(name, {}), **keys}
-        world = World.model_validate({**wanted, "vendor": vendor})
+        seed = self._world.seed
+        world = World.model_validate({"seed": seed, **wanted, "vendor": vendor})
+        players: dict[str, Player] = {}
         for name, play in world.vendor.items():
-            if name in self.players:
-                self.players[name].check(play)
+            before = self.players.get(name)
+            if before is not None and before.play.kind == play.kind:
+                before.check(play)
+                players[name] = before
             elif play.kind == "mail":
                 raise ValueError(f"{name}: SMTP needs a port from the start")
-        for name, play in world.vendor.items():
-            if name in self.players:
-                again = "script" in named.get(name, ())
-                self.players[name].change(play, again=again)
             else:
-                self.players[name] = self._player(name, play)
-        self._world = world
+                players[name] = self._player(name, play)
+        for name, player in players.items():
+            again = "script" in named.get(name, ())
+            player.change(world.vendor[name], again=again)
+        self.players, self._world = players, world
 
     def _control(self, asked: Asked, what: str) -> Answer:
         match (asked.method, what):
@@ -196,7 +197,7 @@ class Playing:
             case ("POST", ""):
                 try:
                     self.change(json.loads(asked.body))
-                except (ValidationError, ValueError) as error:
+                except (AttributeError, TypeError, ValueError) as error:
                     return _json(400, {"error": str(error)})
                 return _json(200, self.shown())
             case _:

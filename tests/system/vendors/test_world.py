@@ -212,6 +212,19 @@ def test_a_vendor_may_come_later(world: Steered, client: httpx.Client) -> None:
     assert answer["choices"][0]["message"]["content"] == "I am the second"
 
 
+def test_a_vendor_may_become_another(world: Steered, client: httpx.Client) -> None:
+    """Its kind, its seed and its limits are what they are said to be, and stay."""
+    world.set("turning", kind="echo", limits=[{"requests": "9/min"}])
+    world.set("turning", kind="erp")
+    world.set("echo", script=[])
+
+    answer = client.get(f"{world.url('turning')}/items/AB-1")
+
+    assert answer.json()["sku"] == "AB-1"
+    assert answer.headers["x-ratelimit-remaining-requests"] == "8"
+    assert len(client.get(f"{world.url('echo')}/bytes/70000").content) == 70_000
+
+
 def test_the_book_can_be_asked(world: Steered, client: httpx.Client) -> None:
     """Who, what and when; bodies and credentials by their digest alone."""
     world.reset()

@@ -409,6 +409,7 @@ def test_a_signature_holds_for_its_own_delivery(changes: dict[str, str]) -> None
     headers = signed(SECRET, "msg_1", 1000.0, b"{}")
 
     assert verified(SECRET, headers, b"{}", 1001.0)
+    assert not verified(SECRET, headers, b"{}", 9999.0)
     assert not verified(SECRET, headers | changes, b"{}", 1001.0)
     assert not verified(SECRET, headers, b"{ }", 1001.0)
 
