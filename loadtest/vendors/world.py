@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+
 from loadtest.vendors.book import Book
 from loadtest.vendors.chat import Chat
 from loadtest.vendors.crm import Crm
