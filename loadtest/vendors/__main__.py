@@ -49,7 +49,7 @@ def vendors(
         Path | None, typer.Option(help="SQLite file of what was accepted.")
     ] = None,
     for_s: Annotated[
-        float, typer.Option("--for", "--for-s", min=1, max=86_400, help="Then end.")
+        float, typer.Option("--for", "--for-s", min=0.1, max=86_400, help="Then end.")
     ] = 600,
     parent: Annotated[int, typer.Option(help="End with this process.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Addresses as JSON.")] = False,
@@ -60,7 +60,7 @@ def vendors(
             place = tempfile.TemporaryDirectory(prefix="waybill-vendors-")
             book = Path(stack.enter_context(place)) / "book.sqlite"
         try:
-            world = _world(config, setting or [], seed, bad)
+            world = read(config, setting or [], seed, bad)
             playing = Playing(world, Book(book))
             anyio.run(
                 partial(_play, playing, port, for_s, parent, json),
@@ -89,10 +89,12 @@ async def _play(
                 playing.book.settle()
 
 
-def _world(
+def read(
     config: Path | None, settings: list[str], seed: int | None, bad: float
 ) -> World:
     """
+    The world of a file, with what the options say beside it.
+
     Raises:
         ValueError: it cannot be read, or holds what is unknown.
     """

@@ -2,6 +2,7 @@
 The vendors' own book: what was asked, and what they accepted, in SQLite.
 
     calls   a row a request: what became of it, and whether it was billed
+    sent    a row a try to deliver a callback
     taken   a row a thing that was really done: a record written, a batch printed,
             a mail delivered, an event taken; `key` is what the vendor knows it by
 
@@ -47,7 +48,24 @@ create table taken (
     key text not null,
     body_sha text not null
 );
+create table sent (
+    at real not null,           -- of a try to deliver a callback
+    vendor text not null,
+    id text not null,
+    url text not null,
+    status integer not null     -- of the answer; 0: there was none
+);
 create view accepted as select * from calls where outcome = 'accepted';
+"""
+
+# The most in any second, wherever it begins.
+PEAKS = """
+select vendor, max(n)
+  from (select vendor, count(*) over (partition by vendor order by at
+                                      range between 0.999999 preceding
+                                                and current row) n
+          from {})
+ group by vendor
 """
 
 
@@ -105,6 +123,11 @@ class Book:
         if len(self._calls) + len(self._taken) > KEEP:
             self.settle()
 
+    def sent(self, vendor: str, identity: str, url: str, status: int) -> None:
+        """A callback was tried."""
+        row = (now(), vendor, identity, url, status)
+        self._db.execute("insert into sent values (?, ?, ?, ?, ?)", row)
+
     def settle(self) -> None:
         """Everything is in the file."""
         if not self._calls:
@@ -121,10 +144,12 @@ class Book:
         """Forget everything."""
         self._calls.clear()
         self._taken.clear()
-        self._db.executescript("delete from calls; delete from taken;")
+        self._db.executescript(
+            "delete from calls; delete from taken; delete from sent;"
+        )
 
     def counts(self) -> dict[str, dict[str, Any]]:
-        """By vendor: calls by outcome, billed ones, tokens, things done."""
+        """By vendor: calls by outcome, billed ones, tokens, things done, peaks."""
         self.settle()
         found: dict[str, dict[str, Any]] = {}
         for vendor, outcome, calls, billed, t_in, t_out in self._db.execute(
@@ -142,11 +167,9 @@ class Book:
             " group by 1"
         ):
             found.setdefault(vendor, _nothing()).update(taken=taken, keys=keys)
-        for vendor, peak in self._db.execute(
-            "select vendor, max(n) from (select vendor, count(*) n from accepted"
-            " group by vendor, cast(at as integer)) group by 1"
-        ):
-            found[vendor]["accepted_in_a_second_max"] = peak
+        for of in ("calls", "accepted"):
+            for vendor, most in self._db.execute(PEAKS.format(of)):
+                found[vendor][f"{of}_in_a_second_max"] = most
         return found
 
     def close(self) -> None:
@@ -168,4 +191,5 @@ def now() -> float:
 def _nothing() -> dict[str, Any]:
     outcomes = ("accepted", "repeated", "throttled", "outage", "failed", "refused")
     figures = ("calls", *outcomes, "billed", "tokens_in", "tokens_out")
-    return dict.fromkeys((*figures, "taken", "keys", "accepted_in_a_second_max"), 0)
+    peaks = ("calls_in_a_second_max", "accepted_in_a_second_max")
+    return dict.fromkeys((*figures, "taken", "keys", *peaks), 0)

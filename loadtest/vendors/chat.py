@@ -181,6 +181,7 @@ def message(
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": spent.cached,
             "output_tokens": spent.answer,
+            "output_tokens_details": {"thinking_tokens": spent.reasoning},
             "service_tier": "standard",
         },
     }

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from loadtest.vendors.book import Taken
 from loadtest.vendors.limits import Headers, Remaining, openai_headers
@@ -28,6 +28,7 @@ class Call:
         parts = urlsplit(path)
         self.method = method
         self.path = parts.path or "/"
+        self.parts = tuple(unquote(part) for part in self.path.strip("/").split("/"))
         self.query = {k: v[-1] for k, v in parse_qs(parts.query).items()}
         self.headers = headers
         self.body = body
@@ -69,6 +70,7 @@ class Reply:
         tokens: Of the request and of the answer, where it bills by them.
         taken: What was really done; the book lists it.
         later: Sent by itself afterwards.
+        refused: What a refusal is in the book.
     """
 
     status: int = 200
@@ -78,6 +80,7 @@ class Reply:
     tokens: tuple[int, int] = (0, 0)
     taken: list[Taken] = field(default_factory=list)
     later: tuple[Delivery, ...] = ()
+    refused: str = "refused"
 
     @property
     def body(self) -> bytes:
@@ -116,6 +119,10 @@ class Kind(Protocol):
         """An error in this vendor's own form."""
         ...
 
+    def free(self, call: Call) -> bool:
+        """Whether it needs no credential: somebody logs in."""
+        ...
+
     def tokens(self, call: Call, play: Play) -> int:
         """What the call is worth against a limit of tokens."""
         ...
@@ -137,6 +144,10 @@ class Plain:
         error = {"message": message, "type": code, "param": None, "code": code}
         return Reply(status, {"error": error})
 
+    def free(self, call: Call) -> bool:
+        """Never."""
+        return False
+
     def tokens(self, call: Call, play: Play) -> int:
         """None."""
         return 0
@@ -146,11 +157,22 @@ class Plain:
         return openai_headers(remaining)
 
 
+BYTES_MAX = 64 << 20
+
+
 class Echo(Plain):
-    """An HTTP service that does something once for every call, and says what."""
+    """
+    An HTTP service that does something once for every call, and says what.
+
+        GET  /bytes/N           N bytes that are no JSON, to be downloaded
+    """
 
     def answer(self, call: Call, play: Play, fault: str, dice: random.Random) -> Reply:
         """What was asked; a GET does nothing."""
+        if call.method == "GET" and call.parts[0] == "bytes":
+            size = min(int(call.parts[-1]), BYTES_MAX)
+            block = bytes(range(256)) * (size // 256 + 1)
+            return Reply(data=block[:size], media_type="application/octet-stream")
         said = {
             "method": call.method,
             "path": call.path,

@@ -64,24 +64,27 @@ class Player:
             listed = ", ".join(sorted(known))
             raise ValueError(f"{self.name} knows no {sorted(strange)}; it has {listed}")
 
-    def change(self, play: Play) -> None:
-        """Behave otherwise from now on; a new script begins at its first line."""
+    def change(self, play: Play, *, again: bool) -> None:
+        """Behave otherwise from now on; `again`: the script begins anew."""
         self.check(play)
         if play.limits != self.play.limits:
             self._counted.clear()
-        if play.script != self.play.script:
+        if again:
             self._asked = 0
         self.play = play
 
     def decide(self, call: Call, clock_s: float) -> Decided:
         """What becomes of a call that is whole at `clock_s` of the world's clock."""
-        decided = self._decide(call, clock_s)
+        try:
+            decided = self._decide(call, clock_s)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            decided = self._refused(call, 400, "malformed request", "refused")
         self.under_way += 1
         self.under_way_max = max(self.under_way_max, self.under_way)
         for counted in decided.counted:
             counted.under_way += 1
         play, reply = self.play, decided.reply
-        billed = decided.outcome == "accepted"
+        accepted = decided.outcome == "accepted"
         row = Row(
             at=now(),
             vendor=self.name,
@@ -96,11 +99,11 @@ class Player:
             outcome=decided.outcome,
             fault=decided.fault,
             status=decided.status,
-            billed=billed,
+            billed=accepted and bool(reply.taken),
             tokens_in=reply.tokens[0],
             tokens_out=reply.tokens[1],
         )
-        self._book.write(row, reply.taken if billed else [])
+        self._book.write(row, reply.taken if accepted else [])
         return decided
 
     def ended(self, decided: Decided) -> None:
@@ -114,7 +117,8 @@ class Player:
         for outage in play.outage:
             if 0 <= clock_s - outage.at_s < outage.for_s:
                 return self._out(call, outage)
-        if play.credential and call.credential != play.credential:
+        asked = play.credential and not self.kind.free(call)
+        if asked and call.credential != play.credential:
             return self._refused(call, 401, "the key is not valid", "refused")
         tokens = self.kind.tokens(call, play)
         limits = self._limits(call)
@@ -178,9 +182,10 @@ class Player:
             return replace(before[1], headers=again), "repeated"
         reply = self.kind.answer(call, play, fault, self._dice)
         if not reply.accepted:
-            return reply, "refused"
+            return reply, reply.refused
         if key and len(self._remembered) < REMEMBERED_MAX:
-            self._remembered[call.credential, key] = (body_sha, reply)
+            kept = replace(reply, data=reply.body, taken=[], later=())
+            self._remembered[call.credential, key] = (body_sha, kept)
         return reply, "accepted"
 
     def _out(self, call: Call, outage: Outage) -> Decided:

@@ -26,7 +26,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-START_S = 30.0
 ASK_S = 30.0
 
 
@@ -41,9 +40,18 @@ class Steered:
         """The base URL of a vendor; OpenAI's clients want `/v1` behind it."""
         return f"{self.shown['url']}/{name}"
 
+    def smtp(self, name: str) -> int:
+        """The port where a mail vendor takes mails, on 127.0.0.1."""
+        port: int = self.shown["vendors"][name]["smtp"]
+        return port
+
     def set(self, name: str, **keys: Any) -> None:
         """Change a vendor; see `settings.Play`."""
-        self._ask("", {"vendor": {name: keys}})
+        self.change({name: keys})
+
+    def change(self, vendors: Mapping[str, Mapping[str, Any]]) -> None:
+        """Change several, all or none of them; a new name is a new vendor."""
+        self._ask("", {"vendor": vendors})
 
     def outage(
         self, name: str, *, for_s: float, in_s: float = 0.0, **more: Any

@@ -122,7 +122,7 @@ class Play(_Set):
         dedupe: A key that was seen is answered from memory, and not billed again.
         reply: What a model says; "": what the request's schema asks for.
         tokens: Of a completion; `cached` of the prompt's, `reasoning` of the answer's.
-        api_max: Calls that the CRM allows a day.
+        api_max: Calls that the CRM allows a day; `page_size`: records of a page.
         done_after_s: How long an asynchronous job takes.
         secret: Signs callbacks and is expected on webhooks, Standard Webhooks' form.
     """
@@ -146,6 +146,7 @@ class Play(_Set):
     cached: float = Field(default=0.0, ge=0, le=1)
     reasoning: float = Field(default=0.0, ge=0, le=1)
     api_max: int = Field(default=15_000, ge=1)
+    page_size: int = Field(default=2000, ge=1, le=2000)
     done_after_s: float = Field(default=0.2, ge=0, le=HANG_S)
     secret: str = "whsec_c2ltdWxhdGVkLXZlbmRvcnMtc2VjcmV0"  # noqa: S105  # of a toy
 
@@ -161,9 +162,12 @@ WORLD: dict[str, Any] = {
     "claude": {"kind": "chat", "model": "claude-simulated"},
     "vision": {"kind": "chat"},
     "moderation": {"kind": "moderation"},
+    "ocr": {"kind": "ocr"},
+    "crm": {"kind": "crm", "dedupe": False},
     "erp": {"kind": "erp"},
     "print": {"kind": "print"},
     "print-c": {"kind": "print", "dedupe": False},
+    "mail": {"kind": "mail", "dedupe": False, "key_header": "message-id"},
     "hook": {"kind": "hook", "key_header": "webhook-id"},
     "echo": {"kind": "echo"},
 }

@@ -34,7 +34,7 @@ class Erp(Plain):
 
     def answer(self, call: Call, play: Play, fault: str, dice: random.Random) -> Reply:
         """An article, a list of them, or an order that was taken."""
-        match (call.method, *call.path.strip("/").split("/")):
+        match (call.method, *call.parts):
             case ("GET", "items") if call.query.get("q"):
                 found = [f"{call.query['q']}{place}" for place in range(3)]
                 listed = [_article(sku) for sku in found if SKU.fullmatch(sku)]
@@ -71,7 +71,7 @@ class Printer(Plain):
 
     def answer(self, call: Call, play: Play, fault: str, dice: random.Random) -> Reply:
         """A job that was taken, or what became of one."""
-        match (call.method, *call.path.strip("/").split("/")):
+        match (call.method, *call.parts):
             case ("POST", "batches") if call.body:
                 return self._print(call, play)
             case ("GET", "batches", key) if play.dedupe and key in self._jobs:

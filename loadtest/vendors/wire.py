@@ -174,6 +174,11 @@ class Connection(asyncio.Protocol):
         """A header."""
         self._message.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
+    def on_headers_complete(self) -> None:
+        """Some ask before they send a large body."""
+        if self._message.headers.get("expect", "").lower() == "100-continue":
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
     def on_body(self, body: bytes) -> None:
         """A part of its body."""
         self._message.body += body

@@ -13,15 +13,20 @@ import json
 import resource
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
+import anyio
 
 from loadtest.vendors.book import Book
 from loadtest.vendors.chat import Chat
+from loadtest.vendors.crm import Crm
+from loadtest.vendors.deliveries import deliver
 from loadtest.vendors.kinds import Call, Echo, Kind
+from loadtest.vendors.mail import Mail, smtp
 from loadtest.vendors.player import Decided, Player
+from loadtest.vendors.reading import Reading
 from loadtest.vendors.settings import Play, World
 from loadtest.vendors.shops import Erp, Hook, Moderation, Printer
 from loadtest.vendors.wire import Answer, Asked, listening
@@ -31,8 +36,11 @@ DESCRIPTORS = 65_536
 KINDS: dict[str, Callable[[], Kind]] = {
     "chat": Chat,
     "moderation": Moderation,
+    "ocr": Reading,
+    "crm": Crm,
     "erp": Erp,
     "print": Printer,
+    "mail": Mail,
     "hook": Hook,
     "echo": Echo,
 }
@@ -45,6 +53,7 @@ class Playing:
         self.book = book
         self.url = ""
         self._world = world
+        self._smtp: dict[str, int] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -65,9 +74,17 @@ class Playing:
         most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         try:
-            async with listening(self, port) as bound:
+            async with AsyncExitStack() as stack:
+                bound = await stack.enter_async_context(listening(self, port))
                 self.url = f"http://127.0.0.1:{bound}"
+                for name, player in self.players.items():
+                    if player.play.kind == "mail":
+                        server = smtp(partial(self._named, name), self._decided)
+                        self._smtp[name] = await stack.enter_async_context(server)
+                tasks = await stack.enter_async_context(anyio.create_task_group())
+                self._deliveries = tasks
                 yield
+                tasks.cancel_scope.cancel()
         finally:
             self.book.close()
 
@@ -83,9 +100,19 @@ class Playing:
         path = "/" + (rest[0] if rest else "")
         url = f"{self.url}/{name}"
         call = Call(asked.method, path, asked.headers, asked.body, url)
-        decided = player.decide(call, self.clock_s)
-        asked.call = (player, decided)
+        asked.call = (player, decided := self._decided(player, call))
         return decided.answer
+
+    def _named(self, name: str) -> Player:
+        return self.players[name]
+
+    def _decided(self, player: Player, call: Call) -> Decided:
+        """What becomes of a call; what a vendor sends later is on its way."""
+        decided = player.decide(call, self.clock_s)
+        for each in decided.later:
+            sent = partial(self.book.sent, player.name, each.id, each.url)
+            self._deliveries.start_soon(deliver, each, sent)
+        return decided
 
     def ended(self, asked: Asked) -> None:
         """It was answered, or the client is gone."""
@@ -110,6 +137,7 @@ class Playing:
             "vendors": {
                 name: {
                     "url": f"{self.url}/{name}",
+                    **({"smtp": self._smtp[name]} if name in self._smtp else {}),
                     **player.play.model_dump(mode="json", exclude_defaults=True),
                 }
                 for name, player in self.players.items()
@@ -137,18 +165,25 @@ class Playing:
             ValueError: a key, a value or a fault that is unknown.
         """
         vendor = {n: p.play.model_dump() for n, p in self.players.items()}
-        for name, keys in (wanted.get("vendor") or {}).items():
+        named = wanted.get("vendor") or {}
+        for name, keys in named.items():
             vendor[name] = {**vendor.get(name, {}), **keys}
-        world = World.model_validate({**wanted, "vendor": vendor})
+        seed = self._world.seed
+        world = World.model_validate({"seed": seed, **wanted, "vendor": vendor})
+        players: dict[str, Player] = {}
         for name, play in world.vendor.items():
-            if name in self.players:
-                self.players[name].check(play)
-        for name, play in world.vendor.items():
-            if name in self.players:
-                self.players[name].change(play)
+            before = self.players.get(name)
+            if before is not None and before.play.kind == play.kind:
+                before.check(play)
+                players[name] = before
+            elif play.kind == "mail":
+                raise ValueError(f"{name}: SMTP needs a port from the start")
             else:
-                self.players[name] = self._player(name, play)
-        self._world = world
+                players[name] = self._player(name, play)
+        for name, player in players.items():
+            again = "script" in named.get(name, ())
+            player.change(world.vendor[name], again=again)
+        self.players, self._world = players, world
 
     def _control(self, asked: Asked, what: str) -> Answer:
         match (asked.method, what):
@@ -163,7 +198,7 @@ class Playing:
             case ("POST", ""):
                 try:
                     self.change(json.loads(asked.body))
-                except (ValidationError, ValueError) as error:
+                except (AttributeError, TypeError, ValueError) as error:
                     return _json(400, {"error": str(error)})
                 return _json(200, self.shown())
             case _:
