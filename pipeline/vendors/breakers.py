@@ -27,7 +27,7 @@ from typing import NoReturn, Self
 import anyio
 import structlog
 
-from pipeline.errors import StoreUnavailable, Throttled, Transient, WaybillError
+from pipeline.errors import StoreUnavailable, Transient, WaybillError
 from pipeline.model import WorkerId
 from pipeline.store.outside import BreakerMove, BreakerStore, Learnt
 from pipeline.vendors.declared import VendorSpec
@@ -267,8 +267,8 @@ class Ticket:
         else:
             vendor.alive(self.turn)
             self._end("close")
-        answered = not isinstance(error, (Transient, Throttled))
-        vendor.earned += answered if self.repeat else vendor.share
+        back = not isinstance(error, Transient)  # busy vendors have limits
+        vendor.earned += back if self.repeat else vendor.share
 
     def forget(self) -> None:
         """The vendor was not called, or what it would have said is not known."""
