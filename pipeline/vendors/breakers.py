@@ -27,7 +27,7 @@ from typing import NoReturn, Self
 import anyio
 import structlog
 
-from pipeline.errors import StoreUnavailable, Throttled, Transient, WaybillError
+from pipeline.errors import StoreUnavailable, Transient, WaybillError
 from pipeline.model import WorkerId
 from pipeline.store.outside import BreakerMove, BreakerStore, Learnt
 from pipeline.vendors.declared import VendorSpec
@@ -93,7 +93,7 @@ class Breakers:
         """
         vendor = self._vendor(spec)
         self._used_at = anyio.current_time()
-        if self._used_at - self._read_at > STALE_S:
+        if self._used_at - vendor.read_at > STALE_S:
             await self._next_exchange()
         if not vendor.may_be_asked():
             raise vendor.open()
@@ -153,13 +153,16 @@ class Breakers:
 
     async def _exchange(self) -> None:
         known = self._known
-        news = [vendor.news() for vendor in known.values() if vendor.has_news]
+        asking = list(known.values())
+        news = [vendor.news() for vendor in asking if vendor.has_news]
         asked = {one.vendor: known[one.vendor].asks for one in news if one.wanted}
         for name in asked:
             known[name].asks = []
         try:
             learnt = await self._store.tell_breakers(news)
             self._read_at = anyio.current_time()
+            for vendor in asking:
+                vendor.read_at = self._read_at
         except StoreUnavailable as error:
             # A lost answer may mean that it was told: what is earned twice is little,
             # and a move that was made is not made again.
@@ -172,7 +175,8 @@ class Breakers:
                 known[row.vendor].learn(row)
         for name, asks in asked.items():
             for number, ask in enumerate(asks):
-                ask.decide(number < learnt.granted.get(name, 0), known[name])
+                ask.granted = number < learnt.granted.get(name, 0)
+                ask.decided.set()
         self._answered.set()
         self._answered = anyio.Event()
 
@@ -180,19 +184,13 @@ class Breakers:
         ask = Ask()
         vendor.asks.append(ask)
         self.ask()
-        try:
+        # Whoever is cancelled meanwhile gives back with the ticket what was granted.
+        with anyio.CancelScope(shield=True):
             await ask.decided.wait()
-        except BaseException:
-            ask.given_up = True
-            if ask.granted:
-                vendor.earned += 1
-            raise
         return ask.granted
 
     async def _probe(self, vendor: Known) -> None:
         """Take the one probe."""
-        if vendor.probing:
-            raise vendor.open()
         vendor.probing = True
         try:
             # An answer that nobody hears would keep everybody waiting.
@@ -269,8 +267,8 @@ class Ticket:
         else:
             vendor.alive(self.turn)
             self._end("close")
-        answered = not isinstance(error, (Transient, Throttled))
-        vendor.earned += answered if self.repeat else vendor.share
+        back = not isinstance(error, Transient)  # busy vendors have limits
+        vendor.earned += back if self.repeat else vendor.share
 
     def forget(self) -> None:
         """The vendor was not called, or what it would have said is not known."""

@@ -36,6 +36,7 @@ class Known:
     One vendor, as this process sees it.
 
     Attributes:
+        read_at: When it was asked how it stands, on anyio's clock.
         turn: Of the breaker's row, as last read.
         until: When somebody may probe, on anyio's clock.
         repeats: That may be made, as last read.
@@ -49,6 +50,7 @@ class Known:
         self.timeout_s = spec.timeout_s
         self.probe_s = spec.timeout_s + spec.connect_s + PROBE_MORE_S
         self.state: BreakerState = "closed"
+        self.read_at = -math.inf
         self.turn = 0
         self.until = -math.inf
         self.repeats = REPEATS_FLOOR
@@ -134,7 +136,6 @@ class Known:
         if move == "open":
             self.state = "open"
             self.until = anyio.current_time() + self._policy.open_s
-            self.ramp.let_in(everyone=True)
 
     def open(self) -> VendorAway:
         """What whoever may not call is told."""
@@ -164,16 +165,10 @@ class Known:
 
 
 class Ask:
-    """Somebody who would repeat a call."""
+    """Somebody who would repeat a call, and waits to be told whether."""
 
-    __slots__ = ("decided", "given_up", "granted")
+    __slots__ = ("decided", "granted")
 
     def __init__(self) -> None:
         self.decided = anyio.Event()
-        self.granted = self.given_up = False
-
-    def decide(self, granted: bool, known: Known) -> None:
-        """Tell them; what nobody waits for any more goes back."""
-        self.granted = granted and not self.given_up
-        known.earned += granted and self.given_up
-        self.decided.set()
+        self.granted = False

@@ -67,4 +67,4 @@ class Ramp:
 
     def _room(self) -> bool:
         past_s = anyio.current_time() - self.since
-        return not self.rises or self._under_way < 2**past_s
+        return not self.rises or self._under_way + 1 <= 2**past_s

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 
 import anyio
 import anyio.lowlevel
@@ -18,12 +19,19 @@ from pipeline.errors import (
     VendorAway,
     WaybillError,
 )
+from pipeline.model import WorkerId
 from pipeline.store.memory import MemoryStore
-from pipeline.store.outside import REPEATS_FLOOR, BreakerRow
+from pipeline.store.outside import (
+    REPEATS_FLOOR,
+    BreakerNews,
+    BreakerRow,
+    BreakerState,
+    Learnt,
+)
 from pipeline.store.rows import Origin
 from pipeline.vendors.breakers import STALE_S, TELL_S, Breakers, Ticket
 from pipeline.vendors.declared import BreakerPolicy, VendorSpec
-from pipeline.vendors.known import BACK_PER_S
+from pipeline.vendors.known import BACK_PER_S, Known
 from pipeline.vendors.ramp import RAMP_S, Ramp
 
 CRM = VendorSpec(
@@ -153,9 +161,18 @@ async def test_after_a_quiet_while_it_is_learnt_before_the_first_call() -> None:
         assert (await refused(other)).code == "VENDOR_OPEN"
 
 
+async def test_a_vendor_that_is_new_to_a_process_is_asked_for() -> None:
+    """However fresh what it knows of the others is."""
+    async with fleet(2) as [first, other]:
+        await go_down(first)
+        await call(other, spec=CRM.model_copy(update={"name": "llm"}))
+
+        assert (await refused(other)).code == "VENDOR_OPEN"
+
+
 async def test_nothing_is_asked_for_a_call() -> None:
     """A thousand of them in ten seconds ask ten times; a quiet service never does."""
-    store = _Counting()
+    store = _Other()
     async with fleet(store=store) as [breakers]:
         for _ in range(1000):
             await call(breakers)
@@ -209,20 +226,24 @@ async def test_one_probe_of_all_processes() -> None:
 
 async def test_of_many_that_come_at_once_one_probes() -> None:
     """Also within one process, while the database is asked."""
-    async with fleet() as [breakers]:
-        await go_down(breakers)
+    store = _Other(slow_s=0.1)
+    async with fleet(2, store) as each:
+        await go_down(each[0])
         await anyio.sleep(6)
+        store.probes = 0
         probes: list[Ticket] = []
 
-        async def come() -> None:
+        async def come(breakers: Breakers) -> None:
             with suppress(VendorAway):
                 probes.append(await breakers.admit(CRM))
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(20):
-                tasks.start_soon(come)
+            for breakers in each * 500:
+                tasks.start_soon(come, breakers)
+                await anyio.sleep(0.002)
 
         assert len(probes) == 1
+        assert store.probes <= 5
 
 
 async def test_a_probe_that_fails_keeps_it_open_longer() -> None:
@@ -305,16 +326,18 @@ async def test_a_late_probe_decides_nothing() -> None:
 
 async def test_a_cancelled_probe_frees() -> None:
     """Its item was cancelled while the database was asked for it, or later."""
-    async with fleet(2) as [first, other]:
-        await go_down(first)
-        await anyio.sleep(6)
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            with await first.admit(CRM):
-                await anyio.sleep(1)
-        await anyio.sleep(0.1)
+    async with fleet(2, _Other(slow_s=0.05)) as [first, other]:
+        for after_s in (0.02, 0.2):
+            await go_down(first)
+            await anyio.sleep(11)
+            await first._next_exchange()
+            with anyio.move_on_after(after_s):
+                with await first.admit(CRM):
+                    await anyio.sleep(1)
+            await anyio.sleep(0.2)
 
-        await call(other)
+            await call(other)
+            await anyio.sleep(1.2)
 
 
 # -- coming back -----------------------------------------------------------------------
@@ -351,6 +374,28 @@ async def test_recovery_brings_no_surge() -> None:
     assert max(begun) < RAMP_S
 
 
+async def test_calls_that_take_long_come_back_as_quickly() -> None:
+    """It is time that lets more of them begin, and not the end of others."""
+    begun: list[float] = []
+    async with fleet() as [breakers]:
+        await go_down(breakers)
+        await come_back(breakers)
+
+        async def come() -> None:
+            await breakers.admit(CRM)
+            begun.append(anyio.current_time())
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(500):
+                tasks.start_soon(come)
+            await anyio.sleep(4)
+            after_4_s = len(begun)
+
+    assert 2**4 <= after_4_s <= 2**4.5
+    assert len(begun) == 500
+    assert max(late - soon for soon, late in pairwise(begun[8:])) < 0.3
+
+
 async def test_who_waits_for_the_ramp_is_refused_when_it_opens_again() -> None:
     """At once: it is away again."""
     made, told = [], []
@@ -385,31 +430,42 @@ async def test_who_gives_up_leaves_its_place_in_the_line() -> None:
     await ramp.enter()
     with anyio.move_on_after(0):
         await ramp.enter()
-    begun = anyio.Event()
+    begun: list[int] = []
 
-    async def come() -> None:
+    async def come(number: int) -> None:
         await ramp.enter()
-        begun.set()
+        begun.append(number)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(come)
-        await anyio.lowlevel.checkpoint()
-        waited = not begun.is_set()
+        tasks.start_soon(come, 1)
+        await anyio.sleep(0.9)
+        waited = begun == []
+        await anyio.sleep(0.2)  # there is room for one more
+        tasks.start_soon(come, 2)
+        await anyio.sleep(0.1)
+        overtaken = begun == [2]
+        ramp.let_in()
+        await anyio.sleep(0.1)
         ramp.leave()
 
     assert waited
-    assert begun.is_set()
+    assert not overtaken
+    assert begun == [1, 2]
 
 
 async def test_those_that_are_refused_come_back_spread() -> None:
-    """And whoever came first comes first."""
+    """And whoever came first comes first; the next outage begins anew."""
     async with fleet() as [breakers]:
         await go_down(breakers)
+        waits = [(await refused(breakers)).retry_after_s or 0 for _ in range(2000)]
+        await come_back(breakers)
+        await go_down(breakers)
 
-        waits = [(await refused(breakers)).retry_after_s or 0 for _ in range(500)]
+        again = await refused(breakers)
 
     assert waits == sorted(waits)
-    assert waits[-1] - waits[0] == pytest.approx(499 / BACK_PER_S)
+    assert waits[-1] - waits[0] == pytest.approx(1999 / BACK_PER_S)
+    assert (again.retry_after_s or 0) < 12
 
 
 # -- repeats ---------------------------------------------------------------------------
@@ -441,8 +497,8 @@ async def test_an_answered_repeat_costs_nothing() -> None:
     """Else those that failed when an outage began could never be finished."""
     async with fleet() as [breakers]:
         await call(breakers)
-        for _ in range(1000):
-            await call(breakers, repeat=True)
+        for ends in (None, BUSY, NO) * 300:
+            await call(breakers, ends, repeat=True)
 
 
 async def test_a_repeat_that_was_not_made_is_given_back() -> None:
@@ -460,6 +516,21 @@ async def test_a_repeat_that_was_not_made_is_given_back() -> None:
         [row] = await store.breakers()
 
     assert row.repeats >= REPEATS_FLOOR
+
+
+async def test_a_repeat_whose_item_is_cancelled_meanwhile_is_given_back() -> None:
+    """While the database is asked for it."""
+    store = _Other(slow_s=0.1)
+    async with fleet(store=store) as [breakers]:
+        await call(breakers)
+        for _ in range(20):
+            with anyio.move_on_after(0.05):
+                with await breakers.admit(CRM, repeat=True):
+                    await anyio.sleep(1)
+        await anyio.sleep(1)
+        [found] = await store.breakers()
+
+    assert found.repeats >= REPEATS_FLOOR
 
 
 async def test_a_failed_call_is_charged_while_it_may_be_repeated() -> None:
@@ -514,15 +585,50 @@ async def test_fallbacks_in_their_order_while_the_first_is_away() -> None:
     assert later == ["a"]
 
 
+# -- one process and the others ------------------------------------------------------
+
+
+def row(state: BreakerState, turn: int, left_s: float = 0.0) -> BreakerRow:
+    """A breaker as it is read."""
+    return BreakerRow("crm", state, turn, 0, None, None, left_s, None, 10.0)
+
+
+async def test_what_is_read_late_is_of_before() -> None:
+    """A probe was taken while others were asked how it stands."""
+    known = Known(CRM)
+    known.learn(row("half-open", 2, 60))
+
+    known.learn(row("open", 1))
+
+    assert known.state == "half-open"
+    assert not known.may_be_asked()
+
+
+async def test_what_is_yet_to_be_told_stands() -> None:
+    """Until others have moved on, which makes it void."""
+    known = Known(CRM)
+    known.propose("open", failures=3)
+    known.learn(row("closed", 0))
+    stands = known.state
+    known.learn(row("closed", 4))
+
+    assert stands == "open"
+    assert known.state == "closed"
+    assert not known.has_news
+
+
 # -- without a database ----------------------------------------------------------------
 
 
 async def test_a_database_that_is_away_stops_no_call() -> None:
     """What was seen is told when it is back; nothing can be repeated until then."""
-    store = _Counting()
+    store = _Other()
     async with fleet(2, store) as [first, other]:
         await call(first)
+        await anyio.sleep(0.1)
         store.away = True
+        for _ in range(100):
+            await call(first)
         for _ in range(3):
             await call(first, DOWN)
         no_repeat = await refused(other, repeat=True)
@@ -534,23 +640,32 @@ async def test_a_database_that_is_away_stops_no_call() -> None:
 
         assert no_repeat.code == "RETRY_BUDGET"
         assert row.state == "open"
+        assert row.repeats == pytest.approx(REPEATS_FLOOR + 10, abs=0.5)
         assert (await refused(other)).code == "VENDOR_OPEN"
 
 
-class _Counting(MemoryStore):
-    """Counts what it is asked; may be away."""
+class _Other(MemoryStore):
+    """Counts what it is asked; answers late, or is away."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, slow_s: float = 0.0) -> None:
         super().__init__()
         self.asked = 0
+        self.probes = 0
+        self.slow_s = slow_s
         self.away = False
 
-    async def tell_breakers(self, news):  # type: ignore[no-untyped-def]
+    async def tell_breakers(self, news: Sequence[BreakerNews]) -> Learnt:
         self.asked += 1
         if self.away:
             raise StoreUnavailable("away")
-        return await super().tell_breakers(news)
+        learnt = await super().tell_breakers(news)
+        await anyio.sleep(self.slow_s)
+        return learnt
 
-    async def probe(self, worker, vendor, *, for_s) -> BreakerRow | None:  # type: ignore[no-untyped-def]
-        self.asked += 1
-        return await super().probe(worker, vendor, for_s=for_s)
+    async def probe(
+        self, worker: WorkerId, vendor: str, *, for_s: float
+    ) -> BreakerRow | None:
+        self.probes += 1
+        row = await super().probe(worker, vendor, for_s=for_s)
+        await anyio.sleep(self.slow_s)
+        return row
