@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from loadtest.bench import engine, ocr, ocr_quality, scale, searchable
+from loadtest.bench import calls, engine, ocr, ocr_quality, scale, searchable
 from loadtest.scenarios import (
     bundle,
     chaos,
@@ -265,6 +265,15 @@ def bench_waiting(
 ) -> None:
     """Items that each wait 2 s in a stage, in one process."""
     show(engine.measure(engine.waiting, items=items), json)
+
+
+@bench.command("calls")
+def bench_calls(
+    items: Annotated[int, typer.Option(min=1, max=20_000, help="In all.")] = 5000,
+    json: Json = False,
+) -> None:
+    """Items that each call a vendor of 2 s, beside the bare calls, in one process."""
+    show(engine.measure(calls.calls, items=items), json)
 
 
 @bench.command("backlog")
