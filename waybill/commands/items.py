@@ -33,6 +33,14 @@ from waybill.commands.options import (
     sought,
 )
 from waybill.commands.run import run_app
+from waybill.commands.spending import (
+    CALL_COLUMNS,
+    budget_json,
+    call_json,
+    call_row,
+    cost_line,
+    spent_json,
+)
 from waybill.compose import App
 from waybill.desk.mended import SENTENCES, bring_on
 from waybill.desk.pages import Pages, pages_of
@@ -148,14 +156,27 @@ def items_show(
             "state": state,
             "timeline": await opened.store.timeline(number),
             "failures": await opened.store.failures(number),
+            "calls": await opened.store.calls_of(number),
+            "spent": await opened.store.spent(item=number),
+            "family": await opened.store.budget(f"item/{number}"),
         }
 
     found = run_app(main)
     if json:
-        terminal.print_json(found)
+        money = {
+            "calls": [call_json(call) for call in found["calls"]],
+            "spent": spent_json(found["spent"]),
+            "family": [budget_json(budget) for budget in found["family"]],
+        }
+        terminal.print_json({**found, **money})
         return
     row: ItemRow = found["item"]
     _print_facts(row, found["children"], found["pages"])
+    if found["spent"]:
+        terminal.say(f"spent {cost_line(found['spent'])}")
+    family = [budget.spent for budget in found["family"]]
+    if family and family != found["spent"]:
+        terminal.say(f"spent with all its family {cost_line(family)}")
     if found["pages"] and (pages or found["pages"].doubtful):
         terminal.out.rule("pages", align="left")
         terminal.print_table(
@@ -190,6 +211,9 @@ def items_show(
             for e in events
         ),
     )
+    if found["calls"]:
+        terminal.out.rule("calls, newest first", align="left")
+        terminal.print_table(CALL_COLUMNS, map(call_row, found["calls"]))
     if found["failures"]:
         _print_failures(found["failures"])
 
