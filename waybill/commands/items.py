@@ -9,6 +9,7 @@ import typer
 
 from pipeline.errors import Conflict, Usage
 from pipeline.model import State
+from pipeline.store.outside import Spent
 from pipeline.store.rows import AttemptRow, Event, Found, ItemRow
 from waybill import terminal
 from waybill.commands.options import (
@@ -139,29 +140,7 @@ def items_show(
     json: Json = False,
 ) -> None:
     """One item: where it is, what it holds, and everything that happened."""
-
-    async def main(opened: App) -> dict[str, Any]:
-        number = await find_item(opened, item)
-        row = await opened.store.item(number)
-        history = (await opened.store.history([number]))[number]
-        state = shown((await state_of(opened, number, history, at))[1])
-        return {
-            "item": row,
-            "children": await opened.store.children(number),
-            "pages": await pages_of(state, history, opened.artifacts),
-            "products": [
-                {**p._asdict(), "path": str(opened.artifacts.path(p.artifact))}
-                for p in await opened.store.products(number)
-            ],
-            "state": state,
-            "timeline": await opened.store.timeline(number),
-            "failures": await opened.store.failures(number),
-            "calls": await opened.store.calls_of(number),
-            "spent": await opened.store.spent(item=number),
-            "family": await opened.store.budget(f"item/{number}"),
-        }
-
-    found = run_app(main)
+    found = run_app(lambda opened: _everything(opened, item, at))
     if json:
         money = {
             "calls": [call_json(call) for call in found["calls"]],
@@ -172,11 +151,7 @@ def items_show(
         return
     row: ItemRow = found["item"]
     _print_facts(row, found["children"], found["pages"])
-    if found["spent"]:
-        terminal.say(f"spent {cost_line(found['spent'])}")
-    family = [budget.spent for budget in found["family"]]
-    if family and family != found["spent"]:
-        terminal.say(f"spent with all its family {cost_line(family)}")
+    _print_spent(found["spent"], [budget.spent for budget in found["family"]])
     if found["pages"] and (pages or found["pages"].doubtful):
         terminal.out.rule("pages", align="left")
         terminal.print_table(
@@ -218,6 +193,28 @@ def items_show(
         _print_failures(found["failures"])
 
 
+async def _everything(opened: App, item: str, at: str) -> dict[str, Any]:
+    number = await find_item(opened, item)
+    row = await opened.store.item(number)
+    history = (await opened.store.history([number]))[number]
+    state = shown((await state_of(opened, number, history, at))[1])
+    return {
+        "item": row,
+        "children": await opened.store.children(number),
+        "pages": await pages_of(state, history, opened.artifacts),
+        "products": [
+            {**p._asdict(), "path": str(opened.artifacts.path(p.artifact))}
+            for p in await opened.store.products(number)
+        ],
+        "state": state,
+        "timeline": await opened.store.timeline(number),
+        "failures": await opened.store.failures(number),
+        "calls": await opened.store.calls_of(number),
+        "spent": await opened.store.spent(item=number),
+        "family": await opened.store.budget(f"item/{number}"),
+    }
+
+
 def _print_failures(failures: Sequence[AttemptRow]) -> None:
     terminal.out.rule("failed attempts, newest first", align="left")
     for one in failures:
@@ -247,6 +244,13 @@ def _print_facts(row: ItemRow, children: dict[str, int], pages: Pages | None) ->
         terminal.out.print(f"{sum(children.values())} children: {where}")
     if pages is not None:
         terminal.out.print(f"pages {pages.done} of {pages.total}")
+
+
+def _print_spent(own: Sequence[Spent], family: Sequence[Spent]) -> None:
+    if own:
+        terminal.say(f"spent {cost_line(own)}")
+    if family != own and (called := [one for one in family if one.calls]):
+        terminal.say(f"spent with all its family {cost_line(called)}")
 
 
 @items.command("why")
