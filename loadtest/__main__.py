@@ -19,6 +19,7 @@ import typer
 
 from loadtest.bench import calls, engine, ocr, ocr_quality, scale, searchable
 from loadtest.scenarios import (
+    budget,
     bundle,
     chaos,
     evil,
@@ -98,6 +99,27 @@ def run_zombie(
     show(result, json)
     _fail_if(
         result["late_writes_accepted"] or result["lost"] or not result["conserved"]
+    )
+
+
+@run.command("budget")
+def run_budget(
+    parallel: Annotated[int, typer.Option(min=4, max=1000, help="Callers.")] = 64,
+    items: Annotated[int, typer.Option(min=16, max=10_000, help="In all.")] = 160,
+    kills: Annotated[int, typer.Option(min=0, max=20, help="Of workers.")] = 2,
+    json: Json = False,
+) -> None:
+    """A budget of 10.00 under many callers: never passed; raised, all go on."""
+    result = budget.run(say, parallel=parallel, items=items, kills=kills)
+    show(result, json)
+    _fail_if(
+        result["overspent"]
+        or result["unpaid"]
+        or not result["waited"]
+        or result["resumed"] < result["waited"]
+        or result["finished_steps_called_again"]
+        or result["failed"]
+        or not result["conserved"]
     )
 
 

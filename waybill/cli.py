@@ -23,6 +23,7 @@ from pipeline.trouble import Place, trouble_of
 from waybill import __version__, terminal
 from waybill.commands import (
     batches,
+    budgets,
     db,
     demo,
     doctor,
@@ -79,6 +80,7 @@ app.command()(export.export)
 app.command()(status.status)
 app.add_typer(items.items, name="items")
 app.add_typer(batches.batches, name="batches")
+app.add_typer(budgets.budgets, name="budgets")
 app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(review.review, name="review")

@@ -72,14 +72,14 @@ class Scene:
 
     def start(self, *command: str, **env: str) -> subprocess.Popen[bytes]:
         """A real `waybill` process, its log in the folder."""
-        log = (self.folder / "worker.log").open("ab")
-        return subprocess.Popen(
-            [sys.executable, "-m", "waybill", *command],
-            env={**self.env, **env},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        with (self.folder / "worker.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "waybill", *command],
+                env={**self.env, **env},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     async def workers(self) -> dict[int, Any]:
         """Process id -> session of every live worker of this machine."""

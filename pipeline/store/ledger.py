@@ -19,7 +19,7 @@ from uuid import UUID
 from pipeline.calls import CallId, CallOpening, Usage, WhenUsedUp
 from pipeline.errors import NotFound
 from pipeline.model import ItemId
-from pipeline.store.outside import SCOPES, Short
+from pipeline.store.outside import RESERVED, SCOPES, USED_UP, Short
 
 K = TypeVar("K")
 
@@ -182,10 +182,8 @@ def _refused(
         if bound is None or opening.most <= bound - account.spent - account.reserved:
             continue
         left = bound - account.spent
-        code = "BUDGET_USED_UP" if opening.most > left else "BUDGET_RESERVED"
-        if code == "BUDGET_RESERVED" or (
-            opening.budget.when_used_up is not WhenUsedUp.STOP
-        ):
+        code = USED_UP if opening.most > left else RESERVED
+        if code == RESERVED or (opening.budget.when_used_up is not WhenUsedUp.STOP):
             found.waits[opening.item_id] = key, opening.most
         return Short(code, name, bound, key.currency, left)
     return None

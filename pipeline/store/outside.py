@@ -111,7 +111,8 @@ class BreakerStore(Protocol):
 # -- calls and money ------------------------------------------------------------------
 
 SCOPES = ("item", "batch", "tenant", "day")  # what a call is counted in
-RESTING = ("BUDGET_USED_UP", "BUDGET_RESERVED")  # why an item waits for money
+USED_UP, RESERVED = "BUDGET_USED_UP", "BUDGET_RESERVED"
+RESTING = (USED_UP, RESERVED)  # why an item waits for money
 UNKNOWN_END = "OUTCOME_UNKNOWN"  # code of a call whose worker did not say how it ended
 
 

@@ -39,6 +39,7 @@ from pipeline.errors import (
     WaybillError,
 )
 from pipeline.model import WorkerId
+from pipeline.store import outside
 from pipeline.store.outside import UNKNOWN_END, CallStore, Short
 
 log = structlog.get_logger()
@@ -244,7 +245,7 @@ def refusal(opening: CallOpening, short: Short) -> WaybillError:
     """The error that says why a call may not be made."""
     used = f"{short.budget} has {short.left:f} of {short.bound:f} {short.currency} left"
     match short.code:
-        case "BUDGET_USED_UP":
+        case outside.USED_UP:
             stops = opening.budget.when_used_up is WhenUsedUp.STOP
             name, _, day = short.budget.partition("/")
             name = name if name == "day" else short.budget
@@ -253,7 +254,7 @@ def refusal(opening: CallOpening, short: Short) -> WaybillError:
                 hint=f"`waybill budgets set {name} --limit …` lets it go on"
                 + (" before tomorrow" if day and name == "day" else ""),
             )
-        case "BUDGET_RESERVED":
+        case outside.RESERVED:
             return BudgetUsedUp(
                 f"{used}, which calls under way may use up", code=short.code
             )

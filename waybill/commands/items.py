@@ -9,6 +9,7 @@ import typer
 
 from pipeline.errors import Conflict, Usage
 from pipeline.model import State
+from pipeline.store.outside import Spent
 from pipeline.store.rows import AttemptRow, Event, Found, ItemRow
 from waybill import terminal
 from waybill.commands.options import (
@@ -33,6 +34,14 @@ from waybill.commands.options import (
     sought,
 )
 from waybill.commands.run import run_app
+from waybill.commands.spending import (
+    CALL_COLUMNS,
+    budget_json,
+    call_json,
+    call_row,
+    cost_line,
+    spent_json,
+)
 from waybill.compose import App
 from waybill.desk.mended import SENTENCES, bring_on
 from waybill.desk.pages import Pages, pages_of
@@ -131,31 +140,18 @@ def items_show(
     json: Json = False,
 ) -> None:
     """One item: where it is, what it holds, and everything that happened."""
-
-    async def main(opened: App) -> dict[str, Any]:
-        number = await find_item(opened, item)
-        row = await opened.store.item(number)
-        history = (await opened.store.history([number]))[number]
-        state = shown((await state_of(opened, number, history, at))[1])
-        return {
-            "item": row,
-            "children": await opened.store.children(number),
-            "pages": await pages_of(state, history, opened.artifacts),
-            "products": [
-                {**p._asdict(), "path": str(opened.artifacts.path(p.artifact))}
-                for p in await opened.store.products(number)
-            ],
-            "state": state,
-            "timeline": await opened.store.timeline(number),
-            "failures": await opened.store.failures(number),
-        }
-
-    found = run_app(main)
+    found = run_app(lambda opened: _everything(opened, item, at))
     if json:
-        terminal.print_json(found)
+        money = {
+            "calls": [call_json(call) for call in found["calls"]],
+            "spent": spent_json(found["spent"]),
+            "family": [budget_json(budget) for budget in found["family"]],
+        }
+        terminal.print_json({**found, **money})
         return
     row: ItemRow = found["item"]
     _print_facts(row, found["children"], found["pages"])
+    _print_spent(found["spent"], [budget.spent for budget in found["family"]])
     if found["pages"] and (pages or found["pages"].doubtful):
         terminal.out.rule("pages", align="left")
         terminal.print_table(
@@ -190,8 +186,33 @@ def items_show(
             for e in events
         ),
     )
+    if found["calls"]:
+        terminal.out.rule("calls, newest first", align="left")
+        terminal.print_table(CALL_COLUMNS, map(call_row, found["calls"]))
     if found["failures"]:
         _print_failures(found["failures"])
+
+
+async def _everything(opened: App, item: str, at: str) -> dict[str, Any]:
+    number = await find_item(opened, item)
+    row = await opened.store.item(number)
+    history = (await opened.store.history([number]))[number]
+    state = shown((await state_of(opened, number, history, at))[1])
+    return {
+        "item": row,
+        "children": await opened.store.children(number),
+        "pages": await pages_of(state, history, opened.artifacts),
+        "products": [
+            {**p._asdict(), "path": str(opened.artifacts.path(p.artifact))}
+            for p in await opened.store.products(number)
+        ],
+        "state": state,
+        "timeline": await opened.store.timeline(number),
+        "failures": await opened.store.failures(number),
+        "calls": await opened.store.calls_of(number),
+        "spent": await opened.store.spent(item=number),
+        "family": await opened.store.budget(f"item/{number}"),
+    }
 
 
 def _print_failures(failures: Sequence[AttemptRow]) -> None:
@@ -223,6 +244,13 @@ def _print_facts(row: ItemRow, children: dict[str, int], pages: Pages | None) ->
         terminal.out.print(f"{sum(children.values())} children: {where}")
     if pages is not None:
         terminal.out.print(f"pages {pages.done} of {pages.total}")
+
+
+def _print_spent(own: Sequence[Spent], family: Sequence[Spent]) -> None:
+    if own:
+        terminal.say(f"spent {cost_line(own)}")
+    if family != own and (called := [one for one in family if one.calls]):
+        terminal.say(f"spent with all its family {cost_line(called)}")
 
 
 @items.command("why")

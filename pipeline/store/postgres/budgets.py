@@ -136,7 +136,8 @@ OF = {
     "tenant": "select id from waybill.tenants where name = $1",
 }
 
-# What a family has called, by the id of its outermost item.
+# What a family has called, by the id of its outermost item.  `offset 0`: each looks up
+# its own calls, however many kin the planner thinks there are.
 FAMILY = """
 with recursive kin as (
   select {of} as id
@@ -149,7 +150,8 @@ select c.currency, count(*) as calls, count(*) filter (where c.code <> '') as fa
        coalesce(sum(c.cached_input_tokens), 0)::bigint as cached_input_tokens,
        coalesce(sum(c.output_tokens), 0)::bigint as output_tokens,
        coalesce(sum(c.reasoning_tokens), 0)::bigint as reasoning_tokens
-  from kin join waybill.calls c on c.item_id = kin.id
+  from kin cross join lateral (
+    select * from waybill.calls c where c.item_id = kin.id offset 0) c
  group by c.currency
 """
 
