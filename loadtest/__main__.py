@@ -27,6 +27,7 @@ from loadtest.scenarios import (
     hostile,
     jail,
     long,
+    outage,
     trouble,
 )
 from loadtest.scenarios.evil_stages import KINDS
@@ -252,6 +253,31 @@ def run_trouble(
     show(result, json)
     _fail_if(
         any(result[word] for word in trouble.SUMS) or result["resumed_within_s"] > 10
+    )
+
+
+@run.command("outage")
+def run_outage(
+    items: Annotated[int, typer.Option(min=100, max=50_000, help="In all.")] = 2000,
+    down_s: Annotated[
+        float, typer.Option(min=1, max=600, help="How long the vendor is down.")
+    ] = 60,
+    per_s: Annotated[
+        int, typer.Option(min=10, max=1000, help="Calls a second that it allows.")
+    ] = 50,
+    how: Annotated[str, typer.Option(help="error, hang or reset.")] = "error",
+    json: Json = False,
+) -> None:
+    """A vendor that is down for a while, under items that all need it."""
+    result = outage.run(say, items=items, down_s=down_s, per_s=per_s, how=how)
+    show(result, json)
+    _fail_if(
+        result["failed"]
+        or result["lost"]
+        or result["attempts_exhausted"]
+        or result["calls_a_budgeted"] > 1.1
+        or not 0 <= result["recovered_within_s"] <= 30
+        or result["seconds_over"]
     )
 
 
