@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from loadtest.vendors.book import Taken
 from loadtest.vendors.limits import Headers, Remaining, openai_headers
@@ -25,11 +25,10 @@ class Call:
     def __init__(
         self, method: str, path: str, headers: dict[str, str], body: bytes, url: str
     ) -> None:
-        parts = urlsplit(path)
+        self.path, _, query = path.partition("?")
         self.method = method
-        self.path = parts.path or "/"
         self.parts = tuple(unquote(part) for part in self.path.strip("/").split("/"))
-        self.query = {k: v[-1] for k, v in parse_qs(parts.query).items()}
+        self.query = {k: v[-1] for k, v in parse_qs(query).items()}
         self.headers = headers
         self.body = body
         self.url = url  # of the vendor
@@ -39,7 +38,7 @@ class Call:
         """The body as JSON; None when it is none."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     @property

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from operator import itemgetter
 from typing import NamedTuple
 
 from loadtest.vendors.book import Book, Row, digest, now
@@ -122,24 +123,19 @@ class Player:
             return self._refused(call, 401, "the key is not valid", "refused")
         tokens = self.kind.tokens(call, play)
         limits = self._limits(call)
-        for counted in limits:
-            if wait_s := counted.wait_s(tokens, clock_s):
-                limit = counted.limit
-                decided = self._refused(
-                    call, limit.status, "rate limit reached: slow down", "throttled"
-                )
-                remaining = self.kind.remaining(call, [*counted.remaining(clock_s)])
-                more = (*slow_down(limit, wait_s), *remaining)
-                answer = decided.answer
-                return decided._replace(
-                    answer=replace(answer, headers=(*answer.headers, *more))
-                )
-        for counted in limits:
-            counted.take(tokens, clock_s)
-        remaining = self.kind.remaining(
-            call, [t for c in limits for t in c.remaining(clock_s)]
-        )
-        return self._let_in(call, limits, remaining)
+        waits = [(counted.wait_s(tokens, clock_s), counted.limit) for counted in limits]
+        wait_s, limit = max(waits, key=itemgetter(0), default=(0.0, None))
+        if not wait_s:
+            for counted in limits:
+                counted.take(tokens, clock_s)
+        known = [each for counted in limits for each in counted.remaining(clock_s)]
+        remaining = self.kind.remaining(call, known)
+        if limit is None or not wait_s:
+            return self._let_in(call, limits, remaining)
+        message = "rate limit reached: slow down"
+        decided = self._refused(call, limit.status, message, "throttled")
+        more = (*decided.answer.headers, *slow_down(limit, wait_s), *remaining)
+        return decided._replace(answer=replace(decided.answer, headers=more))
 
     def _let_in(
         self,

@@ -90,16 +90,17 @@ class Playing:
 
     def answer(self, asked: Asked) -> Answer:
         """What is sent, and when."""
-        _, name, *rest = asked.target.split("/", 2)
-        name = name.partition("?")[0]
+        target, asks, query = asked.target.partition("?")
+        name, _, rest = target.removeprefix("/").partition("/")
         if name == "control":
-            return self._control(asked, rest[0] if rest else "")
+            return self._control(asked, rest)
         player = self.players.get(name)
         if player is None:
             return _json(404, {"error": {"message": f"no vendor {name!r} here"}})
-        path = "/" + (rest[0] if rest else "")
         url = f"{self.url}/{name}"
-        call = Call(asked.method, path, asked.headers, asked.body, url)
+        call = Call(
+            asked.method, f"/{rest}{asks}{query}", asked.headers, asked.body, url
+        )
         asked.call = (player, decided := self._decided(player, call))
         return decided.answer
 

@@ -26,7 +26,8 @@ from loadtest.vendors.limits import Window
 from loadtest.vendors.player import Decided, Player
 from loadtest.vendors.settings import WORLD, Latency, Play, Rate, World
 from loadtest.vendors.signing import signed, verified
-from loadtest.vendors.world import KINDS
+from loadtest.vendors.wire import Asked
+from loadtest.vendors.world import KINDS, Playing
 
 VERSION = {"anthropic-version": "2023-06-01"}
 SECRET = "whsec_c2VjcmV0"
@@ -133,6 +134,16 @@ def test_the_wait_is_said_in_each_form(book: Book, how: str, header: str) -> Non
 
     forms = {"seconds": said == "60", "ms": said == "59500", "date": "GMT" in said}
     assert forms[how]
+
+
+def test_the_longest_wait_is_told(book: Book) -> None:
+    """Of several limits that are used up, the one that clears last."""
+    it = player(book, limits=[{"requests": "1/s"}, {"requests": "1/min"}])
+    it.decide(call(), 0.0)
+
+    headers = dict(it.decide(call(), 0.5).answer.headers)
+
+    assert headers["retry-after"] == "60"
 
 
 # -- keys, outages, faults ------------------------------------------------------------
@@ -286,6 +297,21 @@ def test_whatever_is_sent_is_answered(
 
         assert 200 <= answer.status < 500
         assert answer.status < 300 or b"rror" in answer.body
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        *(("*", 404), ("http://it/x", 404), ("", 404), ("/control/what", 404)),
+        *(("/echo?a=1", 200), ("/echo//[x", 200), ("/echo/%ff?%", 200)),
+    ],
+)
+def test_any_target_is_answered(book: Book, target: str, status: int) -> None:
+    """Also one that is no URL, with a body that no decoder takes."""
+    playing = Playing(World.model_validate({}), book)
+    asked = Asked("POST", target, {}, b"[" * 100_000)
+
+    assert playing.answer(asked).status == status
 
 
 # -- settings -------------------------------------------------------------------------
