@@ -23,6 +23,7 @@ from loadtest.scenarios import (
     bundle,
     chaos,
     evil,
+    fallback,
     honesty,
     hostile,
     jail,
@@ -278,6 +279,24 @@ def run_outage(
         or result["calls_a_budgeted"] > 1.1
         or not 0 <= result["recovered_within_s"] <= 30
         or result["seconds_over"]
+    )
+
+
+@run.command("fallback")
+def run_fallback(
+    items: Annotated[int, typer.Option(min=1, max=100_000, help="In all.")] = 300,
+    kills: Annotated[int, typer.Option(min=0, max=1000, help="Of workers.")] = 5,
+    seed: Seed = 1,
+    json: Json = False,
+) -> None:
+    """The first vendor is down: all is done by the second, and paid once."""
+    result = fallback.run(say, items=items, kills=kills, seed=seed)
+    show(result, json)
+    _fail_if(
+        result["paid_twice"]
+        or result["failed"]
+        or not result["done"] == result["by_fallback"] == items
+        or not result["conserved"]
     )
 
 

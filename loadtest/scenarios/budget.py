@@ -22,7 +22,7 @@ from typing import Any
 
 import anyio
 
-from loadtest.scenarios.chaos import Scene, scene, stop
+from loadtest.scenarios.chaos import Scene, finished, scene, stop
 from loadtest.trial import Progress
 from loadtest.vendors.playing import Steered, playing
 from pipeline.calls import Money
@@ -103,7 +103,7 @@ async def spend(
         spent, billed = await _spent(it), _billed(world)
         say(f"used up: {spent} of {limit} spent, {billed} billed, {len(rested)} wait")
         await it.store.set_budget(f"tenant/{TENANT}", Money(RAISED, "USD"))
-        await it.until(partial(_finished, it), ENDS_S, "the end of all items")
+        await it.until(partial(finished, it), ENDS_S, "the end of all items")
     finally:
         stop(fleet)
     counts = await it.store.counts()
@@ -169,10 +169,6 @@ async def _stopped(it: Scene) -> bool:
             return False
         await anyio.sleep(1)
     return True
-
-
-async def _finished(it: Scene) -> bool:
-    return (await it.store.counts()).live == 0
 
 
 async def _resting(it: Scene) -> list[int]:
