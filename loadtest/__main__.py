@@ -27,6 +27,7 @@ from loadtest.scenarios import (
     honesty,
     hostile,
     jail,
+    lies,
     long,
     outage,
     trouble,
@@ -298,6 +299,25 @@ def run_fallback(
         or not result["done"] == result["by_fallback"] == items
         or not result["conserved"]
     )
+
+
+@run.command("lies")
+def run_lies(
+    items: Annotated[int, typer.Option(min=1, max=4, help="Of each kind.")] = 2,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="This kind; may be repeated.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Every kind of bad answer: is one passed on, does a worker die of it?"""
+    if unknown := set(only or ()) - set(lies.EXPECTED):
+        raise Usage(
+            f"no such kind: {', '.join(sorted(unknown))}",
+            hint=f"kinds: {', '.join(lies.EXPECTED)}",
+        )
+    result = lies.run(say, kinds=only or list(lies.EXPECTED), items=items)
+    show(result, json)
+    _fail_if(result["passed_on"] or result["worker_deaths"] or result["unexpected"])
 
 
 @run.command("jail")

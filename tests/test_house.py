@@ -200,12 +200,8 @@ def test_a_package_holds_its_rooms_and_little_beside_them(package: str) -> None:
     top = {parts[0].removesuffix(".py") for parts in inside if len(parts) == 1}
 
     assert top - {"__init__"} == ON_TOP[package]
-    pipelines = {
-        "chaos_pipeline",
-        "evil_pipeline",
-        "outage_pipeline",
-        "trouble_pipeline",
-    }
+    runs = ("chaos", "evil", "lies", "outage", "trouble")
+    pipelines = {f"{run}_pipeline" for run in runs}
     assert rooms - pipelines == ROOMS[package]
 
 

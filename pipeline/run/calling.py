@@ -32,14 +32,15 @@ from pipeline.calls import (
 )
 from pipeline.errors import Disposition, Throttled, WaybillError, code_of
 from pipeline.errors import Usage as UsageError
+from pipeline.folder import Pipeline
 from pipeline.run.outside import Outside, Ticket
 from pipeline.run.services import key_of
 from pipeline.run.stay import Run, StepRecorder
 from pipeline.state import encode
-from pipeline.vendors.declared import VendorSpec
+from pipeline.vendors.declared import VendorLimits, VendorSpec
 from pipeline.vendors.failures import CallError
 from pipeline.vendors.hearing import Reply
-from pipeline.vendors.limits import uses_of
+from pipeline.vendors.limits import Use, uses_of
 
 # So long an item waits in memory for its permits; then it goes back to `waiting`.
 PATIENCE_S = 20.0
@@ -93,7 +94,8 @@ class Calling:
         self._session.check_lease()
         tried = _tried(self._run, self._stage, step)
         specs = self._session.services.vendors
-        chain = [self._spec, *(specs[name] for name in self._spec.fallbacks)]
+        names = (self._spec.name, *self._spec.fallbacks)
+        chain = [self._within(specs[name]) for name in names]
         left = [spec for spec in chain if spec.name not in tried.gone]
         for number, spec in enumerate(left, tried.times + 1):
             repeats = spec.name in tried.failed
@@ -118,7 +120,9 @@ class Calling:
         outside, tenant = self._outside, self._run.item.tenant
         request, spec = one.request, one.spec
         tokens = request.tokens or _tokens_at_most(request)
-        uses = uses_of(spec, tenant, tokens + request.max_tokens)
+        uses = uses_within(
+            spec, self._run.pipeline, tenant, tokens + request.max_tokens
+        )
         async with AsyncExitStack() as held:
             try:
                 ticket = held.enter_context(
@@ -176,6 +180,10 @@ class Calling:
         ticket.heard(None, timeout_s)
         return _answer(reply, one, anyio.current_time() - sent)
 
+    def _within(self, spec: VendorSpec) -> VendorSpec:
+        terms = self._run.pipeline.vendors.get(spec.name)
+        return spec if terms is None else spec.within(terms)
+
     def _opening(self, one: _One, tokens: int) -> CallOpening:
         price, most = one.spec.price, one.request.max_tokens
         if not most and (price.output or price.reasoning):
@@ -217,6 +225,19 @@ class Calling:
         """What the vendor knows this call by, however often it is made."""
         named = f"{self._run.item.id}/{self._stage}/{one.step}/{one.spec.name}"
         return hashlib.sha256(named.encode()).hexdigest()[:32]
+
+
+def uses_within(
+    spec: VendorSpec, pipeline: Pipeline, tenant: str, tokens: int
+) -> list[Use]:
+    """All limits that a call obeys: its vendor's, and those of the pipeline's terms."""
+    uses = uses_of(spec, tenant, tokens)
+    terms = pipeline.vendors.get(spec.name)
+    if terms is not None:
+        own = {"name": f"{spec.name}/pipeline/{pipeline.name}", "limits": terms.limits}
+        none = {"limits_per_tenant": VendorLimits()}
+        uses += uses_of(spec.model_copy(update=own | none), tenant, tokens)
+    return uses
 
 
 class _One(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -11,10 +12,18 @@ import pytest
 
 from pipeline.calls import CallClass, Request, Usage
 from pipeline.errors import Transient, WaybillError
+from pipeline.run.calling import uses_within
 from pipeline.stage import Advance, Retry
-from pipeline.vendors.declared import Price, VendorSpec
+from pipeline.vendors.declared import (
+    Price,
+    Rate,
+    VendorLimits,
+    VendorSpec,
+    VendorTerms,
+)
 from pipeline.vendors.failures import failure
 from pipeline.vendors.hearing import Reply
+from pipeline.vendors.limits import LimitSpec
 from tests.unit.engine import Engine, Letter, Tape, until
 
 USED = Usage(input_tokens=1000, output_tokens=100)
@@ -37,9 +46,11 @@ class FakeDoor:
     def __init__(self, answers: Any) -> None:
         self.answers = answers
         self.sent: list[tuple[str, Any, str]] = []
+        self.heard: Callable[[Any], None] = lambda how: None
 
     async def send(self, spec: VendorSpec, request: Request, **how: Any) -> Reply:
         self.sent.append((spec.name, request.json, how["idempotency_key"]))
+        self.heard(how)
         await anyio.sleep(1)
         answer = self.answers(spec.name, len(self.sent))
         if isinstance(answer, WaybillError):
@@ -284,3 +295,27 @@ async def test_calls_beside_each_other_are_steps_of_their_own(many: int) -> None
     steps = {c.step for c in await world.engine.history(world.item) if c.step}
     assert steps == {f"ask-{n}" for n in range(many)}
     assert len(await world.ledger()) == many
+
+
+async def test_a_pipelines_terms_tighten_what_it_calls() -> None:
+    """Its timeout is the call's, its limits are kept beside the vendor's own."""
+    world = World(lambda name, n: "yes", limits=VendorLimits(requests=Rate(9, 1)))
+    limits = VendorLimits(requests=Rate(2, 1), concurrency=3)
+    terms = {"llm": VendorTerms(timeout_s=0.5, limits=limits)}
+    world.engine.pipeline = replace(world.engine.pipeline, vendors=terms)
+    told: list[float] = []
+    world.door.heard = lambda how: told.append(how["timeout_s"])
+
+    assert await world.run() == "done"
+
+    llm = spec("llm", limits=VendorLimits(requests=Rate(9, 1)))
+    pipeline = world.engine.pipeline
+    own = f"vendor/llm/pipeline/{pipeline.name}"
+    assert told == [0.5]
+    assert {
+        use.key: use.of.rate for use in uses_within(llm, pipeline, "north", 10)
+    } == {
+        "vendor/llm/requests": 9,
+        f"{own}/requests": 2,
+        f"{own}/concurrency": LimitSpec(concurrency=3).rate,
+    }
