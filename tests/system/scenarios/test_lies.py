@@ -23,7 +23,9 @@ def test_no_bad_answer_is_passed_on_and_no_worker_dies_of_one():
     chosen = [word for kind in KINDS for word in ("--only", kind)]
     command = [sys.executable, "-m", "loadtest", "run", "lies", "--json"]
 
-    ran = subprocess.run([*command, *chosen], cwd=ROOT, capture_output=True, check=False)
+    ran = subprocess.run(
+        [*command, *chosen], cwd=ROOT, capture_output=True, check=False
+    )
 
     found = json.loads(ran.stdout)
     assert found["outcomes"] == KINDS
