@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -28,7 +29,9 @@ from pipeline.run.journal import FLUSHERS, Journal
 from pipeline.run.origin import is_gone, origin
 from pipeline.run.services import Services
 from pipeline.run.windows import BYTES_MAX, Windows
+from pipeline.store.outside import LimitStore
 from pipeline.store.port import WorkStore
+from pipeline.vendors.limits import FleetLimits
 
 log = structlog.get_logger()
 
@@ -58,6 +61,10 @@ class WorkerSettings:
     suspects: Suspects = Suspects.TOO
 
 
+class Store(WorkStore, LimitStore, Protocol):
+    """What a session asks of the store."""
+
+
 class Session:
     """
     One lease: the tasks that live and die with it.
@@ -71,7 +78,7 @@ class Session:
 
     def __init__(
         self,
-        store: WorkStore,
+        store: Store,
         worker: WorkerId,
         catalogue: Catalogue,
         services: Services,
@@ -96,6 +103,7 @@ class Session:
         self._safe_until = self._now() + settings.lease_s * 0.8
         self._journal = Journal(store, worker, self.lose)
         self.gate = Gate(services.look)
+        self._limits = FleetLimits(store, worker, tell_s=2 * settings.poll_s)
         self._dispatcher = Dispatcher(
             store,
             worker,
@@ -116,6 +124,7 @@ class Session:
             self._check_lease,
             self.ring,
             self.gate,
+            self._limits,
         )
         self._tasks: TaskGroup | None = None
 
@@ -141,6 +150,7 @@ class Session:
                 self._tasks.start_soon(self.gate.run)
                 self._tasks.start_soon(self._oversee)
                 self._tasks.start_soon(self._last_resort)
+                self._tasks.start_soon(self._guarded, self._limits.run)
                 self._tasks.start_soon(self._guarded, self._dispatcher.run)
         return not self._lost
 

@@ -21,10 +21,9 @@ from pipeline.model import Attempt, WorkerId
 from pipeline.run.dispatcher import Suspects
 from pipeline.run.origin import origin
 from pipeline.run.services import Services
-from pipeline.run.session import Session, WorkerSettings
+from pipeline.run.session import Session, Store, WorkerSettings
 from pipeline.run.slate import Slate
 from pipeline.run.watchdog import WATCHDOG
-from pipeline.store.port import WorkStore
 from pipeline.store.rows import Blame, TroubleRow
 
 log = structlog.get_logger()
@@ -52,7 +51,7 @@ class Worker:
 
     def __init__(
         self,
-        store: WorkStore,
+        store: Store,
         catalogue: Catalogue,
         services: Services,
         settings: WorkerSettings | None = None,
