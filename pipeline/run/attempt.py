@@ -35,8 +35,9 @@ from pipeline.run.outcomes import Returned, bad_outcome, returned, shown
 from pipeline.run.slate import Holder
 from pipeline.run.stay import Abandoned, Parked, Run, StepRecorder
 from pipeline.run.watchdog import Watched, tears_down
-from pipeline.vendors.limits import Limits
+from pipeline.vendors.limits import FleetLimits, Use
 
+PATIENCE_S = 60.0  # in line for a permit; who would wait longer waits in the database
 STUCK_S = 10.0  # for what a stage shields from its cancellation; arbitrary
 UNSHOWN = "the stage raised NeedsReview, but its state cannot be shown to a reviewer"
 
@@ -69,7 +70,11 @@ End = Returned | Joining | Raised | Cancelled
 
 
 async def attempt(
-    recorder: StepRecorder, run: Run, bound: BoundStage, limits: Limits, began: float
+    recorder: StepRecorder,
+    run: Run,
+    bound: BoundStage,
+    limits: FleetLimits,
+    began: float,
 ) -> End:
     """
     Try a stage once, beginning at `began` on anyio's clock.
@@ -92,6 +97,16 @@ async def attempt(
     return Cancelled() if run.cancelled else end
 
 
+def use_of(run: Run, limit: str) -> Use:
+    """
+    A permit of a `[limit.NAME]`: of its pipeline, whichever version.
+
+    Of versions that differ the newest says how often.
+    """
+    key = f"pipeline/{run.pipeline.name}/{limit}"
+    return Use(key, run.pipeline.limits[limit], rank=run.item.pipeline_id)
+
+
 def abandon(run: Run, bound: BoundStage) -> End:
     """Count as over a try that does not end; whatever it does then is refused."""
     run.abandoned = True
@@ -104,7 +119,11 @@ def abandon(run: Run, bound: BoundStage) -> End:
 
 
 async def _in_scope(
-    recorder: StepRecorder, run: Run, bound: BoundStage, limits: Limits, began: float
+    recorder: StepRecorder,
+    run: Run,
+    bound: BoundStage,
+    limits: FleetLimits,
+    began: float,
 ) -> End:
     if run.deadline <= began:
         late = "the item's deadline was over before this stage"
@@ -209,13 +228,14 @@ def _is_cancellation(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def _in_turn(
-    recorder: StepRecorder, run: Run, limit: str, limits: Limits
+    recorder: StepRecorder, run: Run, limit: str, limits: FleetLimits
 ) -> AsyncIterator[None]:
     """Hold a permit of a limit; that somebody must wait for one is made known."""
-    waits = limits.queues(limit)
+    uses = [use_of(run, limit)]
+    waits = limits.queues(uses)
     if waits:
         recorder.note_progress(run, Progress(run.stage, 0, 0, limit))
-    async with limits.hold(limit):
+    async with limits.hold(uses, patience_s=PATIENCE_S, deadline=run.deadline):
         if waits:
             recorder.note_progress(run, Progress(run.stage, 0, 0))
         yield

@@ -129,13 +129,20 @@ class Calling:
                     await outside.breakers.admit(spec, repeat=one.repeats)
                 )
                 await held.enter_async_context(
-                    outside.permits.hold(uses, patience_s=self._patience_s())
+                    outside.permits.hold(
+                        uses,
+                        patience_s=self._patience_s(),
+                        deadline=self._run.deadline,
+                    )
                 )
                 self._waited(anyio.current_time() - one.began)
                 call = await outside.cashier.open(self._opening(one, tokens))
             except WaybillError as error:
                 raise _Failed(error, None) from None
             answer = await self._sent(one, call, ticket)
+            for use in uses:
+                if use.weight > 1 and answer.usage.total:  # tokens, which were a guess
+                    outside.permits.owe(use.key, answer.usage.total - use.weight)
             settled = _settled(call, answer)
             if check is not None:
                 try:
@@ -168,7 +175,9 @@ class Calling:
             ticket.heard(error, timeout_s)
             if isinstance(error, Throttled) and error.retry_after_s:
                 # Everybody rests, and not the one call that was told.
-                outside.permits.pause(f"vendor/{spec.name}", error.retry_after_s)
+                outside.permits.pause(
+                    f"vendor/{spec.name}/requests", error.retry_after_s
+                )
             took_s = anyio.current_time() - sent
             lost = _lost(call, error, took_s)
             raise _Failed(outside.breakers.verdict(spec, error), lost) from None

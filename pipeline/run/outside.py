@@ -70,13 +70,17 @@ class Permits(Protocol):
     """How often, how much and how many at once (`pipeline/vendors/limits.py`)."""
 
     def hold(
-        self, uses: Sequence[Use], *, patience_s: float
+        self, uses: Sequence[Use], *, patience_s: float, deadline: float
     ) -> AbstractAsyncContextManager[None]:
-        """A permit of each; Throttled at once where that will take longer."""
+        """A permit of each, the earliest deadline first; LimitWait beyond patience."""
         ...
 
     def pause(self, key: str, for_s: float) -> None:
         """Nobody begins for so long."""
+        ...
+
+    def owe(self, key: str, permits: float) -> None:
+        """So many more were used than were taken; fewer, when it is negative."""
         ...
 
 
@@ -115,13 +119,16 @@ class Free:
 
     @asynccontextmanager
     async def hold(
-        self, uses: Sequence[Use], *, patience_s: float
+        self, uses: Sequence[Use], *, patience_s: float, deadline: float
     ) -> AsyncIterator[None]:
         """At once."""
         yield
 
     def pause(self, key: str, for_s: float) -> None:
         """Nobody waits here."""
+
+    def owe(self, key: str, permits: float) -> None:
+        """Nothing is counted."""
 
     async def open(self, opening: CallOpening) -> CallId:
         """No budget is too small."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -24,7 +25,8 @@ from pipeline.run.attempt import Cancelled, End, Joining, Raised, attempt
 from pipeline.run.outcomes import Returned
 from pipeline.run.stay import Parked, Run
 from pipeline.stage import stage
-from pipeline.vendors.limits import Limits
+from pipeline.store.memory import MemoryStore
+from pipeline.vendors.limits import FleetLimits
 from tests.unit.engine import Letter, pipeline_of
 
 Body = Callable[[Run], Awaitable[Any]]
@@ -65,7 +67,7 @@ async def tried(
     run.cancelled = cancelled
     recorder = Recorder()
     recorder.leased = leased
-    end = await attempt(recorder, run, bound, Limits({}), now)
+    end = await attempt(recorder, run, bound, FleetLimits(MemoryStore(), uuid4()), now)
     assert run.scope is None
     return end
 
