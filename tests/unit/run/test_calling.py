@@ -310,12 +310,11 @@ async def test_a_pipelines_terms_tighten_what_it_calls() -> None:
 
     llm = spec("llm", limits=VendorLimits(requests=Rate(9, 1)))
     pipeline = world.engine.pipeline
+    uses = uses_within(llm, pipeline, "north", 10)
     own = f"vendor/llm/pipeline/{pipeline.name}"
     assert told == [0.5]
-    assert {
-        use.key: use.of.rate for use in uses_within(llm, pipeline, "north", 10)
-    } == {
-        "vendor/llm/requests": 9,
-        f"{own}/requests": 2,
-        f"{own}/concurrency": LimitSpec(concurrency=3).rate,
+    assert {use.key: use.spec for use in uses} == {
+        "vendor/llm/requests": LimitSpec(9, 1),
+        f"{own}/requests": LimitSpec(2, 1),
+        f"{own}/concurrency": LimitSpec(concurrency=3),
     }
