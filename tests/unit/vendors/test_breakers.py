@@ -20,7 +20,7 @@ from pipeline.store.outside import (
 )
 from pipeline.vendors.breakers import STALE_S, TELL_S, Breakers, Ticket
 from pipeline.vendors.known import Known
-from tests.unit.vendors.fleet import (
+from tests.unit.vendors.outages import (
     BUSY,
     CRM,
     DOWN,

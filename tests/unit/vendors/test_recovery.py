@@ -18,7 +18,7 @@ from pipeline.store.outside import (
 from pipeline.vendors.declared import BreakerPolicy
 from pipeline.vendors.known import BACK_PER_S
 from pipeline.vendors.ramp import RAMP_S, Ramp
-from tests.unit.vendors.fleet import (
+from tests.unit.vendors.outages import (
     BUSY,
     CRM,
     DOWN,
