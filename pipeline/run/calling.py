@@ -131,6 +131,7 @@ class Calling:
                 await held.enter_async_context(
                     outside.permits.hold(uses, patience_s=self._patience_s())
                 )
+                ticket.still()
                 self._waited(anyio.current_time() - one.began)
                 call = await outside.cashier.open(self._opening(one, tokens))
             except WaybillError as error:
