@@ -12,7 +12,14 @@ from typing import NamedTuple, assert_never
 import structlog
 from pydantic import BaseModel
 
-from pipeline.errors import Disposition, LeaseLost, Trouble, WaybillError, code_of
+from pipeline.errors import (
+    Disposition,
+    LeaseLost,
+    Trouble,
+    VendorAway,
+    WaybillError,
+    code_of,
+)
 from pipeline.folder import BoundStage
 from pipeline.holds.parking import park
 from pipeline.model import (
@@ -86,6 +93,10 @@ def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
             return Ending(ToJoining(run.stage, run.seq, run.attempt))
         case Raised(Trouble() as trouble):
             return Ending(aside(run, trouble), trouble=trouble)
+        case Raised(VendorAway() as away):
+            # Who waits has called nobody: no failure, and no pause for the others.
+            back_s = away.retry_after_s or 1.0
+            return Ending(to_waiting(run, run.attempt, back_s, code_of(away.code)))
         case Raised():
             return _of_error(run, bound, end)
         case Cancelled():
@@ -147,7 +158,7 @@ def _of_error(run: Run, bound: BoundStage, end: Raised) -> Ending:
             )
         case Disposition.WAIT | Disposition.ASIDE:
             # The whole limit rests, not the one call that met it.
-            pause_s = error.retry_after_s or 0.0 if error.rests else 0.0
+            pause_s = error.retry_after_s or 0.0
             wait_s = error.retry_after_s or random.uniform(1, 10)
             # After a common pause everybody would call at once: spread out.
             wait_s *= random.uniform(1, 1.2)
