@@ -441,8 +441,9 @@ async def test_a_batch_is_found_by_number_or_name(postgres: World):
     for name in ("june", "acme/june", "0"):
         with pytest.raises(NotFound):
             await postgres.store.find_batch(name)
-    with pytest.raises(NotFound, match=r"2 batches .* acme/may \(.* bravo/may"):
+    with pytest.raises(NotFound, match=r"2 batches .* acme/may \(.* bravo/may") as told:
         await postgres.store.find_batch("may")
+    assert told.value.code == "AMBIGUOUS"
 
 
 async def test_a_batch_is_found_by_whatever_is_printed_of_it(postgres: World):

@@ -176,6 +176,7 @@ class PostgresReports(Topic):
         called = ", ".join(f"{b.tenant}/{b.name} (number {b.id})" for b in found)
         raise NotFound(
             f"{len(found)} batches are called {name}: {called}",
+            code="AMBIGUOUS",
             hint="name one as TENANT/NAME",
         )
 
