@@ -32,7 +32,7 @@ def check_names(tenant: str, batch: str) -> None:
         raise Usage(
             "a tenant or batch has a name that cannot be a folder",
             code="BAD_NAME",
-            hint="use a-z, 0-9, dots and dashes",
+            hint="letters, digits, spaces, dots and dashes; / in a batch's name alone",
         )
 
 

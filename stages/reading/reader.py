@@ -276,7 +276,13 @@ def undoubted(read: Read) -> list[Word]:
 
 
 def sense(words: Sequence[Word]) -> float:
-    """How much sense a reading makes: characters of confident words that are words."""
+    """
+    How much sense a reading makes: characters of confident words that are words.
+
+    None where they stand on end: they are read, and their order is lost.
+    """
+    if aside(words):
+        return 0.0
     return sum(
         len(word.text)
         for word in words

@@ -410,6 +410,23 @@ async def test_a_file_taken_since_is_no_longer_in_quarantine(postgres: World):
     ]
 
 
+@pytest.mark.parametrize(("code", "listed"), [("PDF_CORRUPT", True), ("BLANK", False)])
+async def test_bytes_that_were_refused_again_were_not_taken(
+    postgres: World, code: str, listed: bool
+):
+    """An item of the same bytes, a bundle's part, that ended as the file did."""
+    await postgres.receive(sent("a.pdf", "k1", refused_code="PDF_CORRUPT"))
+    [part] = await postgres.receive(sent("post.zip › a.pdf", "k1"))
+    assert part.item_id is not None
+    worker = await postgres.join()
+    await postgres.claim(worker)
+    await postgres.move(worker, part.item_id, Finish(State.REJECTED, "read", code))
+
+    left = await postgres.store.quarantined()
+
+    assert [row.name for row in left] == ["a.pdf"] * listed
+
+
 async def test_a_batch_is_found_by_number_or_name(postgres: World):
     """A name that two tenants use must be told apart."""
     ours = await postgres.batch("may")
@@ -424,8 +441,9 @@ async def test_a_batch_is_found_by_number_or_name(postgres: World):
     for name in ("june", "acme/june", "0"):
         with pytest.raises(NotFound):
             await postgres.store.find_batch(name)
-    with pytest.raises(NotFound, match=r"2 batches .* acme/may \(.* bravo/may"):
+    with pytest.raises(NotFound, match=r"2 batches .* acme/may \(.* bravo/may") as told:
         await postgres.store.find_batch("may")
+    assert told.value.code == "AMBIGUOUS"
 
 
 async def test_a_batch_is_found_by_whatever_is_printed_of_it(postgres: World):

@@ -278,6 +278,11 @@ def _print_next(report: dict[str, Any]) -> None:
     lines = {"out": report["out"]} if report["done"] else {}
     if report["held"]:
         lines["held"] = f"{report['held']} for you: {me} review next"
+    for state in (State.REJECTED, State.FAILED):
+        named = sum(line["state"] == state for line in report["files"])
+        if report[state] > named:  # parts of a bundle: no file of this call
+            look = f"{me} items ls --batch {batch} --state {state}"
+            lines[state] = f"{report[state] - named} found in other files: {look}"
     lines["table"] = f"{me} export {batch} --to results.csv"
     for word, line in lines.items():
         terminal.err.print(f"{word:9}{terminal.safe(line)}", soft_wrap=True)

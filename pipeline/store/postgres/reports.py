@@ -38,7 +38,8 @@ select r.item_id, i.name, r.stage, p.done, p.total
 """
 
 # The item that a refused file has become since: by its delivery, looked at again, or
-# by its bytes.  Few pipelines: a look into the index for each.
+# by its bytes.  Few pipelines: a look into the index for each.  One that was itself
+# refused for that, as the part of a bundle, took nothing in.
 LATER = """
 (select item_id from waybill.receipts
   where token = split_part(r.token, '/in/', 1) || '/again')
@@ -47,6 +48,9 @@ union all
   where i.tenant_id = b.tenant_id and i.key = r.key
     and i.pipeline = any(array(select distinct name from waybill.pipelines))
     and i.created_at > r.at
+    and not exists (select from waybill.outcomes o
+                     where o.item_id = i.id and o.state = 'rejected'
+                       and o.code = r.code)
   limit 1)
 limit 1
 """
@@ -172,6 +176,7 @@ class PostgresReports(Topic):
         called = ", ".join(f"{b.tenant}/{b.name} (number {b.id})" for b in found)
         raise NotFound(
             f"{len(found)} batches are called {name}: {called}",
+            code="AMBIGUOUS",
             hint="name one as TENANT/NAME",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -308,6 +309,7 @@ def test_a_folder_comes_out_as_it_went_in(notes: Home):
     (folder / "odd.bin").write_bytes(bytes(range(256)))
     with zipfile.ZipFile(folder / "bills" / "post.zip", "w") as post:
         post.writestr("in/one.txt", "One letter.")
+        post.writestr("in/two.bin", bytes(range(256)))
 
     ran = notes.run(
         *("ingest", folder, "--wait", "--batch", "tree"),
@@ -318,6 +320,8 @@ def test_a_folder_comes_out_as_it_went_in(notes: Home):
     assert ran.code == 0, ran.err
     assert f"out      {out}" in ran.err
     assert "rejected: empty.txt BLANK" in ran.err
+    look = "items ls --batch default/tree --state rejected"
+    assert re.search(f"rejected 1 found in other files: \\S+ {look}", ran.err)
     assert "quarantined: odd.bin UNSUPPORTED_TYPE" in ran.err
     lie = {str(p.relative_to(out)) for p in out.rglob("*.*") if p.is_file()}
     lie -= {"manifest.csv", ".manifest"}
