@@ -273,14 +273,7 @@ def run_outage(
     """A vendor that is down for a while, under items that all need it."""
     result = outage.run(say, items=items, down_s=down_s, per_s=per_s, how=how)
     show(result, json)
-    _fail_if(
-        result["failed"]
-        or result["lost"]
-        or result["attempts_exhausted"]
-        or result["calls_a_budgeted"] > 1.1
-        or not 0 <= result["recovered_within_s"] <= 30
-        or result["seconds_over"]
-    )
+    _fail_if(result["bad"])
 
 
 @run.command("fallback")

@@ -29,6 +29,8 @@ ATTEMPTS = 3  # of the stage
 PROCESSES = 2
 BEFORE = 0.2  # of the items are done when the vendor goes down
 BACK_S = 120.0  # with which everything must be done after it is back
+CALLS_MAX = 1.1  # an item
+BACK_MAX_S = 30.0
 AS_BEFORE = 0.8  # of the pace before: it is served again
 
 VENDORS = """
@@ -106,7 +108,7 @@ async def _outage(
     asked = world.rows(
         "select at, outcome from calls where vendor = 'carrier' order by at"
     )
-    return {
+    found = {
         "items": items,
         "done": tally["done"],
         "failed": tally["failed"],
@@ -116,6 +118,18 @@ async def _outage(
         "put_off": tally["put_off"],
         **figures(asked, items, down, down + down_s, per_s),
     }
+    return found | {"bad": bad(found)}
+
+
+def bad(found: dict[str, Any]) -> list[str]:
+    """Which promises were broken."""
+    none = ("failed", "lost", "attempts_exhausted", "seconds_over")
+    broken = [word for word in none if found[word]]
+    if found["calls_a_budgeted"] > CALLS_MAX:
+        broken.append("calls_a_budgeted")
+    if not 0 <= found["recovered_within_s"] <= BACK_MAX_S:
+        broken.append("recovered_within_s")
+    return broken
 
 
 async def _done(it: Scene, count: float) -> bool:
@@ -133,14 +147,16 @@ def figures(
     """What a vendor's book tells, which was down from `down` until `back`."""
     times = [at for at, _ in asked]
     served = [at for at, outcome in asked if outcome == "accepted"]
+    full = _in_a_second(times)
+    within = zip(times, full, strict=True)
     return {
         "calls": len(asked),
         "calls_a_budgeted": round(len(asked) / items, 4),
         "calls_while_down": sum(down <= at < back for at in times),
         "throttled": sum(outcome == "throttled" for _, outcome in asked),
         "limit_per_s": per_s,
-        "most_in_a_second": max(_in_a_second(times), default=0),
-        "seconds_over": sum(n > per_s for n in _in_a_second(times)),
+        "most_in_a_second": max(full, default=0),
+        "seconds_over": len({int(at) for at, n in within if n > per_s}),
         "recovered_within_s": _recovered_s(served, down, back),
     }
 

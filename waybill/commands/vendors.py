@@ -10,11 +10,15 @@ import typer
 
 from pipeline.calls import Request
 from pipeline.errors import NotFound, StoreUnavailable, Usage, WaybillError
+from pipeline.store.keeper import state_of
+from pipeline.store.outside import BreakerRow
 from pipeline.vendors.declared import Rate, VendorLimits, VendorSpec
 from pipeline.vendors.target import target_of
 from waybill import terminal
 from waybill.commands.options import Header, Json
 from waybill.commands.run import run_async
+from waybill.compose import database, open_store
+from waybill.health import ASKED_S
 from waybill.outside import (
     addresses_of,
     declared_vendors,
@@ -36,10 +40,13 @@ vendors = typer.Typer(
 
 @vendors.command("ls")
 def vendors_ls(json: Json = False, header: Header = False) -> None:
-    """All declared vendors: kind, host, model, key, limits, fallbacks."""
+    """All declared vendors: kind, host, model, key, limits, fallbacks, who is away."""
     settings = read_settings()
+    declared = declared_vendors(settings).vendors
+    states = _states(settings) if declared else {}
     rows = [
-        _row(settings, spec) for spec in declared_vendors(settings).vendors.values()
+        _row(settings, spec) | {"breaker": states.get(spec.name)}
+        for spec in declared.values()
     ]
     if json:
         terminal.print_json({"file": str(settings.vendors_file), "vendors": rows})
@@ -48,7 +55,9 @@ def vendors_ls(json: Json = False, header: Header = False) -> None:
         terminal.err.print(f"no vendor is declared: write {settings.vendors_file}")
     columns = ["name", "kind", "host", "model", "key", "limits", "fallbacks"]
     terminal.print_table(
-        columns, ([_cell(r[c]) for c in columns] for r in rows), header=header
+        [*columns, "away"],
+        ([*(_cell(r[c]) for c in columns), away(r["breaker"])] for r in rows),
+        header=header,
     )
 
 
@@ -106,6 +115,33 @@ def vendors_test(
         )
     if not good:
         raise typer.Exit(StoreUnavailable.exit_code)
+
+
+def _states(settings: Settings) -> dict[str, dict[str, Any]]:
+    """How the breakers stand, where a database is up; none is started for a list."""
+    own = settings.database_url.get_secret_value()
+    if not own and state_of(settings.home / "postgres") is None:
+        return {}
+
+    async def main() -> list[BreakerRow]:
+        async with open_store(urls, connections=1) as store:
+            return await store.breakers()
+
+    with suppress(StoreUnavailable):
+        urls = database(settings, wait_s=ASKED_S)
+        rows = run_async(main)
+        return {r.vendor: r._asdict() | {"probing": r.probing} for r in rows}
+    return {}
+
+
+def away(breaker: Mapping[str, Any] | None) -> str:
+    """What keeps everybody from calling a vendor; "" when nothing does."""
+    if breaker is None or breaker["state"] == "closed":
+        return ""
+    failed = f"{breaker['failures']} failures in a row"
+    if breaker["probing"] or not breaker["left_s"]:
+        return f"{failed}; a call tries now"
+    return f"{failed}; a call tries in {breaker['left_s']:.0f} s"
 
 
 def _find(declared: Mapping[str, VendorSpec], name: str) -> VendorSpec:

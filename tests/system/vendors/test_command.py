@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from pipeline.store.outside import BreakerRow, BreakerState
 from tests.system.vendors.wires import saying, whole
 from waybill.cli import app
-from waybill.commands.vendors import _try
+from waybill.commands.vendors import _try, away
 from waybill.outside import declared_vendors
 from waybill.settings import Settings
 
@@ -53,11 +54,30 @@ def test_what_is_declared_is_listed_and_shown(
         "key": "the service's",
         "limits": ["600 requests/60 s"],
         "fallbacks": [],
+        "breaker": None,  # no database is up
     }
     llm = json.loads(shown[0].stdout)
     assert (llm["timeout_s"], llm["key"]) == (60, "secret:llm")
     assert json.loads(shown[1].stdout)["headers"] == ["x-team"]
     assert KEY not in listed.output + shown[0].output + shown[1].output
+
+
+@pytest.mark.parametrize(
+    ("state", "left_s", "said"),
+    [
+        ("closed", 0.0, ""),
+        ("open", 12.3, "5 failures in a row; a call tries in 12 s"),
+        ("open", 0.0, "5 failures in a row; a call tries now"),
+        ("half-open", 60.0, "5 failures in a row; a call tries now"),
+    ],
+)
+def test_who_is_away_is_said_with_when_somebody_tries(
+    state: BreakerState, left_s: float, said: str
+) -> None:
+    """So that nobody has to look it up."""
+    row = BreakerRow("llm", state, 1, 5, None, None, left_s, None, 10.0)
+
+    assert away(row._asdict() | {"probing": row.probing}) == said
 
 
 async def test_a_vendor_is_really_asked(tmp_path: Path) -> None:

@@ -1,102 +1,38 @@
-"""Breakers and the budget for repeats: of several processes, in virtual time."""
+"""Breakers: of several processes, in virtual time."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from itertools import pairwise
+from contextlib import suppress
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from pipeline.errors import (
-    Permanent,
-    StoreUnavailable,
-    Throttled,
-    Transient,
     VendorAway,
     WaybillError,
 )
-from pipeline.model import WorkerId
 from pipeline.store.memory import MemoryStore
 from pipeline.store.outside import (
     REPEATS_FLOOR,
-    BreakerNews,
     BreakerRow,
     BreakerState,
-    Learnt,
 )
-from pipeline.store.rows import Origin
 from pipeline.vendors.breakers import STALE_S, TELL_S, Breakers, Ticket
-from pipeline.vendors.declared import BreakerPolicy, VendorSpec
-from pipeline.vendors.known import BACK_PER_S, Known
-from pipeline.vendors.ramp import RAMP_S, Ramp
-
-CRM = VendorSpec(
-    name="crm",
-    url="http://crm",
-    timeout_s=30,
-    breaker=BreakerPolicy(after=3, open_s=5, max_s=15),
+from pipeline.vendors.known import Known
+from tests.unit.vendors.outages import (
+    BUSY,
+    CRM,
+    DOWN,
+    LATE,
+    NO,
+    SPREAD_S,
+    Other,
+    call,
+    fleet,
+    go_down,
+    refused,
 )
-DOWN = Transient("no answer", code="VENDOR_DOWN")
-BUSY = Throttled("slower")
-NO = Permanent("never")
-LATE = Transient("no answer within 1 s", code="VENDOR_TIMEOUT")
-SPREAD_S = 0.1  # of some ten that come back
-
-
-@asynccontextmanager
-async def fleet(
-    size: int = 1, store: MemoryStore | None = None
-) -> AsyncIterator[list[Breakers]]:
-    """The breakers of so many processes on one store, each telling and learning."""
-    store = store or MemoryStore()
-    async with anyio.create_task_group() as tasks:
-        each = []
-        for _ in range(size):
-            worker = await store.join(Origin("here", 1, ""), lease_s=math.inf)
-            each.append(Breakers(store, worker))
-            tasks.start_soon(each[-1].run)
-        yield each
-        tasks.cancel_scope.cancel()
-
-
-async def call(
-    breakers: Breakers,
-    ends: WaybillError | None = None,
-    *,
-    repeat: bool = False,
-    timeout_s: float = 30,
-    spec: VendorSpec = CRM,
-) -> None:
-    """One call with this end."""
-    with await breakers.admit(spec, repeat=repeat) as ticket:
-        ticket.heard(ends, timeout_s)
-
-
-async def refused(breakers: Breakers, *, repeat: bool = False) -> VendorAway:
-    """What a call that may not begin is told."""
-    with pytest.raises(VendorAway) as told:
-        await breakers.admit(CRM, repeat=repeat)
-    return told.value
-
-
-async def go_down(breakers: Breakers) -> None:
-    """Its calls fail until the breaker is open."""
-    for _ in range(3):
-        await call(breakers, DOWN)
-    assert (await refused(breakers)).code == "VENDOR_OPEN"
-    await anyio.sleep(0.1)  # told
-
-
-async def come_back(breakers: Breakers) -> None:
-    """The probe is answered, now."""
-    await anyio.sleep(5.1)
-    await call(breakers)
-    await anyio.sleep(0.1)
-
 
 # -- closed and open -------------------------------------------------------------------
 
@@ -172,7 +108,7 @@ async def test_a_vendor_that_is_new_to_a_process_is_asked_for() -> None:
 
 async def test_nothing_is_asked_for_a_call() -> None:
     """A thousand of them in ten seconds ask ten times; a quiet service never does."""
-    store = _Other()
+    store = Other()
     async with fleet(store=store) as [breakers]:
         for _ in range(1000):
             await call(breakers)
@@ -226,7 +162,7 @@ async def test_one_probe_of_all_processes() -> None:
 
 async def test_of_many_that_come_at_once_one_probes() -> None:
     """Also within one process, while the database is asked."""
-    store = _Other(slow_s=0.1)
+    store = Other(slow_s=0.1)
     async with fleet(2, store) as each:
         await go_down(each[0])
         await anyio.sleep(6)
@@ -326,7 +262,7 @@ async def test_a_late_probe_decides_nothing() -> None:
 
 async def test_a_cancelled_probe_frees() -> None:
     """Its item was cancelled while the database was asked for it, or later."""
-    async with fleet(2, _Other(slow_s=0.05)) as [first, other]:
+    async with fleet(2, Other(slow_s=0.05)) as [first, other]:
         for after_s in (0.02, 0.2):
             await go_down(first)
             await anyio.sleep(11)
@@ -338,222 +274,6 @@ async def test_a_cancelled_probe_frees() -> None:
 
             await call(other)
             await anyio.sleep(1.2)
-
-
-# -- coming back -----------------------------------------------------------------------
-
-
-async def test_recovery_brings_no_surge() -> None:
-    """Of those that wait a few begin, then twice as many each second."""
-    begun: list[float] = []
-    under_way = 0
-    async with fleet() as [breakers]:
-        await go_down(breakers)
-        await come_back(breakers)
-        start = anyio.current_time()
-        peaks: dict[int, int] = {}
-
-        async def come() -> None:
-            nonlocal under_way
-            with await breakers.admit(CRM) as ticket:
-                now = anyio.current_time() - start
-                begun.append(now)
-                under_way += 1
-                peaks[int(now)] = max(peaks.get(int(now), 0), under_way)
-                await anyio.sleep(0.5)
-                under_way -= 1
-                ticket.heard(None, 30)
-
-        async with anyio.create_task_group() as tasks:
-            for _ in range(2000):
-                tasks.start_soon(come)
-
-    assert len(begun) == 2000
-    for second in range(6):
-        assert 2**second <= peaks[second] <= 2 ** (second + 1.2) + 1
-    assert max(begun) < RAMP_S
-
-
-async def test_calls_that_take_long_come_back_as_quickly() -> None:
-    """It is time that lets more of them begin, and not the end of others."""
-    begun: list[float] = []
-    async with fleet() as [breakers]:
-        await go_down(breakers)
-        await come_back(breakers)
-
-        async def come() -> None:
-            await breakers.admit(CRM)
-            begun.append(anyio.current_time())
-
-        async with anyio.create_task_group() as tasks:
-            for _ in range(500):
-                tasks.start_soon(come)
-            await anyio.sleep(4)
-            after_4_s = len(begun)
-
-    assert 2**4 <= after_4_s <= 2**4.5
-    assert len(begun) == 500
-    assert max(late - soon for soon, late in pairwise(begun[8:])) < 0.3
-
-
-async def test_who_waits_for_the_ramp_is_refused_when_it_opens_again() -> None:
-    """At once: it is away again."""
-    made, told = [], []
-    async with fleet() as [breakers]:
-        await go_down(breakers)
-        await come_back(breakers)
-        start = anyio.current_time()
-
-        async def come() -> None:
-            try:
-                with await breakers.admit(CRM) as ticket:
-                    await anyio.sleep(0.1)
-                    made.append(ticket)
-                    ticket.heard(DOWN, 30)
-            except VendorAway as away:
-                told.append(away.code)
-
-        async with anyio.create_task_group() as tasks:
-            for _ in range(50):
-                tasks.start_soon(come)
-        took_s = anyio.current_time() - start
-
-    assert len(made) < 6
-    assert told == ["VENDOR_OPEN"] * (50 - len(made))
-    assert took_s < 0.5
-
-
-async def test_who_gives_up_leaves_its_place_in_the_line() -> None:
-    """To the next one."""
-    ramp = Ramp()
-    ramp.since = anyio.current_time()
-    await ramp.enter()
-    with anyio.move_on_after(0):
-        await ramp.enter()
-    begun: list[int] = []
-
-    async def come(number: int) -> None:
-        await ramp.enter()
-        begun.append(number)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(come, 1)
-        await anyio.sleep(0.9)
-        waited = begun == []
-        await anyio.sleep(0.2)  # there is room for one more
-        tasks.start_soon(come, 2)
-        await anyio.sleep(0.1)
-        overtaken = begun == [2]
-        ramp.let_in()
-        await anyio.sleep(0.1)
-        ramp.leave()
-
-    assert waited
-    assert not overtaken
-    assert begun == [1, 2]
-
-
-async def test_those_that_are_refused_come_back_spread() -> None:
-    """And whoever came first comes first; the next outage begins anew."""
-    async with fleet() as [breakers]:
-        await go_down(breakers)
-        waits = [(await refused(breakers)).retry_after_s or 0 for _ in range(2000)]
-        await come_back(breakers)
-        await go_down(breakers)
-
-        again = await refused(breakers)
-
-    assert waits == sorted(waits)
-    assert waits[-1] - waits[0] == pytest.approx(1999 / BACK_PER_S)
-    assert (again.retry_after_s or 0) < 12
-
-
-# -- repeats ---------------------------------------------------------------------------
-
-
-async def test_repeats_are_a_share_of_first_tries() -> None:
-    """While every call fails; and a few more for those that call seldom."""
-    spec = CRM.model_copy(update={"breaker": BreakerPolicy(after=10**9)})
-    made = 0
-    told: list[VendorAway] = []
-    async with fleet(2) as each:
-        start = anyio.current_time()
-        for number in range(1000):
-            breakers = each[number % 2]
-            await call(breakers, DOWN, spec=spec)
-            try:
-                await call(breakers, DOWN, repeat=True, spec=spec)
-                made += 1
-            except VendorAway as away:
-                told.append(away)
-        by_time = anyio.current_time() - start
-
-    assert {away.code for away in told} == {"RETRY_BUDGET"}
-    assert min(away.retry_after_s or 0 for away in told) > 0
-    assert 90 <= made <= 100 + REPEATS_FLOOR + by_time
-
-
-async def test_an_answered_repeat_costs_nothing() -> None:
-    """Else those that failed when an outage began could never be finished."""
-    async with fleet() as [breakers]:
-        await call(breakers)
-        for ends in (None, BUSY, NO) * 300:
-            await call(breakers, ends, repeat=True)
-
-
-async def test_a_repeat_that_was_not_made_is_given_back() -> None:
-    """By whatever it was kept: a limit, an open breaker, a ramp."""
-    store = MemoryStore()
-    async with fleet(store=store) as [breakers]:
-        await call(breakers)
-        for _ in range(50):
-            with await breakers.admit(CRM, repeat=True):
-                pass
-        await go_down(breakers)
-        for _ in range(50):
-            await refused(breakers, repeat=True)
-        await anyio.sleep(0.2)
-        [row] = await store.breakers()
-
-    assert row.repeats >= REPEATS_FLOOR
-
-
-async def test_a_repeat_whose_item_is_cancelled_meanwhile_is_given_back() -> None:
-    """While the database is asked for it."""
-    store = _Other(slow_s=0.1)
-    async with fleet(store=store) as [breakers]:
-        await call(breakers)
-        for _ in range(20):
-            with anyio.move_on_after(0.05):
-                with await breakers.admit(CRM, repeat=True):
-                    await anyio.sleep(1)
-        await anyio.sleep(1)
-        [found] = await store.breakers()
-
-    assert found.repeats >= REPEATS_FLOOR
-
-
-async def test_a_failed_call_is_charged_while_it_may_be_repeated() -> None:
-    """Not when the budget is used up, and not when the vendor is away."""
-    patient = CRM.model_copy(update={"breaker": BreakerPolicy(after=10**9)})
-    async with fleet() as [breakers]:
-        await call(breakers, spec=patient)
-        charged = breakers.verdict(patient, DOWN)
-        never = breakers.verdict(patient, NO)
-        for _ in range(int(REPEATS_FLOOR) + 1):
-            try:
-                await call(breakers, DOWN, repeat=True, spec=patient)
-            except VendorAway:
-                break
-        waits = breakers.verdict(patient, DOWN)
-    async with fleet() as [breakers]:
-        await go_down(breakers)
-        away = breakers.verdict(CRM, DOWN)
-
-    assert charged is DOWN
-    assert never is NO
-    assert (waits.code, waits.disposition) == ("RETRY_BUDGET", BUSY.disposition)
-    assert (away.code, away.disposition) == ("VENDOR_OPEN", BUSY.disposition)
 
 
 # -- the chain -------------------------------------------------------------------------
@@ -622,7 +342,7 @@ async def test_what_is_yet_to_be_told_stands() -> None:
 
 async def test_a_database_that_is_away_stops_no_call() -> None:
     """What was seen is told when it is back; nothing can be repeated until then."""
-    store = _Other()
+    store = Other()
     async with fleet(2, store) as [first, other]:
         await call(first)
         await anyio.sleep(0.1)
@@ -642,30 +362,3 @@ async def test_a_database_that_is_away_stops_no_call() -> None:
         assert row.state == "open"
         assert row.repeats == pytest.approx(REPEATS_FLOOR + 10, abs=0.5)
         assert (await refused(other)).code == "VENDOR_OPEN"
-
-
-class _Other(MemoryStore):
-    """Counts what it is asked; answers late, or is away."""
-
-    def __init__(self, *, slow_s: float = 0.0) -> None:
-        super().__init__()
-        self.asked = 0
-        self.probes = 0
-        self.slow_s = slow_s
-        self.away = False
-
-    async def tell_breakers(self, news: Sequence[BreakerNews]) -> Learnt:
-        self.asked += 1
-        if self.away:
-            raise StoreUnavailable("away")
-        learnt = await super().tell_breakers(news)
-        await anyio.sleep(self.slow_s)
-        return learnt
-
-    async def probe(
-        self, worker: WorkerId, vendor: str, *, for_s: float
-    ) -> BreakerRow | None:
-        self.probes += 1
-        row = await super().probe(worker, vendor, for_s=for_s)
-        await anyio.sleep(self.slow_s)
-        return row
