@@ -135,6 +135,7 @@ class Calling:
                         deadline=self._run.deadline,
                     )
                 )
+                ticket.still()
                 self._waited(anyio.current_time() - one.began)
                 call = await outside.cashier.open(self._opening(one, tokens))
             except WaybillError as error:

@@ -49,6 +49,10 @@ class Ticket(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
+    def still(self) -> None:
+        """Raise VendorAway where the vendor went away meanwhile."""
+        ...
+
     def heard(self, error: WaybillError | None, timeout_s: float) -> None:
         """How the vendor answered, None: well; `timeout_s` is what the call had."""
         ...
@@ -151,6 +155,9 @@ class _Leave:
         trace: TracebackType | None,
     ) -> None:
         pass
+
+    def still(self) -> None:
+        """Nobody goes away."""
 
     def heard(self, error: WaybillError | None, timeout_s: float) -> None:
         """Nothing is learned."""

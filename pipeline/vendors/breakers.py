@@ -48,6 +48,7 @@ class Breakers:
 
         with await breakers.admit(spec, repeat=tries > 0) as ticket:
             async with limits.hold(...):
+                ticket.still()
                 try:
                     reply = await door.send(...)
                 except WaybillError as error:
@@ -247,6 +248,16 @@ class Ticket:
         trace: TracebackType | None,
     ) -> None:
         self.forget()
+
+    def still(self) -> None:
+        """
+        Ask again when the call begins at last: it may have waited for its limits.
+
+        Raises:
+            VendorAway: VENDOR_OPEN, its breaker has opened meanwhile.
+        """
+        if not self.probe and self._vendor.state != "closed":
+            raise self._vendor.open()
 
     def heard(self, error: WaybillError | None, timeout_s: float) -> None:
         """

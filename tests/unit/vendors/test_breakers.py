@@ -141,6 +141,19 @@ async def test_an_outage_opens_it_once() -> None:
         assert first.until == late.until
 
 
+async def test_who_waited_for_its_limits_meanwhile_is_refused() -> None:
+    """A line of thousands is let in by its limit for long; the probe is not refused."""
+    async with fleet() as [breakers]:
+        with await breakers.admit(CRM) as waited:
+            waited.still()
+            await go_down(breakers)
+            with pytest.raises(VendorAway):
+                waited.still()
+        await anyio.sleep(6)
+        with await breakers.admit(CRM) as probe:
+            probe.still()
+
+
 # -- the probe -------------------------------------------------------------------------
 
 
