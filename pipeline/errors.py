@@ -49,7 +49,6 @@ class WaybillError(Exception):
 
     disposition: Disposition = Disposition.FAIL
     alone: bool = False  # the next try runs alone in a worker
-    rests: bool = True  # with WAIT: the limit of its stage rests as long, for all
     code: str = "INTERNAL"
     exit_code: ClassVar[int] = 1
 
@@ -188,13 +187,12 @@ class Throttled(WaybillError):
 
 class VendorAway(Throttled):
     """
-    A vendor is not called, by what we know of it: nobody asked its limits to rest.
+    A vendor is not called, by what we know of it: nobody's try has failed.
 
     VENDOR_OPEN: it failed several times in a row.  RETRY_BUDGET: so much fails that
     this call is not repeated now.
     """
 
-    rests = False
     code = "VENDOR_OPEN"
 
 
@@ -227,7 +225,6 @@ class CallsLimit(WaybillError):
 class LimitWait(Throttled):
     """A limit of ours is busy for longer than an item may wait in a worker."""
 
-    rests = False
     code = "LIMIT_WAIT"
 
     @property

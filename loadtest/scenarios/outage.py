@@ -48,7 +48,6 @@ TALLY = """
 select (select count(*) from waybill.outcomes where state = 'done') as done,
        (select count(*) from waybill.outcomes where state <> 'done') as failed,
        (select count(*) from waybill.attempts where charged) as charged,
-       (select count(*) from waybill.attempts where not charged) as put_off,
        (select count(*) from (
          select from waybill.attempts where charged
           group by item_id having count(*) >= $1) t) as exhausted
@@ -116,7 +115,6 @@ async def _outage(
         "lost": items - tally["done"] - tally["failed"],
         "attempts_exhausted": tally["exhausted"],
         "attempts_charged": tally["charged"],
-        "put_off": tally["put_off"],
         **figures(asked, items, down, down + down_s, per_s),
     }
     return found | {"bad": bad(found)}

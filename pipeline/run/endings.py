@@ -17,6 +17,7 @@ from pipeline.errors import (
     LeaseLost,
     LimitWait,
     Trouble,
+    VendorAway,
     WaybillError,
     code_of,
 )
@@ -93,9 +94,10 @@ def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
             return Ending(ToJoining(run.stage, run.seq, run.attempt))
         case Raised(Trouble() as trouble):
             return Ending(aside(run, trouble), trouble=trouble)
-        case Raised(LimitWait() as wait):
-            # Nothing has begun: there is no failure to be told of.
-            return Ending(to_waiting(run, run.attempt, wait.back_s, wait.code))
+        case Raised(LimitWait() | VendorAway() as wait):
+            # Who waits has called nobody: no failure, and no pause for the others.
+            back_s = wait.retry_after_s or 1.0
+            return Ending(to_waiting(run, run.attempt, back_s, code_of(wait.code)))
         case Raised():
             return _of_error(run, bound, end)
         case Cancelled():
@@ -157,7 +159,7 @@ def _of_error(run: Run, bound: BoundStage, end: Raised) -> Ending:
             )
         case Disposition.WAIT | Disposition.ASIDE:
             # The whole limit rests, not the one call that met it.
-            pause_s = error.retry_after_s or 0.0 if error.rests else 0.0
+            pause_s = error.retry_after_s or 0.0
             wait_s = error.retry_after_s or random.uniform(1, 10)
             # After a common pause everybody would call at once: spread out.
             wait_s *= random.uniform(1, 1.2)

@@ -330,6 +330,7 @@ async def test_an_item_whose_vendor_is_away_holds_up_no_other() -> None:
     later = sorted(at for _, _, at in tape.ran if at > told[0])
     assert len(later) == 20
     assert later[18] < told[0] + 30
+    assert engine.store.attempts == []
     assert later[19] >= told[0] + 120 - 1e-3
 
 

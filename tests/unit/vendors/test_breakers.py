@@ -48,7 +48,6 @@ async def test_failures_in_a_row_open_it() -> None:
 
     assert told.code == "VENDOR_OPEN"
     assert told.retry_after_s == pytest.approx(5, abs=SPREAD_S)
-    assert not told.rests
 
 
 async def test_a_call_without_time_of_its_own_tells_nothing() -> None:
