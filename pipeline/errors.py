@@ -227,11 +227,6 @@ class LimitWait(Throttled):
 
     code = "LIMIT_WAIT"
 
-    @property
-    def back_s(self) -> float:
-        """When to come back, in seconds."""
-        return self.retry_after_s or 1.0
-
     @classmethod
     def of(cls, key: str, wait_s: float, back_s: float) -> LimitWait:
         """For about `wait_s` seconds; who was sent away looks again after `back_s`."""
