@@ -225,7 +225,6 @@ class CallsLimit(WaybillError):
 class LimitWait(Throttled):
     """A limit of ours is busy for longer than an item may wait in a worker."""
 
-    rests = False
     code = "LIMIT_WAIT"
 
     @classmethod

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -132,7 +133,8 @@ class Calling:
                     outside.permits.hold(
                         uses,
                         patience_s=self._patience_s(),
-                        deadline=self._run.deadline,
+                        # The one probe of all goes before the line.
+                        deadline=-math.inf if ticket.probe else self._run.deadline,
                     )
                 )
                 ticket.still()

@@ -40,6 +40,8 @@ class Door(Protocol):
 class Ticket(Protocol):
     """Leave to make one call; forgotten at the end of its block when unheard."""
 
+    probe: bool  # whether it is the one call that tries if the vendor is back
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -144,6 +146,8 @@ class Free:
 
 class _Leave:
     """A ticket of which nobody learns."""
+
+    probe = False
 
     def __enter__(self) -> Self:
         return self
