@@ -1,8 +1,7 @@
 """
 The nouns: items, checkpoints, moves, outcomes.
 
-The words are those of docs/concepts.md, here and in SQL, CLI and logs.  Nothing
-in this module does anything to an item.
+The words are those of docs/concepts.md, here and in SQL, CLI and logs.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from pipeline.signals import Ask
+
 ItemId = int
 HoldId = int
 WorkerId = UUID
@@ -24,7 +25,7 @@ class State(StrEnum):
 
     READY = "ready"  # a worker may take it
     RUNNING = "running"  # a worker has it
-    WAITING = "waiting"  # for an instant (a retry, `Wait(for_s)`), or its children
+    WAITING = "waiting"  # for an instant (a retry, `Wait`), children, or signals
     HELD = "held"  # for a person
     DONE = "done"
     REJECTED = "rejected"  # a person or a rule said no
@@ -248,7 +249,7 @@ class ToReady:
 
 @dataclass(frozen=True, slots=True)
 class ToWaiting:
-    """Out of the line for `for_s` seconds at most; then, if so, `alone` in a worker."""
+    """Out for `for_s` seconds, or until an ask is answered; then, if so, `alone`."""
 
     stage: str
     seq: int
@@ -256,6 +257,7 @@ class ToWaiting:
     for_s: float
     why: str
     alone: bool = False
+    asks: tuple[Ask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

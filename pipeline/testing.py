@@ -31,18 +31,19 @@ import anyio.lowlevel
 from pydantic import BaseModel
 
 from pipeline import stage as contract
+from pipeline.doubles import Outside
 from pipeline.errors import NotFound, WaybillError
 from pipeline.folder import BoundStage, Pipeline, PipelineFolder
 from pipeline.jail.custom import FileFunction
-from pipeline.model import Checkpoint, Claim, Item, Kin, Outcome, Part, Progress, Spawn
+from pipeline.model import Claim, Item, Kin, Outcome, Part, Progress, Spawn
 from pipeline.run.attempt import Cancelled, Joining, Raised, attempt
 from pipeline.run.context import StageContext
 from pipeline.run.outcomes import Returned
 from pipeline.run.services import Jail, Services
 from pipeline.run.stay import Run
+from pipeline.signals import Callbacks
 from pipeline.stage import Artifacts, Endpoint, Stage, VendorDoor
 from pipeline.state import Channels, encode
-from pipeline.store.rows import KinRow
 from pipeline.vendors.limits import Limits
 
 FIRST_CHILD = 1001  # children's ids begin here
@@ -54,21 +55,23 @@ class Try(NamedTuple):
     How one try of a stage ended.
 
     Attributes:
-        outcome: What it returned; None when it raised, or waits for children.
+        outcome: What it returned; None when it raised, or waits.
         state: The state with the outcome's updates in it.
         error: What it raised, or why what it returned is no outcome.
         frames: Where it raised, outermost first.
+        asks: Signals that it waits for.
     """
 
     outcome: Outcome | None
     state: Any
     error: WaybillError | None = None
     frames: Sequence[str] = ()
+    asks: Sequence[str] = ()
 
     @property
     def joins(self) -> bool:
         """Whether it waits for its children."""
-        return self.outcome is None and self.error is None
+        return self.outcome is None and self.error is None and not self.asks
 
 
 class Context(StageContext):
@@ -83,6 +86,8 @@ class Context(StageContext):
         settings: Its keys of `pipeline.toml`.
         recorded: Results of steps that ran before a crash, by name.
         kin: Its children, all final; None: some are open, and `join` parks.
+        signals: Answers that came, by name; None: its time is over.  For what is not
+            in it the stage waits, unless its `poll` says something.
         branches: Names that `spawn(at=…)` may use.
         jail: Runs jailed functions; None: they run in this process.
         vendor: Answers calls, such as `Answers`; None: nobody may be called.
@@ -107,6 +112,7 @@ class Context(StageContext):
         item: Item | None = None,
         recorded: Mapping[str, Any] | None = None,
         kin: Sequence[Kin] | None = (),
+        signals: Mapping[str, Any] | None = None,
         branches: Sequence[str] = (),
         artifacts: Artifacts | None = None,
         jail: Jail | None = None,
@@ -131,10 +137,12 @@ class Context(StageContext):
             out or scratch / "out",
             secrets if isinstance(secrets, Path) else scratch / "secrets",
             endpoints or {name: Endpoint() for name in ("llm", "vision")},
+            callbacks=Callbacks(b"testing", "http://waybill.test"),
         )
         if secrets and not isinstance(secrets, Path):
             _write_secrets(scratch / "secrets" / item.tenant, secrets)
-        self._recorder = _Recorder(services, kin, watch)
+        store = Outside(stage.name, kin, signals or {})
+        self._recorder = _Recorder(services, store, watch)
         claim = Claim(item, stage.name, 0, 0, math.inf, False)
         if pipeline is None:
             # Nobody else is there to share a limit with.
@@ -158,12 +166,15 @@ class Context(StageContext):
         limits = Limits(run.pipeline.limits)
         now = anyio.current_time()
         end = await attempt(self._recorder, run, self._stage, limits, now)
+        asks, run.asks = tuple(run.asks), {}
         match end:
             case Returned():
                 return Try(end.outcome, end.state)
             case Raised():
                 return Try(None, state, end.error, end.frames.splitlines())
-            case Joining() | Cancelled():
+            case Joining():
+                return Try(None, state, asks=asks)
+            case Cancelled():
                 return Try(None, state)
             case _:
                 assert_never(end)
@@ -310,11 +321,9 @@ class InProcess:
 class _Recorder:
     """What a worker does with steps, children and progress, in memory."""
 
-    def __init__(
-        self, services: Services, kin: Sequence[Kin] | None, watch: Watch
-    ) -> None:
+    def __init__(self, services: Services, store: Outside, watch: Watch) -> None:
         self.services = services
-        self.store: Any = _Kinsfolk(kin)
+        self.store: Any = store
         self.ran: list[str] = []
         self.spawned: dict[str, list[Part]] = {}
         self.progressed: list[tuple[int, int]] = []
@@ -350,26 +359,6 @@ class _Recorder:
     def note_progress(self, run: Run, progress: Progress) -> None:
         self.progressed.append((progress.done, progress.total))
         self._watch("progress", f"{progress.done} of {progress.total}")
-
-
-class _Kinsfolk:
-    """The part of a store that a joining stage asks."""
-
-    def __init__(self, kin: Sequence[Kin] | None) -> None:
-        self._kin = kin
-
-    async def open_children(self, parent: int) -> int:
-        return 1 if self._kin is None else 0
-
-    async def kin(self, parent: int, only: Sequence[int] | None = None) -> list[KinRow]:
-        return [
-            KinRow(k.item_id, k.name, k.values, k.state.value, k.stage, k.code)
-            for k in self._kin or ()
-            if only is None or k.item_id in only
-        ]
-
-    async def history(self, items: Sequence[int]) -> dict[int, list[Checkpoint]]:
-        return {item: [] for item in items}
 
 
 def _alone(stage: BoundStage, root: Path | None, branches: Sequence[str]) -> Pipeline:

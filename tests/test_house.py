@@ -31,7 +31,7 @@ ON_TOP = {
     },
     "pipeline": {
         *("calls", "declared", "errors", "folder", "loading", "model", "names"),
-        *("pinned", "proof"),
+        *("doubles", "pinned", "proof", "signals"),
         *("signatures", "stage", "state", "testing", "threads", "trouble"),
     },
     "stages": {*STAGES, "document", "layout"},

@@ -13,6 +13,7 @@ from pipeline.errors import Trouble, Usage
 from pipeline.jail.custom import FileFunction
 from pipeline.names import is_tenant
 from pipeline.run.doubts import Doubts
+from pipeline.signals import Callbacks
 from pipeline.stage import Artifacts, Endpoint, VendorDoor
 from pipeline.threads import in_thread
 from pipeline.trouble import Place, look_at
@@ -30,6 +31,7 @@ class Services:
         endpoints: Models' services, by the names that stages ask for.
         places: Folders of ours that stages write to.
         doubts: Tries that met trouble which nothing bears out.
+        callbacks: Makes the URLs to which signals are sent; None: nobody listens.
     """
 
     artifacts: Artifacts
@@ -40,6 +42,7 @@ class Services:
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     places: tuple[Place, ...] = ()
     doubts: Doubts = field(default_factory=Doubts)
+    callbacks: Callbacks | None = None
 
     async def look(self) -> list[Trouble]:
         """Try every place; what is wrong with them."""

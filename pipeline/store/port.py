@@ -23,6 +23,7 @@ from pipeline.model import (
     Submission,
     WorkerId,
 )
+from pipeline.store.outside import SignalStore
 from pipeline.store.rows import (
     AttemptRow,
     Blame,
@@ -52,7 +53,7 @@ ANY = Sought()
 HOLDS_LOOKED_AT = 100_000
 
 
-class WorkStore(Protocol):
+class WorkStore(SignalStore, Protocol):
     """
     What a worker needs.  Every method that writes for a worker raises
     `LeaseLost` when that worker's lease ran out, and `StoreUnavailable` when
@@ -322,7 +323,7 @@ class HoldStore(Protocol):
         ...
 
 
-class ItemStore(Cancels, Protocol):
+class ItemStore(Cancels, SignalStore, Protocol):
     """What whoever runs the service needs: where items are, cancel and retry."""
 
     async def item(self, item_id: ItemId) -> ItemRow:

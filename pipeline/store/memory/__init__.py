@@ -13,12 +13,18 @@ from pipeline.store.memory.claims import MemoryClaims
 from pipeline.store.memory.commits import MemoryCommits
 from pipeline.store.memory.holds import MemoryHolds
 from pipeline.store.memory.reports import MemoryReports
+from pipeline.store.memory.signals import MemorySignals
 from pipeline.store.memory.tables import EPOCH
 
 __all__ = ["EPOCH", "MemoryStore"]
 
 
 class MemoryStore(
-    MemoryClaims, MemoryCommits, MemoryHolds, MemoryCancels, MemoryReports
+    MemoryClaims,
+    MemoryCommits,
+    MemoryHolds,
+    MemoryCancels,
+    MemoryReports,
+    MemorySignals,
 ):
     """Every protocol of the port, on dictionaries."""

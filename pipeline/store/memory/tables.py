@@ -29,6 +29,7 @@ from pipeline.model import (
     State,
     WorkerId,
 )
+from pipeline.store.outside import Delivery
 from pipeline.store.rows import HoldRow, Origin, PipelineRow, TroubleRow
 
 EPOCH = datetime(2026, 12, 1, tzinfo=UTC)
@@ -47,6 +48,7 @@ class Place:
     solo: bool = False
     until: float = 0.0
     why: str = ""
+    listens: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -60,6 +62,20 @@ class Admitted:
     parent: ItemId | None = None
     checkpoints: list[Checkpoint] = field(default_factory=list)
     writers: dict[int, WorkerId | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Signal:
+    """An item's row in `signals`, by name."""
+
+    stage: str = ""
+    asked: float = 0.0
+    within_s: float | None = None
+    poll: float | None = None
+    schema: str | None = None
+    lapsed: bool = False
+    answer: Delivery | None = None
+    answered: float = 0.0
 
 
 @dataclass(slots=True)
@@ -98,6 +114,7 @@ class MemoryTables:
         self._kin: dict[ItemId, list[ItemId]] = {}
         self._progress: dict[ItemId, Progress] = {}
         self._products: dict[tuple[ItemId, str], Product] = {}
+        self._signals: dict[tuple[ItemId, str], Signal] = {}
 
     def __repr__(self) -> str:
         return (

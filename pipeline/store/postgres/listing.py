@@ -27,11 +27,15 @@ STATES: dict[str, tuple[tuple[str, str], ...]] = {
     "cancelled": (("outcomes", "x.state = 'cancelled'"),),
 }
 CODED = (
+    "waiting",  # for a signal
     "held",
     "rejected",
     "failed",
     "cancelled",
 )  # others have no code
+# Tables without codes but for this one, if any: by which its index is found.
+UNCODED = {"waiting": "SIGNAL", "joining": ""}
+LISTENS = "'SIGNAL'"
 SINCE = {"running": "claimed_at", "holds": "held_at", "outcomes": "at"}  # else `since`
 # `running` names the stage at which an item was claimed.
 STAGE_NOW = "(select n.stage from waybill.running_now n where n.item_id = x.item_id)"
@@ -102,16 +106,18 @@ def _places(what: Listing, given: Parameters) -> list[tuple[str, str]]:
     at = given(since) if since else ""
     found = []
     for table, here in (place for state in states for place in STATES[state]):
+        if code and table in UNCODED and sought.code != UNCODED[table]:
+            continue
         facts = [here]
         if code:
-            facts.append(f"x.code = {code}")
+            facts.append(f"x.code = {code if table not in UNCODED else LISTENS}")
         if stage:
             now = STAGE_NOW if table == "running" else "x.stage"
             facts.append(f"{now} = {stage}")
         if at:
             facts.append(f"x.{SINCE.get(table, 'since')} >= {at}")
         found.append((table, all_of(facts)))
-    return found
+    return found or [("ready", "false")]
 
 
 def _of_items(facts: Sequence[str]) -> str:
