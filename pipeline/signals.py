@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Protocol
 
 TOKEN_CHARS_MAX = 2000
+NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
 _FOR = b"waybill signal\n"  # the key signs nothing else that reads like this
 
 
@@ -94,6 +96,11 @@ class Callback(NamedTuple):
     item: int
     name: str
     until: int
+
+
+def is_name(name: object) -> bool:
+    """Whether a signal may be called so."""
+    return isinstance(name, str) and NAME.fullmatch(name) is not None
 
 
 class Callbacks:

@@ -37,7 +37,7 @@ ON_TOP = {
     "stages": {*STAGES, "document", "layout"},
     "ingest": {
         *("admission", "afterwards", "answers", "candidates"),
-        *("copying", "shelf", "writers"),
+        *("copying", "shelf", "signals", "writers"),
     },
     "loadtest": {"__main__", "trial", "vendors"},
 }

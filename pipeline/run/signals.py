@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -19,11 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.errors import Permanent, SignalTimeout, Usage
 from pipeline.run.blame import WAIT_MAX_S, seconds
 from pipeline.run.stay import Parked, Run, StepRecorder, memoised, until_answered
-from pipeline.signals import Ask, Callback
+from pipeline.signals import Ask, Callback, is_name
 from pipeline.state import encode, inline_or_ref
 from pipeline.store.outside import Delivery, SignalRow
 
-NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
 SCHEMA_CHARS_MAX = 8192  # a larger one is not shown to the door: its answer parks again
 POLL_S_MIN = 1.0
 Poll = Callable[[], Awaitable[Any]]
@@ -205,7 +203,7 @@ def _is_over(wanted: Wanted, row: SignalRow) -> bool:
 
 
 def _check(name: str) -> None:
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not is_name(name):
         raise Permanent(
             "the name of a signal is not 1 to 100 of a-z, A-Z, 0-9, `_`, `-`, `.`",
             code="BAD_SIGNAL",

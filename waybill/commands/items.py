@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from pipeline.errors import Conflict, Usage
 from pipeline.model import State
+from pipeline.store.outside import SignalRow
 from pipeline.store.rows import AttemptRow, Event, Found, ItemRow
 from waybill import terminal
 from waybill.commands.options import (
@@ -147,6 +149,7 @@ def items_show(
                 for p in await opened.store.products(number)
             ],
             "state": state,
+            "signals": await opened.store.signals(number),
             "timeline": await opened.store.timeline(number),
             "failures": await opened.store.failures(number),
         }
@@ -171,6 +174,8 @@ def items_show(
                 for p in found["products"]
             ],
         )
+    if found["signals"]:
+        _print_signals(found["signals"])
     terminal.out.rule("state" + (f" after {at}" if at else ""), align="left")
     for name, value in found["state"].items():
         text = value if isinstance(value, str) else jsonlib.dumps(value)
@@ -193,6 +198,26 @@ def items_show(
     )
     if found["failures"]:
         _print_failures(found["failures"])
+
+
+def _print_signals(signals: Sequence[SignalRow]) -> None:
+    terminal.out.rule("signals", align="left")
+    terminal.print_table(
+        ["name", "asked by", "since", "until", "answered", "by"],
+        [
+            [
+                s.name,
+                s.stage,
+                *map(_instant, (s.asked_at, s.until, s.answered_at)),
+                s.author,
+            ]
+            for s in signals
+        ],
+    )
+
+
+def _instant(at: datetime | None) -> str:
+    return terminal.clock(at) if at else ""
 
 
 def _print_failures(failures: Sequence[AttemptRow]) -> None:
