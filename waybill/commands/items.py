@@ -158,8 +158,7 @@ def items_show(
     if json:
         terminal.print_json(found)
         return
-    row: ItemRow = found["item"]
-    _print_facts(row, found["children"], found["pages"])
+    _print_facts(found["item"], found["children"], found["pages"])
     if found["pages"] and (pages or found["pages"].doubtful):
         terminal.out.rule("pages", align="left")
         terminal.print_table(
