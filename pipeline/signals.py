@@ -129,19 +129,18 @@ class Callbacks:
         said = f"{item}\n{until}\n{name}\n{tenant}".encode()
         return f"{self.base}/signals/{_text(said)}.{_text(self._signed(said))}"
 
-    def read(self, token: str) -> Callback | None:
-        """What a token of ours says; None: it is none."""
+    def read(self, token: str) -> tuple[Callback | None, bool]:
+        """What a token says, None if nothing; and whether it is one of ours."""
         if len(token) > TOKEN_CHARS_MAX or not token.isascii():
-            return None
+            return None, False
         first, _, second = token.partition(".")
         try:
             said, signature = _bytes(first), _bytes(second)
+            item, until, name, tenant = said.decode().split("\n", 3)
+            callback = Callback(tenant, int(item), name, int(until))
         except ValueError:
-            return None
-        if not hmac.compare_digest(signature, self._signed(said)):
-            return None
-        item, until, name, tenant = said.decode().split("\n", 3)
-        return Callback(tenant, int(item), name, int(until))
+            return None, False
+        return callback, hmac.compare_digest(signature, self._signed(said))
 
     def _signed(self, said: bytes) -> bytes:
         return hmac.digest(self._key, _FOR + said, hashlib.sha256)

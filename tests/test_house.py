@@ -20,13 +20,21 @@ ROOMS = {
     "waybill": {"commands", "desk"},
     "pipeline": {"run", "store", "jail", "vendors", "holds", "artifacts"},
     "stages": {"formats", "reading", "rules", "writing", "printing", "publishing"},
-    "ingest": {"watch"},
+    "ingest": {"http", "watch"},
     "loadtest": {"scenarios", "corpora", "hostile", "bench"},
 }
 ON_TOP = {
     "waybill": {
         *("__main__", "cli", "compose", "logs", "settings"),
-        *("board", "exporting", "foreground", "health", "inbox", "manifest"),
+        *(
+            "board",
+            "callbacks",
+            "exporting",
+            "foreground",
+            "health",
+            "inbox",
+            "manifest",
+        ),
         *("pace", "results", "terminal"),
     },
     "pipeline": {
@@ -62,6 +70,7 @@ TASKS_BEGIN = (
     "pipeline/run/supervisor.py",  # one keeper a process
     "stages/ocr.py",  # pages of one letter, bounded by the pool of jailed processes
     "ingest/admission.py",  # a few lanes of files
+    "ingest/http/server.py",  # one a connection, bounded in number and time
     "waybill/",  # commands that watch and work at the same time
     "loadtest/",
 )
@@ -70,6 +79,7 @@ TASKS_BEGIN = (
 ANYTHING_MAY_BE_RAISED = {
     "pipeline/run/carry.py": 1,  # the edge of the worker, around an item
     "pipeline/jail/program.py": 1,  # what a jailed process was asked to run
+    "ingest/http/server.py": 1,  # the edge of a connection, beside those of workers
     "pipeline/loading.py": 1,  # whatever loading a pipeline raises, for who waits
 }
 # The environment is read once, by `Settings`; and where a process is handed its

@@ -60,6 +60,7 @@ from stages.publishing import making
 from stages.reading import page, sheet
 from stages.reading.codes import CODES
 from stages.searchable import searchable
+from waybill.callbacks import open_callbacks
 from waybill.settings import Places, Settings
 
 BUILTIN = Builtin(
@@ -336,6 +337,7 @@ async def open_app(
                 home / "secrets",
                 settings.endpoints,
                 places,
+                callbacks=open_callbacks(settings),
             )
             yield App(settings, store, artifacts, jail, catalogue, services)
         finally:

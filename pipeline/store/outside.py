@@ -105,9 +105,12 @@ class SignalStore(Protocol):
         ...
 
     async def note_refused(
-        self, item: ItemId, name: str, code: str, author: str
+        self, item: ItemId, name: str, code: str, author: str, *, tenant: str = ""
     ) -> None:
-        """Note in the item's timeline, `REFUSALS_MAX` times, what was not taken."""
+        """
+        Note in the timeline of an item (of this `tenant`; "": of any), `REFUSALS_MAX`
+        times, what was not taken.
+        """
         ...
 
     async def lapse(self, item: ItemId, name: str, stage: str, within_s: float) -> bool:

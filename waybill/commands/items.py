@@ -137,11 +137,10 @@ def items_show(
 
     async def main(opened: App) -> dict[str, Any]:
         number = await find_item(opened, item)
-        row = await opened.store.item(number)
         history = (await opened.store.history([number]))[number]
         state = shown((await state_of(opened, number, history, at))[1])
         return {
-            "item": row,
+            "item": await opened.store.item(number),
             "children": await opened.store.children(number),
             "pages": await pages_of(state, history, opened.artifacts),
             "products": [

@@ -53,7 +53,7 @@ class MemorySignals(MemoryTables):
         return Taken.NOW
 
     async def note_refused(
-        self, item: ItemId, name: str, code: str, author: str
+        self, item: ItemId, name: str, code: str, author: str, *, tenant: str = ""
     ) -> None:
         """There are no timelines here."""
 

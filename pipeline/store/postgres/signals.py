@@ -113,8 +113,9 @@ values ($1, $2, $3, $4, $5)
 # Whoever sends what nobody takes does not fill the table.
 REFUSED = """
 insert into waybill.audit (item_id, event, stage, actor, code)
-select i.id, 'refused', '', $2, $3 from waybill.items i
- where i.id = $1
+select i.id, 'refused', '', $2, $3
+  from waybill.items i join waybill.tenants t on t.id = i.tenant_id
+ where i.id = $1 and ($5 = '' or t.name = $5)
    and (select count(*) from waybill.audit a
          where a.item_id = i.id and a.event = 'refused') < $4
 """
@@ -157,14 +158,11 @@ class PostgresSignals(Topic):
         return await self._db.tx(work)
 
     async def note_refused(
-        self, item: ItemId, name: str, code: str, author: str
+        self, item: ItemId, name: str, code: str, author: str, *, tenant: str = ""
     ) -> None:
         """Note what was not taken."""
-
-        async def work(con: Connection) -> None:
-            await _refused(con, item, name, code, author)
-
-        await self._db.tx(work)
+        said = f"{code} {name}"
+        await self._db.fetch(REFUSED, item, author, said, REFUSALS_MAX, tenant)
 
     async def lapse(self, item: ItemId, name: str, stage: str, within_s: float) -> bool:
         """Have a stage go on without an answer."""
@@ -229,7 +227,7 @@ async def _answer(
 async def _refused(
     con: Connection, item: ItemId, name: str, code: str, author: str
 ) -> None:
-    await con.execute(REFUSED, item, author, f"{code} {name}", REFUSALS_MAX)
+    await con.execute(REFUSED, item, author, f"{code} {name}", REFUSALS_MAX, "")
 
 
 def _row(r: asyncpg.Record) -> SignalRow:

@@ -510,8 +510,9 @@ async def test_a_callback_comes_before_the_poll() -> None:
         await desk.parked()
         await anyio.sleep(40)
         token = ocr.submitted[0].rpartition("/")[2]
-        read = Callbacks(b"key", "").read(token)
+        read, ours = Callbacks(b"key", "").read(token)
         assert read is not None
+        assert ours
         assert await desk.answer("called back", name=read.name) is Taken.NOW
         assert await desk.engine.finish([item]) == {"done": 1}
     assert (await desk.engine.letter()).answer == "called back"
