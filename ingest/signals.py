@@ -68,23 +68,28 @@ async def deliver(
             hint="use a-z, A-Z, 0-9, `_`, `-` and dots, 100 at most",
         )
     text = _text(body)
-    rows = await store.signals(item, name)
-    if rows and rows[0].open:
-        await _fits(store, item, rows[0], text, author)
     payload, ref = await inline_or_ref(text, artifacts)
     kept = delivery[:ID_CHARS_MAX] or hashlib.sha256(body).hexdigest()
     answer = Delivery(kept, payload, ref, author, until)
-    taken = await store.answer(item, name, answer, tenant=tenant)
+    taken = Taken.UNSEEN
+    while taken is Taken.UNSEEN:
+        # The item may park, and say what fits, between the look and the answer.
+        rows = await store.signals(item, name)
+        schema = rows[0].schema if rows and rows[0].open else None
+        if schema is not None:
+            await _fits(store, item, rows[0], text, author)
+        seen = answer._replace(schema=schema)
+        taken = await store.answer(item, name, seen, tenant=tenant)
     match taken:
         case Taken.NOW | Taken.KEPT | Taken.AGAIN:
             return taken
         case Taken.UNKNOWN | Taken.EXPIRED:
             said = f"item {item} takes no such answer: {taken.value}"
             raise NotFound(said, code=REFUSALS[taken])
-        case Taken.ANSWERED | Taken.LATE | Taken.FULL:
+        case Taken.ANSWERED | Taken.LATE | Taken.FULL | Taken.UNSEEN:
             raise Conflict(
                 f"item {item} does not take this answer to {name}: {taken.value}",
-                code=REFUSALS[taken],
+                code=REFUSALS.get(taken),
                 hint=f"`waybill items show {item}` shows what there is",
             )
         case _:
@@ -108,8 +113,7 @@ def _text(body: bytes) -> str:
 async def _fits(
     store: SignalStore, item: ItemId, row: SignalRow, text: str, author: str
 ) -> None:
-    if row.schema is None:
-        return
+    assert row.schema is not None
     wrong = await in_thread(misfits, row.schema, json.loads(text))
     if wrong:
         code = "SIGNAL_SCHEMA"

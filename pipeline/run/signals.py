@@ -170,7 +170,8 @@ class Signals:
             ) from None
         payload, ref = await inline_or_ref(text, self._session.services.artifacts)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        answer = Delivery(f"poll {digest}", payload, ref, "poll")
+        schema = None if row is None else row.schema
+        answer = Delivery(f"poll {digest}", payload, ref, "poll", schema=schema)
         store, item = self._session.store, self._run.item.id
         await until_answered(store.answer, item, wanted.name, answer)
         return await self._row(wanted.name)

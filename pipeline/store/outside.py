@@ -19,7 +19,7 @@ class Delivery(NamedTuple):
     An answer as it came: JSON text, or the artifact in which that stands.
 
     `id` makes it the same delivery when it comes again.  After `until`, in seconds
-    since 1970, it is not taken any more.
+    since 1970, it is not taken any more.  It was seen to fit `schema`.
     """
 
     id: str
@@ -27,6 +27,7 @@ class Delivery(NamedTuple):
     ref: str | None
     author: str
     until: float | None = None
+    schema: dict[str, Any] | None = None
 
 
 class Taken(Enum):
@@ -39,6 +40,7 @@ class Taken(Enum):
     LATE = "the item has ended"
     EXPIRED = "its time is over"
     FULL = "too many wait for an item that asks for none of them"
+    UNSEEN = "the item asks for another form of answer by now: look again"
     UNKNOWN = "there is no such item of this tenant"
 
 
@@ -100,6 +102,7 @@ class SignalStore(Protocol):
         Take the first answer, and put an item that waits for it back in line; every
         other one is refused, and noted in the item's timeline.
 
+        One that was not seen to fit what is asked for is UNSEEN: nothing is done.
         Of an item of another `tenant` it is UNKNOWN; "": whoever it belongs to.
         """
         ...

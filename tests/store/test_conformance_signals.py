@@ -191,6 +191,19 @@ async def test_an_answer_in_an_artifact(world: World):
     assert (row.payload, row.ref) == (None, "f" * 64)
 
 
+async def test_an_answer_must_have_been_seen_to_fit(world: World):
+    """By what is asked for now; nothing is done with one that was not."""
+    _, item = await listens(world, ask(schema=SCHEMA))
+
+    for schema in (None, {"type": "number"}):
+        answer = said("1", schema=schema)
+        assert await world.store.answer(item, "proof", answer) is Taken.UNSEEN
+    assert (await world.store.signals(item))[0].open
+
+    answer = said("1", schema=json.loads(SCHEMA))
+    assert await world.store.answer(item, "proof", answer) is Taken.NOW
+
+
 # -- asking ----------------------------------------------------------------------------
 
 

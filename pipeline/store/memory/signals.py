@@ -43,6 +43,9 @@ class MemorySignals(MemoryTables):
         if not known and sum(not row.stage for row in mine) >= SIGNALS_MAX:
             return Taken.FULL
         row = self._signals.setdefault((item, name), Signal())
+        asked = row.schema if row.stage and not row.lapsed else None
+        if asked is not None and json.loads(asked) != answer.schema:
+            return Taken.UNSEEN
         row.answer, row.answered = answer, self.now()
         place = self._waiting.get(item)
         if place is None or name not in place.listens:

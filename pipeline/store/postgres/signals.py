@@ -91,6 +91,7 @@ on conflict (item_id, name) do update
    set delivery = excluded.delivery, payload = excluded.payload, ref = excluded.ref,
        author = excluded.author, answered_at = excluded.answered_at
  where s.delivery is null
+   and (s.stage = '' or s.lapsed or s.schema is null or s.schema = $7::jsonb)
 returning s.stage
 """
 
@@ -215,9 +216,12 @@ async def _answer(
     if not now["known"] and now["unasked"] >= SIGNALS_MAX:
         return Taken.FULL
     facts = (answer.id, answer.payload, answer.ref, answer.author)
-    if not await con.fetch(ANSWER, item, name, *facts):
+    seen = None if answer.schema is None else json.dumps(answer.schema)
+    if not await con.fetch(ANSWER, item, name, *facts, seen):
         # Somebody was as quick, and has committed.
         first = await con.fetchval(DELIVERED, item, name)
+        if first is None:
+            return Taken.UNSEEN
         return Taken.AGAIN if first == answer.id else Taken.ANSWERED
     stage = await con.fetchval(WOKEN, item, name)
     await con.execute(NOTED, item, "signalled", stage or "", answer.author, name)

@@ -143,6 +143,24 @@ def test_what_cannot_be_said_here_is_left_to_the_stage() -> None:
     assert misfits({"type": 7}, 1) == []
 
 
+async def test_an_item_that_parks_meanwhile_says_what_fits() -> None:
+    """The answer is seen again by that, and not taken as an early one."""
+    door = await Door().open()
+    signals = door.store.signals
+    looks: list[int] = []
+
+    async def before(item: int, name: str = "") -> Any:
+        looks.append(1)
+        return [] if len(looks) == 1 else await signals(item, name)
+
+    door.store.signals = before  # type: ignore[method-assign]
+
+    assert await door.send({"good": "perhaps"}) == "SIGNAL_SCHEMA"
+    looks.clear()
+    assert await door.send({"good": True}) is Taken.NOW
+    assert len(looks) == 2
+
+
 async def test_an_early_answer_is_kept_whatever_it_is() -> None:
     """Nobody has said yet what fits."""
     door = await Door().open()

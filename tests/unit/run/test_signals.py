@@ -51,7 +51,9 @@ class Desk:
     ) -> Taken:
         """An answer comes in."""
         text = json.dumps(said)
-        delivery = Delivery(by or text, text, None, "ann")
+        rows = await self.engine.store.signals(to, name)
+        schema = rows[0].schema if rows else None
+        delivery = Delivery(by or text, text, None, "ann", schema=schema)
         return await self.engine.store.answer(to, name, delivery)
 
 
