@@ -280,7 +280,7 @@ def _report(bound: BoundStage, before: Any, tried: Try) -> dict[str, Any]:
 def _outcome(tried: Try) -> str | None:
     if tried.joins or tried.asks:
         return "Joining" if tried.joins else "Asking"
-    return tried.outcome and type(tried.outcome).__name__
+    return None if tried.outcome is None else type(tried.outcome).__name__
 
 
 def _said(outcome: Outcome) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -12,7 +13,6 @@ from pydantic import BaseModel
 
 from pipeline.errors import SignalTimeout, Throttled, Transient
 from pipeline.model import Advance, Part, State, ToWaiting
-from pipeline.run.services import Services
 from pipeline.signals import Callbacks
 from pipeline.store.outside import Delivery, Taken
 from tests.unit.engine import DAY_S, SLOW, Engine, Letter, Tape, lost, until
@@ -419,12 +419,6 @@ async def test_a_park_whose_answer_was_lost_is_one_park() -> None:
 async def test_a_large_answer_stands_in_an_artifact() -> None:
     """The row names it; the stage sees the whole."""
     desk = Desk(proof)
-    desk.engine.services = Services(
-        desk.engine.artifacts,
-        desk.engine.jail,
-        desk.engine.services.vendor,
-        desk.engine.services.out,
-    )
     [item] = await desk.engine.submit()
     text = json.dumps({"good": True, "words": 3, "note": "x" * 20_000})
     ref = await desk.engine.artifacts.put(text.encode())
@@ -475,14 +469,8 @@ class Ocr:
 
     def desk(self) -> Desk:
         desk = Desk(self.ask)
-        services = desk.engine.services
-        desk.engine.services = Services(
-            services.artifacts,
-            services.jail,
-            services.vendor,
-            services.out,
-            callbacks=Callbacks(b"key", "http://127.0.0.1:1"),
-        )
+        callbacks = Callbacks(b"key", "http://127.0.0.1:1")
+        desk.engine.services = replace(desk.engine.services, callbacks=callbacks)
         return desk
 
 
