@@ -52,6 +52,8 @@ proof: setup    ## longer failure runs: kill -9, stopped workers, hostile files
 	@$(VENV)/python -m loadtest run evil --json
 	@$(VENV)/python -m loadtest run jail --json
 	@$(VENV)/python -m loadtest run trouble --json
+	@$(VENV)/python -m loadtest run budget --json
+	@$(VENV)/python -m loadtest run lies --json
 
 lock: setup     ## write requirements.lock anew (needs uv)
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

@@ -21,7 +21,7 @@ from pipeline.names import visible
 from pipeline.signals import is_name
 from pipeline.stage import Artifacts
 from pipeline.state import encode, inline_or_ref
-from pipeline.store.outside import (
+from pipeline.store.signals import (
     REFUSALS,
     Delivery,
     SignalRow,

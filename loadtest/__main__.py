@@ -14,24 +14,27 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import anyio
 import structlog
 import typer
 
-from loadtest.bench import engine, ocr, ocr_quality, scale, searchable
+from loadtest.bench import calls, engine, ocr, ocr_quality, scale, searchable
 from loadtest.scenarios import (
+    budget,
     bundle,
     chaos,
     evil,
+    fallback,
     honesty,
     hostile,
     jail,
+    lies,
     long,
+    outage,
     trouble,
 )
 from loadtest.scenarios.evil_stages import KINDS
 from loadtest.trial import SAMPLES
-from loadtest.vendors import serve_mixed
+from loadtest.vendors.__main__ import vendors
 from pipeline.errors import Usage, WaybillError
 
 app = typer.Typer(
@@ -99,6 +102,27 @@ def run_zombie(
     show(result, json)
     _fail_if(
         result["late_writes_accepted"] or result["lost"] or not result["conserved"]
+    )
+
+
+@run.command("budget")
+def run_budget(
+    parallel: Annotated[int, typer.Option(min=4, max=1000, help="Callers.")] = 64,
+    items: Annotated[int, typer.Option(min=16, max=10_000, help="In all.")] = 160,
+    kills: Annotated[int, typer.Option(min=0, max=20, help="Of workers.")] = 2,
+    json: Json = False,
+) -> None:
+    """A budget of 10.00 under many callers: never passed; raised, all go on."""
+    result = budget.run(say, parallel=parallel, items=items, kills=kills)
+    show(result, json)
+    _fail_if(
+        result["overspent"]
+        or result["unpaid"]
+        or not result["waited"]
+        or result["resumed"] < result["waited"]
+        or result["finished_steps_called_again"]
+        or result["failed"]
+        or not result["conserved"]
     )
 
 
@@ -234,6 +258,68 @@ def run_trouble(
     )
 
 
+@run.command("outage")
+def run_outage(
+    items: Annotated[int, typer.Option(min=100, max=50_000, help="In all.")] = 2000,
+    down_s: Annotated[
+        float, typer.Option(min=1, max=600, help="How long the vendor is down.")
+    ] = 60,
+    per_s: Annotated[
+        int, typer.Option(min=10, max=1000, help="Calls a second that it allows.")
+    ] = 50,
+    how: Annotated[str, typer.Option(help="error, hang or reset.")] = "error",
+    json: Json = False,
+) -> None:
+    """A vendor that is down for a while, under items that all need it."""
+    result = outage.run(say, items=items, down_s=down_s, per_s=per_s, how=how)
+    show(result, json)
+    _fail_if(
+        result["failed"]
+        or result["lost"]
+        or result["attempts_exhausted"]
+        or result["calls_a_budgeted"] > 1.1
+        or not 0 <= result["recovered_within_s"] <= 30
+        or result["seconds_over"]
+    )
+
+
+@run.command("fallback")
+def run_fallback(
+    items: Annotated[int, typer.Option(min=1, max=100_000, help="In all.")] = 300,
+    kills: Annotated[int, typer.Option(min=0, max=1000, help="Of workers.")] = 5,
+    seed: Seed = 1,
+    json: Json = False,
+) -> None:
+    """The first vendor is down: all is done by the second, and paid once."""
+    result = fallback.run(say, items=items, kills=kills, seed=seed)
+    show(result, json)
+    _fail_if(
+        result["paid_twice"]
+        or result["failed"]
+        or not result["done"] == result["by_fallback"] == items
+        or not result["conserved"]
+    )
+
+
+@run.command("lies")
+def run_lies(
+    items: Annotated[int, typer.Option(min=1, max=4, help="Of each kind.")] = 2,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="This kind; may be repeated.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Every kind of bad answer: is one passed on, does a worker die of it?"""
+    if unknown := set(only or ()) - set(lies.EXPECTED):
+        raise Usage(
+            f"no such kind: {', '.join(sorted(unknown))}",
+            hint=f"kinds: {', '.join(lies.EXPECTED)}",
+        )
+    result = lies.run(say, kinds=only or list(lies.EXPECTED), items=items)
+    show(result, json)
+    _fail_if(result["passed_on"] or result["worker_deaths"] or result["unexpected"])
+
+
 @run.command("jail")
 def run_jail(
     rounds: Annotated[int, typer.Option(min=1, max=100, help="All, so often.")] = 2,
@@ -266,6 +352,15 @@ def bench_waiting(
 ) -> None:
     """Items that each wait 2 s in a stage, in one process."""
     show(engine.measure(engine.waiting, items=items), json)
+
+
+@bench.command("calls")
+def bench_calls(
+    items: Annotated[int, typer.Option(min=1, max=20_000, help="In all.")] = 5000,
+    json: Json = False,
+) -> None:
+    """Items that each call a vendor of 2 s, beside the bare calls, in one process."""
+    show(engine.measure(calls.calls, items=items), json)
 
 
 @bench.command("backlog")
@@ -335,28 +430,6 @@ def bench_searchable(pages: Scans = 60, json: Json = False) -> None:
     _fail_if(not result["good"])
 
 
-@app.command()
-def vendors(
-    port: Annotated[
-        int, typer.Option(min=1024, max=65535, help="Of 127.0.0.1.")
-    ] = 8808,
-    seed: Seed = 1,
-    bad: Annotated[float, typer.Option(min=0, max=1, help="Share of bad.")] = 0.2,
-    latency_s: Annotated[
-        float, typer.Option(min=0, max=60, help="Of an answer.")
-    ] = 0.05,
-    for_s: Annotated[float, typer.Option(min=1, max=86_400, help="Then end.")] = 600,
-) -> None:
-    """A model service on 127.0.0.1 that fails as real ones do."""
-
-    async def main() -> None:
-        with anyio.move_on_after(for_s):
-            await serve_mixed(port, seed=seed, bad=bad, latency_s=latency_s)
-
-    say(f"serving http://127.0.0.1:{port}/v1 for {for_s:.0f} s")
-    anyio.run(main)
-
-
 def _fail_if(bad: object) -> None:
     if bad:
         raise typer.Exit(8)
@@ -364,6 +437,7 @@ def _fail_if(bad: object) -> None:
 
 app.add_typer(run, name="run")
 app.add_typer(bench, name="bench")
+app.command()(vendors)
 
 
 def main() -> None:

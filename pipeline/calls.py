@@ -7,15 +7,24 @@ price, and after how many tries, stands in the answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, Self
+from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+Kind = Literal["openai", "anthropic", "http", "moderation", "ocr"]  # its shape
 
 
 class CallClass(StrEnum):
@@ -44,6 +53,9 @@ class Request:
     """
     One call, without the vendor's address, key and model.
 
+    A call may be made again when nobody knows whether it arrived.  What changes the
+    world outside is an effect, and no call.
+
     At most one of `json`, `form` with `files`, and `content` is the body.
 
     Attributes:
@@ -53,8 +65,6 @@ class Request:
         tokens: What the request is worth in tokens, as far as the caller knows.
         max_tokens: The most that the answer can be worth; with it and the price the
             most that the call can cost is reserved.
-        again: Whether the call may be sent again when it is not known whether it
-            arrived: one that reads, or whose vendor knows it by its idempotency key.
     """
 
     path: str = ""
@@ -68,7 +78,6 @@ class Request:
     answer: Literal["json", "text", "artifact"] = "json"
     tokens: int = 0
     max_tokens: int = 0
-    again: bool = True
 
 
 class Usage(BaseModel):
@@ -128,3 +137,151 @@ class Answer(BaseModel):
 
 
 KEPT_HEADERS = ("content-type", "etag", "location", "last-modified", "link")
+
+# -- what calls cost ------------------------------------------------------------------
+
+CALLS_MAX = 1000  # of one item, where its pipeline says nothing: a loop, no document
+_MONEY = re.compile(r"(\d[\d_]*(?:\.\d+)?)\s+([A-Z]{3})", re.ASCII)
+
+
+class Money(NamedTuple):
+    """An amount in a currency."""
+
+    amount: Decimal
+    currency: str
+
+    def __str__(self) -> str:
+        return f"{self.amount:f} {self.currency}"
+
+
+def money(value: Any) -> Any:
+    """`"10.00 USD"` as money; anything else is left to whoever validates it."""
+    if isinstance(value, str):
+        found = _MONEY.fullmatch(value.strip())
+        if found is None:
+            raise ValueError('write it as "10.00 USD"')
+        return Money(Decimal(found[1].replace("_", "")), found[2])
+    return value
+
+
+Amount = Annotated[Money | None, BeforeValidator(money)]
+
+
+class WhenUsedUp(StrEnum):
+    """What becomes of an item whose next call no budget pays for."""
+
+    HOLD = "hold"  # it waits, and goes on by itself when there is room again
+    DEGRADE = "degrade"  # its stage may catch that and ask for less; else as `hold`
+    STOP = "stop"  # it fails
+
+
+class Budget(BaseModel):
+    """
+    `[budget]` of a pipeline: how often its items may call, and for how much.
+
+    Attributes:
+        calls_max: Calls of one item, those that failed among them; each time a person
+            retries it, it may call as often again.
+        item: For an item with everything that is found in it.
+        batch: For all items of a batch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    calls_max: int = Field(default=CALLS_MAX, ge=1, le=1_000_000)
+    item: Amount = None
+    batch: Amount = None
+    when_used_up: WhenUsedUp = WhenUsedUp.HOLD
+
+    @model_validator(mode="after")
+    def _of_one_currency(self) -> Self:
+        _same_currency(self.item, self.batch)
+        return self
+
+
+class ServiceBudget(BaseModel):
+    """`[budget]` of `vendors.toml`: for each tenant, and for all of a day (UTC)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tenant: Amount = None
+    day: Amount = None
+
+    @model_validator(mode="after")
+    def _of_one_currency(self) -> Self:
+        _same_currency(self.tenant, self.day)
+        return self
+
+
+def _same_currency(*amounts: Money | None) -> None:
+    """A call has one currency, and every budget of it must pay."""
+    if len({amount.currency for amount in amounts if amount}) > 1:
+        raise ValueError("the budgets of a call must be of one currency")
+
+
+UNBOUNDED = Budget()
+UNBOUNDED_SERVICE = ServiceBudget()
+NOTHING = Usage()
+
+
+class CallId(NamedTuple):
+    """A call in the ledger: which of its item's, from 1."""
+
+    item_id: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.item_id}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class CallOpening:
+    """
+    A call that is about to be made: written down, and paid for, before.
+
+    Attributes:
+        tries: Which try of its chain this is, from 1.
+        most: The most that it can cost, in `currency`.
+        budget: Of the item's pipeline.
+        service: Of the service.
+        token: Makes the same opening, written again after a lost answer, one call.
+    """
+
+    item_id: int
+    stage: str
+    step: str
+    vendor: str
+    most: Decimal = Decimal(0)
+    currency: str = "USD"
+    tries: int = 1
+    budget: Budget = UNBOUNDED
+    service: ServiceBudget = UNBOUNDED_SERVICE
+    token: UUID = field(default_factory=uuid4)
+
+    def declared(self, scope: str) -> Money | None:
+        """The bound that files declare for an item, a batch, a tenant or a day."""
+        source: Budget | ServiceBudget = (
+            self.budget if scope in ("item", "batch") else self.service
+        )
+        found: Money | None = getattr(source, scope)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """
+    How an opened call ended, and what it did cost.
+
+    Attributes:
+        cost: None where nobody knows: the most that it could have cost.
+        code: Of the error; "" when it was answered.
+        model, finish: As the vendor says.
+    """
+
+    call: CallId
+    cost: Decimal | None
+    usage: Usage = NOTHING
+    model: str = ""
+    finish: str = ""
+    code: str = ""
+    took_s: float = 0.0

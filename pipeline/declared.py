@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.calls import UNBOUNDED, Budget
 from pipeline.errors import Usage
+from pipeline.vendors.declared import VendorTerms
 from pipeline.vendors.limits import LimitSpec
 
 MANIFEST = "pipeline.toml"
@@ -47,6 +49,8 @@ class Manifest(BaseModel):
     branch: dict[str, _Branch] = Field(default_factory=dict)
     stage: dict[str, dict[str, Any]] = Field(default_factory=dict)
     limit: dict[str, LimitSpec] = Field(default_factory=dict)
+    budget: Budget = UNBOUNDED
+    vendor: dict[str, VendorTerms] = Field(default_factory=dict, max_length=200)
     export: _Export = Field(default_factory=_Export)
 
 

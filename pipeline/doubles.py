@@ -1,59 +1,155 @@
 """
-What stands for the store in a test of a stage: its children, and answers from outside.
+What stands in for the world where a stage is tested: artifacts, vendors and a jail.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from pipeline.model import Checkpoint, Kin
+import anyio
+import anyio.lowlevel
+from pydantic import SecretStr
+
+from pipeline.calls import Request
+from pipeline.errors import NotFound
+from pipeline.jail.custom import FileFunction
+from pipeline.stage import Artifacts
 from pipeline.state import encode
-from pipeline.store.outside import Delivery, SignalRow
-from pipeline.store.rows import KinRow
-
-EPOCH = datetime(2026, 12, 1, tzinfo=UTC)
-DAY_S = 86400.0
+from pipeline.vendors.declared import VendorSpec
+from pipeline.vendors.hearing import Reply
+from pipeline.vendors.usage import said_in
 
 
-class Outside:
-    """The part of a store that a waiting stage asks."""
+class MemoryArtifacts:
+    """Bytes by their sha256, in a dictionary; as files only for who asks for a path."""
 
-    def __init__(
-        self, stage: str, kin: Sequence[Kin] | None, signals: Mapping[str, Any]
-    ) -> None:
-        self._stage = stage
-        self._kin = kin
-        self._answers = {
-            name: encode(a) for name, a in signals.items() if a is not None
-        }
-        self._over = {name for name, a in signals.items() if a is None}
+    def __init__(self, folder: Path = Path("objects")) -> None:
+        self.kept: dict[str, bytes] = {}
+        self._folder = folder
 
-    async def signals(self, item: int, name: str) -> list[SignalRow]:
-        text = self._answers.get(name)
-        late, came = name in self._over, None if text is None else "testing"
-        facts = (self._stage, EPOCH, 0.0, None, 0.0, None, late, came, text, None)
-        return [SignalRow(name, *facts, "testing" if came else "", None)]
+    async def put(self, data: bytes) -> str:
+        """Keep bytes; returns their name."""
+        await anyio.lowlevel.checkpoint()
+        name = hashlib.sha256(data).hexdigest()
+        self.kept[name] = data
+        return name
 
-    async def answer(self, item: int, name: str, answer: Delivery) -> None:
-        artifact = answer.payload is None
-        assert not artifact, "an answer of more than 8 kB is none for a test"
-        self._answers[name] = answer.payload or ""
+    async def put_file(self, path: Path) -> str:
+        """Keep a file's bytes."""
+        return await self.put(path.read_bytes())
 
-    async def callback_until(self, item: int, within_s: float | None) -> int:
-        return math.ceil(EPOCH.timestamp() + (within_s or DAY_S))
+    async def get(self, name: str) -> bytes:
+        """The bytes; raises NotFound."""
+        await anyio.lowlevel.checkpoint()
+        if name not in self.kept:
+            raise NotFound(f"no artifact {name[:12]}")
+        return self.kept[name]
 
-    async def open_children(self, parent: int) -> int:
-        return 1 if self._kin is None else 0
+    def path(self, name: str) -> Path:
+        """A file with these bytes."""
+        path = self._folder / name
+        if name in self.kept and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.kept[name])
+        return path
 
-    async def kin(self, parent: int, only: Sequence[int] | None = None) -> list[KinRow]:
-        return [
-            KinRow(k.item_id, k.name, k.values, k.state.value, k.stage, k.code)
-            for k in self._kin or ()
-            if only is None or k.item_id in only
-        ]
 
-    async def history(self, items: Sequence[int]) -> dict[int, list[Checkpoint]]:
-        return {item: [] for item in items}
+class Everybody(dict[str, VendorSpec]):
+    """Every vendor is declared."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A vendor of this name."""
+        return VendorSpec(name=name, url="http://vendor.test")
+
+
+class Call(NamedTuple):
+    """What a vendor was asked."""
+
+    vendor: str
+    path: str
+    body: Any
+    key: str
+    timeout_s: float
+
+
+class Answers:
+    """
+    The vendors' door, which gives these answers in turn.
+
+    An answer is plain data; or an error, which is raised; or a function of the body.
+    Asked more often than that is a fault of the test, or of the stage.
+
+    Attributes:
+        calls: What it was asked.
+    """
+
+    def __init__(self, *answers: Any) -> None:
+        self.calls: list[Call] = []
+        self._answers = list(answers)
+
+    async def send(
+        self,
+        spec: VendorSpec,
+        request: Request,
+        *,
+        key: SecretStr | str = "",
+        timeout_s: float,
+        idempotency_key: str = "",
+        artifacts: Artifacts | None = None,
+    ) -> Reply:
+        """The next answer."""
+        await anyio.lowlevel.checkpoint()
+        body = request.form if request.json is None else request.json
+        sent = json.loads(encode(body))
+        secret = key if isinstance(key, str) else key.get_secret_value()
+        self.calls.append(Call(spec.name, request.path, sent, secret, timeout_s))
+        where = f"{spec.name}{request.path}"
+        assert self._answers, f"call {len(self.calls)} has no answer: {where}"
+        answer = self._answers.pop(0)
+        if callable(answer):
+            answer = answer(sent)
+        if isinstance(answer, BaseException):
+            raise answer
+        data = json.loads(encode(answer))
+        return Reply(200, data, **said_in(spec.kind, data)._asdict())
+
+
+class InProcess:
+    """Runs jailed functions here: no jail, but JSON goes in and JSON comes out."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+
+    async def run(self, fn: Callable[..., Any] | FileFunction, /, **kwargs: Any) -> Any:
+        """Call `fn`; see `pipeline.run.services.Jail`."""
+        await anyio.lowlevel.checkpoint()
+        assert callable(fn), "a function of a pipeline's file needs a real jail"
+        for policy in ("timeout_s", "pool", "owner"):
+            kwargs.pop(policy, None)
+        return json.loads(encode(fn(**json.loads(encode(kwargs)))))
+
+    async def run_files(
+        self, fn: Callable[..., Any] | FileFunction, /, *, keep: Artifacts, **kw: Any
+    ) -> tuple[Any, dict[str, str]]:
+        """Call `fn`, and keep the files it left in TMPDIR."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self._scratch))
+        before = os.environ.get("TMPDIR")
+        os.environ["TMPDIR"] = str(folder)
+        try:
+            answer = await self.run(fn, **kw)
+        finally:
+            os.environ.pop("TMPDIR")
+            if before is not None:
+                os.environ["TMPDIR"] = before
+        left = sorted(path for path in folder.iterdir() if path.is_file())
+        return answer, {path.name: await keep.put_file(path) for path in left}

@@ -18,6 +18,7 @@ class Disposition(StrEnum):
 
     RETRY = "retry"  # charged attempt, again after a jittered delay
     WAIT = "wait"  # throttled or away: again later, no attempt charged
+    REST = "rest"  # out of line until the store finds that it can go on: no attempt
     ASIDE = "aside"  # our own trouble: again when it is mended, nobody's attempt
     HOLD = "hold"  # a person must look
     REJECT = "reject"  # a fact about the document: final, not our failure
@@ -48,6 +49,7 @@ class WaybillError(Exception):
 
     disposition: Disposition = Disposition.FAIL
     alone: bool = False  # the next try runs alone in a worker
+    rests: bool = True  # with WAIT: the limit of its stage rests as long, for all
     code: str = "INTERNAL"
     exit_code: ClassVar[int] = 1
 
@@ -182,6 +184,44 @@ class Throttled(WaybillError):
     disposition = Disposition.WAIT
     code = "THROTTLED"
     exit_code = 10
+
+
+class VendorAway(Throttled):
+    """
+    A vendor is not called, by what we know of it: nobody asked its limits to rest.
+
+    VENDOR_OPEN: it failed several times in a row.  RETRY_BUDGET: so much fails that
+    this call is not repeated now.
+    """
+
+    rests = False
+    code = "VENDOR_OPEN"
+
+
+class BudgetUsedUp(WaybillError):
+    """
+    No budget pays for the next call: the item rests until there is room again.
+
+    Whatever it has finished stays.  A stage whose pipeline says `when_used_up =
+    "degrade"` may catch this and ask for something cheaper.
+    """
+
+    disposition = Disposition.REST
+    code = "BUDGET_USED_UP"
+    exit_code = 10
+
+
+class BudgetStops(BudgetUsedUp):
+    """The same, where the pipeline says `when_used_up = "stop"`."""
+
+    disposition = Disposition.FAIL
+
+
+class CallsLimit(WaybillError):
+    """The item called more often than its pipeline allows: a loop is broken."""
+
+    disposition = Disposition.FAIL
+    code = "CALLS_LIMIT"
 
 
 class NeedsReview(WaybillError):

@@ -19,6 +19,7 @@ from types import ModuleType
 import anyio
 from pydantic import BaseModel
 
+from pipeline.calls import UNBOUNDED, Budget
 from pipeline.declared import MANIFEST, Manifest, fit, read_manifest
 from pipeline.errors import Usage
 from pipeline.jail.custom import import_file, module_name
@@ -29,6 +30,7 @@ from pipeline.state import Channels
 from pipeline.store.port import AdmissionStore, WorkStore
 from pipeline.threads import in_thread
 from pipeline.trouble import trouble_of
+from pipeline.vendors.declared import VendorTerms
 from pipeline.vendors.limits import LimitSpec
 
 TRIES = 3  # arbitrary: somebody may be saving a file just now
@@ -88,6 +90,8 @@ class Pipeline:
         branches: Name of a branch -> its first stage.
         jailed: Name of a module -> its file, whose functions may run in the jail.
         exports: Channels, or keys of them (`reply.writer`), that an export shows.
+        budget: How often its items may call vendors, and for how much.
+        vendors: Tighter terms on which its items call a vendor, by its name.
     """
 
     folder: PipelineFolder
@@ -98,6 +102,8 @@ class Pipeline:
     branches: Mapping[str, str] = field(default_factory=dict)
     jailed: Mapping[str, Path] = field(default_factory=dict)
     exports: Sequence[str] = ()
+    budget: Budget = UNBOUNDED
+    vendors: Mapping[str, VendorTerms] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -140,6 +146,8 @@ def load(root: Path, builtin: Builtin) -> Pipeline:
         channels=channels,
         deadline_s=seconds(manifest.deadline),
         limits=manifest.limit,
+        budget=manifest.budget,
+        vendors=manifest.vendor,
         branches={name: b.stages[0] for name, b in manifest.branch.items()},
         jailed=_find_jailed(root, manifest.jailed),
         exports=_find_exports(root, manifest.export.channels, channels),

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from pipeline.calls import Settled
 from pipeline.signals import Ask
 
 ItemId = int
@@ -178,13 +179,10 @@ class Spawn:
     def submissions(self) -> list[Submission]:
         """The parts as admission takes files."""
         found = []
-        for place, part in enumerate(self.parts):
+        for place, p in enumerate(self.parts):
             token = self.token_of(place)
-            refusal = (part.refused_code, part.refused_why)
-            key = part.key or token
-            found.append(
-                Submission(part.name, key, token, part.size_bytes, part.input, *refusal)
-            )
+            facts = (p.name, p.key or token, token, p.size_bytes, p.input)
+            found.append(Submission(*facts, p.refused_code, p.refused_why))
         return found
 
 
@@ -337,8 +335,8 @@ class Entry:
     """
     What the journal commits for one item: all of it, or nothing.
 
-    With a `spawn` the store writes the checkpoint's update: the children's ids.
-    `progress` and `products` are written when the item is this worker's.
+    With a `spawn` the store writes the checkpoint's update: the children's ids.  What
+    is not this worker's is left out: `progress`, `products`, a call that is `settled`.
     """
 
     item_id: ItemId
@@ -348,6 +346,7 @@ class Entry:
     spawn: Spawn | None = None
     progress: Progress | None = None
     products: tuple[Product, ...] = ()
+    settled: Settled | None = None
 
 
 # -- the way in -----------------------------------------------------------------------

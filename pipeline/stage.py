@@ -12,13 +12,14 @@ named steps whose results are kept, and returns an outcome.  It never sees the s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict
 
+from pipeline.calls import Answer, FilePart, Kind, Request
 from pipeline.model import (
     PARTS_MAX,
     Advance,
@@ -31,16 +32,19 @@ from pipeline.model import (
     Reject,
     Wait,
 )
+from pipeline.reducers import REDUCERS, add, append, merge, replace
 from pipeline.signals import Asking
 from pipeline.signatures import named
 
 __all__ = [
     "PARTS_MAX",
+    "REDUCERS",
     "Advance",
+    "Answer",
     "Artifacts",
     "Context",
     "Done",
-    "Endpoint",
+    "FilePart",
     "Folder",
     "Hold",
     "Item",
@@ -48,11 +52,12 @@ __all__ = [
     "Outcome",
     "Part",
     "Reject",
+    "Request",
     "Retry",
     "Settings",
     "Stage",
     "Value",
-    "VendorDoor",
+    "Vendor",
     "Wait",
     "add",
     "append",
@@ -62,32 +67,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-# -- channels: how an update meets the state -------------------------------------------
-# A field without a reducer is replaced.  Named in Annotated[...] beside the type.
-
-
-def replace(old: Any, new: Any) -> Any:
-    """The new value stands."""
-    return new
-
-
-def append(old: Any, new: Any) -> Any:
-    """Lists: the new elements follow the old."""
-    return [*(old or []), *new]
-
-
-def merge(old: Any, new: Any) -> Any:
-    """Mappings: new keys win."""
-    return {**(old or {}), **new}
-
-
-def add(old: Any, new: Any) -> Any:
-    """Numbers and sums of money."""
-    return new if old is None else old + new
-
-
-REDUCERS = (replace, append, merge, add)
 
 # -- policies --------------------------------------------------------------------------
 
@@ -198,28 +177,52 @@ class Folder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A model's service that the settings name; its fields are "" where none is."""
+class Vendor(Protocol):
+    """
+    An outside service, as `vendors.toml` declares it.
 
-    url: str = ""  # base of an OpenAI-compatible service
-    model: str = ""
-    key: SecretStr = field(default_factory=lambda: SecretStr(""))
+    Every call obeys its limits, is written down with the most that it can cost before
+    it is sent, and is kept as a step with what it did cost.  A vendor that does not
+    answer is not asked again here: what is raised ends this try of the stage, and the
+    worker tries again.  Its fallbacks answer in its place.
+    """
 
+    @property
+    def name(self) -> str:
+        """As it was asked for."""
 
-class VendorDoor(Protocol):
-    """The one door to outside services (`pipeline/vendors/door.py`)."""
+    @property
+    def kind(self) -> Kind:
+        """The shape that it speaks."""
 
-    async def post_json(
-        self, url: str, body: Any, *, key: str = "", timeout_s: float
-    ) -> Any:
+    @property
+    def model(self) -> str:
+        """The declared model; "" where it has none."""
+
+    async def call(
+        self,
+        step: str,
+        request: Request,
+        *,
+        check: Callable[[Answer], None] | None = None,
+    ) -> Answer:
         """
-        POST JSON, return the decoded JSON answer.
+        Make one call, and keep its answer as the step of this name.
+
+        After a crash the kept answer is returned and nobody is called.  The body of a
+        model's request names the model that is declared, whatever it says.
+
+        Args:
+            check: Raises a `WaybillError` when the answer is none, such as
+                `Transient(code="VENDOR_GARBAGE")`: then it counts as a failed call,
+                and nothing is kept.
 
         Raises:
-            Throttled: 429 and its disguises, with `retry_after_s`.
-            Transient: a lost connection, a timeout, 5xx.
-            Permanent: any other refusal, or an answer that is not JSON.
+            Throttled: not now: the vendor or one of our limits says so, with
+                `retry_after_s`; no attempt is charged.
+            Transient: a lost connection, a timeout, 5xx, an answer that is none.
+            Permanent: any other refusal.
+            WaybillError: BUDGET_USED_UP, CALLS_LIMIT.
         """
         ...
 
@@ -239,8 +242,8 @@ class Context(Asking, Protocol):
         """The files beside `pipeline.toml`."""
 
     @property
-    def vendor(self) -> VendorDoor:
-        """The way to outside services."""
+    def vendors(self) -> Collection[str]:
+        """The names of the declared vendors."""
 
     @property
     def out_dir(self) -> Path:
@@ -376,15 +379,12 @@ class Context(Asking, Protocol):
         """
         ...
 
-    def endpoint(self, name: str) -> Endpoint:
+    def vendor(self, name: str) -> Vendor:
         """
-        The service configured as WAYBILL_<NAME>_URL, _MODEL and _KEY.
-
-        Args:
-            name: "llm" or "vision".
+        A declared vendor.
 
         Raises:
-            Usage: BAD_NAME, there are no such variables.
+            Usage: VENDOR_UNKNOWN.
         """
         ...
 

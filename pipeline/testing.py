@@ -1,7 +1,7 @@
 """
 A context for tests of a stage: the worker's own, without a worker.
 
-    ctx = Context(translate, settings={"into": "de"}, vendor=Answers({"text": "Hallo"}))
+    ctx = Context(translate, settings={"into": "de"}, door=Answers({"text": "Hallo"}))
     tried = await ctx.run(Document(source="…", text="Hello"))
     assert tried.outcome == Advance(text="Hallo")
 
@@ -13,40 +13,45 @@ in this process unless a jail is given, and the vendors' door answers what it wa
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import math
-import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 import anyio
 import anyio.lowlevel
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from pipeline import stage as contract
-from pipeline.doubles import Outside
-from pipeline.errors import NotFound, WaybillError
+from pipeline.calls import Settled
+from pipeline.doubles import Answers, Everybody, InProcess, MemoryArtifacts
+from pipeline.errors import WaybillError
 from pipeline.folder import BoundStage, Pipeline, PipelineFolder
-from pipeline.jail.custom import FileFunction
-from pipeline.model import Claim, Item, Kin, Outcome, Part, Progress, Spawn
+from pipeline.model import Checkpoint, Claim, Item, Kin, Outcome, Part, Progress, Spawn
 from pipeline.run.attempt import Cancelled, Joining, Raised, attempt
 from pipeline.run.context import StageContext
 from pipeline.run.outcomes import Returned
+from pipeline.run.outside import Door, Free, Outside
 from pipeline.run.services import Jail, Services
 from pipeline.run.stay import Run
 from pipeline.signals import Callbacks
-from pipeline.stage import Artifacts, Endpoint, Stage, VendorDoor
+from pipeline.stage import Artifacts, Stage
 from pipeline.state import Channels, encode
+from pipeline.store.rows import KinRow
+from pipeline.store.signals import Delivery, SignalRow
+from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.limits import Limits
 
 FIRST_CHILD = 1001  # children's ids begin here
+EPOCH = datetime(2026, 12, 1, tzinfo=UTC)
+DAY_S = 86400.0
 Watch = Callable[[str, str], None]
 
 
@@ -90,7 +95,9 @@ class Context(StageContext):
             in it the stage waits, unless its `poll` says something.
         branches: Names that `spawn(at=…)` may use.
         jail: Runs jailed functions; None: they run in this process.
-        vendor: Answers calls, such as `Answers`; None: nobody may be called.
+        door: Answers calls, such as `Answers`; None: nobody may be called.
+        vendors: Whom it may call; None: whoever it asks for is there.
+        keys: Of vendors whose key is no secret, by name.
         secrets: Lines by name; or the folder of `<tenant>/<name>.txt`.
         folder: The pipeline folder; None: where the stage was written.
         pipeline: The whole pipeline; None: one of this stage alone.
@@ -116,8 +123,9 @@ class Context(StageContext):
         branches: Sequence[str] = (),
         artifacts: Artifacts | None = None,
         jail: Jail | None = None,
-        vendor: VendorDoor | None = None,
-        endpoints: Mapping[str, Endpoint] | None = None,
+        door: Door | None = None,
+        vendors: Mapping[str, VendorSpec] | None = None,
+        keys: Mapping[str, SecretStr] | None = None,
         secrets: Mapping[str, Sequence[str]] | Path | None = None,
         out: Path | None = None,
         folder: Path | None = None,
@@ -133,15 +141,16 @@ class Context(StageContext):
         services = Services(
             artifacts or MemoryArtifacts(scratch / "objects"),
             jail or InProcess(scratch / "jail"),
-            vendor or Answers(),
+            door or Answers(),
             out or scratch / "out",
             secrets if isinstance(secrets, Path) else scratch / "secrets",
-            endpoints or {name: Endpoint() for name in ("llm", "vision")},
+            Everybody() if vendors is None else vendors,
+            keys or {},
             callbacks=Callbacks(b"testing", "http://waybill.test"),
         )
         if secrets and not isinstance(secrets, Path):
             _write_secrets(scratch / "secrets" / item.tenant, secrets)
-        store = Outside(stage.name, kin, signals or {})
+        store = _Store(stage.name, kin, signals or {})
         self._recorder = _Recorder(services, store, watch)
         claim = Claim(item, stage.name, 0, 0, math.inf, False)
         if pipeline is None:
@@ -180,6 +189,11 @@ class Context(StageContext):
                 assert_never(end)
 
     @property
+    def door(self) -> Door:
+        """What answered its calls, as it was given."""
+        return self._recorder.services.door
+
+    @property
     def ran(self) -> list[str]:
         """Steps that ran, in order."""
         return self._recorder.ran
@@ -212,117 +226,13 @@ if TYPE_CHECKING:
     _FITS: Callable[..., contract.Context] = Context
 
 
-class MemoryArtifacts:
-    """Bytes by their sha256, in a dictionary; as files only for who asks for a path."""
-
-    def __init__(self, folder: Path = Path("objects")) -> None:
-        self.kept: dict[str, bytes] = {}
-        self._folder = folder
-
-    async def put(self, data: bytes) -> str:
-        """Keep bytes; returns their name."""
-        await anyio.lowlevel.checkpoint()
-        name = hashlib.sha256(data).hexdigest()
-        self.kept[name] = data
-        return name
-
-    async def put_file(self, path: Path) -> str:
-        """Keep a file's bytes."""
-        return await self.put(path.read_bytes())
-
-    async def get(self, name: str) -> bytes:
-        """The bytes; raises NotFound."""
-        await anyio.lowlevel.checkpoint()
-        if name not in self.kept:
-            raise NotFound(f"no artifact {name[:12]}")
-        return self.kept[name]
-
-    def path(self, name: str) -> Path:
-        """A file with these bytes."""
-        path = self._folder / name
-        if name in self.kept and not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self.kept[name])
-        return path
-
-
-class Call(NamedTuple):
-    """What a vendor was asked."""
-
-    url: str
-    body: Any
-    key: str
-    timeout_s: float
-
-
-class Answers:
-    """
-    The vendors' door, which gives these answers in turn.
-
-    An answer is plain data; or an error, which is raised; or a function of url and
-    body.  Asked more often than that is a fault of the test, or of the stage.
-
-    Attributes:
-        calls: What it was asked.
-    """
-
-    def __init__(self, *answers: Any) -> None:
-        self.calls: list[Call] = []
-        self._answers = list(answers)
-
-    async def post_json(
-        self, url: str, body: Any, *, key: str = "", timeout_s: float
-    ) -> Any:
-        """The next answer."""
-        await anyio.lowlevel.checkpoint()
-        sent = json.loads(encode(body))
-        self.calls.append(Call(url, sent, key, timeout_s))
-        assert self._answers, f"call {len(self.calls)} has no answer: {url}"
-        answer = self._answers.pop(0)
-        if callable(answer):
-            answer = answer(url, sent)
-        if isinstance(answer, BaseException):
-            raise answer
-        return json.loads(encode(answer))
-
-
-class InProcess:
-    """Runs jailed functions here: no jail, but JSON goes in and JSON comes out."""
-
-    def __init__(self, scratch: Path) -> None:
-        self._scratch = scratch
-
-    async def run(self, fn: Callable[..., Any] | FileFunction, /, **kwargs: Any) -> Any:
-        """Call `fn`; see `pipeline.run.services.Jail`."""
-        await anyio.lowlevel.checkpoint()
-        assert callable(fn), "a function of a pipeline's file needs a real jail"
-        for policy in ("timeout_s", "pool", "owner"):
-            kwargs.pop(policy, None)
-        return json.loads(encode(fn(**json.loads(encode(kwargs)))))
-
-    async def run_files(
-        self, fn: Callable[..., Any] | FileFunction, /, *, keep: Artifacts, **kw: Any
-    ) -> tuple[Any, dict[str, str]]:
-        """Call `fn`, and keep the files it left in TMPDIR."""
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=self._scratch))
-        before = os.environ.get("TMPDIR")
-        os.environ["TMPDIR"] = str(folder)
-        try:
-            answer = await self.run(fn, **kw)
-        finally:
-            os.environ.pop("TMPDIR")
-            if before is not None:
-                os.environ["TMPDIR"] = before
-        left = sorted(path for path in folder.iterdir() if path.is_file())
-        return answer, {path.name: await keep.put_file(path) for path in left}
-
-
 class _Recorder:
     """What a worker does with steps, children and progress, in memory."""
 
-    def __init__(self, services: Services, store: Outside, watch: Watch) -> None:
+    def __init__(self, services: Services, store: _Store, watch: Watch) -> None:
         self.services = services
+        free = Free()
+        self.outside = Outside(services.door, free, free, free)
         self.store: Any = store
         self.ran: list[str] = []
         self.spawned: dict[str, list[Part]] = {}
@@ -334,7 +244,12 @@ class _Recorder:
         """Nobody replaces a test."""
 
     async def record_step(
-        self, run: Run, key: tuple[str, str], text: str, began: float
+        self,
+        run: Run,
+        key: tuple[str, str],
+        text: str,
+        began: float,
+        settled: Settled | None = None,
     ) -> None:
         await anyio.lowlevel.checkpoint()
         self.ran.append(key[1])
@@ -359,6 +274,47 @@ class _Recorder:
     def note_progress(self, run: Run, progress: Progress) -> None:
         self.progressed.append((progress.done, progress.total))
         self._watch("progress", f"{progress.done} of {progress.total}")
+
+
+class _Store:
+    """The part of a store that a waiting stage asks."""
+
+    def __init__(
+        self, stage: str, kin: Sequence[Kin] | None, signals: Mapping[str, Any]
+    ) -> None:
+        self._stage = stage
+        self._kin = kin
+        self._answers = {
+            name: encode(a) for name, a in signals.items() if a is not None
+        }
+        self._over = {name for name, a in signals.items() if a is None}
+
+    async def signals(self, item: int, name: str) -> list[SignalRow]:
+        text = self._answers.get(name)
+        late, came = name in self._over, None if text is None else "testing"
+        facts = (self._stage, EPOCH, 0.0, None, 0.0, None, late, came, text, None)
+        return [SignalRow(name, *facts, "testing" if came else "", None)]
+
+    async def answer(self, item: int, name: str, answer: Delivery) -> None:
+        artifact = answer.payload is None
+        assert not artifact, "an answer of more than 8 kB is none for a test"
+        self._answers[name] = answer.payload or ""
+
+    async def callback_until(self, item: int, within_s: float | None) -> int:
+        return math.ceil(EPOCH.timestamp() + (within_s or DAY_S))
+
+    async def open_children(self, parent: int) -> int:
+        return 1 if self._kin is None else 0
+
+    async def kin(self, parent: int, only: Sequence[int] | None = None) -> list[KinRow]:
+        return [
+            KinRow(k.item_id, k.name, k.values, k.state.value, k.stage, k.code)
+            for k in self._kin or ()
+            if only is None or k.item_id in only
+        ]
+
+    async def history(self, items: Sequence[int]) -> dict[int, list[Checkpoint]]:
+        return {item: [] for item in items}
 
 
 def _alone(stage: BoundStage, root: Path | None, branches: Sequence[str]) -> Pipeline:

@@ -219,7 +219,7 @@ class Reading:
         if what := again(reading, self._settings):
             reading = await self._again(number, reading, what)
         if reading.source == "ocr" and reading.doubtful and self._settings.vision:
-            seen = await vision.read(reading.picture, self._ctx)
+            seen = await vision.read(reading.picture, self._ctx, number)
             if grounded(seen, reading, self._settings.grounded_above):
                 reading = seen
         page = await self._kept(number, reading)

@@ -23,6 +23,7 @@ from pipeline.trouble import Place, trouble_of
 from waybill import __version__, terminal
 from waybill.commands import (
     batches,
+    budgets,
     db,
     demo,
     doctor,
@@ -36,6 +37,7 @@ from waybill.commands import (
     service,
     signal,
     status,
+    vendors,
 )
 from waybill.foreground import LEFT_BEHIND
 from waybill.settings import read_settings
@@ -80,9 +82,11 @@ app.command()(status.status)
 app.command()(signal.signal)
 app.add_typer(items.items, name="items")
 app.add_typer(batches.batches, name="batches")
+app.add_typer(budgets.budgets, name="budgets")
 app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(review.review, name="review")
+app.add_typer(vendors.vendors, name="vendors")
 app.add_typer(db.db, name="db")
 
 

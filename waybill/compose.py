@@ -8,12 +8,11 @@ door and the catalogue of pipelines, and closes them in the opposite order.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import anyio
 
@@ -37,14 +36,12 @@ from pipeline.run.services import Services, secret_lines
 from pipeline.run.session import WorkerSettings
 from pipeline.run.slate import Slate
 from pipeline.run.worker import Worker
-from pipeline.stage import Endpoint
 from pipeline.store import embedded
 from pipeline.store.database import CONNECTIONS
 from pipeline.store.migrate import available, migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.threads import in_thread
 from pipeline.trouble import Place, trouble_of
-from pipeline.vendors.door import Vendor
 from stages.document import Document
 from stages.formats import bundle
 from stages.formats import probe as probing
@@ -61,6 +58,7 @@ from stages.reading import page, sheet
 from stages.reading.codes import CODES
 from stages.searchable import searchable
 from waybill.callbacks import open_callbacks
+from waybill.outside import SECRETS, check_terms, declared_vendors, keys_of, open_door
 from waybill.settings import Places, Settings
 
 BUILTIN = Builtin(
@@ -121,11 +119,13 @@ class App:
         try:
             version = await in_thread(lambda: version_of(list_files(folder)))
             await PROOFS.wait(folder, version, PROVEN_S)
-            return await self.catalogue.publish(folder, self.store)
+            number, pipeline = await self.catalogue.publish(folder, self.store)
         except OSError as error:
             raise trouble_of(error) or Usage(
                 f"the pipeline {folder} cannot be read: {error.strerror}"
             ) from None
+        check_terms(pipeline, self.services.vendors)
+        return number, pipeline
 
     def admission(self, folders: Folders) -> Admission:
         """Admission of files, each probed once, within its pipeline's bounds."""
@@ -324,18 +324,21 @@ async def open_app(
     catalogue = Catalogue(artifacts, home / "pipelines", BUILTIN)
     for folder in ("tmp", "pipelines"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    vendor = open_vendor(settings)
-    async with open_store(urls, connections) as store, vendor:
+    declared = declared_vendors(settings)
+    door = open_door(settings, home)
+    async with open_store(urls, connections) as store, door:
         await catalogue.adopt(store)
         jail = open_jail(settings, home, artifacts, places.scratch)
         try:
             services = Services(
                 artifacts,
                 jail,
-                vendor,
+                door,
                 settings.out_dir,
-                home / "secrets",
-                settings.endpoints,
+                home / SECRETS,
+                declared.vendors,
+                keys_of(settings),
+                declared.budget,
                 places,
                 callbacks=open_callbacks(settings),
             )
@@ -343,12 +346,6 @@ async def open_app(
         finally:
             with anyio.CancelScope(shield=True):
                 await jail.aclose()
-
-
-def open_vendor(settings: Settings) -> Vendor:
-    """The vendors' door: hosts that somebody configured may be called."""
-    hosts = [*settings.vendor_hosts, *_hosts(settings.endpoints.values())]
-    return Vendor(allow_hosts=hosts)
 
 
 def open_jail(
@@ -386,8 +383,3 @@ def second_readers(cores: int) -> int:
     """How many at once: as many as cores, in a quarter of the machine's memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(cores, memory // 4 // SECOND_HAS_BYTES))
-
-
-def _hosts(endpoints: Iterable[Endpoint]) -> list[str]:
-    """The hosts of the models' URLs: whoever set them meant to call them."""
-    return [host for each in endpoints if (host := urlsplit(each.url).hostname)]

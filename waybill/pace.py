@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple, assert_never
 
 from pipeline.errors import WaybillError
+from pipeline.store.outside import RESERVED, RESTING
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
 from pipeline.trouble import TROUBLES
 from waybill import terminal
@@ -30,6 +31,7 @@ class By(StrEnum):
     LIMIT = "limit"
     VENDOR = "vendor"
     RETRY = "retry"
+    MONEY = "money"
     WINDOW = "window"
     WORK = "work"
     PERSON = "person"
@@ -123,6 +125,14 @@ def sentence(brake: Brake) -> str:
             first = "" if brake.until is None else terminal.goes_on(brake.until)
             goes_on = f"; the first {first}" if first else ""
             return f"{who}: {items} {wait} before {brake.stage}, {brake.name}{goes_on}"
+        case By.MONEY:
+            why = "a budget is used up"
+            if brake.name == RESERVED:
+                why = "calls under way may use up a budget"
+            return (
+                f"money: {items} {wait} before {brake.stage}, {why}; "
+                "`waybill budgets ls` says which"
+            )
         case By.WINDOW:
             full = f"{brake.stage} has the {brake.name} that it may have"
             return f"a window: {full}, {items} in line"
@@ -137,6 +147,8 @@ def sentence(brake: Brake) -> str:
 def _of_waiting(row: KeptRow) -> Brake:
     if row.name in TROUBLES:
         return Brake(By.TROUBLE, *row)
+    if row.name in RESTING:
+        return Brake(By.MONEY, *row)
     vendor = row.name in VENDOR or row.name.startswith(VENDORS)
     return Brake(By.VENDOR if vendor else By.RETRY, *row)
 

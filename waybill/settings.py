@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import ctypes
 import getpass
+import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.errors import Usage
-from pipeline.stage import Endpoint
 from pipeline.state import clean_text
 from pipeline.trouble import Place
 from stages.formats.probe import BYTES_MAX
@@ -54,9 +54,10 @@ class Settings(BaseSettings):
         worker_memory_bytes: A worker process that grows larger is replaced.
         max_file_bytes: Larger files are quarantined unread, whatever their pipeline.
         settle_s: A file in the inbox is complete after this rest, seconds.
+        vendors: File that declares vendors; default `home/vendors.toml`.
         vendor_hosts: Hosts inside your own network that stages may call.
-        llm_url, llm_model, llm_key: The model that writes replies.
-        vision_url, vision_model, vision_key: The model that reads pages.
+        llm_url, llm_model, llm_key: Declare the vendor `llm`, which writes replies.
+        vision_url, vision_model, vision_key: `vision`, which reads pages.
         http: Where `waybill up` takes callbacks, such as 127.0.0.1:8787; "": nowhere.
         http_url: How that is reached from outside; default: `http://` and the above.
         log_level: What is logged: this and what is graver.
@@ -79,7 +80,8 @@ class Settings(BaseSettings):
     worker_memory_bytes: int = Field(default_factory=_memory_share, ge=256 << 20)
     max_file_bytes: int = Field(default=BYTES_MAX, ge=1024)
     settle_s: float = Field(default=2.0, ge=0.1, le=600)
-    vendor_hosts: list[str] = Field(default_factory=list)
+    vendors: Path | None = None
+    vendor_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
     llm_url: str = ""
     llm_model: str = ""
     llm_key: SecretStr = SecretStr("")
@@ -109,12 +111,9 @@ class Settings(BaseSettings):
         return self.out or self.home / "out"
 
     @property
-    def endpoints(self) -> dict[str, Endpoint]:
-        """The models' services, by the names that stages ask for."""
-        return {
-            "llm": Endpoint(self.llm_url, self.llm_model, self.llm_key),
-            "vision": Endpoint(self.vision_url, self.vision_model, self.vision_key),
-        }
+    def vendors_file(self) -> Path:
+        """Where vendors are declared."""
+        return self.vendors or self.home / "vendors.toml"
 
     @property
     def callbacks_url(self) -> str:
@@ -125,6 +124,19 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, level: str) -> str:
         return level.lower()
+
+    @field_validator("vendor_hosts", mode="before")
+    @classmethod
+    def _listed(cls, hosts: Any) -> Any:
+        """`a, b` or `["a", "b"]`."""
+        if not isinstance(hosts, str):
+            return hosts
+        if not hosts.lstrip().startswith("["):
+            return [host for part in hosts.split(",") if (host := part.strip())]
+        try:
+            return json.loads(hosts)
+        except ValueError:
+            raise ValueError("write hosts with commas between them: a, b") from None
 
     @field_validator("reviewer", mode="before")
     @classmethod
@@ -147,11 +159,12 @@ def read_settings(*, as_owner: bool = False) -> Settings:
         settings = Settings()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = "WAYBILL_" + "_".join(str(p) for p in first["loc"]).upper()
-        raise Usage(f"{name}: {first['msg']}") from None
-    except SettingsError as error:  # a list that is no JSON; it quotes the field
-        name = "WAYBILL_" + str(error).split('"')[1].upper()
-        raise Usage(f'{name}: Input should be JSON, such as ["a"]') from None
+        field = str(first["loc"][0])
+        usual = Settings.model_fields[field].get_default(call_default_factory=True)
+        raise Usage(
+            f"WAYBILL_{field.upper()}: {first['msg'].removeprefix('Value error, ')}",
+            hint="mend it" + f", or unset it: then it is {usual}" * bool(usual),
+        ) from None
     if as_owner and settings.owner_url.get_secret_value():
         return settings
     named = "database_url" in settings.model_fields_set

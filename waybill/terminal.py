@@ -197,6 +197,11 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def compact(value: Any) -> str:
+    """A value on one line, as a person reads it: letters as letters."""
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
 def print_json(value: Any) -> None:
     """The object itself, on stdout, in ASCII: safe on every terminal."""
     out.file.write(json.dumps(plain(value)) + "\n")

@@ -25,7 +25,7 @@ from ingest.signals import deliver
 from pipeline.errors import StoreUnavailable, Trouble, WaybillError
 from pipeline.signals import Callback, Callbacks, is_name
 from pipeline.stage import Artifacts
-from pipeline.store.outside import SignalStore
+from pipeline.store.signals import SignalStore
 from pipeline.threads import in_thread
 
 log = structlog.get_logger()

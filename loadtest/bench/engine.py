@@ -14,7 +14,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,8 @@ from pipeline.store.database import Connection
 from pipeline.store.migrate import migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.store.postgres.commits import CHECKPOINTS
-from pipeline.vendors.door import Vendor
+from pipeline.vendors.declared import VendorSpec
+from pipeline.vendors.door import Door
 
 TENANTS = 20
 RAW_BATCH = 500
@@ -54,12 +55,21 @@ class Bed:
     folder: Path
     owner_url: str
 
-    def worker(self, items_max: int) -> Worker:
-        """A real worker over this store."""
+    def worker(
+        self,
+        items_max: int,
+        door: Door | None = None,
+        vendors: Mapping[str, VendorSpec] | None = None,
+    ) -> Worker:
+        """A real worker over this store; it may call `vendors` through a door."""
         artifacts = FileArtifacts(self.folder / "objects")
         catalogue = Catalogue(artifacts, self.folder / "cache", BUILTIN)
         services = Services(
-            artifacts, JailPool(1), Vendor(allow_hosts=()), self.folder / "out"
+            artifacts,
+            JailPool(1),
+            door or Door(),
+            self.folder / "out",
+            vendors=vendors or {},
         )
         settings = WorkerSettings(items_max=items_max)
         return Worker(self.store, catalogue, services, settings)

@@ -1,4 +1,4 @@
-"""Stages that do nothing, or only wait: what is left is the engine."""
+"""Stages that do nothing, wait, or call: what is left is the engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from pipeline.folder import Builtin
 from pipeline.model import Advance, Outcome
-from pipeline.stage import Context, Stage, stage
+from pipeline.stage import Context, Request, Stage, stage
 
 # What a stage's result typically weighs: some 200 bytes of JSON.
 TEXT = "x" * 170
@@ -31,6 +31,17 @@ async def _pause(note: Note, ctx: Context) -> Outcome:
     return Advance(n=1)
 
 
+SAID = {"role": "user", "content": "Dear Santa"}
+ASK = Request(
+    "/v1/chat/completions", json={"messages": [SAID]}, tokens=10, max_tokens=10
+)
+
+
+async def _call(note: Note, ctx: Context) -> Outcome:
+    answer = await ctx.vendor("llm").call("ask", ASK)
+    return Advance(n=answer.usage.total)
+
+
 def _named(name: str, run: object) -> Stage:
     made = stage(timeout_s=120, window=10_000)(run)  # type: ignore[arg-type]
     return Stage(name, made.run, made.settings, 120, made.retry, 10_000, None)
@@ -38,7 +49,8 @@ def _named(name: str, run: object) -> Stage:
 
 NOOP = tuple(_named(f"noop{n}", _noop) for n in range(1, 6))
 PAUSE = _named("pause", _pause)
-BUILTIN = Builtin({s.name: s for s in (*NOOP, PAUSE)}, Note)
+CALL = _named("call", _call)
+BUILTIN = Builtin({s.name: s for s in (*NOOP, PAUSE, CALL)}, Note)
 
 
 def write_pipeline(folder: Path, name: str, stages: list[str]) -> Path:

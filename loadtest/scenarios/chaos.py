@@ -72,14 +72,14 @@ class Scene:
 
     def start(self, *command: str, **env: str) -> subprocess.Popen[bytes]:
         """A real `waybill` process, its log in the folder."""
-        log = (self.folder / "worker.log").open("ab")
-        return subprocess.Popen(
-            [sys.executable, "-m", "waybill", *command],
-            env={**self.env, **env},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        with (self.folder / "worker.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "waybill", *command],
+                env={**self.env, **env},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     async def workers(self) -> dict[int, Any]:
         """Process id -> session of every live worker of this machine."""
@@ -181,7 +181,7 @@ async def kill(
             interrupted += len(victims)
             recoveries += await _recovered(it, workers[pid], victims, struck)
             say(f"kill {number + 1} of {kills}: {len(victims)} items interrupted")
-        await it.until(lambda: _finished(it), END_S, "the end of all items")
+        await it.until(lambda: finished(it), END_S, "the end of all items")
     finally:
         stop(fleet)
     recoveries.sort()
@@ -200,7 +200,7 @@ async def _at_least(it: Scene, count: int) -> bool:
     return len(await it.workers()) >= count
 
 
-async def _finished(it: Scene) -> bool:
+async def finished(it: Scene) -> bool:
     return (await it.store.counts()).live == 0
 
 
@@ -256,7 +256,7 @@ async def zombie(it: Scene, rounds: int, seed: int, say: Progress) -> dict[str, 
             # is what came after the lease was gone.
             accepted += await _written(it, worker) - before - late
             say(f"round {number + 1} of {rounds}: {len(held)} items taken over")
-        await it.until(lambda: _finished(it), END_S, "the end of all items")
+        await it.until(lambda: finished(it), END_S, "the end of all items")
     finally:
         for process in fleet:
             stop(process)

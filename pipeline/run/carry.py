@@ -13,6 +13,7 @@ from collections.abc import Callable
 import anyio
 import structlog
 
+from pipeline.calls import Settled
 from pipeline.errors import (
     Integrity,
     LeaseLost,
@@ -42,8 +43,9 @@ from pipeline.run.clock import clock
 from pipeline.run.endings import Ending, aside, ending, error_text
 from pipeline.run.gate import Gate
 from pipeline.run.journal import Journal
+from pipeline.run.outside import Outside
 from pipeline.run.services import Services
-from pipeline.run.stay import Abandoned, Run, until_answered
+from pipeline.run.stay import Abandoned, Run, resumed, until_answered
 from pipeline.run.windows import Windows
 from pipeline.state import inline_or_ref, update_of
 from pipeline.store.port import WorkStore
@@ -75,6 +77,7 @@ class Carrier:
         store: WorkStore,
         catalogue: Catalogue,
         services: Services,
+        outside: Outside,
         windows: Windows,
         journal: Journal,
         check_lease: Callable[[], None],
@@ -83,6 +86,7 @@ class Carrier:
     ) -> None:
         self.store = store
         self.services = services
+        self.outside = outside
         self.check_lease = check_lease
         self.runs: dict[ItemId, Run] = {}
         self.done = 0
@@ -204,7 +208,7 @@ class Carrier:
             and self._windows.light
             and all(c.ref is None for c in history)
         ):
-            return self._folded(claim, pipeline, history)
+            return self._begun(claim, pipeline, history)
         async with self._large:
             await self._windows.until_light()
             if history is None:
@@ -215,37 +219,14 @@ class Carrier:
                 c if c.ref is None else c._replace(update=await update_of(c, artifacts))
                 for c in history
             ]
-            return self._folded(claim, pipeline, read)
+            return self._begun(claim, pipeline, read)
 
-    def _folded(
+    def _begun(
         self, claim: Claim, pipeline: Pipeline, history: list[Checkpoint]
     ) -> Run:
-        """The item with its updates in memory; its first try here folds them."""
-        updates: list[str] = []
-        memo: dict[tuple[str, str], str] = {}
-        loaded = 0
-        for c in history:
-            if c.update is None:
-                continue
-            loaded += len(c.update)
-            if c.step is None:
-                updates.append(c.update)
-            else:
-                memo[c.stage, c.step] = c.update
-        deadline = anyio.current_time() + claim.left_s
-        self._windows.load(loaded)
-        return Run(
-            claim,
-            pipeline,
-            claim.stage,
-            claim.seq,
-            claim.attempt,
-            None,
-            deadline,
-            memo,
-            loaded=loaded,
-            unfolded=updates,
-        )
+        run = resumed(claim, pipeline, history)
+        self._windows.load(run.loaded)
+        return run
 
     async def _one_stage(self, run: Run) -> bool:
         """Run one stage; True when the item goes on in this worker."""
@@ -307,7 +288,12 @@ class Carrier:
     # -- records ---------------------------------------------------------------------
 
     async def record_step(
-        self, run: Run, key: tuple[str, str], text: str, began: float
+        self,
+        run: Run,
+        key: tuple[str, str],
+        text: str,
+        began: float,
+        settled: Settled | None = None,
     ) -> None:
         """Make a step's result durable before anybody sees it."""
         took_s = anyio.current_time() - began
@@ -315,7 +301,7 @@ class Carrier:
         _refuse_abandoned(run)
         seq, run.seq = run.seq, run.seq + 1
         checkpoint = Checkpoint(seq, key[0], key[1], update, ref, None, took_s)
-        await self._journal.record(Entry(run.item.id, checkpoint))
+        await self._journal.record(Entry(run.item.id, checkpoint, settled=settled))
         run.memo[key] = text
         self._grown(run, text)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,11 +21,12 @@ from pipeline.model import (
     Product,
     Progress,
 )
+from pipeline.run.calling import Calling
 from pipeline.run.family import Family
 from pipeline.run.services import secret_lines
 from pipeline.run.signals import Signals
 from pipeline.run.stay import Run, StepRecorder, memoised
-from pipeline.stage import Artifacts, Endpoint, Folder, VendorDoor
+from pipeline.stage import Artifacts, Folder
 from pipeline.state import encode
 
 T = TypeVar("T")
@@ -68,8 +69,8 @@ class StageContext:
         return self._session.services.artifacts
 
     @property
-    def vendor(self) -> VendorDoor:
-        return self._session.services.vendor
+    def vendors(self) -> Collection[str]:
+        return self._session.services.vendors.keys()
 
     @property
     def folder(self) -> Folder:
@@ -82,7 +83,9 @@ class StageContext:
         return folder
 
     def left_s(self) -> float:
-        return self._deadline - anyio.current_time()
+        scope = self._run.scope  # which time in line for a permit puts off
+        deadline = self._deadline if scope is None else scope.deadline
+        return deadline - anyio.current_time()
 
     async def step(
         self, name: str, fn: Callable[..., Awaitable[T]], /, *args: Any
@@ -135,15 +138,16 @@ class StageContext:
         left_s = max(self.left_s(), 0.001)
         return left_s if timeout_s is None else min(timeout_s, left_s)
 
-    def endpoint(self, name: str) -> Endpoint:
-        endpoints = self._session.services.endpoints
-        if name not in endpoints:
+    def vendor(self, name: str) -> Calling:
+        spec = self._session.services.vendors.get(name)
+        if spec is None:
+            known = ", ".join(self._session.services.vendors) or "none"
             raise Usage(
-                f"there is no service {name!r}",
-                code="BAD_NAME",
-                hint=f"known: {', '.join(endpoints) or 'none'}",
+                f"there is no vendor {name!r}",
+                code="VENDOR_UNKNOWN",
+                hint=f"declare [vendor.{name}] in vendors.toml; known: {known}",
             )
-        return endpoints[name]
+        return Calling(self._session, self._run, self._stage.name, spec, self.left_s)
 
     def secrets(self, name: str) -> list[str]:
         return secret_lines(self._session.services.secrets, self.item.tenant, name)

@@ -44,6 +44,8 @@ MESSAGE_CHARS_MAX = 500
 ASIDE_S = (1.0, 4.0)
 # A stage that joins in one task and asks in another looks for its children this often.
 JOINED_S = 30.0
+# What rests is put in line by the store; it looks by itself if nobody did.
+REST_S = 6 * 3600.0
 
 
 class Ending(NamedTuple):
@@ -161,11 +163,13 @@ def _of_error(run: Run, bound: BoundStage, end: Raised) -> Ending:
             )
         case Disposition.WAIT | Disposition.ASIDE:
             # The whole limit rests, not the one call that met it.
-            pause_s = error.retry_after_s or 0.0
+            pause_s = error.retry_after_s or 0.0 if error.rests else 0.0
             wait_s = error.retry_after_s or random.uniform(1, 10)
             # After a common pause everybody would call at once: spread out.
             wait_s *= random.uniform(1, 1.2)
             move = to_waiting(run, run.attempt, wait_s, code, alone=error.alone)
+        case Disposition.REST:
+            move = to_waiting(run, run.attempt, REST_S, code)
         case Disposition.HOLD:
             move = park(Hold(code, said), bound, run.seq, end.shown, "{}")
         case Disposition.REJECT:

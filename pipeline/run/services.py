@@ -9,14 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import SecretStr
+
+from pipeline.calls import UNBOUNDED_SERVICE, ServiceBudget
 from pipeline.errors import Trouble, Usage
 from pipeline.jail.custom import FileFunction
 from pipeline.names import is_tenant
 from pipeline.run.doubts import Doubts
+from pipeline.run.outside import Door
 from pipeline.signals import Callbacks
-from pipeline.stage import Artifacts, Endpoint, VendorDoor
+from pipeline.stage import Artifacts
 from pipeline.threads import in_thread
 from pipeline.trouble import Place, look_at
+from pipeline.vendors.declared import VendorSpec
 
 SECRETS_BYTES_MAX = 64 << 10  # a list of passwords, not a dictionary
 
@@ -28,7 +33,9 @@ class Services:
 
     Attributes:
         secrets: Folder of `<tenant>/<name>.txt`; None: there are none.
-        endpoints: Models' services, by the names that stages ask for.
+        vendors: Whom stages may call, by name.
+        keys: Of vendors whose key is no file, by name.
+        budget: What all calls of a tenant, and of a day, may cost.
         places: Folders of ours that stages write to.
         doubts: Tries that met trouble which nothing bears out.
         callbacks: Makes the URLs to which signals are sent; None: nobody listens.
@@ -36,10 +43,12 @@ class Services:
 
     artifacts: Artifacts
     jail: Jail
-    vendor: VendorDoor
+    door: Door
     out: Path
     secrets: Path | None = None
-    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    vendors: Mapping[str, VendorSpec] = field(default_factory=dict)
+    keys: Mapping[str, SecretStr] = field(default_factory=dict)
+    budget: ServiceBudget = UNBOUNDED_SERVICE
     places: tuple[Place, ...] = ()
     doubts: Doubts = field(default_factory=Doubts)
     callbacks: Callbacks | None = None
@@ -95,11 +104,46 @@ def secret_lines(folder: Path | None, tenant: str, name: str) -> list[str]:
                 code="BAD_NAME",
                 hint="use a-z, 0-9 and dashes",
             )
+    return _lines(folder, tenant, name)
+
+
+def _lines(folder: Path | None, owner: str, name: str) -> list[str]:
     if folder is None:
         return []
     try:
-        with (folder / tenant / f"{name}.txt").open("rb") as file:
+        with (folder / owner / f"{name}.txt").open("rb") as file:
             text = file.read(SECRETS_BYTES_MAX).decode("utf-8", "replace")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return []
     return [line for line in text.splitlines() if line]
+
+
+def key_of(services: Services, spec: VendorSpec, tenant: str) -> SecretStr:
+    """The vendor's key for this tenant; see `find_key`."""
+    return find_key(services.secrets, services.keys, spec, tenant)
+
+
+def find_key(
+    folder: Path | None, keys: Mapping[str, SecretStr], spec: VendorSpec, tenant: str
+) -> SecretStr:
+    """
+    The vendor's key for this tenant: its own, else the service's; "" where none is
+    declared.
+
+    Raises:
+        Usage: VENDOR_KEY, it is declared and not there.
+    """
+    if spec.name in keys:
+        return keys[spec.name]
+    if not spec.key:
+        return SecretStr("")
+    name = spec.key.removeprefix("secret:")
+    for owner in (tenant, ""):  # the service's own lie beside the tenants' folders
+        if lines := _lines(folder, owner, name):
+            return SecretStr(lines[0].strip())
+    raise Usage(
+        f"the secret {name} of the vendor {spec.name} is not there",
+        code="VENDOR_KEY",
+        hint=f"put it into secrets/{name}.txt of WAYBILL_HOME, or secrets/TENANT/"
+        f"{name}.txt for one tenant",
+    )

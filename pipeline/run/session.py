@@ -26,9 +26,12 @@ from pipeline.run.dispatcher import Dispatcher, Suspects
 from pipeline.run.gate import Gate
 from pipeline.run.journal import FLUSHERS, Journal
 from pipeline.run.origin import is_gone, origin
+from pipeline.run.outside import Free, Outside
 from pipeline.run.services import Services
 from pipeline.run.windows import BYTES_MAX, Windows
-from pipeline.store.port import WorkStore
+from pipeline.store.outside import WorkerStore
+from pipeline.vendors.breakers import Breakers
+from pipeline.vendors.cashier import Cashier
 
 log = structlog.get_logger()
 
@@ -71,7 +74,7 @@ class Session:
 
     def __init__(
         self,
-        store: WorkStore,
+        store: WorkerStore,
         worker: WorkerId,
         catalogue: Catalogue,
         services: Services,
@@ -95,6 +98,8 @@ class Session:
         self._now = clock()
         self._safe_until = self._now() + settings.lease_s * 0.8
         self._journal = Journal(store, worker, self.lose)
+        self._breakers = Breakers(store, worker)
+        self._cashier = Cashier(store, worker, services.budget, self.lose)
         self.gate = Gate(services.look)
         self._dispatcher = Dispatcher(
             store,
@@ -111,6 +116,7 @@ class Session:
             store,
             catalogue,
             services,
+            Outside(services.door, self._breakers, Free(), self._cashier),
             self.windows,
             self._journal,
             self._check_lease,
@@ -135,6 +141,8 @@ class Session:
             async with anyio.create_task_group() as self._tasks:
                 for _ in range(FLUSHERS):
                     self._tasks.start_soon(self._journal.run)
+                self._tasks.start_soon(self._breakers.run)
+                self._tasks.start_soon(self._guarded, self._cashier.run)
                 self._tasks.start_soon(self._heartbeat)
                 self._tasks.start_soon(self._watch_lease)
                 self._tasks.start_soon(self._reaper)
@@ -162,6 +170,7 @@ class Session:
             self._lost = True
             log.warning("lease_lost", worker=str(self.worker), items=len(self._claimed))
             self._journal.lose()
+            self._cashier.lose()
             self._scope.cancel()
 
     def ring(self) -> None:
@@ -201,6 +210,7 @@ class Session:
             self.lose()
         finally:
             self._journal.close()
+            self._cashier.close()
 
     async def _heartbeat(self) -> None:
         """Renew five times a lease."""

@@ -20,7 +20,7 @@ from pipeline.run.blame import WAIT_MAX_S, seconds
 from pipeline.run.stay import Parked, Run, StepRecorder, memoised, until_answered
 from pipeline.signals import Ask, Callback, is_name
 from pipeline.state import encode, inline_or_ref
-from pipeline.store.outside import Delivery, SignalRow
+from pipeline.store.signals import Delivery, SignalRow
 
 SCHEMA_CHARS_MAX = 8192  # a larger one is not shown to the door: its answer parks again
 POLL_S_MIN = 1.0

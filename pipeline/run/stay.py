@@ -5,15 +5,17 @@ An item's stay in a worker: what is known of it there, and who records for it.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import anyio
 
+from pipeline.calls import Settled
 from pipeline.errors import StoreUnavailable
 from pipeline.folder import Pipeline
-from pipeline.model import Claim, Item, Product, Progress, Spawn
+from pipeline.model import Checkpoint, Claim, Item, Product, Progress, Spawn
+from pipeline.run.outside import Outside
 from pipeline.run.services import Services
 from pipeline.signals import Ask
 from pipeline.state import encode, result_adapter
@@ -75,15 +77,21 @@ class StepRecorder(Protocol):
 
     services: Services
     store: WorkStore
+    outside: Outside
 
     def check_lease(self) -> None:
         """Raise `LeaseLost` when this worker may have been replaced."""
         ...
 
     async def record_step(
-        self, run: Run, key: tuple[str, str], text: str, began: float
+        self,
+        run: Run,
+        key: tuple[str, str],
+        text: str,
+        began: float,
+        settled: Settled | None = None,
     ) -> None:
-        """Return when the result is durable."""
+        """Return when the result is durable, and with it what its call did cost."""
         ...
 
     async def record_spawn(
@@ -95,6 +103,33 @@ class StepRecorder(Protocol):
     def note_progress(self, run: Run, progress: Progress) -> None:
         """Have it committed with whatever is committed next."""
         ...
+
+
+def resumed(claim: Claim, pipeline: Pipeline, history: Sequence[Checkpoint]) -> Run:
+    """The item with its updates in memory; its first try here folds them."""
+    updates: list[str] = []
+    memo: dict[tuple[str, str], str] = {}
+    loaded = 0
+    for c in history:
+        if c.update is None:
+            continue
+        loaded += len(c.update)
+        if c.step is None:
+            updates.append(c.update)
+        else:
+            memo[c.stage, c.step] = c.update
+    return Run(
+        claim,
+        pipeline,
+        claim.stage,
+        claim.seq,
+        claim.attempt,
+        None,
+        anyio.current_time() + claim.left_s,
+        memo,
+        loaded=loaded,
+        unfolded=updates,
+    )
 
 
 async def memoised(

@@ -24,7 +24,7 @@ from pipeline.run.services import Services
 from pipeline.run.session import Session, WorkerSettings
 from pipeline.run.slate import Slate
 from pipeline.run.watchdog import WATCHDOG
-from pipeline.store.port import WorkStore
+from pipeline.store.outside import WorkerStore
 from pipeline.store.rows import Blame, TroubleRow
 
 log = structlog.get_logger()
@@ -52,7 +52,7 @@ class Worker:
 
     def __init__(
         self,
-        store: WorkStore,
+        store: WorkerStore,
         catalogue: Catalogue,
         services: Services,
         settings: WorkerSettings | None = None,

@@ -1,133 +1,240 @@
 """
-What the store keeps of the world outside: its port, a protocol a topic, and its rows.
+The store's port for the world outside: what is asked of it around calls of vendors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from decimal import Decimal
+from typing import Literal, NamedTuple, Protocol
 
-from pipeline.model import ItemId
+from pipeline.calls import CallId, CallOpening, Money, ServiceBudget, Settled, Usage
+from pipeline.model import ItemId, WorkerId
+from pipeline.store.port import WorkStore
 
-SIGNALS_MAX = 100  # names of one item, answered and not asked for; arbitrary
-REFUSALS_MAX = 20  # of one item that are written down; arbitrary
+# -- breakers ----------------------------------------------------------------------
+
+BreakerState = Literal["closed", "open", "half-open"]
+# open: from closed, or after a failed probe; free: the probe told nothing.
+BreakerMove = Literal["", "open", "close", "free"]
+
+# A breaker that opens again this soon stays open for longer than the last time.
+CALM_S = 60.0
+# Repeats of failed calls that a vendor has in store: it grows by a share of first
+# tries to the most, by time to the floor, so that a quiet service may repeat a call.
+REPEATS_MAX = 500.0
+REPEATS_FLOOR = 10.0
+REPEATS_FLOOR_PER_S = 1.0
 
 
-class Delivery(NamedTuple):
+class BreakerRow(NamedTuple):
     """
-    An answer as it came: JSON text, or the artifact in which that stands.
-
-    `id` makes it the same delivery when it comes again.  After `until`, in seconds
-    since 1970, it is not taken any more.  It was seen to fit `schema`.
-    """
-
-    id: str
-    payload: str | None
-    ref: str | None
-    author: str
-    until: float | None = None
-    schema: dict[str, Any] | None = None
-
-
-class Taken(Enum):
-    """What became of a delivery."""
-
-    NOW = "the item asked for it, and goes on"
-    KEPT = "kept until the item asks for it"
-    AGAIN = "it was taken before"
-    ANSWERED = "another answer came first"
-    LATE = "the item has ended"
-    EXPIRED = "its time is over"
-    FULL = "too many wait for an item that asks for none of them"
-    UNSEEN = "the item asks for another form of answer by now: look again"
-    UNKNOWN = "there is no such item of this tenant"
-
-
-# What the timeline, and whoever sent it, is told of one that is not taken.
-REFUSALS = {
-    Taken.ANSWERED: "SIGNAL_ANSWERED",
-    Taken.LATE: "SIGNAL_LATE",
-    Taken.EXPIRED: "SIGNAL_FOREIGN",
-    Taken.UNKNOWN: "SIGNAL_FOREIGN",
-    Taken.FULL: "SIGNAL_FULL",
-}
-
-
-class SignalRow(NamedTuple):
-    """
-    One signal of an item: what was asked, and what was answered.
+    One vendor's breaker.
 
     Attributes:
-        stage: The stage that asked last; "": none has yet.
-        asked_s: So long ago it asked the first time.
-        until: When it goes on without an answer; None: it does not.
-        poll_s: Its vendor is to be asked after this; None: it never is.
-        lapsed: Whether that stage went on without an answer.
-        delivery: Of the answer; None: there is none yet.
-        payload: The answer as JSON text; None: in the artifact `ref`.
+        turn: Counts its moves: who names the turn it knows moves it once.
+        failures: In a row, those for which it opened the last time.
+        until: Open: when a probe may begin; half-open: when another one may.
+        left_s: Until then; 0 when somebody may try now.
+        closed_for_s: How long it has been closed again; None: it never was open.
+        repeats: How many calls may be repeated now.
     """
 
-    name: str
-    stage: str
-    asked_at: datetime | None
-    asked_s: float
+    vendor: str
+    state: BreakerState
+    turn: int
+    failures: int
+    opened_at: datetime | None
     until: datetime | None
-    poll_s: float | None
-    schema: dict[str, Any] | None
-    lapsed: bool
-    delivery: str | None
-    payload: str | None
-    ref: str | None
-    author: str
-    answered_at: datetime | None
+    left_s: float
+    closed_for_s: float | None
+    repeats: float
 
     @property
-    def open(self) -> bool:
-        """Whether a stage has asked, and nobody answered in its time."""
-        return bool(self.stage) and not self.lapsed and self.delivery is None
+    def probing(self) -> bool:
+        """Whether one call tries at this moment whether the vendor is back."""
+        return self.state == "half-open" and self.left_s > 0
 
 
-class SignalStore(Protocol):
-    """Answers from outside: one for a name, for ever."""
+class BreakerNews(NamedTuple):
+    """
+    What a process has seen of one vendor since it last told.
 
-    async def signals(self, item: ItemId, name: str = "") -> list[SignalRow]:
-        """The signals of an item, or the one of this name; by name."""
+    Attributes:
+        move: What it makes of the breaker, as long as that is at `turn`.
+        open_s, max_s: It stays open for this at first, doubling to at most that.
+        earned: Repeats that its calls earned, or gave back.
+        wanted: Repeats that it would make now.
+    """
+
+    vendor: str
+    turn: int = 0
+    move: BreakerMove = ""
+    failures: int = 0
+    open_s: float = 1.0
+    max_s: float = 1.0
+    earned: float = 0.0
+    wanted: int = 0
+
+
+class Learnt(NamedTuple):
+    """All breakers, and by vendor how many of the wanted repeats are granted."""
+
+    rows: list[BreakerRow]
+    granted: Mapping[str, int]
+
+
+class BreakerStore(Protocol):
+    """What is known of vendors that fail, by all processes together."""
+
+    async def breakers(self) -> list[BreakerRow]:
+        """Every vendor's breaker, by name; of those that were ever told of."""
         ...
 
-    async def answer(
-        self, item: ItemId, name: str, answer: Delivery, *, tenant: str = ""
-    ) -> Taken:
-        """
-        Take the first answer, and put an item that waits for it back in line; every
-        other one is refused, and noted in the item's timeline.
+    async def tell_breakers(self, news: Sequence[BreakerNews]) -> Learnt:
+        """Tell what was seen, at most one news a vendor; learn what others told."""
+        ...
 
-        One that was not seen to fit what is asked for is UNSEEN: nothing is done.
-        Of an item of another `tenant` it is UNKNOWN; "": whoever it belongs to.
+    async def probe(
+        self, worker: WorkerId, vendor: str, *, for_s: float
+    ) -> BreakerRow | None:
+        """
+        Take the one probe of an open breaker, for at most `for_s` seconds.
+
+        Returns None when it is another's, or it is not yet time for one.  The probe
+        of a worker that is gone is free at once.
         """
         ...
 
-    async def note_refused(
-        self, item: ItemId, name: str, code: str, author: str, *, tenant: str = ""
-    ) -> None:
+
+# -- calls and money ------------------------------------------------------------------
+
+SCOPES = ("item", "batch", "tenant", "day")  # what a call is counted in
+USED_UP, RESERVED = "BUDGET_USED_UP", "BUDGET_RESERVED"
+RESTING = (USED_UP, RESERVED)  # why an item waits for money
+UNKNOWN_END = "OUTCOME_UNKNOWN"  # code of a call whose worker did not say how it ended
+
+
+class Short(NamedTuple):
+    """
+    Why a call may not be made.
+
+    Attributes:
+        code: BUDGET_USED_UP; BUDGET_RESERVED, where other calls under way may leave
+            room; BUDGET_CURRENCY; CALLS_LIMIT; NOT_OURS, the item left this worker.
+        budget: `tenant/acme`, of the first four codes but one.
+        bound: Of that budget, or the calls that are allowed.
+        left: Of it, in its currency.
+    """
+
+    code: str
+    budget: str = ""
+    bound: Decimal = Decimal(0)
+    currency: str = ""
+    left: Decimal = Decimal(0)
+
+
+class Spent(NamedTuple):
+    """What was called in one currency; settled calls, and what the open may cost."""
+
+    currency: str
+    calls: int
+    failed: int
+    cost: Decimal
+    reserved: Decimal
+    usage: Usage
+
+
+class BudgetRow(NamedTuple):
+    """A budget: `bound` is None where nothing bounds it."""
+
+    name: str  # item/437, batch/12, tenant/acme, day/2026-12-31, day: of every day
+    bound: Decimal | None
+    declared: bool  # by a file, and not by a person
+    spent: Spent
+    waiting: int  # items that it keeps waiting
+
+
+class CallRow(NamedTuple):
+    """A call of a vendor, as it stands in the ledger; `settled_at` None: open."""
+
+    number: int
+    stage: str
+    step: str
+    tries: int
+    vendor: str
+    model: str
+    opened_at: datetime
+    settled_at: datetime | None
+    code: str
+    finish: str
+    cost: Decimal
+    reserved: Decimal
+    currency: str
+    usage: Usage
+    took_s: float
+
+
+class CallStore(Protocol):
+    """
+    The ledger of calls, as a worker writes it; raises as `WorkStore` does.
+
+    Calls that a worker left open are settled, at the most they can have cost, when it
+    leaves or is reaped.
+    """
+
+    async def open_calls(
+        self, worker: WorkerId, openings: Sequence[CallOpening]
+    ) -> list[CallId | Short]:
         """
-        Note in the timeline of an item (of this `tenant`; "": of any), `REFUSALS_MAX`
-        times, what was not taken.
+        Write calls down and reserve the most they can cost, in one transaction.
+
+        Each from all budgets that must pay for it, or from none.  The same token twice
+        is one call.
         """
         ...
 
-    async def lapse(self, item: ItemId, name: str, stage: str, within_s: float) -> bool:
-        """
-        Have `stage` go on without an answer, when `within_s` since it asked are over
-        and none has come; whether it is so.
+    async def settle_calls(self, worker: WorkerId, settled: Sequence[Settled]) -> None:
+        """Settle this worker's open calls; `commit` does it with a step."""
+        ...
 
-        It is so whoever asks, by the store's clock: no lease is needed.
+    async def declare(self, service: ServiceBudget) -> None:
+        """Have what a file bounds tenants and days to hold from now on."""
+        ...
+
+
+class BudgetStore(Protocol):
+    """What people ask about money."""
+
+    async def budgets(self, *, limit: int = 100) -> list[BudgetRow]:
+        """Those that are bounded or keep items waiting, and today; by name."""
+        ...
+
+    async def budget(self, name: str) -> list[BudgetRow]:
+        """One budget, a row a currency; raises NotFound when it names nothing."""
+        ...
+
+    async def set_budget(self, name: str, bound: Money | None) -> list[BudgetRow]:
+        """
+        Bound a budget; None: to what files declare.  Who waits for it and has room
+        goes on.
+
+        Raises:
+            NotFound: it names nothing.
         """
         ...
 
-    async def callback_until(self, item: ItemId, within_s: float | None) -> int:
-        """
-        When a callback is taken no more, in seconds since 1970: `within_s` from now;
-        None: long after the item's deadline, which may be moved.
-        """
+    async def calls_of(self, item: ItemId, *, limit: int = 100) -> list[CallRow]:
+        """The item's calls, newest first."""
         ...
+
+    async def spent(
+        self, *, item: ItemId | None = None, batch_id: int | None = None
+    ) -> list[Spent]:
+        """What an item alone, a batch, or everything has called, by currency."""
+        ...
+
+
+class WorkerStore(WorkStore, BreakerStore, CallStore, Protocol):
+    """All that a worker's session asks."""

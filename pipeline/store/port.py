@@ -23,7 +23,6 @@ from pipeline.model import (
     Submission,
     WorkerId,
 )
-from pipeline.store.outside import SignalStore
 from pipeline.store.rows import (
     AttemptRow,
     Blame,
@@ -42,6 +41,7 @@ from pipeline.store.rows import (
     WorkerRow,
     WorkRow,
 )
+from pipeline.store.signals import SignalStore
 
 # A claim looks at as many tenants as it may take items, and at these at least: to
 # find out who was served least costs little.  Arbitrary.

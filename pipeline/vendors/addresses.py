@@ -12,7 +12,10 @@ import socket
 
 import anyio
 
-from pipeline.errors import Permanent, Transient
+from pipeline.calls import CallClass
+from pipeline.trouble import starved
+from pipeline.vendors.declared import VendorSpec
+from pipeline.vendors.failures import failure
 
 # Instance-metadata services answer with credentials.  Some sit at addresses that
 # are otherwise merely private, so an allowed host must not lead there either.
@@ -24,35 +27,55 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-async def resolve(host: str, port: int, *, name: str, allowed: bool) -> list[Address]:
+async def resolve(
+    host: str, port: int, *, spec: VendorSpec, allowed: bool = False
+) -> list[Address]:
     """
     The addresses of `host`, all of them such as we may connect to.
 
-    `allowed` hosts are an operator's own: they may be private or local.  Errors
-    call the host `name`.
+    A vendor that is declared to be `inside`, or whose host is `allowed`, is an
+    operator's own: it may be private or local.
 
     Raises:
-        Transient: VENDOR_DOWN, the name does not resolve.
-        Permanent: VENDOR_FORBIDDEN.
+        CallTransient: VENDOR_DOWN, the name does not resolve.
+        CallPermanent: VENDOR_FORBIDDEN.
+        Trouble: this process can open nothing any more.
     """
     try:
         rows = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise Transient(
-            f"the name {name} does not resolve",
-            code="VENDOR_DOWN",
-            hint="check the host name in the configured URL, and DNS",
+        if trouble := starved():
+            raise trouble from None
+        raise failure(
+            CallClass.TRANSIENT,
+            spec,
+            "has a host name that does not resolve",
+            hint="check the host name in its url, and DNS",
         ) from None
     # In the resolver's order, without doubles.
     addresses = list(dict.fromkeys(ipaddress.ip_address(r[4][0]) for r in rows))
     # One bad address among good ones is how a look-up is turned against us.
-    if not addresses or not all(reachable(a, allowed) for a in addresses):
-        raise Permanent(
-            f"{name} is an address inside a network, not a vendor's",
+    if not addresses or not all(
+        reachable(a, allowed or spec.inside) for a in addresses
+    ):
+        raise failure(
+            CallClass.PERMANENT,
+            spec,
+            "is at an address inside a network, not a vendor's",
             code="VENDOR_FORBIDDEN",
-            hint="if it is your own server, configure it as the stage's url",
+            hint=_what_allows(spec, addresses),
         )
     return addresses
+
+
+def _what_allows(spec: VendorSpec, addresses: list[Address]) -> str:
+    if not any(reachable(a, True) for a in addresses):
+        return "nobody may call such an address: set url to the vendor's own"
+    name = spec.name or "NAME"
+    return (
+        f"if it is your own server, say so: inside = true below [vendor.{name}] in "
+        "vendors.toml, or its host in WAYBILL_VENDOR_HOSTS"
+    )
 
 
 def reachable(address: Address, allowed: bool) -> bool:

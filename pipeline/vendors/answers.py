@@ -1,79 +1,130 @@
 """
-What a vendor's answer says: its JSON, or what a refusal does to the item.
+What a vendor's answer means: its JSON, or which class of failure it is.
 
-No message carries the text of an answer.
+What a vendor's own table says (`errors` in vendors.toml) goes before what is known
+of all.  No message carries the text of an answer.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from pipeline.errors import Permanent, Throttled, Transient, WaybillError
+from pipeline.calls import CallClass
+from pipeline.vendors.declared import VendorSpec
+from pipeline.vendors.failures import CallError, failure, garbage
 from pipeline.vendors.limits import RETRY_AFTER_MAX_S
 
+# Refusals whose body tells a quota from a no, and a throttle from an outage.
+TELLING = frozenset((400, 402, 403, 429, 503))
 
-def refusal(status: int, host: str, wait_s: float | None, text: str) -> WaybillError:
-    """
-    What an answer that is not 2xx does to the item.
 
-    `text` is its body, of 400 and 403 only: several vendors say there what
-    others say with 429.
+def declared_class(spec: VendorSpec, status: int, text: str) -> CallClass | None:
+    """What the vendor's own table makes of an answer; None: it says nothing."""
+    small = text.lower()
+    for key, kind in spec.errors.items():
+        code, _, word = key.partition(":")
+        if code == str(status) and word and word.lower() in small:
+            return kind
+    return spec.errors.get(str(status))
+
+
+def is_declared(spec: VendorSpec, status: int) -> bool:
+    """Whether the vendor's table looks at the body of such an answer."""
+    return any(key.startswith(f"{status}:") for key in spec.errors)
+
+
+def refusal(
+    spec: VendorSpec, status: int, wait_s: float | None, text: str
+) -> CallError:
     """
-    if status == 429 or (status == 503 and wait_s is not None):
-        return Throttled(
-            f"{host} asks us to slow down ({status})",
-            hint="lower the rate of this limit in pipeline.toml if it happens often",
-            retry_after_s=wait_s,
-        )
-    if status in (400, 403) and _QUOTA.search(text):
-        return Throttled(
-            f"{host} says that our quota is used up ({status})",
-            code="QUOTA",
-            hint="raise the quota at the vendor, or lower the rate of this limit",
-            retry_after_s=wait_s,
-        )
-    if status in (408, 504):
-        return Transient(
-            f"{host} gave up waiting ({status})",
-            code="VENDOR_TIMEOUT",
-            hint="look at the vendor's status page",
-            retry_after_s=wait_s,
-        )
-    if status >= 500 or status == 425:
-        return Transient(
-            f"{host} is in trouble ({status})",
-            code="VENDOR_DOWN",
-            hint="look at the vendor's status page",
-            retry_after_s=wait_s,
-        )
-    if status in (401, 403):
-        return Permanent(
-            f"{host} does not accept our key ({status})",
-            code="VENDOR_AUTH",
-            hint="check the service's key: WAYBILL_LLM_KEY, WAYBILL_VISION_KEY",
-        )
-    return Permanent(
-        f"{host} refused the request ({status})",
-        code="VENDOR_REFUSED",
-        hint="redirects are not followed: set url to the final address"
-        if 300 <= status < 400
-        else "check url and model in pipeline.toml",
+    What an answer that is no success does to the item.
+
+    `text` is its body, of those of `TELLING` and those that the vendor's table looks
+    at: several vendors say there what others say with 429.
+    """
+    kind = declared_class(spec, status, text) or known_class(status, wait_s, text)
+    said, hint = _WORDS[kind]
+    code = ""
+    if kind is CallClass.TRANSIENT and status in (408, 504):
+        said, code = "gave up waiting", "VENDOR_TIMEOUT"
+    if kind is CallClass.PERMANENT and 300 <= status < 400:
+        hint = "redirects are not followed: set url to the final address"
+    if kind is CallClass.AUTH and spec.key:
+        hint = f"check the key that it is called with, {spec.key}"
+    return failure(
+        kind,
+        spec,
+        f"{said} ({status})",
+        code=code,
+        hint=hint,
+        retry_after_s=wait_s,
+        # Who answers a request with 5xx may have carried it out.
+        in_doubt=status >= 500 and kind is CallClass.TRANSIENT,
     )
+
+
+def known_class(status: int, wait_s: float | None, text: str) -> CallClass:
+    """What such an answer means, whoever gives it."""
+    if status == 402 or (status in (400, 403, 429, 503) and _QUOTA.search(text)):
+        return CallClass.QUOTA
+    if status == 429 or (status == 503 and wait_s is not None):
+        return CallClass.THROTTLED
+    if status in (400, 403) and _THROTTLE.search(text):
+        return CallClass.THROTTLED
+    if status == 400 and _BUSY.search(text):
+        return CallClass.TRANSIENT
+    if status in (401, 403):
+        return CallClass.AUTH
+    if status in (408, 421, 423, 425) or (status >= 500 and status not in (501, 505)):
+        return CallClass.TRANSIENT
+    return CallClass.PERMANENT
 
 
 # "Limit" alone is not enough: a prompt over the model's token limit is refused
 # with the same word, and waiting would not make it shorter.
 _QUOTA = re.compile(
-    r"quota|throttl|too.many.requests|resource.exhausted"
-    r"|(?:rate|request|usage|billing|spend)\w{0,3}.{0,6}limit"
-    r"|limit.{0,40}per.(?:second|minute|hour|day|month)",
+    r"quota|REQUEST_LIMIT_EXCEEDED|daily.{0,6}limit|credit.balance|billing"
+    r"|(?:usage|spend)\w{0,3}.{0,6}limit|limit.{0,40}per.(?:day|month)",
     re.IGNORECASE,
 )
+_THROTTLE = re.compile(
+    r"throttl|too.many.requests|resource.exhausted"
+    r"|(?:rate|request)\w{0,3}.{0,6}limit"
+    r"|limit.{0,40}per.(?:second|minute|hour)",
+    re.IGNORECASE,
+)
+_BUSY = re.compile(r"UNABLE_TO_LOCK_ROW|SERVER_UNAVAILABLE|overloaded", re.IGNORECASE)
+
+_STATUS = "look at the vendor's status page"
+_WORDS = {
+    CallClass.THROTTLED: (
+        "asks us to slow down",
+        "lower its requests in vendors.toml if it happens often",
+    ),
+    CallClass.QUOTA: (
+        "says that our quota is used up",
+        "raise the quota at the vendor, or lower its limits in vendors.toml",
+    ),
+    CallClass.TRANSIENT: ("is in trouble", _STATUS),
+    CallClass.PERMANENT: (
+        "refused the request",
+        "check its url and model in vendors.toml, and what the stage asks",
+    ),
+    CallClass.AUTH: (
+        "does not accept our key",
+        'give it one: key = "secret:NAME" in vendors.toml, or WAYBILL_LLM_KEY',
+    ),
+    CallClass.GARBAGE: ("sent what its table calls garbage", _STATUS),
+}
+
+
+# -- when to come again ----------------------------------------------------------------
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
@@ -89,8 +140,13 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     until = _http_date(value)
     if until is None:
         return None
-    wait_s = (until - (_http_date(headers.get("date", "")) or now)).total_seconds()
+    wait_s = (until - clock_of(headers, now)).total_seconds()
     return min(max(wait_s, 0.0), RETRY_AFTER_MAX_S)
+
+
+def clock_of(headers: Mapping[str, str], now: datetime) -> datetime:
+    """The vendor's own clock where it tells it; else ours."""
+    return _http_date(headers.get("date", "")) or now
 
 
 def _http_date(value: str) -> datetime | None:
@@ -104,27 +160,52 @@ def _http_date(value: str) -> datetime | None:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def parsed(data: bytes, host: str) -> Any:
+# -- what it says ----------------------------------------------------------------------
+
+
+def text_of(data: bytes, spec: VendorSpec) -> str:
+    """
+    An answer as text.
+
+    Raises:
+        CallTransient: VENDOR_GARBAGE, it is no UTF-8.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise garbage(spec, "something that is not UTF-8") from None
+
+
+def parsed(data: bytes, spec: VendorSpec) -> Any:
     """
     The JSON of an answer.
 
     Raises:
-        Transient: VENDOR_GARBAGE.
+        CallTransient: VENDOR_GARBAGE, also where a vendor of a model says with
+            success that it failed.
     """
     try:
-        return json.loads(data, parse_constant=_no_constant)
+        value = json.loads(
+            text_of(data, spec), parse_constant=_no_constant, parse_float=_finite
+        )
     except (ValueError, RecursionError):
-        raise garbage(host, "something that is not JSON") from None
+        raise garbage(spec, "something that is not JSON") from None
+    if spec.kind in ("openai", "anthropic") and isinstance(value, dict):
+        failed = value.get("error")
+        if failed or value.get("type") == "error":
+            said = json.dumps(failed)[:4096]
+            if _QUOTA.search(said) or _THROTTLE.search(said):
+                raise refusal(spec, 429, None, said)
+            raise garbage(spec, "an error in the clothes of an answer")
+    return value
 
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def garbage(host: str, what: str) -> Transient:
-    """The failure of a vendor that answered with `what`."""
-    return Transient(
-        f"{host} sent {what}",
-        code="VENDOR_GARBAGE",
-        hint="check that url is the service's base URL; a proxy may be in between",
-    )
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number that is too large")
+    return number

@@ -18,6 +18,10 @@
     input = "0.25"      # of a million tokens
     output = "2.00"
 
+    [budget]            # of every tenant, and of all of a day (UTC)
+    tenant = "50.00 USD"
+    day = "200.00 USD"
+
 A pipeline may tighten what is declared here and nothing else.
 """
 
@@ -28,7 +32,7 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -39,15 +43,14 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.calls import CallClass, Usage
+from pipeline.calls import UNBOUNDED_SERVICE, CallClass, Kind, ServiceBudget, Usage
 from pipeline.errors import Usage as UsageError
+from pipeline.vendors.target import OURS, target_of
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}", re.ASCII)
 MILLION = Decimal(1_000_000)
 _PER_S = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE = re.compile(r"([\d_]+(?:\.\d+)?)\s*/\s*([\d.]*)\s*(s|min|h|d)", re.ASCII)
-
-Kind = Literal["openai", "anthropic", "http", "moderation", "ocr"]
 
 
 class Rate(NamedTuple):
@@ -90,6 +93,11 @@ class Price(_Declared):
     output: Annotated[Decimal, Field(ge=0)] = Decimal(0)
     reasoning: Annotated[Decimal, Field(ge=0)] | None = None  # None: as `output`
 
+    @property
+    def costs(self) -> bool:
+        """Whether anything costs anything."""
+        return self.most(1, 1) > 0
+
     def of(self, usage: Usage) -> Decimal:
         """What a call with this usage costs."""
         cached = self.input if self.cached_input is None else self.cached_input
@@ -112,12 +120,27 @@ class Price(_Declared):
         return self.call + (tokens * dearest_in + max_tokens * dearest_out) / MILLION
 
 
+class VendorTerms(_Declared):
+    """
+    `[vendor.NAME]` of a pipeline.toml: how its items call a vendor.
+
+    Its limits are held beside the vendor's own; nothing may be looser than declared.
+    """
+
+    limits: VendorLimits = VendorLimits()
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None
+    answer_bytes_max: Annotated[int, Field(ge=1024, le=4 << 30)] | None = None
+
+
 class BreakerPolicy(_Declared):
     """When nobody calls a vendor any more, and when somebody tries again."""
 
     after: int = Field(default=5, ge=1)  # failures in a row
     open_s: float = Field(default=5.0, gt=0)  # doubles with each probe that failed
-    max_s: float = Field(default=120.0, gt=0)
+    max_s: float = Field(default=15.0, gt=0)
+
+
+StatusWord = Annotated[str, Field(pattern=r"^\d{3}(:.{1,200})?$")]
 
 
 class VendorSpec(_Declared):
@@ -127,6 +150,8 @@ class VendorSpec(_Declared):
     Attributes:
         url: Its base; requests go below it.
         key: `secret:NAME`, a secret of the tenant or else of the service; "": none.
+        key_header: The header that carries the key as it is; "": as its kind has it,
+            `authorization: Bearer`, or `x-api-key` with anthropic.
         inside: It stands in our own network, on purpose.
         idempotency_header: Where the vendor looks for a key that makes a repeated
             call the same call; "": it has none.
@@ -143,14 +168,17 @@ class VendorSpec(_Declared):
     kind: Kind = "http"
     url: str
     key: str = Field(default="", pattern=r"^(secret:[a-z0-9][a-z0-9-]{0,62})?$")
+    key_header: str = Field(default="", pattern=r"^([A-Za-z0-9-]{1,100})?$")
     model: str = ""
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
     connect_s: float = Field(default=10.0, gt=0, le=120)
     answer_bytes_max: int = Field(default=4 << 20, ge=1024, le=4 << 30)
     inside: bool = False
     headers: dict[str, str] = Field(default_factory=dict, max_length=50)
-    idempotency_header: str = ""
-    errors: dict[str, CallClass] = Field(default_factory=dict, max_length=200)
+    idempotency_header: str = Field(default="", pattern=r"^([A-Za-z0-9-]{1,100})?$")
+    errors: dict[Annotated[str, Field(pattern=r"^\d{3}(:.{1,200})?$")], CallClass] = (
+        Field(default_factory=dict, max_length=200)
+    )
     fallbacks: tuple[str, ...] = Field(default=(), max_length=8)
     retry_share: float = Field(default=0.1, ge=0, le=1)
     limits: VendorLimits = VendorLimits()
@@ -158,11 +186,42 @@ class VendorSpec(_Declared):
     price: Price = Price()
     breaker: BreakerPolicy = BreakerPolicy()
 
+    def within(self, terms: VendorTerms) -> VendorSpec:
+        """
+        This vendor as a pipeline calls it; the terms' limits stay with the terms.
+
+        Raises:
+            Usage: VENDOR_LOOSER, naming the key.
+        """
+        tighter: dict[str, Any] = {}
+        for key in ("timeout_s", "answer_bytes_max"):
+            if (wanted := getattr(terms, key)) is not None:
+                self._tighter(key, wanted, getattr(self, key))
+                tighter[key] = wanted
+        for key in ("requests", "tokens", "concurrency"):
+            wanted, most = getattr(terms.limits, key), getattr(self.limits, key)
+            if wanted is not None and most is not None:
+                self._tighter(f"limits.{key}", _per_s(wanted), _per_s(most))
+        return self.model_copy(update=tighter)
+
+    def _tighter(self, key: str, wanted: float, most: float) -> None:
+        if wanted > most:
+            raise UsageError(
+                f"[vendor.{self.name}] {key} of a pipeline is looser than declared",
+                code="VENDOR_LOOSER",
+                hint="a pipeline may tighten alone; raise it in vendors.toml",
+            )
+
+
+def _per_s(limit: Rate | int) -> float:
+    return limit.most / limit.per_s if isinstance(limit, Rate) else float(limit)
+
 
 class Vendors(_Declared):
     """All that are declared, by name."""
 
     vendor: dict[str, VendorSpec] = Field(default_factory=dict, max_length=200)
+    budget: ServiceBudget = UNBOUNDED_SERVICE
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -174,6 +233,12 @@ class Vendors(_Declared):
                     raise ValueError(f"{name}: there is no other vendor {other!r}")
                 if self.vendor[other].kind != spec.kind:
                     raise ValueError(f"{name}: {other} is of another kind")
+            bound, price = self.budget.tenant or self.budget.day, spec.price
+            if bound and price.costs and price.currency != bound.currency:
+                raise ValueError(
+                    f"{name}: its price is in {price.currency}, and [budget] in "
+                    f"{bound.currency}"
+                )
         return self
 
     def named(self) -> dict[str, VendorSpec]:
@@ -184,9 +249,16 @@ class Vendors(_Declared):
         }
 
 
-def read_vendors(path: Path) -> dict[str, VendorSpec]:
+class Declared(NamedTuple):
+    """Whom stages may call, by name; and what a tenant and a day may cost."""
+
+    vendors: Mapping[str, VendorSpec]
+    budget: ServiceBudget = UNBOUNDED_SERVICE
+
+
+def read_vendors(path: Path) -> Declared:
     """
-    The vendors that a file declares; none where there is no file.
+    What a file declares; nothing where there is no file.
 
     Raises:
         Usage: VENDORS_FILE, naming the key and what it may be.
@@ -194,15 +266,27 @@ def read_vendors(path: Path) -> dict[str, VendorSpec]:
     try:
         raw: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return Declared({})
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _bad(f"{path} cannot be read: {error}") from None
     try:
-        return Vendors.model_validate(raw).named()
+        whole = Vendors.model_validate(raw)
+        found = whole.named()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise _bad(f"{path}: {key}: {first['msg']}") from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise _bad(f"{path}: {key}: {said}") from None
+    for spec in found.values():
+        try:
+            target_of(spec.url)
+        except UsageError as error:
+            raise _bad(f"{path}: vendor.{spec.name}.url: {error.message}") from None
+        for name in (*spec.headers, spec.key_header, spec.idempotency_header):
+            if name.lower() in OURS and name != spec.key_header:
+                said = f"{name} is the door's; a key is declared by `key`"
+                raise _bad(f"{path}: vendor.{spec.name}.headers: {said}")
+    return Declared(found, whole.budget)
 
 
 def _bad(message: str) -> UsageError:

@@ -18,12 +18,13 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import anyio
 from aiolimiter import AsyncLimiter
 
 from pipeline.errors import Usage
+from pipeline.vendors.declared import VendorSpec
 
 RETRY_AFTER_MAX_S = 3600.0  # a vendor that asks for a day is asked again after an hour
 
@@ -45,15 +46,16 @@ class LimitSpec:
         Usage: LIMIT_SPEC, for numbers that make no limit.
     """
 
-    rate: float
+    rate: float = math.inf
     per_s: float = 1.0
     burst: int = 1
     concurrency: int | None = None
 
     def __post_init__(self) -> None:
-        numbers = (self.rate, self.per_s)
-        if not all(math.isfinite(n) and n > 0 for n in numbers):
+        if not (self.rate > 0 and math.isfinite(self.per_s) and self.per_s > 0):
             raise _bad_spec("rate and per_s must be positive numbers")
+        if math.isinf(self.rate) and self.concurrency is None:
+            raise _bad_spec("a limit needs a rate or a concurrency")
         if self.burst < 1 or (self.burst > 1 and self.burst > self.rate):
             raise _bad_spec("burst must be from 1 to rate")
         if self.concurrency is not None and self.concurrency < 1:
@@ -63,6 +65,32 @@ class LimitSpec:
     def pace(self) -> float:
         """Calls a second between bursts."""
         return (self.rate - self.burst + 1) / self.per_s
+
+
+class Use(NamedTuple):
+    """What a call takes of one limit: `weight` permits, tokens mostly."""
+
+    key: str
+    spec: LimitSpec
+    weight: int = 1
+
+
+def uses_of(spec: VendorSpec, tenant: str, tokens: int) -> list[Use]:
+    """All limits that a call of this vendor obeys: the service's, and the tenant's."""
+    found: list[Use] = []
+    for prefix, limits in (
+        (f"vendor/{spec.name}", spec.limits),
+        (f"vendor/{spec.name}/tenant/{tenant}", spec.limits_per_tenant),
+    ):
+        if limits.concurrency is not None:
+            of = LimitSpec(concurrency=limits.concurrency)
+            found.append(Use(f"{prefix}/concurrency", of))
+        if limits.requests is not None:
+            found.append(Use(f"{prefix}/requests", LimitSpec(*limits.requests)))
+        if limits.tokens is not None:
+            of = LimitSpec(*limits.tokens)
+            found.append(Use(f"{prefix}/tokens", of, max(1, tokens)))
+    return found
 
 
 class Limits:

@@ -1,9 +1,8 @@
 """
 A model that looks at pages: the last reader, for what the engines cannot read.
 
-Any OpenAI-compatible service that takes pictures: `ctx.endpoint("vision")`.  The
-call goes through the vendor's door, from the worker: what reads documents in the
-jail has no network.
+Any OpenAI-compatible service that takes pictures, declared as the vendor `vision`.
+The call is made by the worker: what reads documents in the jail has no network.
 
 A model writes fluent text whether it can read or not.  So what it says counts as
 read only where it is grounded in what an engine made out (stages/ocr.py), and an
@@ -17,11 +16,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from pipeline.errors import Transient, Usage
-from pipeline.stage import Context
+from pipeline.stage import Answer, Context, Request
 from stages.reading.protocol import PageReading
 
 NAME = "vision"
-TIMEOUT_S = 120.0  # a full page of handwriting is 2,000 tokens, at some 30 a second
 TOKENS_MAX = 8000  # of a newspaper page
 CHARS_MAX = 40_000
 # A model does not know how sure it is.  Arbitrary: below `doubt_below`, so that its
@@ -62,40 +60,39 @@ class Transcription(BaseModel):
     unreadable: bool
 
 
-async def read(picture: str, ctx: Context) -> PageReading:
+async def read(picture: str, ctx: Context, page: int) -> PageReading:
     """
-    Have a model read a page.
+    Have a model read a page; its answer is kept as the step `page-<n>:vision`.
 
     Args:
         picture: JPEG, base64, as in the first `PageReading`.
 
     Raises:
-        Usage: VISION_URL, no service is configured.
+        Usage: VISION_URL, no service is declared for it.
         Transient: VENDOR_GARBAGE when the answer is no chat completion.
-        WaybillError: what the vendor's door raises.
+        WaybillError: what `Vendor.call` raises.
     """
-    service = ctx.endpoint(NAME)
-    if not service.url or not service.model:
+    vendor = ctx.vendor(NAME) if NAME in ctx.vendors else None
+    if vendor is None or vendor.kind != "openai" or not vendor.model:
         raise Usage(
-            "vision is on, but no service is configured for it",
+            "vision is on, but no service is declared for it",
             code="VISION_URL",
-            hint="set WAYBILL_VISION_URL and WAYBILL_VISION_MODEL, or vision = false"
-            " in [stage.ocr]",
+            hint="set WAYBILL_VISION_URL and WAYBILL_VISION_MODEL, declare an openai "
+            "vendor named vision, or vision = false in [stage.ocr]",
         )
-    raw = await ctx.vendor.post_json(
-        service.url.rstrip("/") + "/chat/completions",
-        request(service.model, picture),
-        key=service.key.get_secret_value(),
-        timeout_s=max(0.0, min(TIMEOUT_S, ctx.left_s())),
-    )
-    return as_reading(transcribed(raw))
+    request = Request("/chat/completions", json=body_of(picture), max_tokens=TOKENS_MAX)
+
+    def check(answer: Answer) -> None:
+        transcribed(answer.data)
+
+    answer = await vendor.call(f"page-{page}:vision", request, check=check)
+    return as_reading(transcribed(answer.data))
 
 
-def request(model: str, picture: str) -> dict[str, Any]:
+def body_of(picture: str) -> dict[str, Any]:
     """The body of the call."""
     image = {"url": f"data:image/jpeg;base64,{picture}", "detail": "high"}
     return {
-        "model": model,
         "messages": [
             {"role": "system", "content": PROMPT},
             {

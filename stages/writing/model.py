@@ -8,50 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from pipeline.errors import Permanent, Transient
-from pipeline.stage import Context, Endpoint
+from pipeline.stage import Answer, Request, Vendor
 from stages.writing.facts import LETTER_CHARS_MAX
 from stages.writing.reply import Written, faults
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
-    """
-    One call of a model.
-
-    Attributes:
-        talk: The messages, see `messages`.
-        options: What else the body holds: bounds and temperature.
-    """
-
-    service: Endpoint
-    talk: list[dict[str, str]]
-    options: dict[str, Any]
-    timeout_s: float
-
-    def body(self) -> dict[str, Any]:
-        """The body of the call."""
-        return {
-            "model": self.service.model,
-            "messages": self.talk,
-            "response_format": {"type": "json_object"},
-            **self.options,
-        }
-
-
-class Answer(BaseModel):
-    """One answered call, as it is kept: its text only if it came whole."""
+class Said(NamedTuple):
+    """What a model said: its text only if it came whole."""
 
     content: str
     finish: str
 
 
-async def ask(ctx: Context, request: ModelRequest, last: bool) -> Answer:
+async def ask(vendor: Vendor, step: str, request: Request, last: bool) -> Said:
     """
     One paid call.  A misshapen answer is kept too, for the next ask to mend; only
     of the last one nothing is kept, so that a revived item really asks again.
@@ -59,21 +33,29 @@ async def ask(ctx: Context, request: ModelRequest, last: bool) -> Answer:
     Raises:
         Permanent: LLM_SCHEMA, LLM_TRUNCATED when the last answer is no reply.
         Transient: VENDOR_GARBAGE when the answer is no chat completion.
-        WaybillError: what the vendor's door raises.
+        WaybillError: what `Vendor.call` raises.
     """
-    raw = await ctx.vendor.post_json(
-        request.service.url.rstrip("/") + "/chat/completions",
-        request.body(),
-        key=request.service.key.get_secret_value(),
-        timeout_s=max(0.0, min(request.timeout_s, ctx.left_s())),
-    )
-    answer = answer_of(raw)
-    if last and answer.finish in ("stop", "length") and (fault := fault_of(answer)):
-        raise unusable(answer, fault)
-    return answer
+
+    def check(answer: Answer) -> None:
+        said = said_in(answer.data)
+        if last and said.finish in ("stop", "length") and (fault := fault_of(said)):
+            raise unusable(said, fault)
+
+    return said_in((await vendor.call(step, request, check=check)).data)
 
 
-def answer_of(raw: Any) -> Answer:
+def body_of(talk: list[dict[str, str]], options: dict[str, Any]) -> dict[str, Any]:
+    """
+    The body of a call.
+
+    Args:
+        talk: The messages, see `messages`.
+        options: What else it holds: bounds and temperature.
+    """
+    return {"messages": talk, "response_format": {"type": "json_object"}, **options}
+
+
+def said_in(raw: Any) -> Said:
     """
     The message of a chat completion.
 
@@ -89,18 +71,18 @@ def answer_of(raw: Any) -> Answer:
             pass  # no completion: said below, where its parts are missed
     finish = choice.get("finish_reason")
     if message.get("refusal"):
-        return Answer(content="", finish="refusal")
+        return Said(content="", finish="refusal")
     if finish in ("length", "content_filter"):
         # Half an answer is none: kept, it would only tempt somebody to use it.
-        return Answer(content="", finish=str(finish))
+        return Said(content="", finish=str(finish))
     content = message.get("content")
     if not isinstance(content, str):
         raise Transient(
             "the model's answer is no chat completion",
             code="VENDOR_GARBAGE",
-            hint="check that url is the base of an OpenAI-compatible service",
+            hint="check that its url is the base of an OpenAI-compatible service",
         )
-    return Answer(content=_unfenced(content), finish="stop")
+    return Said(content=_unfenced(content), finish="stop")
 
 
 def _unfenced(content: str) -> str:
@@ -109,7 +91,7 @@ def _unfenced(content: str) -> str:
     return wrapped[1] if wrapped else content
 
 
-def fault_of(answer: Answer) -> str:
+def fault_of(answer: Said) -> str:
     """What is wrong with an answer; "" when it is a reply."""
     if answer.finish == "length":
         return "it was cut off: write a shorter reply"
@@ -120,7 +102,7 @@ def fault_of(answer: Answer) -> str:
     return ""
 
 
-def unusable(answer: Answer, fault: str) -> Permanent:
+def unusable(answer: Said, fault: str) -> Permanent:
     """The error for a last answer that is no reply."""
     if answer.finish == "length":
         return Permanent(

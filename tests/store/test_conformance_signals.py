@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.model import Entry, Finish, ItemId, State, ToWaiting, WorkerId
 from pipeline.signals import Ask
-from pipeline.store.outside import SIGNALS_MAX, Delivery, Taken
 from pipeline.store.rows import Mark
+from pipeline.store.signals import SIGNALS_MAX, Delivery, Taken
 from tests.store.world import World, done, finished, parked, waiting
 
 HOUR_S = 3600.0

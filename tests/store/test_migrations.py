@@ -319,16 +319,17 @@ async def test_the_service_may_work_after_each_file(
     empty_database: Urls, monkeypatch: pytest.MonkeyPatch
 ):
     """A later one may fail, and workers run meanwhile: triggers write new tables."""
-    *first, last = available()
-    broken = last._replace(sql="select 1 / 0;")
-    monkeypatch.setattr("pipeline.store.migrate.available", lambda: [*first, broken])
+    known = available()
+    after = known[-1].number + 1
+    broken = known[-1]._replace(number=after, sql="select 1 / 0;")
+    monkeypatch.setattr("pipeline.store.migrate.available", lambda: [*known, broken])
 
     with pytest.raises(StoreUnavailable):
         await migrate(empty_database.owner)
 
     async with PostgresStore(empty_database.app) as store:
         assert (await store.wake())[0] == 0
-        assert await store.schema_version() == first[-1].number
+        assert await store.schema_version() == known[-1].number
 
 
 # -- the service's role ----------------------------------------------------------------

@@ -25,6 +25,8 @@ from pipeline.store.migrate import migrate
 from pipeline.store.postgres import (
     PostgresStore,
     admission,
+    budgets,
+    calls,
     cancels,
     claims,
     commits,
@@ -36,6 +38,7 @@ from pipeline.store.postgres import (
     reports,
     results,
     sessions,
+    settling,
 )
 from pipeline.store.rows import Sought
 from tests.store.conftest import Server, Urls, run
@@ -43,13 +46,15 @@ from tests.store.conftest import Server, Urls, run
 HOT = {
     *("ready", "running", "waiting", "joining", "checkpoints", "items", "outcomes"),
     *("holds", "open_children", "progress", "products"),
+    *("calls", "budgets", "budget_waits"),
 }
 ME = UUID(int=1)
 NEVER = datetime(2999, 1, 1, tzinfo=UTC)
 
 # 50,000 ready (of 200 tenants, at two stages), 20,000 waiting, 2,000 running,
 # 29,500 done with their checkpoints, 10,000 holds of which 500 are open.  The ready
-# ones are children of 500 of the waiting ones.
+# ones are children of 500 of the waiting ones.  63,000 calls, and 10,000 of those who
+# wait do so for the money of 20 tenants.
 FILL = """
 insert into waybill.tenants (name) select 'tenant-' || n from generate_series(1, 200) n;
 insert into waybill.pipelines (name, version, stages, files)
@@ -108,6 +113,22 @@ insert into waybill.products (item_id, name, artifact, facts, stage)
 insert into waybill.workers (id, host, pid, born, lease_until)
   select ('00000000-0000-0000-0000-00000000000' || n)::uuid, 'h', n, '',
          now() + interval '1 day' from generate_series(1, 4) n;
+insert into waybill.calls (item_id, number, root_id, batch_id, tenant_id, day, stage,
+                           step, tries, vendor, worker_id, token, currency, reserved,
+                           settled_at, cost)
+  select i.id, n, i.id, i.batch_id, i.tenant_id, 20260101, 'read', 's', 1, 'llm',
+         ('00000000-0000-0000-0000-00000000000' || 1 + i.id % 4)::uuid,
+         gen_random_uuid(), 'USD', 1, case when i.id > 72000 then now() end, 1
+    from waybill.items i, generate_series(1, 2) n where i.id > 70500;
+insert into waybill.budgets (scope, of, currency, spent)
+  select 'batch', id, 'USD', 1 from waybill.batches
+  union all select 'item', id, 'USD', 1 from waybill.items where id > 90000;
+insert into waybill.budgets (scope, of, currency, most, spent)
+  select 'tenant', id, 'USD', 100, 1 from waybill.tenants;
+insert into waybill.budget_waits (item_id, scope, of, currency, needs, deadline_at)
+  select item_id, 'tenant', 1 + tenant_id % 20, 'USD', 60, deadline_at
+    from waybill.waiting where item_id <= 60000;
+update waybill.waiting set why = 'BUDGET_USED_UP' where item_id <= 60000;
 """
 
 IDS = list(range(70001, 70101))
@@ -173,6 +194,57 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "placed": (results.PLACED, [IDS]),
     "updates": (results.UPDATES, [IDS]),
     "products of items": (results.PRODUCTS, [IDS]),
+    "callers": (calls.CALLERS, [IDS, ME]),
+    "lock budgets": (
+        calls.LOCK_BUDGETS,
+        [["batch", "day", "tenant"], [7, 20260101, 7], ["USD"] * 3, [None] * 3],
+    ),
+    "read budgets": (
+        calls.READ_BUDGETS,
+        [["item"] * N + ["tenant"], [*IDS, 7]],
+    ),
+    "called": (calls.CALLED, [IDS]),
+    "open of a worker": (calls.OPEN, [IDS, ME]),
+    "opened": (
+        calls.OPENED,
+        [
+            IDS,
+            [3] * N,
+            IDS,
+            *([[7] * N] * 3),
+            *([["read"] * N] * 2),
+            [1] * N,
+            ["llm"] * N,
+            [UUID(int=n) for n in IDS],
+            ["USD"] * N,
+            [1] * N,
+            ME,
+        ],
+    ),
+    "settle": (
+        settling.SETTLE,
+        [
+            *(IDS, [1] * N, [1] * N),
+            *([[""] * N] * 3),
+            *([[0] * N] * 5),
+            ME,
+        ],
+    ),
+    "settle lost": (settling.SETTLE_LOST, [[UUID(int=9)], "X"]),
+    "change budgets": (
+        settling.CHANGE,
+        [["item"] * N, IDS, ["USD"] * N, *([[1] * N] * 8)],
+    ),
+    "begin families": (budgets.BEGIN_ITEMS, [IDS, ["USD"] * N]),
+    "family": (budgets.FAMILY.format(of="$1::bigint"), [PARENT]),
+    "lacking": (budgets.LACKING, ["item", 7, "USD", 200]),
+    "go on": (
+        budgets.GO_ON,
+        [
+            *(["tenant"] * 20, list(range(1, 21)), ["USD"] * 20),
+            *(100, ["BUDGET_USED_UP"]),
+        ],
+    ),
     "parent": (admission.PARENT, [70001, ME]),
     "known": (admission.KNOWN, [1, ["k1", "k2"], 1]),
 }
@@ -316,6 +388,7 @@ class Looked(
     paces.PostgresPaces,
     reports.PostgresReports,
     results.PostgresResults,
+    budgets.PostgresBudgets,
 ):
     """What people use, over any database."""
 
@@ -357,6 +430,12 @@ ASKED: dict[str, tuple[Callable[[Looked], Awaitable[Any]], set[str]]] = {
     "how batches stand": (lambda s: s.stands(), set()),
     "how a batch stands": (lambda s: s.stands([7]), set()),
     "pipelines of a batch": (lambda s: s.pipelines_of(7), set()),
+    "budgets": (lambda s: s.budgets(), set()),
+    "budget of an item": (lambda s: s.budget("item/90001"), set()),
+    "calls of an item": (lambda s: s.calls_of(90001), set()),
+    "spent": (lambda s: s.spent(), set()),
+    "spent by a batch": (lambda s: s.spent(batch_id=7), set()),
+    "spent by an item": (lambda s: s.spent(item=90001), set()),
     "a family": (lambda s: s.family([PARENT]), set()),
     "items": (lambda s: s.items(), set()),
     "items of a tenant": (lambda s: s.items(tenant="tenant-7"), set()),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.model import Entry, State
-from pipeline.store.outside import Taken
+from pipeline.store.signals import Taken
 from tests.store.test_conformance_signals import ask, listening, said
 from tests.store.test_races import at_once, crowd, in_turn, lawful
 

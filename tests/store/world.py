@@ -41,7 +41,7 @@ READS = {
     *("item", "history", "hold", "hold_of", "holds", "counts", "astray", "recorded"),
     *("owns", "lines", "suspects", "sessions", "weights", "pipeline"),
     *("kin", "open_children", "result_of", "in_work", "finished", "audit", "items"),
-    *("failures", "waits", "signals"),
+    *("failures", "waits", "budgets", "budget", "calls_of", "spent", "signals"),
 }
 
 _tokens = count(1)

@@ -261,8 +261,8 @@ class Engine:
         self.catalogue: Any = FakeCatalogue()
         self.artifacts = MemoryArtifacts()
         self.jail = FakeJail()
-        vendor: Any = None
-        self.services = Services(self.artifacts, self.jail, vendor, Path("out"))
+        door: Any = None
+        self.services = Services(self.artifacts, self.jail, door, Path("out"))
         self._admitted = 0
 
     async def submit(

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from pipeline.artifacts.files import FileArtifacts
+from pipeline.calls import Budget, WhenUsedUp
 from pipeline.errors import Usage
 from pipeline.folder import Builtin, Catalogue, load, seconds
 from pipeline.model import Advance
@@ -105,6 +106,13 @@ def test_a_folder_says_stages_policies_and_settings(tmp_path: Path) -> None:
         ("name = 'x'\nstages = ['ocr']\n[stage.ocr]\ntimeout_s = 0", "timeout_s"),
         ("name = 'x'\nstages = ['ocr']\n[stage.ocr]\nwindow = true", "window"),
         ("name = 'x'\nstages = ['ocr']\n[stage.ocr]\nattempts = '3'", "attempts"),
+        ("name = 'x'\nstages = ['ocr']\n[budget]\nitem = '1'", "budget.item"),
+        ("name = 'x'\nstages = ['ocr']\n[budget]\ncalls_max = 0", "budget.calls_max"),
+        ("name = 'x'\nstages = ['ocr']\n[budget]\nwhen_used_up = 'go'", "used_up"),
+        (
+            "name = 'x'\nstages = ['ocr']\n[budget]\nitem = '1 USD'\nbatch = '1 EUR'",
+            "one currency",
+        ),
         ("name = 'x'\nstages = ['ocr']\n[stage.ocr]\nlimit = 'llm'", "limit.llm"),
         ("name = 'x'\nstages = ['ocr']\ndeadline = 'soon'", "soon"),
         ("name = 'x'\nstages = ['ocr']\nstate = 'Letter'", "state.py"),
@@ -379,3 +387,21 @@ def test_what_is_no_stage_function_is_refused(
 
     assert said in refused.value.message
     assert "write `async def stamp(state, ctx)`" in refused.value.message
+
+
+def test_a_folder_says_what_its_items_may_spend(tmp_path: Path) -> None:
+    """Where it says nothing money is no object, and only a loop is bounded."""
+    said = """
+        name = "x"
+        stages = ["ocr"]
+        [budget]
+        calls_max = 7
+        item = "0.50 USD"
+        when_used_up = "stop"
+        """
+    spent = load(folder(tmp_path / "x", said), BUILTIN).budget
+
+    assert (spent.calls_max, str(spent.item), spent.batch) == (7, "0.50 USD", None)
+    assert spent.when_used_up is WhenUsedUp.STOP
+    silent = folder(tmp_path / "y", "name = 'x'\nstages = ['ocr']")
+    assert load(silent, BUILTIN).budget == Budget()

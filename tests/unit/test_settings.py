@@ -23,7 +23,8 @@ HERE = Path(waybill.__file__).parent
         ("WAYBILL_LOG_LEVEL", "loud"),
         ("WAYBILL_CORES", "many"),
         ("WAYBILL_LEASE_S", "0"),
-        ("WAYBILL_VENDOR_HOSTS", "localhost"),
+        ("WAYBILL_VENDOR_HOSTS", '["a"'),
+        ("WAYBILL_VENDOR_HOSTS", "[1]"),
     ],
 )
 def test_a_wrong_value_is_named_by_its_variable(
@@ -32,8 +33,30 @@ def test_a_wrong_value_is_named_by_its_variable(
     """Whoever set it can mend it; no traceback, no guess."""
     monkeypatch.setenv(name, value)
 
-    with pytest.raises(Usage, match=name):
+    with pytest.raises(Usage, match=name) as refused:
         read_settings()
+
+    assert "\n" not in refused.value.message
+    assert "unset it" in refused.value.hint or "mend it" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        ("127.0.0.1", ["127.0.0.1"]),
+        ("a.example, ::1 ,b", ["a.example", "::1", "b"]),
+        ('["a", "b"]', ["a", "b"]),
+        ("", []),
+        ("[]", []),
+    ],
+)
+def test_hosts_are_a_plain_list(
+    given: str, hosts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With commas, or as JSON."""
+    monkeypatch.setenv("WAYBILL_VENDOR_HOSTS", given)
+
+    assert read_settings().vendor_hosts == hosts
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from pipeline.errors import Usage
 from pipeline.store.rows import Decision
 from waybill import terminal
 from waybill.terminal import (
+    compact,
     plain,
     print_error,
     print_json,
@@ -325,3 +326,8 @@ def test_nobody_to_answer_is_told_what_to_say(
         asked(monkeypatch, answer)
 
     assert ended.value.hint == "say --yes"
+
+
+def test_a_value_is_shown_to_a_person_with_its_letters() -> None:
+    """A file called `Büro.pdf` is not `B\\u00fcro.pdf` to whoever looks for it."""
+    assert compact({"file": "Büro/Verträge.pdf"}) == '{"file": "Büro/Verträge.pdf"}'

@@ -10,21 +10,22 @@ import anyio
 import pytest
 from pydantic import BaseModel, Field
 
-from pipeline.errors import NotFound, Permanent, StageTimeout, Throttled
+from pipeline.errors import NotFound, Permanent, StageTimeout, Throttled, Usage
 from pipeline.model import Kin, State
 from pipeline.stage import (
     Advance,
     Context,
     Done,
-    Endpoint,
     Hold,
     Part,
+    Request,
     Settings,
     append,
     stage,
 )
 from pipeline.testing import Answers, MemoryArtifacts
 from pipeline.testing import Context as Trial
+from pipeline.vendors.declared import VendorSpec
 
 
 class Letter(BaseModel):
@@ -50,19 +51,12 @@ def left_behind(text: str) -> int:
     return len(text)
 
 
-async def ask(ctx: Any, text: str) -> dict[str, Any]:
-    body = {"text": text, "into": ctx.settings.into}
-    found: dict[str, Any] = await ctx.vendor.post_json(
-        "http://x", body, key="k", timeout_s=ctx.left_s()
-    )
-    return found
-
-
 @stage(settings=Keys, timeout_s=60, limit="llm")
 async def translate(letter: Letter, ctx: Context) -> Any:
     """Ask; keep the answer."""
     ctx.progress(0, 1)
-    answer = await ctx.step("ask", ask, ctx, letter.text)
+    body = {"text": letter.text, "into": ctx.settings.into}
+    answer = (await ctx.vendor("dictionary").call("ask", Request("/x", json=body))).data
     if answer["sure"] < 0.5:
         return Hold("DOUBTFUL", evidence=answer)
     return Advance(text=answer["text"], said=[letter.text])
@@ -71,19 +65,20 @@ async def translate(letter: Letter, ctx: Context) -> Any:
 async def test_a_stage_is_called_as_it_is() -> None:
     """With settings, a vendor's answers, steps and progress; nothing is outside."""
     door = Answers({"text": "Hallo", "sure": 1})
-    ctx = Trial(translate, settings={"into": "fr"}, vendor=door, left_s=7)
+    ctx = Trial(translate, settings={"into": "fr"}, door=door, left_s=7)
 
     outcome = await translate(Letter(text="Hello"), ctx)
 
     assert outcome == Advance(text="Hallo", said=["Hello"])
-    assert door.calls == [("http://x", {"text": "Hello", "into": "fr"}, "k", 7)]
+    body = {"text": "Hello", "into": "fr"}
+    assert door.calls == [("dictionary", "/x", body, "", 7)]
     assert (ctx.ran, ctx.progressed) == (["ask"], [(0, 1)])
-    assert ctx.recorded == {"ask": {"text": "Hallo", "sure": 1}}
+    assert ctx.recorded["ask"]["data"] == {"text": "Hallo", "sure": 1}
 
 
 async def test_what_was_recorded_is_not_run_again() -> None:
     """A crash is a context with the steps of the one before."""
-    first = Trial(translate, vendor=Answers({"text": "Hallo", "sure": 1}))
+    first = Trial(translate, door=Answers({"text": "Hallo", "sure": 1}))
     await first.run(Letter())
 
     again = Trial(translate, recorded=first.recorded)
@@ -95,7 +90,7 @@ async def test_what_was_recorded_is_not_run_again() -> None:
 
 async def test_a_try_has_the_state_after_it() -> None:
     """Updates meet the state by their reducers, as in a worker."""
-    ctx = Trial(translate, vendor=Answers({"text": "Hallo", "sure": 1}))
+    ctx = Trial(translate, door=Answers({"text": "Hallo", "sure": 1}))
 
     tried = await ctx.run(Letter(text="Hello", said=["first"]))
 
@@ -128,13 +123,13 @@ async def test_what_a_worker_would_refuse_is_refused(returned: Any, code: str) -
 
 async def test_errors_come_with_their_frames() -> None:
     """Those of the test's own file, too."""
-    ctx = Trial(translate, vendor=Answers(Throttled("slowly", retry_after_s=3)))
+    ctx = Trial(translate, door=Answers(Throttled("slowly", retry_after_s=3)))
 
     tried = await ctx.run(Letter())
 
     assert isinstance(tried.error, Throttled)
     assert tried.error.retry_after_s == 3
-    assert any(frame.endswith("in ask") for frame in tried.frames)
+    assert any(frame.endswith("in translate") for frame in tried.frames)
 
 
 async def test_a_stage_has_its_time() -> None:
@@ -151,7 +146,7 @@ async def test_a_stage_has_its_time() -> None:
 
 async def test_more_calls_than_answers_are_a_fault_of_the_test() -> None:
     """It says which call, and to whom."""
-    with pytest.raises(AssertionError, match="call 1 has no answer: http://x"):
+    with pytest.raises(AssertionError, match="call 1 has no answer: dictionary/x"):
         await translate(Letter(), Trial(translate))
 
 
@@ -226,17 +221,20 @@ async def test_children_are_spawned_and_joined() -> None:
     assert nowhere.error.code == "SPAWN_BRANCH"
 
 
-async def test_secrets_and_models_are_what_the_test_gives() -> None:
-    """A model that is not configured has no url; one that nobody knows is an error."""
-    service = Endpoint("http://model", "m")
+async def test_secrets_and_vendors_are_what_the_test_gives() -> None:
+    """A vendor that is not declared is an error by name, as in the service."""
+    small = VendorSpec(name="small", kind="openai", url="http://model", model="m")
     ctx = Trial(
-        translate, secrets={"passwords": ["one", "two"]}, endpoints={"llm": service}
+        translate, secrets={"passwords": ["one", "two"]}, vendors={"small": small}
     )
 
     assert ctx.secrets("passwords") == ["one", "two"]
     assert ctx.secrets("others") == []
-    assert ctx.endpoint("llm") == service
-    assert Trial(translate).endpoint("llm") == Endpoint()
+    assert (list(ctx.vendors), ctx.vendor("small").model) == (["small"], "m")
+    with pytest.raises(Usage) as caught:
+        ctx.vendor("large")
+    assert caught.value.code == "VENDOR_UNKNOWN"
+    assert "vendor.large" in caught.value.hint
 
 
 async def test_artifacts_are_named_by_their_bytes() -> None:

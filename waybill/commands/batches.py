@@ -20,6 +20,7 @@ from waybill.commands.options import (
     until,
 )
 from waybill.commands.run import run_app
+from waybill.commands.spending import cost_line, spent_json
 from waybill.compose import App
 from waybill.manifest import out_folder
 
@@ -71,13 +72,15 @@ def batches_show(
             **b._asdict(),
             **summary(counts),
             "stages": await opened.store.stages(b.id),
+            "spent": await opened.store.spent(batch_id=b.id),
             "out": str(out) if out.exists() else None,
         }
 
     found = run_app(main)
     if json:
-        terminal.print_json(found)
+        terminal.print_json({**found, "spent": spent_json(found["spent"])})
         return
+    found["spent"] = cost_line(found["spent"]) or None
     for key, value in found.items():
         if key != "stages":
             terminal.out.print(f"{key:12} {terminal.safe(terminal.plain(value))}")

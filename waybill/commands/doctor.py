@@ -22,15 +22,23 @@ from pipeline.jail.jailbreak import GROUPS, self_test
 from pipeline.jail.pool import JailPool
 from pipeline.store.migrate import APP_ROLE
 from pipeline.store.rows import TroubleRow, WorkerRow
+from pipeline.vendors.declared import VendorSpec
 from stages.reading import engines, rapid, tesseract
 from stages.reading.protocol import ReaderSettings
 from waybill import terminal
 from waybill.commands.options import Json
 from waybill.commands.run import run_async
+from waybill.commands.vendors import key_word
 from waybill.compose import JAILED, database, open_app, pipeline_folder
 from waybill.foreground import workers_up
 from waybill.health import ASKED_S, seen_here, troubles, why_weak
 from waybill.inbox import glance, survey_of
+from waybill.outside import (
+    addresses_of,
+    check_terms,
+    declared_vendors,
+    service_key,
+)
 from waybill.settings import Settings, read_settings
 
 FREE_MIN_BYTES = 1 << 30  # arbitrary: some thousand letters
@@ -58,10 +66,11 @@ class Check(NamedTuple):
 
 
 def doctor(json: Json = False) -> None:
-    """Check the database, the tools, the jail, the folders and the pipelines."""
+    """Check the database, tools, jail, folders, pipelines and declared vendors."""
     settings = read_settings()
     checks = [_tesseract(), _readers(), *_pipelines(settings), *_default(settings)]
     checks += _folders(settings)
+    checks += _vendors(settings)
     checks.append(_jail(settings))
     checks += _database(settings)
     if json:
@@ -106,6 +115,8 @@ def _pipelines(settings: Settings) -> list[Check]:
         name = f"pipeline {manifest.parent.name}"
         try:
             pipeline = glance(manifest.parent)
+            if pipeline.vendors:
+                check_terms(pipeline, declared_vendors(settings).vendors)
             stages = " → ".join(pipeline.stages)
             found.append(Check(name, True, f"{stages} @{pipeline.folder.version}"))
             found += _languages(name, pipeline)
@@ -187,6 +198,30 @@ def _left_in_the_inbox(settings: Settings) -> list[Check]:
     said += f"; and {more} more" * bool(more)
     hint = "`waybill status` names them; each is taken when that is mended"
     return [Check("left in the inbox", True, said, hint, found._asdict())]
+
+
+def _vendors(settings: Settings) -> list[Check]:
+    """Each declared vendor's name, address and key; none of them is called."""
+    try:
+        declared = declared_vendors(settings).vendors
+    except WaybillError as error:
+        return [Check("vendors", False, error.message, error.hint)]
+
+    async def main() -> list[Check]:
+        return [await _vendor(settings, spec) for spec in declared.values()]
+
+    return run_async(main) if declared else []
+
+
+async def _vendor(settings: Settings, spec: VendorSpec) -> Check:
+    name, key = f"vendor {spec.name}", key_word(settings, spec)
+    try:
+        found = " ".join(await addresses_of(settings, spec))
+        if key == "missing":
+            service_key(settings, spec)
+    except WaybillError as error:
+        return Check(name, False, error.message, error.hint)
+    return Check(name, True, f"{spec.kind} at {found}, key: {key}")
 
 
 def _jail(settings: Settings) -> Check:

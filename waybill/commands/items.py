@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -11,8 +10,9 @@ import typer
 
 from pipeline.errors import Conflict, Usage
 from pipeline.model import State
-from pipeline.store.outside import SignalRow
+from pipeline.store.outside import Spent
 from pipeline.store.rows import AttemptRow, Event, Found, ItemRow
+from pipeline.store.signals import SignalRow
 from waybill import terminal
 from waybill.commands.options import (
     LAST,
@@ -36,6 +36,14 @@ from waybill.commands.options import (
     sought,
 )
 from waybill.commands.run import run_app
+from waybill.commands.spending import (
+    CALL_COLUMNS,
+    budget_json,
+    call_json,
+    call_row,
+    cost_line,
+    spent_json,
+)
 from waybill.compose import App
 from waybill.desk.mended import SENTENCES, bring_on
 from waybill.desk.pages import Pages, pages_of
@@ -134,30 +142,17 @@ def items_show(
     json: Json = False,
 ) -> None:
     """One item: where it is, what it holds, and everything that happened."""
-
-    async def main(opened: App) -> dict[str, Any]:
-        number = await find_item(opened, item)
-        history = (await opened.store.history([number]))[number]
-        state = shown((await state_of(opened, number, history, at))[1])
-        return {
-            "item": await opened.store.item(number),
-            "children": await opened.store.children(number),
-            "pages": await pages_of(state, history, opened.artifacts),
-            "products": [
-                {**p._asdict(), "path": str(opened.artifacts.path(p.artifact))}
-                for p in await opened.store.products(number)
-            ],
-            "state": state,
-            "signals": await opened.store.signals(number),
-            "timeline": await opened.store.timeline(number),
-            "failures": await opened.store.failures(number),
-        }
-
-    found = run_app(main)
+    found = run_app(lambda opened: _everything(opened, item, at))
     if json:
-        terminal.print_json(found)
+        money = {
+            "calls": [call_json(call) for call in found["calls"]],
+            "spent": spent_json(found["spent"]),
+            "family": [budget_json(budget) for budget in found["family"]],
+        }
+        terminal.print_json({**found, **money})
         return
     _print_facts(found["item"], found["children"], found["pages"])
+    _print_spent(found["spent"], [budget.spent for budget in found["family"]])
     if found["pages"] and (pages or found["pages"].doubtful):
         terminal.out.rule("pages", align="left")
         terminal.print_table(
@@ -168,7 +163,7 @@ def items_show(
         terminal.print_table(
             ["name", "stage", "kept at", "facts"],
             [
-                [p["name"], p["stage"], p["path"], jsonlib.dumps(p["facts"])]
+                [p["name"], p["stage"], p["path"], terminal.compact(p["facts"])]
                 for p in found["products"]
             ],
         )
@@ -176,7 +171,7 @@ def items_show(
         _print_signals(found["signals"])
     terminal.out.rule("state" + (f" after {at}" if at else ""), align="left")
     for name, value in found["state"].items():
-        text = value if isinstance(value, str) else jsonlib.dumps(value)
+        text = value if isinstance(value, str) else terminal.compact(value)
         terminal.out.print(f"[bold]{terminal.safe(name)}[/bold]")
         terminal.out.print("  " + terminal.safe(text[:2000], lines=True), style="dim")
     terminal.out.rule("timeline", align="left")
@@ -194,6 +189,9 @@ def items_show(
             for e in events
         ),
     )
+    if found["calls"]:
+        terminal.out.rule("calls, newest first", align="left")
+        terminal.print_table(CALL_COLUMNS, map(call_row, found["calls"]))
     if found["failures"]:
         _print_failures(found["failures"])
 
@@ -216,6 +214,29 @@ def _print_signals(signals: Sequence[SignalRow]) -> None:
 
 def _instant(at: datetime | None) -> str:
     return terminal.clock(at) if at else ""
+
+
+async def _everything(opened: App, item: str, at: str) -> dict[str, Any]:
+    number = await find_item(opened, item)
+    row = await opened.store.item(number)
+    history = (await opened.store.history([number]))[number]
+    state = shown((await state_of(opened, number, history, at))[1])
+    return {
+        "item": row,
+        "children": await opened.store.children(number),
+        "pages": await pages_of(state, history, opened.artifacts),
+        "products": [
+            {**p._asdict(), "path": str(opened.artifacts.path(p.artifact))}
+            for p in await opened.store.products(number)
+        ],
+        "state": state,
+        "signals": await opened.store.signals(number),
+        "timeline": await opened.store.timeline(number),
+        "failures": await opened.store.failures(number),
+        "calls": await opened.store.calls_of(number),
+        "spent": await opened.store.spent(item=number),
+        "family": await opened.store.budget(f"item/{number}"),
+    }
 
 
 def _print_failures(failures: Sequence[AttemptRow]) -> None:
@@ -247,6 +268,13 @@ def _print_facts(row: ItemRow, children: dict[str, int], pages: Pages | None) ->
         terminal.out.print(f"{sum(children.values())} children: {where}")
     if pages is not None:
         terminal.out.print(f"pages {pages.done} of {pages.total}")
+
+
+def _print_spent(own: Sequence[Spent], family: Sequence[Spent]) -> None:
+    if own:
+        terminal.say(f"spent {cost_line(own)}")
+    if family != own and (called := [one for one in family if one.calls]):
+        terminal.say(f"spent with all its family {cost_line(called)}")
 
 
 @items.command("why")

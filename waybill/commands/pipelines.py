@@ -34,10 +34,10 @@ from waybill.compose import (
     BUILTIN,
     look_into,
     open_jail,
-    open_vendor,
     pipeline_folder,
 )
 from waybill.foreground import watched
+from waybill.outside import SECRETS, declared_vendors, keys_of, open_door
 from waybill.settings import Settings, read_settings
 
 pipelines = typer.Typer(help="Pipeline folders: try a stage.", no_args_is_help=True)
@@ -153,8 +153,9 @@ class _Trial:
             kin=None,
             artifacts=services.artifacts,
             jail=services.jail,
-            vendor=services.vendor,
-            endpoints=services.endpoints,
+            door=services.door,
+            vendors=services.vendors,
+            keys=services.keys,
             secrets=services.secrets,
             out=services.out,
             pipeline=pipeline,
@@ -232,13 +233,15 @@ async def open_trial(settings: Settings, home: Path) -> AsyncIterator[Services]:
     artifacts = FileArtifacts(home / "objects")
     for folder in ("tmp", "pipelines"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    async with open_vendor(settings) as vendor:
+    declared = declared_vendors(settings)
+    async with open_door(settings, home) as door:
         scratch = Place("the scratch folder", home / "tmp")
         jail = open_jail(settings, home, artifacts, scratch)
         try:
-            secrets = settings.home.resolve() / "secrets"
+            secrets = settings.home.resolve() / SECRETS
             out = home / "out"
-            yield Services(artifacts, jail, vendor, out, secrets, settings.endpoints)
+            vendors, keys = declared.vendors, keys_of(settings)
+            yield Services(artifacts, jail, door, out, secrets, vendors, keys)
         finally:
             with anyio.CancelScope(shield=True):
                 await jail.aclose()

@@ -11,7 +11,7 @@ import typer
 from ingest.signals import BYTES_MAX, deliver
 from pipeline.errors import Usage
 from pipeline.model import ItemId
-from pipeline.store.outside import Taken
+from pipeline.store.signals import Taken
 from waybill import terminal
 from waybill.commands.options import AnItem, find_item
 from waybill.commands.run import run_app

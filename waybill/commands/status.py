@@ -18,6 +18,7 @@ from waybill.board import LONG, a_minute, display, frame
 from waybill.commands.counts import summary
 from waybill.commands.options import InBatch, Json, find_batch
 from waybill.commands.run import run_app
+from waybill.commands.spending import cost_line, spent_json
 from waybill.compose import App
 from waybill.foreground import workers_up
 from waybill.health import ASKED_S, seen_here, troubles, why_weak
@@ -38,13 +39,16 @@ def status(
     async def main(opened: App) -> None:
         if not watch:
             counts, found = await _look(opened, batch)
-            terminal.print_json(found) if json else _print_status(counts, found)
+            if json:
+                _print_json(found)
+            else:
+                _print_status(counts, found)
             return
         with display() as live:
             while True:
                 counts, found = await _look(opened, batch, watch=True)
                 if live is None:
-                    terminal.print_json(found)
+                    _print_json(found)
                 else:
                     live.update(
                         frame(
@@ -78,6 +82,7 @@ async def _look(
         inbox = await in_thread(survey_of, opened.settings)
     stages = await opened.store.stages(number)
     pace = await opened.store.pace(number)
+    spent = await opened.store.spent(batch_id=number)
     return counts, {
         **summary(counts),
         "inbox": inbox,
@@ -86,6 +91,7 @@ async def _look(
         "done_in_s": done_in(counts, pace, kept=bool(wrong) or not workers),
         "deadline_at": one.deadline_at if one else None,
         "limited_by": await brakes(opened, number, counts, stages, len(workers)),
+        "spent": spent,
         "documents": await opened.store.in_work(batch_id=number, longer_than=LONG),
         "workers": [
             {"pid": w.origin.pid, "host": w.origin.host.partition("/")[0]}
@@ -94,6 +100,10 @@ async def _look(
         "troubles": wrong,
         "jail_lacks": refused_here(),
     }
+
+
+def _print_json(found: dict[str, Any]) -> None:
+    terminal.print_json({**found, "spent": spent_json(found["spent"])})
 
 
 def _print_away(error: StoreUnavailable, json: bool) -> None:
@@ -127,6 +137,8 @@ def _print_status(counts: Counts, found: dict[str, Any]) -> None:
         )
     if found["inbox"] is not None:
         print_left(found["inbox"])
+    if found["spent"]:
+        terminal.err.print(f"spent: {terminal.safe(cost_line(found['spent']))}")
     working = ", ".join(str(w["pid"]) for w in found["workers"]) or "none"
     terminal.err.print(f"workers: {working}")
     if end := _end(counts, found):

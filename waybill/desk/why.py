@@ -12,8 +12,9 @@ from pipeline.errors import WaybillError
 from pipeline.folder import BoundStage, Pipeline
 from pipeline.loading import IMPORT_S
 from pipeline.model import State
-from pipeline.store.outside import SignalRow
+from pipeline.store.outside import RESTING
 from pipeline.store.rows import AttemptRow, ItemRow, TroubleRow, WaitsRow
+from pipeline.store.signals import SignalRow
 from pipeline.threads import in_thread
 from pipeline.trouble import TROUBLES
 from waybill import terminal
@@ -148,6 +149,8 @@ def _said(row: ItemRow) -> str:
 
 def _goes_on(row: ItemRow) -> str:
     """When a waiting item is next due."""
+    if row.why in RESTING:
+        return "it goes on by itself when its budget has room"
     if row.until is None:
         return "it goes on when a worker takes it"
     return f"it {terminal.goes_on(row.until)}"
@@ -219,6 +222,8 @@ def _rests(why: Reasons) -> str:
     limit = why.stage.stage.limit if why.stage else None
     if last is None or last.charged or last.code != why.row.why or limit is None:
         return ""
+    if last.code in RESTING:
+        return ""  # nobody else waits for its money
     return f" Every item of [limit.{limit}] waits as long as was asked for."
 
 

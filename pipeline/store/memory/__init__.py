@@ -8,6 +8,7 @@ Time is anyio's clock, counted from `EPOCH`.  Nothing here is durable.
 
 from __future__ import annotations
 
+from pipeline.store.memory.breakers import MemoryBreakers
 from pipeline.store.memory.cancels import MemoryCancels
 from pipeline.store.memory.claims import MemoryClaims
 from pipeline.store.memory.commits import MemoryCommits
@@ -24,6 +25,7 @@ class MemoryStore(
     MemoryCommits,
     MemoryHolds,
     MemoryCancels,
+    MemoryBreakers,
     MemoryReports,
     MemorySignals,
 ):

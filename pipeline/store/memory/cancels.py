@@ -37,6 +37,7 @@ class MemoryCancels(MemoryTables):
                 said[item] = "not final" if end is None else "done"
                 continue
             del self._outcomes[item]
+            self._retried[item] += 1
             self._put_ready(item, Place(end[0].stage, self._last_seq(item) + 1))
             self._ask_anew(item)
             said[item] = "ready"
@@ -61,6 +62,7 @@ class MemoryCancels(MemoryTables):
                 self._ask_anew(item)
             for plane in (self._ready, self._waiting, self._open, self._outcomes):
                 plane.pop(item, None)
+            self._retried[item] += 1
             self._put_ready(item, Place(stage, seq))
             said[item] = "ready"
         return said

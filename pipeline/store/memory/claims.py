@@ -15,13 +15,12 @@ from pipeline.model import (
     ItemId,
     WorkerId,
 )
-from pipeline.store.memory.sessions import MemorySessions
-from pipeline.store.memory.tables import Place
+from pipeline.store.memory.calls import MemoryCalls
 from pipeline.store.port import HISTORY_BYTES, TENANTS_MIN
 from pipeline.store.rows import KinRow, PipelineRow, Share
 
 
-class MemoryClaims(MemorySessions):
+class MemoryClaims(MemoryCalls):
     """Lines and timers; see the port for every contract."""
 
     async def claim(
@@ -103,7 +102,10 @@ class MemoryClaims(MemorySessions):
         joined = [i for i in self._joining if not self._open_kin(i)][:limit]
         for item in joined:
             self._on_again(item)
-        moved = len(joined)
+        rested = self._go_on(limit)
+        for item in rested:
+            self._on_again(item)
+        moved = len(joined) + len(rested)
         while self._timers and moved < limit:
             until, item = self._timers[0]
             place = self._waiting.get(item) or self._joining.get(item)
@@ -116,11 +118,6 @@ class MemoryClaims(MemorySessions):
             self._on_again(item)
             moved += 1
         return moved, None
-
-    def _on_again(self, item: ItemId) -> None:
-        place = self._waiting.pop(item, None) or self._joining.pop(item)
-        again = Place(place.stage, place.seq, place.attempt, place.strikes)
-        self._put_ready(item, again)
 
     async def history(
         self, items: Sequence[ItemId], *, slices: int | None = None

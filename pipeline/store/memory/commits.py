@@ -63,6 +63,7 @@ class MemoryCommits(MemorySessions, MemoryAdmission, MemorySignals):
                 if e.progress is not None:
                     self._progress[e.item_id] = e.progress
                 self._products.update({(e.item_id, p.name): p for p in e.products})
+        self._settle(worker, (e.settled for e in entries if e.settled is not None))
         return [
             e.move is None or self._move(worker, e.item_id, e.move) for e in entries
         ]

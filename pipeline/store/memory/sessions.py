@@ -14,11 +14,12 @@ from pipeline.model import (
     State,
     WorkerId,
 )
-from pipeline.store.memory.tables import Lease, MemoryTables, Place
+from pipeline.store.memory.ledger import MemoryLedger
+from pipeline.store.memory.tables import Lease, Place
 from pipeline.store.rows import KILLED_WHY, Blame, Origin, TroubleRow, WorkerRow
 
 
-class MemorySessions(MemoryTables):
+class MemorySessions(MemoryLedger):
     """Sessions and the reaper; see the port for every contract."""
 
     async def join(self, origin: Origin, *, lease_s: float) -> WorkerId:
@@ -46,6 +47,7 @@ class MemorySessions(MemoryTables):
         moved = self._put_back([worker], died=died and blamed is None)
         if blamed and held is not None and held.worker == worker:
             self._answers_for(blamed)
+        self._settle_lost([worker])
         return moved
 
     def _answers_for(self, blamed: Blame) -> None:
@@ -77,6 +79,7 @@ class MemorySessions(MemoryTables):
             if row is not None and (died or row.lease_until <= self.now()):
                 del self._workers[worker]
                 gone.append(worker)
+        self._settle_lost(gone)
         return self._put_back(gone, died=died)
 
     async def disown(self, worker: WorkerId, keep: Sequence[ItemId]) -> int:

@@ -10,7 +10,7 @@ import math
 from pipeline.model import ItemId
 from pipeline.signals import Ask
 from pipeline.store.memory.tables import EPOCH, MemoryTables, Place, Signal
-from pipeline.store.outside import SIGNALS_MAX, Delivery, SignalRow, Taken
+from pipeline.store.signals import SIGNALS_MAX, Delivery, SignalRow, Taken
 
 AFTER_DEADLINE_S = 30 * 86400.0
 

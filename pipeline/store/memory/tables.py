@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -29,8 +30,8 @@ from pipeline.model import (
     State,
     WorkerId,
 )
-from pipeline.store.outside import Delivery
 from pipeline.store.rows import HoldRow, Origin, PipelineRow, TroubleRow
+from pipeline.store.signals import Delivery
 
 EPOCH = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -106,6 +107,7 @@ class MemoryTables:
         self._open: dict[ItemId, HoldId] = {}
         self._workers: dict[WorkerId, Lease] = {}
         self._cancels: dict[ItemId, str] = {}
+        self._retried: Counter[ItemId] = Counter()  # by people
         self._batches: dict[tuple[str, str], Batch] = {}
         self._receipts: dict[str, tuple[int, Receipt]] = {}
         self._keys: dict[tuple[str, str, str], ItemId] = {}
@@ -135,6 +137,12 @@ class MemoryTables:
         row = self._items[item]
         line = self._line.setdefault((place.stage, row.facts.tenant), [])
         heapq.heappush(line, (row.deadline, item))
+
+    def _on_again(self, item: ItemId) -> None:
+        """Back in line, out of `waiting` or `joining`."""
+        place = self._waiting.pop(item, None) or self._joining.pop(item)
+        again = Place(place.stage, place.seq, place.attempt, place.strikes)
+        self._put_ready(item, again)
 
     def _end(self, item: ItemId, end: Finish) -> None:
         self._outcomes[item] = (end, self.now())

@@ -10,6 +10,9 @@ from types import TracebackType
 
 from pipeline.store.database import CONNECTIONS, Database
 from pipeline.store.postgres.admission import PostgresAdmission
+from pipeline.store.postgres.breakers import PostgresBreakers
+from pipeline.store.postgres.budgets import PostgresBudgets
+from pipeline.store.postgres.calls import PostgresCalls
 from pipeline.store.postgres.cancels import PostgresCancels
 from pipeline.store.postgres.claims import PostgresClaims
 from pipeline.store.postgres.commits import PostgresCommits
@@ -28,10 +31,13 @@ class PostgresStore(
     PostgresSessions,
     PostgresClaims,
     PostgresCommits,
+    PostgresCalls,
+    PostgresBudgets,
     PostgresAdmission,
     PostgresDeadlines,
     PostgresHolds,
     PostgresCancels,
+    PostgresBreakers,
     PostgresCounts,
     PostgresItems,
     PostgresPaces,

@@ -13,6 +13,7 @@ from pipeline.errors import LeaseLost, NotFound
 from pipeline.model import Checkpoint, Claim, Item, ItemId, WorkerId
 from pipeline.store.database import Database, Topic
 from pipeline.store.port import HISTORY_BYTES, TENANTS_MIN
+from pipeline.store.postgres.budgets import Rested
 from pipeline.store.postgres.counts import FOLD
 from pipeline.store.postgres.sessions import ALIVE
 from pipeline.store.rows import KinRow, PipelineRow, Share
@@ -121,6 +122,7 @@ class PostgresClaims(Topic):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._looked_at: dict[str, int] = {}  # the last tenant of each line
+        self._rested = Rested(database)
 
     async def claim(
         self,
@@ -248,7 +250,8 @@ class PostgresClaims(Topic):
             limit,
         )
         await self._db.fetch(FOLD)
-        return rows[0]["moved"], rows[0]["next_s"]
+        rested = await self._rested.wake(limit)
+        return rows[0]["moved"] + rested, rows[0]["next_s"]
 
     async def history(
         self, items: Sequence[ItemId], *, slices: int | None = None

@@ -1,6 +1,6 @@
 """
 What a commit writes: checkpoints, attempts, progress, products and moves of many
-items at once, and the children of some.
+items at once, the children of some, and what calls did cost.
 
 Each kind of row is one `unnest` insert, each kind of move one delete + insert that
 names its owner: where the item is no longer this worker's, the move is void and the
@@ -29,6 +29,7 @@ from pipeline.store.database import Connection, Topic
 from pipeline.store.postgres.admission import write_spawns
 from pipeline.store.postgres.cancels import end_cancelled
 from pipeline.store.postgres.sessions import ALIVE
+from pipeline.store.postgres.settling import write_settled
 from pipeline.store.postgres.signals import write_asks
 
 M = TypeVar("M", bound=Move)
@@ -176,6 +177,8 @@ class PostgresCommits(Topic):
             answered = await write_asks(con, worker, written)
             stood = await write_moves(con, worker, written, answered)
             await end_cancelled(con, written, stood)
+            settled = [e.settled for e in written if e.settled is not None]
+            await write_settled(con, worker, settled)
             return stood
 
         stood = await self._db.tx(work)

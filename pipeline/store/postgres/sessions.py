@@ -16,6 +16,7 @@ from pipeline.errors import LeaseLost
 from pipeline.model import ItemId, WorkerId
 from pipeline.state import clean_text
 from pipeline.store.database import Connection, Topic
+from pipeline.store.postgres.settling import settle_lost
 from pipeline.store.rows import KILLED_WHY, Blame, Origin, TroubleRow, WorkerRow
 
 ALIVE = """
@@ -159,6 +160,7 @@ class PostgresSessions(Topic):
             moved = await con.fetchval(PUT_BACK, [worker], alike, [], KILLED_WHY, named)
             if blamed and mine:
                 await _answers_for(con, worker, blamed)
+            await settle_lost(con, [worker])
             return int(moved)
 
         return await self._db.tx(work)
@@ -201,7 +203,9 @@ class PostgresSessions(Topic):
             if not gone:
                 return 0
             ids = [r["id"] for r in gone]
-            return int(await con.fetchval(PUT_BACK, ids, died, [], KILLED_WHY, None))
+            moved = await con.fetchval(PUT_BACK, ids, died, [], KILLED_WHY, None)
+            await settle_lost(con, ids)
+            return int(moved)
 
         return await self._db.tx(work)
 

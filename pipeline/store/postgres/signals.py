@@ -15,7 +15,7 @@ import asyncpg
 from pipeline.model import Entry, ItemId, ToWaiting, WorkerId
 from pipeline.signals import Ask
 from pipeline.store.database import Connection, Topic
-from pipeline.store.outside import (
+from pipeline.store.signals import (
     REFUSALS,
     REFUSALS_MAX,
     SIGNALS_MAX,

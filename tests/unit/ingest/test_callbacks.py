@@ -18,7 +18,7 @@ from ingest.http.webhooks import TOLERANCE_S, is_signed
 from pipeline.errors import StoreUnavailable
 from pipeline.model import State
 from pipeline.signals import Callback, Callbacks
-from pipeline.store.outside import REFUSALS_MAX
+from pipeline.store.signals import REFUSALS_MAX
 from tests.unit.ingest.test_signals import Door
 
 NOW = 1_800_000_000.0

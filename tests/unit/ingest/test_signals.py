@@ -14,7 +14,7 @@ from pipeline.errors import WaybillError
 from pipeline.model import Entry, State, Submission, ToWaiting
 from pipeline.signals import Ask
 from pipeline.store.memory import MemoryStore
-from pipeline.store.outside import Taken
+from pipeline.store.signals import Taken
 from pipeline.testing import MemoryArtifacts
 from tests.store.world import HERE
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from pydantic import SecretStr
 
 from pipeline.errors import Transient, Usage
-from pipeline.stage import Endpoint
+from pipeline.stage import stage
+from pipeline.testing import Answers, Context
+from pipeline.vendors.declared import VendorSpec
 from stages.reading import vision
 from stages.reading.compare import agreement, cuttings
 from stages.reading.judging import judge, sure_of
@@ -172,32 +173,19 @@ def test_a_person_is_shown_the_lines_in_doubt() -> None:
 # -- a model that looks ---------------------------------------------------------------
 
 
-SERVICE = Endpoint("https://models.example/v1/", "looker", SecretStr("k"))
+LOOKER = VendorSpec(
+    name="vision", kind="openai", url="https://models.example/v1", model="looker"
+)
 
 
-class FakeVendor:
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-        self.asked: list[dict[str, Any]] = []
-
-    async def post_json(
-        self, url: str, body: Any, *, key: str = "", timeout_s: float
-    ) -> Any:
-        self.asked.append({"url": url, "body": body, "key": key, "timeout": timeout_s})
-        return self.answer
+@stage()
+async def looks(state: Any, ctx: Any) -> Any:
+    """Whatever calls `vision.read`."""
 
 
-class FakeContext:
-    def __init__(self, answer: Any, service: Endpoint = SERVICE) -> None:
-        self.vendor = FakeVendor(answer)
-        self.service = service
-
-    def endpoint(self, name: str) -> Endpoint:
-        assert name == "vision"
-        return self.service
-
-    def left_s(self) -> float:
-        return 30.0
+def context(*answers: Any, vendors: tuple[VendorSpec, ...] = (LOOKER,)) -> Context:
+    declared = {each.name: each for each in vendors}
+    return Context(looks, door=Answers(*answers), vendors=declared, left_s=30)
 
 
 def completion(content: str, **more: Any) -> dict[str, Any]:
@@ -207,16 +195,18 @@ def completion(content: str, **more: Any) -> dict[str, Any]:
 
 async def test_a_model_is_shown_the_page_through_the_vendors_door() -> None:
     """One call, within the item's time; what it transcribed is a reading."""
-    ctx: Any = FakeContext(completion('{"text": "Dear [?] Ida", "unreadable": false}'))
+    ctx = context(completion('{"text": "Dear [?] Ida", "unreadable": false}'))
 
-    found = await vision.read("SlBFRw==", ctx)
+    found = await vision.read("SlBFRw==", ctx, 3)
 
     assert (found.status, found.text, found.words) == ("OK", "Dear [?] Ida", 2)
     assert found.engine == vision.NAME
-    [call] = ctx.vendor.asked
-    assert call["url"] == "https://models.example/v1/chat/completions"
-    assert (call["key"], call["timeout"]) == ("k", 30.0)
-    assert "data:image/jpeg;base64,SlBFRw==" in json.dumps(call["body"])
+    assert isinstance(ctx.door, Answers)
+    [call] = ctx.door.calls
+    assert (call.vendor, call.path) == ("vision", "/chat/completions")
+    assert (call.body["model"], call.timeout_s) == ("looker", 30.0)
+    assert "data:image/jpeg;base64,SlBFRw==" in json.dumps(call.body)
+    assert list(ctx.recorded) == ["page-3:vision"]
 
 
 @pytest.mark.parametrize(
@@ -234,9 +224,9 @@ async def test_a_model_is_shown_the_page_through_the_vendors_door() -> None:
 )
 async def test_what_is_no_transcription_is_not_text(answer: Any) -> None:
     """A refusal, half an answer or a remark leaves the page to a person."""
-    ctx: Any = FakeContext(answer)
+    ctx = context(answer)
 
-    found = await vision.read("SlBFRw==", ctx)
+    found = await vision.read("SlBFRw==", ctx, 1)
 
     assert found.status == "UNREADABLE"
     assert found.confidence == 0.0
@@ -244,10 +234,10 @@ async def test_what_is_no_transcription_is_not_text(answer: Any) -> None:
 
 async def test_what_is_no_completion_is_the_vendors_fault() -> None:
     """An answer of another service is retried, and says where to look."""
-    ctx: Any = FakeContext({"detail": "not found"})
+    ctx = context({"detail": "not found"})
 
     with pytest.raises(Transient) as caught:
-        await vision.read("SlBFRw==", ctx)
+        await vision.read("SlBFRw==", ctx, 1)
 
     assert caught.value.code == "VENDOR_GARBAGE"
     assert "WAYBILL_VISION_URL" in caught.value.hint
@@ -255,11 +245,12 @@ async def test_what_is_no_completion_is_the_vendors_fault() -> None:
 
 async def test_a_model_must_be_configured() -> None:
     """`vision = true` without a service says which variables are missing."""
-    ctx: Any = FakeContext(None, Endpoint())
+    ctx = context(vendors=())
 
     with pytest.raises(Usage) as caught:
-        await vision.read("SlBFRw==", ctx)
+        await vision.read("SlBFRw==", ctx, 1)
 
     assert caught.value.code == "VISION_URL"
     assert "WAYBILL_VISION_URL and WAYBILL_VISION_MODEL" in caught.value.hint
-    assert ctx.vendor.asked == []
+    assert isinstance(ctx.door, Answers)
+    assert ctx.door.calls == []

@@ -17,6 +17,7 @@ from pipeline.errors import (
     Transient,
     Unacceptable,
     Usage,
+    VendorAway,
 )
 from pipeline.model import Advance, Hold, Reject, ToWaiting, Wait
 from pipeline.stage import Retry
@@ -308,6 +309,28 @@ async def test_throttled_pauses_its_limit_for_everybody() -> None:
     later = sorted(at for _, _, at in tape.ran if at > told[0])
     assert len(later) == 20
     assert later[0] >= told[0] + 120 - 1e-3
+
+
+async def test_an_item_whose_vendor_is_away_holds_up_no_other() -> None:
+    """It waits alone: the limit rests when a vendor asked for it, and not for us."""
+    tape = Tape()
+    told: list[float] = []
+
+    async def call(letter: Letter, ctx: Any) -> Advance:
+        if not told:
+            told.append(anyio.current_time())
+            raise VendorAway("away", retry_after_s=120)
+        return Advance()
+
+    limits = {"llm": LimitSpec(rate=2, per_s=1)}
+    engine = Engine([tape.station("call", call, limit="llm")], limits)
+
+    await run_all(engine, 20)
+
+    later = sorted(at for _, _, at in tape.ran if at > told[0])
+    assert len(later) == 20
+    assert later[18] < told[0] + 30
+    assert later[19] >= told[0] + 120 - 1e-3
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pipeline.errors import SignalTimeout, Throttled, Transient
 from pipeline.model import Advance, Part, State, ToWaiting
 from pipeline.signals import Callbacks
-from pipeline.store.outside import Delivery, Taken
+from pipeline.store.signals import Delivery, Taken
 from tests.unit.engine import DAY_S, SLOW, Engine, Letter, Tape, lost, until
 
 HOUR_S = 3600.0

@@ -40,7 +40,7 @@ def engine_of(tape: Tape, run: Any, **settings: Any) -> Engine:
     station = tape.station("one", run, retry=Retry(attempts=2))
     engine = Engine([station, *tape.line("two")], **settings)
     kept = engine.services
-    engine.services = Machine(kept.artifacts, kept.jail, kept.vendor, kept.out)
+    engine.services = Machine(kept.artifacts, kept.jail, kept.door, kept.out)
     Machine.full, Machine.full_until, Machine.looks = False, 0.0, 0
     return engine
 

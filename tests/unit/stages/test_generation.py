@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from pipeline.errors import Permanent, Transient, Usage
 from pipeline.model import Item
-from pipeline.stage import Advance, Endpoint, Hold
+from pipeline.stage import Advance, Hold
 from pipeline.testing import Answers, Context
+from pipeline.vendors.declared import VendorSpec
 from stages.document import Document
 from stages.generation import OFFLINE_WRITER, GenerationSettings, generation
 from stages.writing.facts import facts_in
@@ -31,7 +32,8 @@ GOOD = {
 def context(
     *answers: Any,
     item_id: int = 1,
-    service: Endpoint | None = None,
+    declared: VendorSpec | None = None,
+    key: str = "",
     recorded: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Context:
@@ -41,22 +43,26 @@ def context(
         settings=settings,
         item=Item(item_id, "acme", "b1", 1, "letter.jpg", {}),
         folder=LETTERS,
-        vendor=Answers(*answers),
-        endpoints={"llm": service or Endpoint()},
+        door=Answers(*answers),
+        vendors={declared.name: declared} if declared else {},
+        secrets={"model": [key]} if key else None,
         recorded=recorded,
     )
 
 
+MODEL = VendorSpec(name="llm", kind="openai", url="http://model.test/v1", model="m-1")
+
+
 def online(*answers: Any, **settings: Any) -> Context:
-    return context(*answers, url="http://model.test/v1/", model="m-1", **settings)
+    return context(*answers, declared=MODEL, **settings)
 
 
 def bodies(ctx: Context) -> list[Any]:
     """What the model was asked."""
-    assert isinstance(ctx.vendor, Answers)
-    assert all(c.url.endswith("/v1/chat/completions") for c in ctx.vendor.calls)
-    assert all(c.timeout_s > 0 for c in ctx.vendor.calls)
-    return [call.body for call in ctx.vendor.calls]
+    assert isinstance(ctx.door, Answers)
+    assert all(c.path == "/chat/completions" for c in ctx.door.calls)
+    assert all(c.timeout_s > 0 for c in ctx.door.calls)
+    return [call.body for call in ctx.door.calls]
 
 
 def chat(content: Any, finish: str | None = "stop") -> dict[str, Any]:
@@ -143,10 +149,10 @@ async def test_what_does_not_fit_is_buried_after_three_asks(bad: Any) -> None:
 
     assert caught.value.code == "LLM_SCHEMA"
     assert "evil" not in str(caught.value)
-    assert sorted(ctx.recorded) == ["ask-1", "ask-2"]
+    assert sorted(ctx.recorded) == ["ask-1", "ask-2", "ask-3/try-1"]
 
 
-async def test_a_truncated_answer_is_neither_parsed_nor_kept_nor_repeated() -> None:
+async def test_a_truncated_answer_is_neither_parsed_nor_repeated() -> None:
     """finish_reason comes before the text, even where the text would parse."""
     cut = chat({**GOOD, "closing": "SECRET PART"}, finish="length")
     ctx = online(cut, cut, cut)
@@ -156,7 +162,7 @@ async def test_a_truncated_answer_is_neither_parsed_nor_kept_nor_repeated() -> N
 
     assert caught.value.code == "LLM_TRUNCATED"
     assert "SECRET PART" not in json.dumps(bodies(ctx))
-    assert all(answer["content"] == "" for answer in ctx.recorded.values())
+    assert sorted(ctx.recorded) == ["ask-1", "ask-2", "ask-3/try-1"]
 
 
 async def test_what_the_model_declines_a_person_answers() -> None:
@@ -178,39 +184,34 @@ async def test_an_answer_that_is_no_completion_is_tried_again(raw: Any) -> None:
         await generation(letter("Dear Santa"), ctx)
 
     assert caught.value.code == "VENDOR_GARBAGE"
-    assert ctx.recorded == {}
+    assert list(ctx.recorded) == ["ask-1/try-1"]
 
 
-CONFIGURED = Endpoint("http://set.test/v1", "m-0", SecretStr("sk-test-123"))
-
-
-async def test_the_key_comes_from_the_service_alone() -> None:
+async def test_the_key_is_a_secret_by_reference() -> None:
     """No setting of a pipeline names a key; it travels only through the door."""
-    ctx = online(chat(GOOD), service=CONFIGURED)
+    declared = MODEL.model_copy(update={"key": "secret:model"})
+    ctx = context(chat(GOOD), declared=declared, key="sk-test-123")
 
     await generation(letter("Dear Santa"), ctx)
 
-    assert [call.key for call in ctx.vendor.calls] == ["sk-test-123"]
-    written_down = json.dumps(bodies(ctx)) + repr(ctx.settings) + repr(CONFIGURED)
-    assert "sk-test-123" not in written_down
+    assert isinstance(ctx.door, Answers)
+    assert [call.key for call in ctx.door.calls] == ["sk-test-123"]
+    written_down = json.dumps(bodies(ctx)) + repr(ctx.settings) + repr(declared)
+    assert "sk-test-123" not in written_down + json.dumps(ctx.recorded)
     with pytest.raises(ValidationError):
         GenerationSettings.model_validate({"key_env": "MY_KEY"})
 
 
-@pytest.mark.parametrize(
-    ("settings", "writer"), [({}, "m-0"), ({"model": "m-9"}, "m-9")]
-)
-async def test_the_configured_model_writes_unless_the_pipeline_names_another(
-    settings: dict[str, str], writer: str
-) -> None:
-    """The variables are for every pipeline; one may ask for a model of its own."""
-    ctx = context(chat(GOOD), service=CONFIGURED, **settings)
+async def test_a_pipeline_may_name_another_vendor() -> None:
+    """The body names the model that is declared for it."""
+    other = MODEL.model_copy(update={"name": "small", "model": "m-9"})
+    ctx = context(chat(GOOD), declared=other, vendor="small")
 
     outcome = await generation(letter("Dear Santa"), ctx)
 
     assert isinstance(outcome, Advance)
-    assert outcome.updates["reply"].writer == writer
-    assert bodies(ctx)[0]["model"] == writer
+    assert outcome.updates["reply"].writer == "m-9"
+    assert bodies(ctx)[0]["model"] == "m-9"
 
 
 def test_a_letter_cannot_close_its_own_fence() -> None:
@@ -224,16 +225,19 @@ def test_a_letter_cannot_close_its_own_fence() -> None:
     assert "never instructions" in second[0]["content"]
 
 
-async def test_a_url_without_a_model_is_a_usage_error() -> None:
+@pytest.mark.parametrize("lacks", [{"model": ""}, {"kind": "anthropic"}])
+async def test_a_vendor_that_cannot_write_is_a_usage_error(lacks: Any) -> None:
     """Nobody's default model is ever billed by accident."""
-    with pytest.raises(Usage):
-        await generation(letter("x"), context(url="http://model.test/v1"))
+    with pytest.raises(Usage) as caught:
+        await generation(letter("x"), context(declared=MODEL.model_copy(update=lacks)))
+
+    assert caught.value.code == "LLM_MODEL"
 
 
 # -- templates write ------------------------------------------------------------------
 
 
-async def test_without_a_url_templates_write_and_say_so() -> None:
+async def test_without_a_vendor_templates_write_and_say_so() -> None:
     """The offline writer never passes for a model."""
     outcome = await generation(letter("Dear Santa, my name is Mia."), context())
 

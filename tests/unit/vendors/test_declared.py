@@ -5,9 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.calls import CallClass, Usage
+from pipeline.calls import CallClass, Money, ServiceBudget, Usage
 from pipeline.errors import Usage as UsageError
-from pipeline.vendors.declared import Price, Rate, read_vendors
+from pipeline.vendors.declared import (
+    Declared,
+    Price,
+    Rate,
+    VendorLimits,
+    VendorSpec,
+    VendorTerms,
+    read_vendors,
+)
 
 LLM = '[vendor.llm]\nkind = "openai"\nurl = "http://127.0.0.1:1/v1"\n'
 
@@ -28,7 +36,7 @@ def test_all_that_may_be_said(tmp_path: Path) -> None:
         + "concurrency = 50\n"
         + '[vendor.spare]\nkind = "openai"\nurl = "http://127.0.0.1:2/v1"\n',
     )
-    found = read_vendors(path)
+    found = read_vendors(path).vendors
     assert list(found) == ["llm", "spare"]
     assert found["llm"].name == "llm"
     assert found["llm"].limits.requests == Rate(600, 60)
@@ -37,7 +45,20 @@ def test_all_that_may_be_said(tmp_path: Path) -> None:
 
 
 def test_no_file_declares_nobody(tmp_path: Path) -> None:
-    assert read_vendors(tmp_path / "vendors.toml") == {}
+    assert read_vendors(tmp_path / "vendors.toml") == Declared({}, ServiceBudget())
+
+
+def test_what_tenants_and_days_may_cost(tmp_path: Path) -> None:
+    """A vendor that costs nothing has no currency."""
+    free = LLM + '[vendor.llm.price]\ncurrency = "EUR"\n'
+    path = declared(
+        tmp_path, free + '[budget]\ntenant = "50.00 USD"\nday = "1_000 USD"\n'
+    )
+    found = read_vendors(path)
+    assert list(found.vendors) == ["llm"]
+    assert found.budget == ServiceBudget(
+        tenant=Money(Decimal("50.00"), "USD"), day=Money(Decimal(1000), "USD")
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,8 +71,21 @@ def test_no_file_declares_nobody(tmp_path: Path) -> None:
         (LLM + '[vendor.llm.limits]\nrequests = "often"\n', "600/min"),
         (LLM + '[vendor.llm.limits]\nconcurrency = 0\n', "concurrency"),
         (LLM + "colour = 3\n", "vendor.llm.colour"),
+        (LLM + 'errors = {"often" = "quota"}\n', "vendor.llm.errors"),
+        (LLM + 'errors = {"403" = "sad"}\n', "vendor.llm.errors"),
+        (LLM + 'headers = {Authorization = "Bearer x"}\n', "Authorization is"),
+        ('[vendor.x]\nurl = "ftp://h"\n', "vendor.x.url: a vendor's url must"),
+        ('[vendor.x]\nurl = "https://u:sk-live@h"\n', "and no credentials"),
+        ('[vendor.x]\nurl = "https://h?key=sk-live"\n', "and no credentials"),
         ('[vendor."A b"]\nurl = "u"\n', "is no name"),
         ("[vendor", "cannot be read"),
+        ('[budget]\ntenant = "5"\n', "budget.tenant"),
+        ('[budget]\ntenant = "5 USD"\nday = "9 EUR"\n', "one currency"),
+        (
+            LLM + '[vendor.llm.price]\ncurrency = "EUR"\ncall = "1"\n'
+            + '[budget]\nday = "9 USD"\n',
+            "price is in EUR, and [budget] in USD",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_refused_names_its_key(tmp_path: Path, text: str, says: str) -> None:
@@ -77,3 +111,34 @@ def test_a_price_counts_each_token_once() -> None:
     )
     assert price.of(usage) == Decimal("0.001") + 1 + Decimal("0.1") + 2
     assert price.most(1_000_000, 250_000) >= price.of(usage)
+
+
+def test_a_pipeline_may_tighten() -> None:
+    """Its time and its bytes stand in what it calls; its limits are held beside."""
+    llm = VendorSpec(name="llm", url="https://h", timeout_s=60)
+    terms = VendorTerms(
+        timeout_s=10, limits=VendorLimits(requests=Rate(5, 1), concurrency=2)
+    )
+
+    assert llm.within(terms) == llm.model_copy(update={"timeout_s": 10})
+
+
+@pytest.mark.parametrize(
+    ("terms", "key"),
+    [
+        ({"timeout_s": 61}, "timeout_s"),
+        ({"answer_bytes_max": 1 << 30}, "answer_bytes_max"),
+        ({"limits": {"requests": "601/min"}}, "limits.requests"),
+        ({"limits": {"requests": "11/s"}}, "limits.requests"),
+        ({"limits": {"tokens": "2/s"}}, "limits.tokens"),
+        ({"limits": {"concurrency": 9}}, "limits.concurrency"),
+    ],
+)
+def test_a_pipeline_may_loosen_nothing(terms: dict[str, object], key: str) -> None:
+    limits = VendorLimits(requests=Rate(600, 60), tokens=Rate(60, 60), concurrency=8)
+    llm = VendorSpec(name="llm", url="https://h", timeout_s=60, limits=limits)
+
+    with pytest.raises(UsageError, match=key) as refused:
+        llm.within(VendorTerms.model_validate(terms))
+
+    assert refused.value.code == "VENDOR_LOOSER"

@@ -1,0 +1,87 @@
+"""
+Benchmark of calls: thousands of items that each call a vendor at once, one process.
+
+The vendor answers after two seconds.  What Waybill adds is everything around a call:
+the item's claim, the call's row in the ledger before it, its step and its cost after
+it, the item's end; each durable.  Beside it, in the same run and against the same
+vendor, the same calls by the same HTTP client without Waybill.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from decimal import Decimal
+
+import anyio
+
+from loadtest.bench.engine import Bed, rss_mb, until_done
+from loadtest.bench.noop import ASK, CALL
+from loadtest.vendors.playing import playing
+from pipeline.vendors.declared import Price, VendorSpec
+from pipeline.vendors.door import Door
+
+LATENCY_S = 2.0
+DESCRIPTORS = 16_384  # a connection each, and as many at the vendor
+
+
+async def calls(bed: Bed, items: int) -> dict[str, float]:
+    """
+    Items that each call a vendor of `LATENCY_S`: seconds beside those of the bare
+    calls; both twice, the first time on new connections, and the better one counts.
+
+    `in_flight_max` are items under way in this process, `at_vendor_max` the calls that
+    the vendor had at once: those of them that were sent before the first had answers.
+    """
+    _allow_descriptors()
+    with playing({"llm": {"latency": LATENCY_S}}) as world:
+        spec = VendorSpec(
+            name="llm",
+            kind="openai",
+            url=world.url("llm"),
+            model="small",
+            inside=True,
+            price=Price(input=Decimal("0.25"), output=Decimal("2.00")),
+        )
+        async with Door() as door:
+            bare = [await _bare(door, spec, items) for _ in range(2)]
+        world.reset()
+        async with Door() as door:
+            walls: list[float] = []
+            most = 0
+            for label in ("first", "second"):
+                await bed.submit([CALL.name], items, label)
+                worker = bed.worker(items, door, {spec.name: spec})
+                walls.append(await until_done(bed, worker, items))
+                assert worker.session is not None
+                most = max(most, worker.session.windows.total_max)
+        at_vendor: int = world.counts("llm")["under_way_max"]
+    return {
+        "wall_s": round(min(walls), 2),
+        "bare_wall_s": round(min(bare), 2),
+        "ratio": round(min(bare) / min(walls), 3),
+        "in_flight_max": most,
+        "at_vendor_max": at_vendor,
+        "peak_rss_mb": rss_mb(),
+        "items": items,
+    }
+
+
+async def _bare(door: Door, spec: VendorSpec, calls: int) -> float:
+    """The same calls, and nothing around them; seconds."""
+    begun = time.perf_counter()
+
+    async def one(number: int) -> None:
+        await door.send(spec, ASK, timeout_s=60, idempotency_key=f"bare-{number}")
+
+    async with anyio.create_task_group() as group:
+        for number in range(calls):
+            group.start_soon(one, number)
+    return time.perf_counter() - begun
+
+
+def _allow_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < DESCRIPTORS:
+        wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(DESCRIPTORS, wanted), hard))

@@ -1,0 +1,352 @@
+"""
+A call of a vendor: from a stage's wish to the step that keeps the answer.
+
+    admitted by the breaker → a permit of every limit → written down, with the most it
+    can cost → sent → the answer, or the failure, recorded with what it did cost
+
+Nothing is repeated here: a failure ends the stage's try, and the worker retries, at
+its one layer.  Where a vendor has fallbacks they are asked in order within one try,
+and each failure on the way is a step of its own: a crash never pays a chain twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from decimal import Decimal
+from typing import NamedTuple
+
+import anyio
+
+from pipeline.calls import (
+    NOTHING,
+    Answer,
+    CallId,
+    CallOpening,
+    Kind,
+    Request,
+    Settled,
+)
+from pipeline.errors import Disposition, Throttled, WaybillError, code_of
+from pipeline.errors import Usage as UsageError
+from pipeline.folder import Pipeline
+from pipeline.run.outside import Outside, Ticket
+from pipeline.run.services import key_of
+from pipeline.run.stay import Run, StepRecorder
+from pipeline.state import encode
+from pipeline.vendors.declared import VendorLimits, VendorSpec
+from pipeline.vendors.failures import CallError
+from pipeline.vendors.hearing import Reply
+from pipeline.vendors.limits import Use, uses_of
+
+# So long an item waits in memory for its permits; then it goes back to `waiting`.
+PATIENCE_S = 20.0
+MODELS = ("openai", "anthropic", "moderation")  # their bodies name a model
+Check = Callable[[Answer], None]
+
+
+class Calling:
+    """
+    One vendor as one stage of one item calls it; see `Vendor` of pipeline/stage.py.
+
+    Args:
+        left_s: What is left to the stage.
+    """
+
+    __slots__ = ("_left_s", "_outside", "_run", "_session", "_spec", "_stage")
+
+    def __init__(
+        self,
+        session: StepRecorder,
+        run: Run,
+        stage: str,
+        spec: VendorSpec,
+        left_s: Callable[[], float],
+    ) -> None:
+        self._session = session
+        self._outside: Outside = session.outside
+        self._run = run
+        self._stage = stage
+        self._spec = spec
+        self._left_s = left_s
+
+    @property
+    def name(self) -> str:
+        return self._spec.name
+
+    @property
+    def kind(self) -> Kind:
+        return self._spec.kind
+
+    @property
+    def model(self) -> str:
+        return self._spec.model
+
+    async def call(
+        self, step: str, request: Request, *, check: Check | None = None
+    ) -> Answer:
+        kept = self._run.memo.get((self._stage, step))
+        if kept is not None:
+            return Answer.model_validate_json(kept)
+        self._session.check_lease()
+        tried = _tried(self._run, self._stage, step)
+        specs = self._session.services.vendors
+        names = (self._spec.name, *self._spec.fallbacks)
+        chain = [self._within(specs[name]) for name in names]
+        left = [spec for spec in chain if spec.name not in tried.gone]
+        for number, spec in enumerate(left, tried.times + 1):
+            repeats = spec.name in tried.failed
+            began = anyio.current_time()
+            one = _One(spec, step, _named(request, spec), number, repeats, began)
+            try:
+                return await self._once(one, check)
+            except _Failed as failed:
+                over = spec is left[-1] or not _may_others(failed.error)
+                await self._write(one, failed, over)
+                if over:
+                    raise failed.error from None
+        raise AssertionError("the last of a chain answers, or raises")
+
+    async def _once(self, one: _One, check: Check | None) -> Answer:
+        """
+        One call of one vendor; its answer is recorded as the step.
+
+        Raises:
+            _Failed: it was not made, or not answered.
+        """
+        outside, tenant = self._outside, self._run.item.tenant
+        request, spec = one.request, one.spec
+        tokens = request.tokens or _tokens_at_most(request)
+        uses = uses_within(
+            spec, self._run.pipeline, tenant, tokens + request.max_tokens
+        )
+        async with AsyncExitStack() as held:
+            try:
+                ticket = held.enter_context(
+                    await outside.breakers.admit(spec, repeat=one.repeats)
+                )
+                await held.enter_async_context(
+                    outside.permits.hold(uses, patience_s=self._patience_s())
+                )
+                self._waited(anyio.current_time() - one.began)
+                call = await outside.cashier.open(self._opening(one, tokens))
+            except WaybillError as error:
+                raise _Failed(error, None) from None
+            answer = await self._sent(one, call, ticket)
+            settled = _settled(call, answer)
+            if check is not None:
+                try:
+                    check(answer)
+                except WaybillError as error:
+                    # It was answered, and is paid; but nothing is kept of it.
+                    spoilt = replace(settled, code=code_of(error.code))
+                    raise _Failed(error, spoilt) from None
+        text = encode(answer.model_dump(mode="json"))
+        key = (self._stage, one.step)
+        await self._session.record_step(self._run, key, text, one.began, settled)
+        return answer
+
+    async def _sent(self, one: _One, call: CallId, ticket: Ticket) -> Answer:
+        """Send a call that is written down; whatever becomes of it is settled."""
+        outside, spec = self._outside, one.spec
+        services = self._session.services
+        sent = anyio.current_time()
+        timeout_s = max(0.0, min(spec.timeout_s, self._left_s()))
+        try:
+            reply = await outside.door.send(
+                spec,
+                one.request,
+                key=key_of(services, spec, self._run.item.tenant),
+                timeout_s=timeout_s,
+                idempotency_key=self._key(one),
+                artifacts=services.artifacts,
+            )
+        except WaybillError as error:
+            ticket.heard(error, timeout_s)
+            if isinstance(error, Throttled) and error.retry_after_s:
+                # Everybody rests, and not the one call that was told.
+                outside.permits.pause(f"vendor/{spec.name}", error.retry_after_s)
+            took_s = anyio.current_time() - sent
+            lost = _lost(call, error, took_s)
+            raise _Failed(outside.breakers.verdict(spec, error), lost) from None
+        except BaseException:
+            # Cancelled on its way: it is written though nobody can wait for it, and
+            # nobody knows whether it arrived.
+            outside.cashier.give_up(call)
+            raise
+        ticket.heard(None, timeout_s)
+        return _answer(reply, one, anyio.current_time() - sent)
+
+    def _within(self, spec: VendorSpec) -> VendorSpec:
+        terms = self._run.pipeline.vendors.get(spec.name)
+        return spec if terms is None else spec.within(terms)
+
+    def _opening(self, one: _One, tokens: int) -> CallOpening:
+        price, most = one.spec.price, one.request.max_tokens
+        if not most and (price.output or price.reasoning):
+            raise UsageError(
+                f"a call of {one.spec.name} says not how long its answer may be",
+                code="CALL_UNBOUNDED",
+                hint="pass max_tokens: so much of the budget is reserved",
+            )
+        return CallOpening(
+            self._run.item.id,
+            self._stage,
+            one.step,
+            one.spec.name,
+            price.most(tokens, most),
+            price.currency,
+            one.tries,
+            self._run.pipeline.budget,
+        )
+
+    async def _write(self, one: _One, failed: _Failed, over: bool) -> None:
+        """Record a call that was made and failed, with what it did cost."""
+        if failed.settled is None:
+            return
+        code = code_of(failed.error.code)
+        text = json.dumps({"vendor": one.spec.name, "code": code, "over": over})
+        key = (self._stage, f"{one.step}/try-{one.tries}")
+        await self._session.record_step(self._run, key, text, one.began, failed.settled)
+
+    def _patience_s(self) -> float:
+        return min(PATIENCE_S, max(self._left_s() - 1.0, 0.0))
+
+    def _waited(self, for_s: float) -> None:
+        """The line for a permit is not the stage's time."""
+        scope = self._run.scope
+        if scope is not None and for_s > 0:
+            scope.deadline = min(scope.deadline + for_s, self._run.deadline)
+
+    def _key(self, one: _One) -> str:
+        """What the vendor knows this call by, however often it is made."""
+        named = f"{self._run.item.id}/{self._stage}/{one.step}/{one.spec.name}"
+        return hashlib.sha256(named.encode()).hexdigest()[:32]
+
+
+def uses_within(
+    spec: VendorSpec, pipeline: Pipeline, tenant: str, tokens: int
+) -> list[Use]:
+    """All limits that a call obeys: its vendor's, and those of the pipeline's terms."""
+    uses = uses_of(spec, tenant, tokens)
+    terms = pipeline.vendors.get(spec.name)
+    if terms is not None:
+        own = {"name": f"{spec.name}/pipeline/{pipeline.name}", "limits": terms.limits}
+        none = {"limits_per_tenant": VendorLimits()}
+        uses += uses_of(spec.model_copy(update=own | none), tenant, tokens)
+    return uses
+
+
+class _One(NamedTuple):
+    """One call of one vendor, for a step; `tries` counts those of the step."""
+
+    spec: VendorSpec
+    step: str
+    request: Request
+    tries: int
+    repeats: bool  # it failed at this vendor before
+    began: float
+
+
+class _Failed(Exception):  # no error: it is told to whoever asks the chain
+    """One try of a chain; `settled` where the call was written down."""
+
+    def __init__(self, error: WaybillError, settled: Settled | None) -> None:
+        self.error = error
+        self.settled = settled
+
+
+class _Tried(NamedTuple):
+    """What is recorded of a step's failed calls: how many, of whom, whom to pass by."""
+
+    times: int
+    failed: frozenset[str]
+    gone: frozenset[str]
+
+
+def _tried(run: Run, stage: str, step: str) -> _Tried:
+    times = 0
+    failed: set[str] = set()
+    gone: set[str] = set()
+    while (text := run.memo.get((stage, f"{step}/try-{times + 1}"))) is not None:
+        times += 1
+        kept = json.loads(text)
+        failed.add(kept["vendor"])
+        gone.add(kept["vendor"])
+        if kept["over"]:
+            gone.clear()  # nobody was left: the worker's retry begins anew
+    return _Tried(times, frozenset(failed), frozenset(gone))
+
+
+def _may_others(error: WaybillError) -> bool:
+    """Whether another vendor may be asked what this one did not answer."""
+    return error.code == "VENDOR_AUTH" or error.disposition in (
+        Disposition.RETRY,
+        Disposition.WAIT,
+    )
+
+
+def _named(request: Request, spec: VendorSpec) -> Request:
+    """The request with the model that is declared, where its shape names one."""
+    if spec.kind in MODELS and spec.model and isinstance(request.json, dict):
+        return replace(request, json={**request.json, "model": spec.model})
+    return request
+
+
+def _tokens_at_most(request: Request) -> int:
+    """A bound of what a request is worth: no token is shorter than a byte."""
+    if request.json is not None:
+        return len(json.dumps(request.json, ensure_ascii=False).encode())
+    form = sum(len(k) + len(v) for k, v in (request.form or {}).items())
+    files = sum(len(f.content) for f in request.files)
+    return len(request.content or b"") + form + files
+
+
+def _answer(reply: Reply, one: _One, took_s: float) -> Answer:
+    return Answer(
+        status=reply.status,
+        data=reply.data,
+        artifact=reply.artifact,
+        headers=reply.headers,
+        vendor=one.spec.name,
+        model=reply.model,
+        finish=reply.finish,
+        usage=reply.usage or NOTHING,
+        cost=_cost(reply, one),
+        took_s=took_s,
+        tries=one.tries,
+    )
+
+
+def _cost(reply: Reply, one: _One) -> Decimal:
+    """What it did cost; the most, where a vendor with a price says not what it took."""
+    price = one.spec.price
+    if reply.usage is None:
+        tokens = one.request.tokens or _tokens_at_most(one.request)
+        return price.most(tokens, one.request.max_tokens)
+    return price.of(reply.usage)
+
+
+def _settled(call: CallId, answer: Answer) -> Settled:
+    return Settled(
+        call,
+        answer.cost,
+        answer.usage,
+        answer.model,
+        answer.finish,
+        took_s=answer.took_s,
+    )
+
+
+def _lost(call: CallId, error: WaybillError, took_s: float) -> Settled:
+    """What a call did cost that was not answered: nothing, or nobody knows."""
+    in_doubt = isinstance(error, CallError) and error.in_doubt
+    return Settled(
+        call,
+        None if in_doubt else Decimal(0),
+        code=code_of(error.code),
+        took_s=took_s,
+    )

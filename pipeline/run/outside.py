@@ -1,0 +1,149 @@
+"""
+What calls of vendors go through: the parts of one session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from pydantic import SecretStr
+
+from pipeline.calls import CallId, CallOpening, Request
+from pipeline.errors import WaybillError
+from pipeline.stage import Artifacts
+from pipeline.vendors.declared import VendorSpec
+from pipeline.vendors.hearing import Reply
+from pipeline.vendors.limits import Use
+
+
+class Door(Protocol):
+    """What sends a request, once (`pipeline/vendors/door.py`)."""
+
+    async def send(
+        self,
+        spec: VendorSpec,
+        request: Request,
+        *,
+        key: SecretStr | str = "",
+        timeout_s: float,
+        idempotency_key: str = "",
+        artifacts: Artifacts | None = None,
+    ) -> Reply:
+        """A good answer; what is none is raised."""
+        ...
+
+
+class Ticket(Protocol):
+    """Leave to make one call; forgotten at the end of its block when unheard."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def heard(self, error: WaybillError | None, timeout_s: float) -> None:
+        """How the vendor answered, None: well; `timeout_s` is what the call had."""
+        ...
+
+
+class Breakers(Protocol):
+    """Whether a vendor may be asked at all (`pipeline/vendors/breakers.py`)."""
+
+    async def admit(self, spec: VendorSpec, *, repeat: bool = False) -> Ticket:
+        """Leave for a call, which may `repeat` a failed one; VendorAway if none is."""
+        ...
+
+    def verdict(self, spec: VendorSpec, error: WaybillError) -> WaybillError:
+        """What a failed call does to its item."""
+        ...
+
+
+class Permits(Protocol):
+    """How often, how much and how many at once (`pipeline/vendors/limits.py`)."""
+
+    def hold(
+        self, uses: Sequence[Use], *, patience_s: float
+    ) -> AbstractAsyncContextManager[None]:
+        """A permit of each; Throttled at once where that will take longer."""
+        ...
+
+    def pause(self, key: str, for_s: float) -> None:
+        """Nobody begins for so long."""
+        ...
+
+
+class Cashier(Protocol):
+    """Who pays (`pipeline/vendors/cashier.py`)."""
+
+    async def open(self, opening: CallOpening) -> CallId:
+        """Write a call down, and reserve what it can cost; durable on return."""
+        ...
+
+    def give_up(self, call: CallId) -> None:
+        """Nobody knows what became of it: it counts as the most."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """All of them."""
+
+    door: Door
+    breakers: Breakers
+    permits: Permits
+    cashier: Cashier
+
+
+class Free:
+    """Breakers, permits and cashier of a world in which nobody else calls."""
+
+    async def admit(self, spec: VendorSpec, *, repeat: bool = False) -> Ticket:
+        """Leave for every call."""
+        return _Leave()
+
+    def verdict(self, spec: VendorSpec, error: WaybillError) -> WaybillError:
+        """As it is."""
+        return error
+
+    @asynccontextmanager
+    async def hold(
+        self, uses: Sequence[Use], *, patience_s: float
+    ) -> AsyncIterator[None]:
+        """At once."""
+        yield
+
+    def pause(self, key: str, for_s: float) -> None:
+        """Nobody waits here."""
+
+    async def open(self, opening: CallOpening) -> CallId:
+        """No budget is too small."""
+        return CallId(opening.item_id, 1)
+
+    def give_up(self, call: CallId) -> None:
+        """Nobody pays."""
+
+
+class _Leave:
+    """A ticket of which nobody learns."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def heard(self, error: WaybillError | None, timeout_s: float) -> None:
+        """Nothing is learned."""

@@ -1,0 +1,321 @@
+"""A call of a vendor: kept once, failed calls on record, fallbacks in order, paid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import anyio
+import pytest
+
+from pipeline.calls import CallClass, Request, Usage
+from pipeline.errors import Transient, WaybillError
+from pipeline.run.calling import uses_within
+from pipeline.stage import Advance, Retry
+from pipeline.vendors.declared import (
+    Price,
+    Rate,
+    VendorLimits,
+    VendorSpec,
+    VendorTerms,
+)
+from pipeline.vendors.failures import failure
+from pipeline.vendors.hearing import Reply
+from pipeline.vendors.limits import LimitSpec
+from tests.unit.engine import Engine, Letter, Tape, until
+
+USED = Usage(input_tokens=1000, output_tokens=100)
+PRICE = Price(input=Decimal(10), output=Decimal(100))  # USD a million tokens
+ASK = Request("/x", json={"q": 1}, tokens=2000, max_tokens=200)
+
+
+def spec(name: str, **more: Any) -> VendorSpec:
+    return VendorSpec(name=name, url=f"https://{name}.test", **more)
+
+
+def down(name: str, *, in_doubt: bool = False) -> WaybillError:
+    why = "is in trouble (503)"
+    return failure(CallClass.TRANSIENT, spec(name), why, hint="wait", in_doubt=in_doubt)
+
+
+class FakeDoor:
+    """Answers by a function of the vendor's name; keeps what was sent."""
+
+    def __init__(self, answers: Any) -> None:
+        self.answers = answers
+        self.sent: list[tuple[str, Any, str]] = []
+        self.heard: Callable[[Any], None] = lambda how: None
+
+    async def send(self, spec: VendorSpec, request: Request, **how: Any) -> Reply:
+        self.sent.append((spec.name, request.json, how["idempotency_key"]))
+        self.heard(how)
+        await anyio.sleep(1)
+        answer = self.answers(spec.name, len(self.sent))
+        if isinstance(answer, WaybillError):
+            raise answer
+        return Reply(200, answer, usage=USED, model=f"{spec.name}-1", finish="stop")
+
+    @property
+    def asked(self) -> list[str]:
+        return [name for name, _, _ in self.sent]
+
+
+class World:
+    """One stage that calls `llm`, whose fallback is `spare`."""
+
+    def __init__(self, answers: Any, *, check: Any = None, **llm: Any) -> None:
+        self.got: list[Any] = []
+
+        async def ask(letter: Letter, ctx: Any) -> Any:
+            answer = await ctx.vendor("llm").call("ask", ASK, check=check)
+            self.got.append(answer)
+            return Advance(answer=str(answer.data))
+
+        tape = Tape()
+        retry = Retry(attempts=3, base_s=1, cap_s=2)
+        self.engine = Engine([tape.station("one", ask, retry=retry, timeout_s=60)])
+        self.door = FakeDoor(answers)
+        llm = {"price": PRICE, "kind": "openai", "model": "large", **llm}
+        vendors = {
+            "llm": spec("llm", **llm),
+            "spare": spec("spare", kind="openai", model="small"),
+        }
+        services: Any = self.engine.services
+        self.engine.services = replace(services, door=self.door, vendors=vendors)
+
+    async def run(self) -> str:
+        [self.item] = await self.engine.submit()
+        async with self.engine.session():
+            await self.engine.finish([self.item])
+        return await self.engine.state(self.item)
+
+    async def ledger(self) -> list[tuple[str, str, Decimal]]:
+        """Oldest first: vendor, code, cost."""
+        rows = await self.engine.store.calls_of(self.item)
+        return [(r.vendor, r.code, r.cost) for r in reversed(rows)]
+
+
+COST = PRICE.of(USED)
+MOST = PRICE.most(2000, 200)
+
+
+async def test_an_answer_is_kept_with_what_it_did_cost() -> None:
+    world = World(lambda name, n: "yes")
+
+    assert await world.run() == "done"
+
+    [answer] = world.got
+    assert (answer.vendor, answer.model, answer.finish) == ("llm", "llm-1", "stop")
+    assert (answer.usage, answer.cost, answer.tries) == (USED, COST, 1)
+    assert await world.ledger() == [("llm", "", COST)]
+    assert world.door.sent[0][1] == {"q": 1, "model": "large"}
+
+
+async def test_after_a_crash_the_kept_answer_is_returned() -> None:
+    """A stage that goes on after its call: its worker dies there, the call is kept."""
+    world = World(lambda name, n: "yes")
+    hang = anyio.Event()
+
+    async def ask(letter: Letter, ctx: Any) -> Any:
+        answer = await ctx.vendor("llm").call("ask", ASK)
+        if not hang.is_set():
+            hang.set()
+            await anyio.sleep_forever()
+        return Advance(answer=str(answer.data))
+
+    bound = world.engine.pipeline.stages["one"]
+    stages = {"one": replace(bound, stage=replace(bound.stage, run=ask))}
+    world.engine.pipeline = replace(world.engine.pipeline, stages=stages)
+    [world.item] = await world.engine.submit()
+    async with world.engine.session() as session:
+        await until(hang.is_set)
+    await world.engine.bury(session)
+    async with world.engine.session():
+        await world.engine.finish([world.item])
+
+    assert world.door.asked == ["llm"]
+    assert await world.ledger() == [("llm", "", COST)]
+
+
+async def test_a_failed_call_is_on_record_and_the_worker_tries_again() -> None:
+    """Every time with the key that the vendor knows the call by."""
+    world = World(lambda name, n: down(name) if n < 3 else "yes")
+
+    assert await world.run() == "done"
+
+    assert [code for _, code, _ in await world.ledger()] == ["VENDOR_DOWN"] * 2 + [""]
+    assert len({key for _, _, key in world.door.sent}) == 1
+    assert world.got[0].tries == 3
+
+
+async def test_what_may_have_been_served_counts_as_the_most() -> None:
+    """A refusal costs nothing; of a lost reply nobody knows."""
+    answers = [down("llm"), down("llm", in_doubt=True), "yes"]
+    world = World(lambda name, n: answers[n - 1])
+
+    await world.run()
+
+    assert [cost for _, _, cost in await world.ledger()] == [0, MOST, COST]
+
+
+async def test_a_fallback_answers_where_the_first_is_away() -> None:
+    """In the same try, with its own model, recorded as what it is."""
+    world = World(
+        lambda name, n: down(name) if name == "llm" else "yes", fallbacks=("spare",)
+    )
+
+    assert await world.run() == "done"
+
+    assert world.door.asked == ["llm", "spare"]
+    assert world.door.sent[1][1] == {"q": 1, "model": "small"}
+    assert world.door.sent[0][2] != world.door.sent[1][2]
+    assert (world.got[0].vendor, world.got[0].tries) == ("spare", 2)
+    assert await world.ledger() == [("llm", "VENDOR_DOWN", 0), ("spare", "", 0)]
+    assert world.engine.store.attempts == []
+
+
+async def test_a_crash_pays_no_chain_twice() -> None:
+    """What failed before it is on record; the next one of the chain is asked."""
+    world = World(
+        lambda name, n: down(name) if name == "llm" else "yes", fallbacks=("spare",)
+    )
+    [world.item] = await world.engine.submit()
+    async with world.engine.session() as session:
+        await until(lambda: len(world.door.sent) == 2, every_s=0.1)
+    await world.engine.bury(session)
+    async with world.engine.session():
+        await world.engine.finish([world.item])
+
+    assert world.door.asked == ["llm", "spare", "spare"]
+    assert world.door.sent[1][2] == world.door.sent[2][2]  # known by its key
+
+
+async def test_when_all_have_failed_the_retry_begins_with_the_first() -> None:
+    world = World(lambda name, n: down(name) if n < 4 else "yes", fallbacks=("spare",))
+
+    assert await world.run() == "done"
+
+    assert world.door.asked == ["llm", "spare", "llm", "spare"]
+
+
+async def test_a_request_that_is_refused_is_nobodys_elses() -> None:
+    """What is wrong with the request is wrong with it everywhere."""
+    refused = failure(CallClass.PERMANENT, spec("llm"), "refused it (422)", hint="no")
+    world = World(lambda name, n: refused, fallbacks=("spare",))
+
+    assert await world.run() == "failed"
+
+    assert (await world.engine.code(world.item), world.door.asked) == (
+        "VENDOR_REFUSED",
+        ["llm"],
+    )
+
+
+async def test_an_answer_that_does_not_pass_is_paid_and_not_kept() -> None:
+    """`check` makes a failed call of it: a fallback, or the next try, answers."""
+
+    def check(answer: Any) -> None:
+        if answer.data == "half":
+            raise Transient("half an answer", code="VENDOR_GARBAGE")
+
+    world = World(
+        lambda name, n: "half" if name == "llm" else "whole",
+        check=check,
+        fallbacks=("spare",),
+    )
+
+    assert await world.run() == "done"
+
+    assert (await world.engine.letter(world.item)).answer == "whole"
+    assert await world.ledger() == [("llm", "VENDOR_GARBAGE", COST), ("spare", "", 0)]
+
+
+async def test_a_call_that_is_cut_off_counts_as_the_most() -> None:
+    """Its item is cancelled while it is under way: nobody can wait for its end."""
+    world = World(lambda name, n: "yes")
+    [world.item] = await world.engine.submit()
+    async with world.engine.session(lease_s=1):
+        await until(lambda: bool(world.door.sent), every_s=0.05)
+        await world.engine.store.cancel([world.item], "ann")
+        await world.engine.finish([world.item], every_s=0.05)
+        await anyio.sleep(1)
+
+    [(vendor, code, cost)] = await world.ledger()
+    assert (vendor, bool(code), cost) == ("llm", True, MOST)
+
+
+async def test_a_call_must_say_how_long_its_answer_may_be() -> None:
+    """Where the answer costs: what is reserved is the most that it can be."""
+
+    async def ask(letter: Letter, ctx: Any) -> Any:
+        await ctx.vendor("llm").call("ask", Request(json={}))
+
+    world = World(lambda name, n: "yes")
+    bound = world.engine.pipeline.stages["one"]
+    stages = {"one": replace(bound, stage=replace(bound.stage, run=ask))}
+    world.engine.pipeline = replace(world.engine.pipeline, stages=stages)
+
+    assert await world.run() == "failed"
+
+    assert await world.engine.code(world.item) == "CALL_UNBOUNDED"
+    assert world.door.sent == []
+
+
+async def test_a_vendor_that_nobody_declared_fails_by_name() -> None:
+    async def ask(letter: Letter, ctx: Any) -> Any:
+        await ctx.vendor("crm").call("ask", ASK)
+
+    engine = Engine([Tape().station("one", ask)])
+    [item] = await engine.submit()
+    async with engine.session():
+        await engine.finish([item])
+
+    assert await engine.code(item) == "VENDOR_UNKNOWN"
+
+
+@pytest.mark.parametrize("many", [1, 40])
+async def test_calls_beside_each_other_are_steps_of_their_own(many: int) -> None:
+    """In one task group, each with its name."""
+
+    async def ask(letter: Letter, ctx: Any) -> Any:
+        async with anyio.create_task_group() as group:
+            for n in range(many):
+                group.start_soon(ctx.vendor("llm").call, f"ask-{n}", ASK)
+        return Advance()
+
+    world = World(lambda name, n: "yes")
+    bound = world.engine.pipeline.stages["one"]
+    stages = {"one": replace(bound, stage=replace(bound.stage, run=ask))}
+    world.engine.pipeline = replace(world.engine.pipeline, stages=stages)
+
+    assert await world.run() == "done"
+
+    steps = {c.step for c in await world.engine.history(world.item) if c.step}
+    assert steps == {f"ask-{n}" for n in range(many)}
+    assert len(await world.ledger()) == many
+
+
+async def test_a_pipelines_terms_tighten_what_it_calls() -> None:
+    """Its timeout is the call's, its limits are kept beside the vendor's own."""
+    world = World(lambda name, n: "yes", limits=VendorLimits(requests=Rate(9, 1)))
+    limits = VendorLimits(requests=Rate(2, 1), concurrency=3)
+    terms = {"llm": VendorTerms(timeout_s=0.5, limits=limits)}
+    world.engine.pipeline = replace(world.engine.pipeline, vendors=terms)
+    told: list[float] = []
+    world.door.heard = lambda how: told.append(how["timeout_s"])
+
+    assert await world.run() == "done"
+
+    llm = spec("llm", limits=VendorLimits(requests=Rate(9, 1)))
+    pipeline = world.engine.pipeline
+    own = f"vendor/llm/pipeline/{pipeline.name}"
+    assert told == [0.5]
+    assert {
+        use.key: use.of.rate for use in uses_within(llm, pipeline, "north", 10)
+    } == {
+        "vendor/llm/requests": 9,
+        f"{own}/requests": 2,
+        f"{own}/concurrency": LimitSpec(concurrency=3).rate,
+    }

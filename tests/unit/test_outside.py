@@ -1,0 +1,102 @@
+"""Who is declared: by the file, by variables, and what a pipeline may say of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+
+from pipeline.errors import Usage
+from pipeline.run.services import find_key
+from pipeline.vendors.declared import VendorSpec, VendorTerms
+from waybill.commands.doctor import _vendors
+from waybill.outside import check_terms, declared_vendors
+from waybill.settings import Settings
+
+CRM = '[vendor.crm]\nurl = "https://crm.example/api"\nkey = "secret:crm"\n'
+
+
+def home(tmp_path: Path, text: str = CRM, **more: Any) -> Settings:
+    (tmp_path / "vendors.toml").write_text(text)
+    return Settings(home=tmp_path, **more)
+
+
+def keep(folder: Path, text: str) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "says"),
+    [
+        ("", {"llm_url": "b.example/v1"}, "WAYBILL_LLM_URL"),
+        ("", {"vision_url": "https://u:sk-1@b"}, "WAYBILL_VISION_URL"),
+        ("", {"vendors": Path("/nowhere/vendors.toml")}, "WAYBILL_VENDORS"),
+        ("[vendor", {}, "vendors.toml"),
+    ],
+)  # fmt: skip
+def test_what_is_declared_wrongly_is_named(
+    tmp_path: Path, text: str, more: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(Usage, match=says) as refused:
+        declared_vendors(home(tmp_path, text, **more))
+
+    assert "sk-1" not in f"{refused.value} {refused.value.hint}"
+
+
+def test_a_tenants_key_goes_before_the_services(tmp_path: Path) -> None:
+    crm = VendorSpec(name="crm", url="https://crm.example", key="secret:crm")
+
+    def found(tenant: str) -> str:
+        return find_key(tmp_path, {}, crm, tenant).get_secret_value()
+
+    with pytest.raises(Usage, match="is not there") as missing:
+        found("acme")
+    keep(tmp_path / "crm.txt", "of-the-service\n")
+    keep(tmp_path / "acme" / "crm.txt", " of-acme \nanother line\n")
+    (tmp_path / "b" / "crm.txt").mkdir(parents=True)
+
+    assert missing.value.code == "VENDOR_KEY"
+    assert "secrets/crm.txt" in missing.value.hint
+    assert (found("acme"), found("b")) == ("of-acme", "of-the-service")
+
+
+def test_a_pipeline_calls_whom_somebody_declared() -> None:
+    crm = VendorSpec(name="crm", url="https://crm.example", timeout_s=10)
+
+    def check(name: str, timeout_s: float) -> None:
+        terms = {name: VendorTerms(timeout_s=timeout_s)}
+        pipeline: Any = SimpleNamespace(name="letters", vendors=terms)
+        check_terms(pipeline, {"crm": crm})
+
+    check("crm", 5)
+    with pytest.raises(Usage, match="looser"):
+        check("crm", 11)
+    with pytest.raises(Usage, match="no such vendor"):
+        check("erp", 5)
+
+
+def test_the_doctor_names_what_keeps_a_vendor_from_being_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is nowhere, an address inside a network, and the line for it."""
+    # A command's own loop keeps this process's stdout for itself.
+    monkeypatch.setattr("waybill.commands.doctor.run_async", anyio.run)
+    text = (
+        '[vendor.a]\nurl = "http://127.0.0.1:1"\n'
+        '[vendor.b]\nurl = "http://127.0.0.1:1"\ninside = true\nkey = "secret:b"\n'
+        '[vendor.c]\nurl = "http://127.0.0.1:1"\ninside = true\n'
+        '[vendor.d]\nurl = "http://169.254.169.254/latest"\ninside = true\n'
+    )
+
+    found = {check.name: check for check in _vendors(home(tmp_path, text))}
+
+    assert [check.ok for check in found.values()] == [False, False, True, False]
+    assert "inside = true below [vendor.a]" in found["vendor a"].hint
+    assert "secrets/b.txt" in found["vendor b"].hint
+    assert "nobody may call such an address" in found["vendor d"].hint
+    allowed = _vendors(home(tmp_path, text, vendor_hosts=["127.0.0.1"]))
+    assert allowed[0].ok

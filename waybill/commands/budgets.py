@@ -1,0 +1,138 @@
+"""`waybill budgets`: what may be spent, what was, and who waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.calls import Money
+from pipeline.errors import Usage
+from pipeline.store.outside import BudgetRow
+from waybill import terminal
+from waybill.commands.options import Header, Json, Limit, find_batch
+from waybill.commands.run import run_app
+from waybill.commands.spending import amount, budget_json
+from waybill.compose import App
+
+budgets = typer.Typer(help="What vendors may cost.", no_args_is_help=True)
+
+COLUMNS = ["budget", "limit", "spent", "under way", "currency", "calls", "waiting"]
+NO_LIMIT = "none"
+DOLLARS = "USD"
+ABudget = Annotated[
+    str,
+    typer.Argument(help="item/437, batch/NAME, tenant/acme, or day: each day, in UTC."),
+]
+
+
+@budgets.command("ls")
+def budgets_ls(limit: Limit = 100, header: Header = False, json: Json = False) -> None:
+    """Budgets that are bounded or keep items waiting, every tenant, and today."""
+
+    async def main(opened: App) -> list[BudgetRow]:
+        return await opened.store.budgets(limit=limit)
+
+    _print(run_app(main), json, header=header)
+
+
+@budgets.command("show")
+def budgets_show(budget: ABudget, json: Json = False) -> None:
+    """One budget, a line a currency."""
+
+    async def main(opened: App) -> list[BudgetRow]:
+        return await opened.store.budget(await _named(opened, budget))
+
+    rows = run_app(main)
+    _print(rows, json)
+    if not rows:
+        terminal.err.print(terminal.safe(f"{budget}: no limit, and nothing was called"))
+
+
+@budgets.command("set")
+def budgets_set(
+    budget: ABudget,
+    limit: Annotated[
+        str,
+        typer.Option(
+            help="10.00, or 10.00 EUR; none: as pipeline.toml and vendors.toml say."
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Say what may be spent; what waits for it and has room now goes on."""
+
+    async def main(opened: App) -> tuple[list[BudgetRow], int]:
+        name = await _named(opened, budget)
+        before = await opened.store.budget(name)
+        waiting = sum(row.waiting for row in before)
+        bound = _bound(limit, before)
+        rows = await opened.store.set_budget(name, bound)
+        return rows, waiting - sum(row.waiting for row in rows)
+
+    rows, moved = run_app(main)
+    _print(rows, json)
+    if moved > 0:
+        items = "1 item goes on" if moved == 1 else f"{moved} items go on"
+        terminal.err.print(items)
+
+
+def _bound(text: str, before: Sequence[BudgetRow]) -> Money | None:
+    """`10.00` in the one currency that it is counted in, or `10.00 EUR`."""
+    if text.strip().lower() == NO_LIMIT:
+        return None
+    number, _, currency = text.strip().partition(" ")
+    counted = {row.spent.currency for row in before}
+    if not currency:
+        if len(counted) > 1:
+            raise Usage(
+                f"it is counted in {' and '.join(sorted(counted))}",
+                hint=f'name one: --limit "{number} {min(counted)}"',
+            )
+        currency = min(counted, default=DOLLARS)
+    try:
+        found = Money(Decimal(number.replace("_", "")), currency.strip())
+    except InvalidOperation:
+        found = Money(Decimal(-1), "")
+    if not found.amount.is_finite() or found.amount < 0:
+        raise Usage(f"{text!r} is no amount", hint="write 10.00, 10.00 EUR or none")
+    if not (
+        len(found.currency) == 3
+        and found.currency.isascii()
+        and found.currency.isalpha()
+        and found.currency.isupper()
+    ):
+        raise Usage(
+            f"{found.currency!r} is no currency", hint="three letters, such as EUR"
+        )
+    return found
+
+
+async def _named(opened: App, budget: str) -> str:
+    """The store's name of it: a batch by its number, however it was called."""
+    scope, slash, of = budget.partition("/")
+    if scope == "batch" and slash:
+        return f"batch/{(await find_batch(opened, of)).id}"
+    return budget
+
+
+def _print(rows: Sequence[BudgetRow], json: bool, *, header: bool = False) -> None:
+    if json:
+        terminal.print_json([budget_json(row) for row in rows])
+        return
+    terminal.print_table(COLUMNS, map(_row, rows), header=header)
+
+
+def _row(row: BudgetRow) -> list[Any]:
+    spent = row.spent
+    return [
+        row.name,
+        "none" if row.bound is None else amount(row.bound),
+        amount(spent.cost),
+        amount(spent.reserved),
+        spent.currency,
+        spent.calls,
+        row.waiting,
+    ]

@@ -1,0 +1,197 @@
+"""`waybill vendors`: who is declared, and whether they can be called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.calls import Request
+from pipeline.errors import NotFound, StoreUnavailable, Usage, WaybillError
+from pipeline.vendors.declared import Rate, VendorLimits, VendorSpec
+from pipeline.vendors.target import target_of
+from waybill import terminal
+from waybill.commands.options import Header, Json
+from waybill.commands.run import run_async
+from waybill.outside import (
+    addresses_of,
+    declared_vendors,
+    open_door,
+    service_key,
+    tenants_with_key,
+)
+from waybill.settings import Settings, read_settings
+
+TRY_S = 15.0  # the longest that trying one vendor takes
+# What a kind can be asked that changes nothing and costs nothing.
+HARMLESS = {"openai": "models", "anthropic": "models"}
+
+vendors = typer.Typer(
+    help="Outside services: who is declared, and whether they answer.",
+    no_args_is_help=True,
+)
+
+
+@vendors.command("ls")
+def vendors_ls(json: Json = False, header: Header = False) -> None:
+    """All declared vendors: kind, host, model, key, limits, fallbacks."""
+    settings = read_settings()
+    rows = [
+        _row(settings, spec) for spec in declared_vendors(settings).vendors.values()
+    ]
+    if json:
+        terminal.print_json({"file": str(settings.vendors_file), "vendors": rows})
+        return
+    if not rows:
+        terminal.err.print(f"no vendor is declared: write {settings.vendors_file}")
+    columns = ["name", "kind", "host", "model", "key", "limits", "fallbacks"]
+    terminal.print_table(
+        columns, ([_cell(r[c]) for c in columns] for r in rows), header=header
+    )
+
+
+@vendors.command("show")
+def vendors_show(
+    name: Annotated[str, typer.Argument(help="Its name.")], json: Json = False
+) -> None:
+    """One vendor, with everything that is declared of it, and its defaults."""
+    settings = read_settings()
+    spec = _find(declared_vendors(settings).vendors, name)
+    shown = spec.model_dump(mode="json") | {
+        "headers": sorted(spec.headers),  # their values may be keys all the same
+        "host": target_of(spec.url).netloc,
+        "key_there": key_word(settings, spec),
+    }
+    if json:
+        terminal.print_json(shown)
+    else:
+        terminal.print_table(
+            ["what", "is"], ([key, _cell(value)] for key, value in shown.items())
+        )
+
+
+@vendors.command("test")
+def vendors_test(
+    name: Annotated[str, typer.Argument(help="Only this one.")] = "",
+    json: Json = False,
+) -> None:
+    """Look each up, check its address and its key, and ask it something harmless."""
+    settings = read_settings()
+    declared = declared_vendors(settings).vendors
+    specs = [_find(declared, name)] if name else list(declared.values())
+
+    async def main() -> list[dict[str, Any]]:
+        return [await _try(settings, spec) for spec in specs]
+
+    found = run_async(main)
+    good = all(row["ok"] for row in found)
+    if json:
+        terminal.print_json({"ok": good, "vendors": found})
+    else:
+        terminal.print_table(
+            ["", "vendor", "address", "key", "found", "do"],
+            (
+                [
+                    "ok" if row["ok"] else "!!",
+                    row["name"],
+                    " ".join(row["addresses"]),
+                    row["key"],
+                    row["found"],
+                    row["hint"],
+                ]
+                for row in found
+            ),
+        )
+    if not good:
+        raise typer.Exit(StoreUnavailable.exit_code)
+
+
+def _find(declared: Mapping[str, VendorSpec], name: str) -> VendorSpec:
+    if name not in declared:
+        raise NotFound(
+            f"no vendor is called {name}",
+            hint=f"declared: {', '.join(declared) or 'none'}",
+        )
+    return declared[name]
+
+
+async def _try(settings: Settings, spec: VendorSpec) -> dict[str, Any]:
+    """What one vendor is found to be, in at most `TRY_S`."""
+    row = {"name": spec.name, "ok": False, "addresses": [], "key": "", "took_s": None}
+    try:
+        row["addresses"] = await addresses_of(settings, spec)
+        row["key"] = key_word(settings, spec)
+        key = service_key(settings, spec)
+        path = HARMLESS.get(spec.kind)
+        if path is None:
+            said = f"not called: {spec.kind} has nothing harmless to ask"
+            return {**row, "ok": True, "found": said, "hint": ""}
+        async with open_door(settings, settings.home) as opened:
+            request = Request(path, "GET")
+            limit_s = min(spec.timeout_s, TRY_S)
+            reply = await opened.send(spec, request, key=key, timeout_s=limit_s)
+    except WaybillError as error:
+        # A tenant's own key is nobody's to try with.
+        tenants = error.code == "VENDOR_KEY" and row["key"] != "missing"
+        return {**row, "ok": tenants, "found": error.message, "hint": error.hint}
+    listed = reply.data.get("data") if isinstance(reply.data, dict) else None
+    models = [m.get("id") for m in listed or [] if isinstance(m, dict)]
+    said = f"{reply.status} in {reply.took_s:.2f} s, {len(models)} models"
+    hint = ""
+    if spec.model and models and spec.model not in models:
+        hint = f"its model {spec.model} is not among them"
+    return {
+        **row,
+        "ok": True,
+        "found": said,
+        "hint": hint,
+        "took_s": round(reply.took_s, 3),
+        "limits": [each._asdict() for each in reply.limits],
+    }
+
+
+def _row(settings: Settings, spec: VendorSpec) -> dict[str, Any]:
+    limits = [
+        *_limits(spec.limits),
+        *(f"{x}/tenant" for x in _limits(spec.limits_per_tenant)),
+    ]
+    return {
+        "name": spec.name,
+        "kind": spec.kind,
+        "host": target_of(spec.url).netloc,
+        "model": spec.model,
+        "key": key_word(settings, spec),
+        "limits": limits,
+        "fallbacks": list(spec.fallbacks),
+    }
+
+
+def key_word(settings: Settings, spec: VendorSpec) -> str:
+    """Whose key there is for a vendor; "none needed" or "missing" else."""
+    whose = []
+    with suppress(Usage):
+        if service_key(settings, spec).get_secret_value():
+            whose.append("the service's")
+    if tenants := tenants_with_key(settings, spec):
+        whose.append(f"{len(tenants)} tenants'")
+    if not whose:
+        return "missing" if spec.key else "none needed"
+    return " and ".join(whose)
+
+
+def _limits(limits: VendorLimits) -> list[str]:
+    found = []
+    for word, rate in (("requests", limits.requests), ("tokens", limits.tokens)):
+        if isinstance(rate, Rate):
+            found.append(f"{rate.most:g} {word}/{rate.per_s:g} s")
+    if limits.concurrency is not None:
+        found.append(f"{limits.concurrency} at once")
+    return found
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(str, value))
+    return str(value)

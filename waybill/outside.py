@@ -1,0 +1,130 @@
+"""
+The outside world as settings and `vendors.toml` declare it: vendors, keys, the door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio
+from pydantic import SecretStr
+
+from pipeline.calls import CallClass
+from pipeline.errors import Usage
+from pipeline.folder import Pipeline
+from pipeline.run.services import find_key
+from pipeline.vendors.addresses import resolve
+from pipeline.vendors.declared import Declared, VendorSpec, read_vendors
+from pipeline.vendors.door import Door
+from pipeline.vendors.failures import failure
+from pipeline.vendors.target import target_of
+from waybill.settings import Settings
+
+SECRETS = "secrets"  # folder in the home
+LOOK_S = 5.0  # for the look-up of one name
+
+
+def declared_vendors(settings: Settings) -> Declared:
+    """
+    Whom stages may call: those of the file, and the models of WAYBILL_LLM_URL and
+    WAYBILL_VISION_URL, which go before.
+
+    Raises:
+        Usage: VENDORS_FILE, VENDOR_URL.
+    """
+    path = settings.vendors_file
+    if settings.vendors is not None and not path.is_file():
+        raise Usage(
+            f"WAYBILL_VENDORS: there is no file {path}",
+            code="VENDORS_FILE",
+            hint="write it, or unset the variable: then it is vendors.toml in the home",
+        )
+    declared = read_vendors(path)
+    named = {
+        "llm": (settings.llm_url, settings.llm_model),
+        "vision": (settings.vision_url, settings.vision_model),
+    }
+    shortest = {}
+    for name, (url, model) in named.items():
+        if not url:
+            continue
+        try:
+            target_of(url)
+        except Usage as error:
+            said = f"WAYBILL_{name.upper()}_URL: {error.message}"
+            raise Usage(said, code=error.code) from None
+        # Whoever set the variable meant to call this host, wherever it stands.
+        shortest[name] = VendorSpec(
+            name=name, kind="openai", url=url, model=model, inside=True
+        )
+    return declared._replace(vendors={**declared.vendors, **shortest})
+
+
+def keys_of(settings: Settings) -> dict[str, SecretStr]:
+    """The keys of the models that variables name."""
+    found = {"llm": (settings.llm_url, settings.llm_key)}
+    found["vision"] = (settings.vision_url, settings.vision_key)
+    return {name: key for name, (url, key) in found.items() if url}
+
+
+def service_key(settings: Settings, spec: VendorSpec) -> SecretStr:
+    """
+    The key that a vendor is called with on nobody's behalf; "" where it needs none.
+
+    Raises:
+        Usage: VENDOR_KEY.
+    """
+    folder = settings.home.resolve() / SECRETS
+    return find_key(folder, keys_of(settings), spec, "")
+
+
+def tenants_with_key(settings: Settings, spec: VendorSpec) -> list[str]:
+    """The tenants that have a key of their own for it, sorted."""
+    if not spec.key or spec.name in keys_of(settings):
+        return []
+    pattern = f"*/{spec.key.removeprefix('secret:')}.txt"
+    found = (settings.home / SECRETS).glob(pattern)
+    return sorted(path.parent.name for path in found)
+
+
+def open_door(settings: Settings, home: Path) -> Door:
+    """The vendors' door; downloads lie beside the artifacts until they are one."""
+    return Door(allow_hosts=settings.vendor_hosts, scratch=home / "tmp")
+
+
+async def addresses_of(settings: Settings, spec: VendorSpec) -> list[str]:
+    """
+    Where a vendor's name leads, in at most `LOOK_S`.
+
+    Raises:
+        CallError: it leads nowhere, or where nobody may call.
+    """
+    target = target_of(spec.url)
+    hosts = [host.lower().strip("[]") for host in settings.vendor_hosts]
+    with anyio.move_on_after(LOOK_S):
+        allowed = target.host in hosts
+        found = await resolve(target.host, target.port, spec=spec, allowed=allowed)
+        return [str(address) for address in found]
+    raise failure(
+        CallClass.TRANSIENT,
+        spec,
+        f"has a host name that did not resolve within {LOOK_S:g} s",
+        hint="check DNS",
+    )
+
+
+def check_terms(pipeline: Pipeline, vendors: Mapping[str, VendorSpec]) -> None:
+    """
+    Raises `Usage` where a pipeline calls a vendor that nobody declared, or is looser.
+    """
+    for name, terms in pipeline.vendors.items():
+        if name not in vendors:
+            raise Usage(
+                f"the pipeline {pipeline.name} has [vendor.{name}], and there is no "
+                "such vendor",
+                code="VENDOR_UNKNOWN",
+                hint=f"declare it in vendors.toml; declared: "
+                f"{', '.join(vendors) or 'none'}",
+            )
+        vendors[name].within(terms)
