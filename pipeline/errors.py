@@ -266,6 +266,13 @@ class DeadlinePassed(WaybillError):
     exit_code = 6
 
 
+class SignalTimeout(WaybillError):
+    """A stage asked the world outside, and no answer came in its time."""
+
+    disposition = Disposition.FAIL
+    code = "SIGNAL_TIMEOUT"
+
+
 # -- what the engine raises ---------------------------------------------------------
 
 

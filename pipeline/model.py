@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pipeline.calls import Settled
+from pipeline.signals import Ask
 
 ItemId = int
 HoldId = int
@@ -25,7 +26,7 @@ class State(StrEnum):
 
     READY = "ready"  # a worker may take it
     RUNNING = "running"  # a worker has it
-    WAITING = "waiting"  # for an instant (a retry, `Wait(for_s)`), or its children
+    WAITING = "waiting"  # for an instant (a retry, `Wait`), children, or signals
     HELD = "held"  # for a person
     DONE = "done"
     REJECTED = "rejected"  # a person or a rule said no
@@ -178,13 +179,10 @@ class Spawn:
     def submissions(self) -> list[Submission]:
         """The parts as admission takes files."""
         found = []
-        for place, part in enumerate(self.parts):
+        for place, p in enumerate(self.parts):
             token = self.token_of(place)
-            refusal = (part.refused_code, part.refused_why)
-            key = part.key or token
-            found.append(
-                Submission(part.name, key, token, part.size_bytes, part.input, *refusal)
-            )
+            facts = (p.name, p.key or token, token, p.size_bytes, p.input)
+            found.append(Submission(*facts, p.refused_code, p.refused_why))
         return found
 
 
@@ -249,7 +247,7 @@ class ToReady:
 
 @dataclass(frozen=True, slots=True)
 class ToWaiting:
-    """Out of the line for `for_s` seconds at most; then, if so, `alone` in a worker."""
+    """Out for `for_s` seconds, or until an ask is answered; then, if so, `alone`."""
 
     stage: str
     seq: int
@@ -257,6 +255,7 @@ class ToWaiting:
     for_s: float
     why: str
     alone: bool = False
+    asks: tuple[Ask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

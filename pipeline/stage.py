@@ -33,6 +33,7 @@ from pipeline.model import (
     Wait,
 )
 from pipeline.reducers import REDUCERS, add, append, merge, replace
+from pipeline.signals import Asking
 from pipeline.signatures import named
 
 __all__ = [
@@ -226,7 +227,7 @@ class Vendor(Protocol):
         ...
 
 
-class Context(Protocol):
+class Context(Asking, Protocol):
     """What the worker hands to a stage beside the state."""
 
     item: Item
@@ -263,9 +264,9 @@ class Context(Protocol):
         """
         Run `fn(*args)` once and keep its result under `name`.
 
-        After a crash the kept result is returned and `fn` is not called.  The
-        result must be JSON: plain data or a pydantic model named as the return
-        annotation of `fn`.  Steps may run concurrently in a task group.
+        After a crash the kept result is returned and `fn` is not called.  It is JSON:
+        plain data, or a model named as the return annotation of `fn`.  Steps may run
+        concurrently in a task group.
         """
         ...
 
@@ -273,9 +274,9 @@ class Context(Protocol):
         """
         Say how far this stage is: `done` of `total` units of its own.
 
-        Costs next to nothing: the newest of what was said is committed with
-        whatever the worker commits next, and nobody waits for it.  What a crash
-        takes is said again.  Called inside a step, it stands with the step.
+        Costs next to nothing: the newest is committed with whatever the worker commits
+        next, and nobody waits for it.  What a crash takes is said again.  Called inside
+        a step, it stands with the step.
         """
         ...
 
@@ -302,9 +303,9 @@ class Context(Protocol):
         Make each part an item of its own, a child of this one: once.
 
         A memoised step `spawn:<name>`: children, receipts and checkpoint are one
-        transaction, so a crash leaves all of them or none.  Children have this
-        item's batch, tenant, deadline and pipeline version, and begin at the
-        pipeline's first stage, or at the first stage of `[branch.<at>]`.
+        transaction, so a crash leaves all of them or none.  Children have this item's
+        batch, tenant, deadline and version, and begin at the pipeline's first stage, or
+        at that of `[branch.<at>]`.
 
         Args:
             parts: At most `PARTS_MAX`; with more, call again under another name.
@@ -322,9 +323,8 @@ class Context(Protocol):
         """
         This item's children by id, when every one of them is final.
 
-        Until then the item is parked and holds no task; this stage runs again
-        from its start, its steps from memory.  A child that failed is in the
-        list like any other; an item without children gets [].
+        Until then the item is parked without a task; this stage runs again, its steps
+        from memory.  A failed child is in the list as well; without children it is [].
         """
         ...
 

@@ -21,6 +21,7 @@ import tempfile
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 from uuid import uuid4
@@ -41,14 +42,18 @@ from pipeline.run.outcomes import Returned
 from pipeline.run.outside import Door, Free, Outside
 from pipeline.run.services import Jail, Services
 from pipeline.run.stay import Run
+from pipeline.signals import Callbacks
 from pipeline.stage import Artifacts, Stage
 from pipeline.state import Channels, encode
 from pipeline.store.memory import MemoryStore
 from pipeline.store.rows import KinRow
+from pipeline.store.signals import Delivery, SignalRow
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.limits import FleetLimits
 
 FIRST_CHILD = 1001  # children's ids begin here
+EPOCH = datetime(2026, 12, 1, tzinfo=UTC)
+DAY_S = 86400.0
 Watch = Callable[[str, str], None]
 
 
@@ -57,21 +62,23 @@ class Try(NamedTuple):
     How one try of a stage ended.
 
     Attributes:
-        outcome: What it returned; None when it raised, or waits for children.
+        outcome: What it returned; None when it raised, or waits.
         state: The state with the outcome's updates in it.
         error: What it raised, or why what it returned is no outcome.
         frames: Where it raised, outermost first.
+        asks: Signals that it waits for.
     """
 
     outcome: Outcome | None
     state: Any
     error: WaybillError | None = None
     frames: Sequence[str] = ()
+    asks: Sequence[str] = ()
 
     @property
     def joins(self) -> bool:
         """Whether it waits for its children."""
-        return self.outcome is None and self.error is None
+        return self.outcome is None and self.error is None and not self.asks
 
 
 class Context(StageContext):
@@ -86,6 +93,8 @@ class Context(StageContext):
         settings: Its keys of `pipeline.toml`.
         recorded: Results of steps that ran before a crash, by name.
         kin: Its children, all final; None: some are open, and `join` parks.
+        signals: Answers that came, by name; None: its time is over.  For what is not
+            in it the stage waits, unless its `poll` says something.
         branches: Names that `spawn(at=…)` may use.
         jail: Runs jailed functions; None: they run in this process.
         door: Answers calls, such as `Answers`; None: nobody may be called.
@@ -112,6 +121,7 @@ class Context(StageContext):
         item: Item | None = None,
         recorded: Mapping[str, Any] | None = None,
         kin: Sequence[Kin] | None = (),
+        signals: Mapping[str, Any] | None = None,
         branches: Sequence[str] = (),
         artifacts: Artifacts | None = None,
         jail: Jail | None = None,
@@ -138,10 +148,12 @@ class Context(StageContext):
             secrets if isinstance(secrets, Path) else scratch / "secrets",
             Everybody() if vendors is None else vendors,
             keys or {},
+            callbacks=Callbacks(b"testing", "http://waybill.test"),
         )
         if secrets and not isinstance(secrets, Path):
             _write_secrets(scratch / "secrets" / item.tenant, secrets)
-        self._recorder = _Recorder(services, kin, watch)
+        store = _Store(stage.name, kin, signals or {})
+        self._recorder = _Recorder(services, store, watch)
         claim = Claim(item, stage.name, 0, 0, math.inf, False)
         # Nobody else is there to share a limit with.
         stage = replace(stage, stage=replace(stage.stage, limit=None))
@@ -165,12 +177,15 @@ class Context(StageContext):
         limits = FleetLimits(MemoryStore(), uuid4())
         now = anyio.current_time()
         end = await attempt(self._recorder, run, self._stage, limits, now)
+        asks, run.asks = tuple(run.asks), {}
         match end:
             case Returned():
                 return Try(end.outcome, end.state)
             case Raised():
                 return Try(None, state, end.error, end.frames.splitlines())
-            case Joining() | Cancelled():
+            case Joining():
+                return Try(None, state, asks=asks)
+            case Cancelled():
                 return Try(None, state)
             case _:
                 assert_never(end)
@@ -216,13 +231,11 @@ if TYPE_CHECKING:
 class _Recorder:
     """What a worker does with steps, children and progress, in memory."""
 
-    def __init__(
-        self, services: Services, kin: Sequence[Kin] | None, watch: Watch
-    ) -> None:
+    def __init__(self, services: Services, store: _Store, watch: Watch) -> None:
         self.services = services
         free = Free()
         self.outside = Outside(services.door, free, free, free)
-        self.store: Any = _Kinsfolk(kin)
+        self.store: Any = store
         self.ran: list[str] = []
         self.spawned: dict[str, list[Part]] = {}
         self.progressed: list[tuple[int, int]] = []
@@ -265,11 +278,32 @@ class _Recorder:
         self._watch("progress", f"{progress.done} of {progress.total}")
 
 
-class _Kinsfolk:
-    """The part of a store that a joining stage asks."""
+class _Store:
+    """The part of a store that a waiting stage asks."""
 
-    def __init__(self, kin: Sequence[Kin] | None) -> None:
+    def __init__(
+        self, stage: str, kin: Sequence[Kin] | None, signals: Mapping[str, Any]
+    ) -> None:
+        self._stage = stage
         self._kin = kin
+        self._answers = {
+            name: encode(a) for name, a in signals.items() if a is not None
+        }
+        self._over = {name for name, a in signals.items() if a is None}
+
+    async def signals(self, item: int, name: str) -> list[SignalRow]:
+        text = self._answers.get(name)
+        late, came = name in self._over, None if text is None else "testing"
+        facts = (self._stage, EPOCH, 0.0, None, 0.0, None, late, came, text, None)
+        return [SignalRow(name, *facts, "testing" if came else "", None)]
+
+    async def answer(self, item: int, name: str, answer: Delivery) -> None:
+        artifact = answer.payload is None
+        assert not artifact, "an answer of more than 8 kB is none for a test"
+        self._answers[name] = answer.payload or ""
+
+    async def callback_until(self, item: int, within_s: float | None) -> int:
+        return math.ceil(EPOCH.timestamp() + (within_s or DAY_S))
 
     async def open_children(self, parent: int) -> int:
         return 1 if self._kin is None else 0

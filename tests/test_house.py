@@ -20,24 +20,24 @@ ROOMS = {
     "waybill": {"commands", "desk"},
     "pipeline": {"run", "store", "jail", "vendors", "holds", "artifacts"},
     "stages": {"formats", "reading", "rules", "writing", "printing", "publishing"},
-    "ingest": {"watch"},
+    "ingest": {"http", "watch"},
     "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"},
 }
 ON_TOP = {
     "waybill": {
         *("__main__", "cli", "compose", "logs", "settings"),
-        *("board", "exporting", "foreground", "health", "inbox", "manifest"),
-        *("outside", "pace", "results", "terminal"),
+        *("board", "callbacks", "exporting", "foreground", "health", "inbox"),
+        *("manifest", "outside", "pace", "results", "terminal"),
     },
     "pipeline": {
         *("calls", "declared", "doubles", "errors", "folder", "loading", "model"),
-        *("names", "pinned", "proof", "reducers"),
+        *("names", "pinned", "proof", "reducers", "signals"),
         *("signatures", "stage", "state", "testing", "threads", "trouble"),
     },
     "stages": {*STAGES, "document", "layout"},
     "ingest": {
         *("admission", "afterwards", "answers", "candidates"),
-        *("copying", "shelf", "writers"),
+        *("copying", "shelf", "signals", "writers"),
     },
     "loadtest": {"__main__", "trial"},
 }
@@ -62,6 +62,7 @@ TASKS_BEGIN = (
     "pipeline/run/supervisor.py",  # one keeper a process
     "stages/ocr.py",  # pages of one letter, bounded by the pool of jailed processes
     "ingest/admission.py",  # a few lanes of files
+    "ingest/http/server.py",  # one a connection, bounded in number and time
     "waybill/",  # commands that watch and work at the same time
     "loadtest/",
 )
@@ -70,6 +71,7 @@ TASKS_BEGIN = (
 ANYTHING_MAY_BE_RAISED = {
     "pipeline/run/carry.py": 1,  # the edge of the worker, around an item
     "pipeline/jail/program.py": 1,  # what a jailed process was asked to run
+    "ingest/http/server.py": 1,  # the edge of a connection, beside those of workers
     "pipeline/loading.py": 1,  # whatever loading a pipeline raises, for who waits
 }
 # The environment is read once, by `Settings`; and where a process is handed its

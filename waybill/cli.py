@@ -35,6 +35,7 @@ from waybill.commands import (
     review,
     separator,
     service,
+    signal,
     status,
     vendors,
 )
@@ -78,6 +79,7 @@ app.command()(ingest.ingest)
 app.command()(separator.separator)
 app.command()(export.export)
 app.command()(status.status)
+app.command()(signal.signal)
 app.add_typer(items.items, name="items")
 app.add_typer(batches.batches, name="batches")
 app.add_typer(budgets.budgets, name="budgets")

@@ -57,6 +57,7 @@ from stages.publishing import making
 from stages.reading import page, sheet
 from stages.reading.codes import CODES
 from stages.searchable import searchable
+from waybill.callbacks import open_callbacks
 from waybill.outside import SECRETS, check_terms, declared_vendors, keys_of, open_door
 from waybill.settings import Places, Settings
 
@@ -339,6 +340,7 @@ async def open_app(
                 keys_of(settings),
                 declared.budget,
                 places,
+                callbacks=open_callbacks(settings),
             )
             yield App(settings, store, artifacts, jail, catalogue, services)
         finally:

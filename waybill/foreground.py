@@ -30,7 +30,7 @@ from pipeline.run.slate import Slate
 from pipeline.run.watchdog import Watchdog
 from pipeline.run.worker import Worker
 from pipeline.store import embedded
-from pipeline.store.rows import WorkerRow
+from pipeline.store.rows import ItemRow, WorkerRow
 from waybill import terminal
 from waybill.compose import App
 from waybill.settings import Settings
@@ -170,11 +170,20 @@ async def _moves(app: App, item: ItemId) -> bool:
     at: ItemId | None = item
     while at is not None:
         row = await app.store.item(at)
-        parked = row.joining and await app.store.open_children(at) > 0
-        if row.state in MOVING and not parked:
+        if row.state in MOVING and not await _is_parked(app, row):
             return True
         at = row.parent_id
     return False
+
+
+async def _is_parked(app: App, row: ItemRow) -> bool:
+    """Whether it waits for others: for its children, or for somebody outside."""
+    if row.joining:
+        return await app.store.open_children(row.id) > 0
+    if row.code != "SIGNAL":
+        return False
+    asked = [s for s in await app.store.signals(row.id) if s.open]
+    return all(s.poll_s is None for s in asked)
 
 
 async def workers_up(app: App) -> list[WorkerRow]:

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
         vendor_hosts: Hosts inside your own network that stages may call.
         llm_url, llm_model, llm_key: Declare the vendor `llm`, which writes replies.
         vision_url, vision_model, vision_key: `vision`, which reads pages.
+        http: Where `waybill up` takes callbacks, such as 127.0.0.1:8787; "": nowhere.
+        http_url: How that is reached from outside; default: `http://` and the above.
         log_level: What is logged: this and what is graver.
         reviewer: The name beside a decision; default: the login name.
     """
@@ -86,6 +88,10 @@ class Settings(BaseSettings):
     vision_url: str = ""
     vision_model: str = ""
     vision_key: SecretStr = SecretStr("")
+    http: str = Field(
+        default="", pattern=r"^$|^(\[[0-9a-fA-F:]+\]|[^:\s\[\]]+):\d{1,5}$"
+    )
+    http_url: str = Field(default="", pattern=r"^$|^https?://[^\s?#]+$")
     log_level: Level = "info"
     reviewer: str = Field(default="", validate_default=True)
 
@@ -108,6 +114,11 @@ class Settings(BaseSettings):
     def vendors_file(self) -> Path:
         """Where vendors are declared."""
         return self.vendors or self.home / "vendors.toml"
+
+    @property
+    def callbacks_url(self) -> str:
+        """Where callbacks are sent to; "": there is nobody who takes them."""
+        return self.http_url or (f"http://{self.http}" if self.http else "")
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -36,6 +36,28 @@ def write_atomically(path: Path, data: bytes) -> None:
             publish(part, path, mode=OURS)
 
 
+def write_once(path: Path, data: bytes) -> bytes:
+    """
+    Write `path` for its owner alone, unless it is there; returns what stands there.
+
+    Whoever is first wins, also among processes.
+
+    Raises:
+        Trouble: as `write_atomically` does.
+    """
+    with ours(f"the folder {path.parent.name}", path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with new_part(path.parent) as part:  # made for its owner alone
+                part.write(data)
+                part.flush()
+                os.fsync(part.fileno())
+                with suppress(FileExistsError):
+                    os.link(part.name, path)
+            sync_folder(path.parent)
+        return path.read_bytes()
+
+
 @contextmanager
 def new_part(folder: Path) -> Iterator[IO[bytes]]:
     """An open file of ours in `folder`, gone with the block unless published."""

@@ -44,7 +44,7 @@ UNSHOWN = "the stage raised NeedsReview, but its state cannot be shown to a revi
 
 @dataclass(slots=True)
 class Joining:
-    """The stage waits for the item's children."""
+    """The stage waits: for the item's children, or for signals."""
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from pipeline.model import (
 from pipeline.run.calling import Calling
 from pipeline.run.family import Family
 from pipeline.run.services import secret_lines
+from pipeline.run.signals import Signals
 from pipeline.run.stay import Run, StepRecorder, memoised
 from pipeline.stage import Artifacts, Folder
 from pipeline.state import encode
@@ -45,6 +46,7 @@ class StageContext:
         "_family",
         "_run",
         "_session",
+        "_signals",
         "_stage",
         "item",
         "settings",
@@ -58,6 +60,7 @@ class StageContext:
         self._stage = stage
         self._deadline = deadline
         self._family = Family(session, run, stage.name)
+        self._signals = Signals(session, run, stage.name)
         self.item = run.item
         self.settings = stage.settings
 
@@ -167,6 +170,28 @@ class StageContext:
 
     async def join(self) -> list[Kin]:
         return await self._family.join()
+
+    async def signal(
+        self,
+        name: str,
+        schema: Any = Any,
+        *,
+        within_s: float | None = None,
+        or_none: bool = False,
+        poll: Callable[[], Awaitable[Any]] | None = None,
+        every_s: float = 60.0,
+    ) -> Any:
+        return await self._signals.ask(
+            name,
+            schema,
+            within_s=within_s,
+            or_none=or_none,
+            poll=poll,
+            every_s=every_s,
+        )
+
+    async def signal_url(self, name: str, *, within_s: float | None = None) -> str:
+        return await self._signals.url(name, within_s)
 
 
 def product_of(name: str, artifact: str, facts: dict[str, Any], stage: str) -> Product:

@@ -42,6 +42,7 @@ from pipeline.run.attempt import Cancelled, End, Joining, Raised
 from pipeline.run.blame import seconds
 from pipeline.run.outcomes import Returned
 from pipeline.run.stay import Run
+from pipeline.signals import Ask
 from pipeline.state import clean_text
 
 log = structlog.get_logger()
@@ -49,6 +50,8 @@ log = structlog.get_logger()
 MESSAGE_CHARS_MAX = 500
 # Aside, items look again this soon: their worker takes none while its trouble stands.
 ASIDE_S = (1.0, 4.0)
+# A stage that joins in one task and asks in another looks for its children this often.
+JOINED_S = 30.0
 # What rests is put in line by the store; it looks by itself if nobody did.
 REST_S = 6 * 3600.0
 
@@ -85,11 +88,14 @@ def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
     Raises:
         LeaseLost: the item is abandoned, nothing is written.
     """
-    made = run.take_products()
+    made, asks, joins = run.take_products(), tuple(run.asks.values()), run.joins
+    run.asks, run.joins = {}, False
     match end:
         case Returned():
             what = _of_outcome(run, bound, end, took_s)
             return what._replace(products=made) if made else what
+        case Joining() if asks:
+            return Ending(_listening(run, asks, joins))
         case Joining():
             return Ending(ToJoining(run.stage, run.seq, run.attempt))
         case Raised(Trouble() as trouble):
@@ -105,6 +111,16 @@ def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
             return Ending(Finish(State.CANCELLED, run.stage, "CANCELLED", why))
         case _:
             assert_never(end)
+
+
+def _listening(run: Run, asks: tuple[Ask, ...], joins: bool) -> ToWaiting:
+    """Out of the line until one of its signals is answered, or it has to look."""
+    for_s = min(ask.wake_s for ask in asks)
+    names = ", ".join(sorted(ask.name for ask in asks))
+    why = f"the signal{'s' * (len(asks) > 1)} {names}"[:MESSAGE_CHARS_MAX]
+    if joins:
+        for_s, why = min(for_s, JOINED_S), f"its children and {why}"
+    return ToWaiting(run.stage, run.seq, run.attempt, for_s, why, asks=asks)
 
 
 def _of_outcome(run: Run, bound: BoundStage, end: Returned, took_s: float) -> Ending:

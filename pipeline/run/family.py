@@ -85,11 +85,15 @@ class Family:
         """How each child ended, as this stage will see it for ever."""
         store, item = self._session.store, self._run.item.id
         if await until_answered(store.open_children, item):
-            _park()
+            self._park()
         rows = await until_answered(store.kin, item)
         if any(row.state is None for row in rows):  # one is being retried
-            _park()
+            self._park()
         return [(r.id, State(r.state or ""), r.stage, r.code) for r in rows]
+
+    def _park(self) -> NoReturn:
+        self._run.joins = True
+        raise Parked
 
     async def _kin(self, seen: Sequence[_Ended]) -> list[Kin]:
         """These children with the values of their state."""
@@ -131,10 +135,6 @@ class Family:
 
 _Ended = tuple[int, State, str, str]  # a child's id, state, stage and code
 _IDS = TypeAdapter(list[int | None])
-
-
-def _park() -> NoReturn:
-    raise Parked
 
 
 def _clean(part: Part) -> Part:

@@ -17,6 +17,7 @@ from pipeline.jail.custom import FileFunction
 from pipeline.names import is_tenant
 from pipeline.run.doubts import Doubts
 from pipeline.run.outside import Door
+from pipeline.signals import Callbacks
 from pipeline.stage import Artifacts
 from pipeline.threads import in_thread
 from pipeline.trouble import Place, look_at
@@ -37,6 +38,7 @@ class Services:
         budget: What all calls of a tenant, and of a day, may cost.
         places: Folders of ours that stages write to.
         doubts: Tries that met trouble which nothing bears out.
+        callbacks: Makes the URLs to which signals are sent; None: nobody listens.
     """
 
     artifacts: Artifacts
@@ -49,6 +51,7 @@ class Services:
     budget: ServiceBudget = UNBOUNDED_SERVICE
     places: tuple[Place, ...] = ()
     doubts: Doubts = field(default_factory=Doubts)
+    callbacks: Callbacks | None = None
 
     async def look(self) -> list[Trouble]:
         """Try every place; what is wrong with them."""

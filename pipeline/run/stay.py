@@ -17,6 +17,7 @@ from pipeline.folder import Pipeline
 from pipeline.model import Checkpoint, Claim, Item, Product, Progress, Spawn
 from pipeline.run.outside import Outside
 from pipeline.run.services import Services
+from pipeline.signals import Ask
 from pipeline.state import encode, result_adapter
 from pipeline.store.port import WorkStore
 
@@ -25,7 +26,8 @@ T = TypeVar("T")
 
 class Parked(BaseException):
     """
-    The item waits for its children: its stage ends here and runs again later.
+    The item waits, for its children or for signals: its stage ends here and runs again
+    later.
 
     No error, so that nobody who catches errors catches it.
     """
@@ -54,6 +56,8 @@ class Run:
     products: dict[str, Product] = field(default_factory=dict)  # of this attempt
     loaded: int = 0  # bytes of its state and steps, as text
     unfolded: list[str] | None = None  # what its state is yet to be made of
+    asks: dict[str, Ask] = field(default_factory=dict)  # of this attempt
+    joins: bool = False  # this attempt waits for the item's children
 
     @property
     def item(self) -> Item:

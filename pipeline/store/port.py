@@ -41,6 +41,7 @@ from pipeline.store.rows import (
     WorkerRow,
     WorkRow,
 )
+from pipeline.store.signals import SignalStore
 
 # A claim looks at as many tenants as it may take items, and at these at least: to
 # find out who was served least costs little.  Arbitrary.
@@ -52,7 +53,7 @@ ANY = Sought()
 HOLDS_LOOKED_AT = 100_000
 
 
-class WorkStore(Protocol):
+class WorkStore(SignalStore, Protocol):
     """
     What a worker needs.  Every method that writes for a worker raises
     `LeaseLost` when that worker's lease ran out, and `StoreUnavailable` when
@@ -322,7 +323,7 @@ class HoldStore(Protocol):
         ...
 
 
-class ItemStore(Cancels, Protocol):
+class ItemStore(Cancels, SignalStore, Protocol):
     """What whoever runs the service needs: where items are, cancel and retry."""
 
     async def item(self, item_id: ItemId) -> ItemRow:

@@ -295,6 +295,20 @@ class Counts(NamedTuple):
         return self.received == sum(self[1:])
 
 
+class Family(NamedTuple):
+    """Items and all that was found in them: counted, and why some stand still."""
+
+    counts: Counts
+    joining: int  # wait for children that are not final
+    listening: int  # wait for a signal that nobody is asked for now and then
+
+    @property
+    def moves(self) -> bool:
+        """Whether any goes on without somebody outside."""
+        held_up = self.joining if self.counts.held or self.listening else 0
+        return self.counts.live != self.listening + held_up
+
+
 class Audit(NamedTuple):
     """
     Everything looked up, in one snapshot: what is there, what the tallies say, and

@@ -38,8 +38,8 @@ async def test_who_joins_open_children_is_counted(postgres: World):
     worker, item, [child] = await family(postgres, "a")
     [other] = await postgres.admit("other")
     await postgres.move(worker, item, ToJoining("read", 1))
-    counts, waits = await postgres.store.family([item])
-    _, elsewhere = await postgres.store.family([other])
+    counts, waits, _ = await postgres.store.family([item])
+    _, elsewhere, _ = await postgres.store.family([other])
 
     last = await postgres.join()
     await postgres.claim(last)
@@ -47,5 +47,5 @@ async def test_who_joins_open_children_is_counted(postgres: World):
 
     assert (waits, elsewhere) == (1, 0)
     assert (counts.received, counts.live) == (2, 2)
-    after, waits = await postgres.store.family([item])
+    after, waits, _ = await postgres.store.family([item])
     assert (after.received, after.live, after.done, waits) == (2, 1, 1, 0)

@@ -161,7 +161,10 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "to ready": (commits.TO_READY, [IDS, ["judge"] * N, [1] * N, [0] * N, ME]),
     "to waiting": (
         commits.TO_WAITING,
-        [IDS, ["read"] * N, [0] * N, [0] * N, [9.0] * N, ["X"] * N, [True] * N, ME],
+        [
+            *(IDS, ["read"] * N, [0] * N, [0] * N, [9.0] * N, ["X"] * N, [True] * N),
+            *(["a,b"] * N, ME),
+        ],
     ),
     "to joining": (commits.TO_JOINING, [IDS, ["read"] * N, [1] * N, [0] * N, ME]),
     "to held": (

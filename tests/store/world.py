@@ -42,6 +42,7 @@ READS = {
     *("owns", "lines", "suspects", "sessions", "weights", "pipeline"),
     *("kin", "open_children", "result_of", "in_work", "finished", "audit", "items"),
     *("failures", "waits", "limits", "budgets", "budget", "calls_of", "spent"),
+    "signals",
 }
 
 _tokens = count(1)

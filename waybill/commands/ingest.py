@@ -19,11 +19,11 @@ from ingest.watch.folders import today
 from pipeline.errors import Conflict, Trouble, Usage
 from pipeline.model import Batch, Disposal, ItemId, Receipt, State
 from pipeline.names import visible
-from pipeline.store.rows import Counts, ItemRow
+from pipeline.store.rows import Counts, Family, ItemRow
 from pipeline.trouble import ours
 from waybill import terminal
 from waybill.board import Board
-from waybill.commands.counts import WITH_FAILED, exit_code, summary
+from waybill.commands.counts import WITH_FAILED, WITH_HELD, exit_code, summary
 from waybill.commands.options import Json, until
 from waybill.commands.run import run_app
 from waybill.compose import App
@@ -82,7 +82,7 @@ def ingest(
             await _finish(opened, into.id, taken)
             await go(partial(write_manifest, opened, into.id))
         rows = await go(partial(_rows, opened, taken, every=wait))
-        counts, _ = await go(partial(_of_this_call, opened, taken))
+        counts = (await go(partial(_of_this_call, opened, taken))).counts
         whole = await go(partial(opened.store.counts, into.id))
         report = {
             "batch": f"{tenant}/{into.name}",
@@ -133,23 +133,27 @@ async def _open_batch(
 def _code(taken: Sequence[Taken], counts: Counts, wait: bool) -> int:
     """The exit code: what this call brought in, and whether it brought anything."""
     code = exit_code(counts) if wait else 0
+    if wait and counts.live and not code:
+        code = WITH_HELD  # for a signal, from a person or a service
     if not code and any(t.receipt is None for t in taken):
         return LEFT
     refused = [t.receipt and t.receipt.disposal is Disposal.QUARANTINED for t in taken]
     return WITH_FAILED if not code and all(refused) else code
 
 
-async def _of_this_call(opened: App, taken: Sequence[Taken]) -> tuple[Counts, int]:
-    """What this call brought in, and how many of it wait for their children."""
+async def _of_this_call(opened: App, taken: Sequence[Taken]) -> Family:
+    """What this call brought in."""
     receipts = {t.candidate.identity: t.receipt for t in taken if t.receipt}
     kinds = Counter(r.disposal for r in receipts.values())
-    counts, joining = await opened.store.family(_items(taken, Disposal.ITEM))
+    family = await opened.store.family(_items(taken, Disposal.ITEM))
+    counts = family.counts
     twice, refused = kinds[Disposal.DUPLICATE], kinds[Disposal.QUARANTINED]
-    return counts._replace(
+    counts = counts._replace(
         received=counts.received + twice + refused,
         duplicates=counts.duplicates + twice,
         quarantined=counts.quarantined + refused,
-    ), joining
+    )
+    return family._replace(counts=counts)
 
 
 def _items(taken: Sequence[Taken], disposal: Disposal) -> list[ItemId]:
@@ -188,28 +192,25 @@ async def _take(
 
 async def _finish(opened: App, batch_id: int, taken: list[Taken]) -> None:
     """Work until nothing of this call moves on without a person."""
-    joining = 0
+    moves = True
 
     async def count() -> Counts:
-        nonlocal joining
-        counts, joining = await _of_this_call(opened, taken)
-        return counts
+        nonlocal moves
+        family = await _of_this_call(opened, taken)
+        moves = family.moves
+        return family.counts
 
     board = Board(opened, batch_id, len(taken), count)
     known = _items(taken, Disposal.DUPLICATE)
 
     async def done() -> bool:
-        if _moves(await board.look(), joining):
+        await board.look()
+        if moves:
             return False
-        return not known or not _moves(*await opened.store.family(known))
+        return not known or not (await opened.store.family(known)).moves
 
     with board.show():
         await work_until(opened, done)
-
-
-def _moves(counts: Counts, joining: int) -> bool:
-    """Whether any goes on; what waits for children that are held does not."""
-    return counts.live != (joining if counts.held else 0)
 
 
 async def _rows(
@@ -283,6 +284,8 @@ def _print_next(report: dict[str, Any]) -> None:
         if report[state] > named:  # parts of a bundle: no file of this call
             look = f"{me} items ls --batch {batch} --state {state}"
             lines[state] = f"{report[state] - named} found in other files: {look}"
+    if report["live"]:
+        lines["waits"] = f"{report['live']} for a signal: {me} items ls --code SIGNAL"
     lines["table"] = f"{me} export {batch} --to results.csv"
     for word, line in lines.items():
         terminal.err.print(f"{word:9}{terminal.safe(line)}", soft_wrap=True)

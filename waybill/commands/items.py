@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from pipeline.errors import Conflict, Usage
 from pipeline.model import State
 from pipeline.store.outside import Spent
 from pipeline.store.rows import AttemptRow, Event, Found, ItemRow
+from pipeline.store.signals import SignalRow
 from waybill import terminal
 from waybill.commands.options import (
     LAST,
@@ -149,8 +151,7 @@ def items_show(
         }
         terminal.print_json({**found, **money})
         return
-    row: ItemRow = found["item"]
-    _print_facts(row, found["children"], found["pages"])
+    _print_facts(found["item"], found["children"], found["pages"])
     _print_spent(found["spent"], [budget.spent for budget in found["family"]])
     if found["pages"] and (pages or found["pages"].doubtful):
         terminal.out.rule("pages", align="left")
@@ -166,6 +167,8 @@ def items_show(
                 for p in found["products"]
             ],
         )
+    if found["signals"]:
+        _print_signals(found["signals"])
     terminal.out.rule("state" + (f" after {at}" if at else ""), align="left")
     for name, value in found["state"].items():
         text = value if isinstance(value, str) else terminal.compact(value)
@@ -193,6 +196,26 @@ def items_show(
         _print_failures(found["failures"])
 
 
+def _print_signals(signals: Sequence[SignalRow]) -> None:
+    terminal.out.rule("signals", align="left")
+    terminal.print_table(
+        ["name", "asked by", "since", "until", "answered", "by"],
+        [
+            [
+                s.name,
+                s.stage,
+                *map(_instant, (s.asked_at, s.until, s.answered_at)),
+                s.author,
+            ]
+            for s in signals
+        ],
+    )
+
+
+def _instant(at: datetime | None) -> str:
+    return terminal.clock(at) if at else ""
+
+
 async def _everything(opened: App, item: str, at: str) -> dict[str, Any]:
     number = await find_item(opened, item)
     row = await opened.store.item(number)
@@ -207,6 +230,7 @@ async def _everything(opened: App, item: str, at: str) -> dict[str, Any]:
             for p in await opened.store.products(number)
         ],
         "state": state,
+        "signals": await opened.store.signals(number),
         "timeline": await opened.store.timeline(number),
         "failures": await opened.store.failures(number),
         "calls": await opened.store.calls_of(number),

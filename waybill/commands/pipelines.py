@@ -269,7 +269,8 @@ def _report(bound: BoundStage, before: Any, tried: Try) -> dict[str, Any]:
     return {
         "stage": bound.name,
         "state_in": before.model_dump(mode="json"),
-        "outcome": "Joining" if tried.joins else outcome and type(outcome).__name__,
+        "outcome": _outcome(tried),
+        "asks": list(tried.asks),
         **(_said(outcome) if outcome is not None else {}),
         "state": tried.state.model_dump(mode="json"),
         "error": failed and {**failed, "hint": error.hint if error else ""},
@@ -277,6 +278,12 @@ def _report(bound: BoundStage, before: Any, tried: Try) -> dict[str, Any]:
         # Who listens stands between the engine and the stage.
         "frames": [f for f in tried.frames if "._listened." not in f],
     }
+
+
+def _outcome(tried: Try) -> str | None:
+    if tried.joins or tried.asks:
+        return "Joining" if tried.joins else "Asking"
+    return None if tried.outcome is None else type(tried.outcome).__name__
 
 
 def _said(outcome: Outcome) -> dict[str, Any]:

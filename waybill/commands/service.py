@@ -7,22 +7,28 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import anyio
 import typer
 
+from ingest.http.callbacks import Mailbox
+from ingest.http.server import Server
+from ingest.signals import BYTES_MAX
 from pipeline.run.spare import Spares, await_call
 from pipeline.run.supervisor import Supervisor
 from pipeline.store import embedded
 from pipeline.store.keeper import try_lock
 from pipeline.store.port import WorkStore
 from waybill import logs, terminal
+from waybill.callbacks import listen, webhook_secrets
 from waybill.commands.run import run_async
 from waybill.compose import (
+    App,
     Urls,
     database,
     open_app,
@@ -33,6 +39,7 @@ from waybill.manifest import ManifestKeeper
 from waybill.settings import Settings, read_settings
 
 UP_CONNECTIONS = 2  # of watcher and manifests; the workers have their own
+HTTP_CONNECTIONS = 2  # of callbacks
 JOINS = (
     "another `waybill up` runs in this home: both work, each file is taken once; "
     "`--processes` gives one of them more workers"
@@ -53,13 +60,41 @@ def up(processes: Processes = 1) -> None:
             terminal.err.print(f"drop files into {terminal.safe(folders.inbox)}")
             fleet = _fleet(settings, processes, urls, opened.store)
             with joined(settings.home):
-                async with anyio.create_task_group() as tasks:
+                async with _callbacks(opened, urls), anyio.create_task_group() as tasks:
                     tasks.start_soon(watcher.run)
                     tasks.start_soon(ManifestKeeper(opened).run)
                     await fleet.run()
                     tasks.cancel_scope.cancel()
 
     run_async(main)
+
+
+@asynccontextmanager
+async def _callbacks(opened: App, urls: Urls) -> AsyncIterator[None]:
+    """
+    Take callbacks meanwhile, where the settings say so; by connections of their own.
+
+    Raises:
+        Usage: HTTP_ADDRESS, nobody can listen there.
+    """
+    settings, services = opened.settings, opened.services
+    if not settings.http or services.callbacks is None:
+        yield
+        return
+    async with open_store(urls, HTTP_CONNECTIONS) as store:
+        listener = await listen(settings.http)
+        mailbox = Mailbox(
+            store,
+            opened.artifacts,
+            services.callbacks,
+            partial(webhook_secrets, services.secrets),
+        )
+        terminal.err.print(f"callbacks to {settings.http}")
+        async with anyio.create_task_group() as tasks:
+            server = Server(mailbox.handle, bytes_max=BYTES_MAX)
+            tasks.start_soon(server.serve, listener)
+            yield
+            tasks.cancel_scope.cancel()
 
 
 @contextmanager

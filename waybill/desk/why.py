@@ -14,6 +14,7 @@ from pipeline.loading import IMPORT_S
 from pipeline.model import State
 from pipeline.store.outside import RESTING
 from pipeline.store.rows import AttemptRow, ItemRow, TroubleRow, WaitsRow
+from pipeline.store.signals import SignalRow
 from pipeline.threads import in_thread
 from pipeline.trouble import TROUBLES
 from waybill import terminal
@@ -36,6 +37,7 @@ class Reasons(NamedTuple):
     pipeline: Pipeline | None  # None: its folder cannot be read any more
     troubles: Sequence[TroubleRow]  # ours: that workers tell of, or is seen here
     troubled: int  # of the workers that are up
+    signals: Sequence[SignalRow] = ()  # that it waits for
 
     @property
     def stage(self) -> BoundStage | None:
@@ -64,6 +66,7 @@ async def reasons(app: App, item: int) -> Reasons:
         pipeline,
         await in_thread(troubles, app.settings, up),
         sum(bool(session.troubles) for session in up),
+        [s for s in await store.signals(item) if s.open] if row.code else [],
     )
 
 
@@ -90,6 +93,8 @@ def _place(why: Reasons) -> str:
                 f"{_count(sum(why.children.values()), 'child', 'children')}. "
                 f"Look: `waybill items ls --parent {row.id}`."
             )
+        case State.WAITING if why.signals:
+            return f"{where} before {row.stage}: {_asked(why)}{_nobody(why)}"
         case State.WAITING:
             tries = _count(row.attempt, "charged attempt", "charged attempts")
             if why.stage:
@@ -114,6 +119,21 @@ def _place(why: Reasons) -> str:
             )
         case _:
             assert_never(row.state)
+
+
+def _asked(why: Reasons) -> str:
+    """What it has asked the world outside for, and how to answer."""
+    each = (
+        f"the signal {s.name} since {terminal.clock(s.asked_at)}, until "
+        f"{terminal.clock(min(s.until or why.row.deadline_at, why.row.deadline_at))}"
+        for s in why.signals
+        if s.asked_at is not None
+    )
+    first = why.signals[0].name
+    return (
+        f"it waits for {'; for '.join(each)}. "
+        f"Answer: `waybill signal {why.row.id} {first} --json …`."
+    )
 
 
 def _count(number: int, one: str, many: str) -> str:

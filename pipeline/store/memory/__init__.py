@@ -15,6 +15,7 @@ from pipeline.store.memory.commits import MemoryCommits
 from pipeline.store.memory.holds import MemoryHolds
 from pipeline.store.memory.limits import MemoryLimits
 from pipeline.store.memory.reports import MemoryReports
+from pipeline.store.memory.signals import MemorySignals
 from pipeline.store.memory.tables import EPOCH
 
 __all__ = ["EPOCH", "MemoryStore"]
@@ -28,5 +29,6 @@ class MemoryStore(
     MemoryBreakers,
     MemoryLimits,
     MemoryReports,
+    MemorySignals,
 ):
     """Every protocol of the port, on dictionaries."""

@@ -39,6 +39,7 @@ class MemoryCancels(MemoryTables):
             del self._outcomes[item]
             self._retried[item] += 1
             self._put_ready(item, Place(end[0].stage, self._last_seq(item) + 1))
+            self._ask_anew(item)
             said[item] = "ready"
         return said
 
@@ -57,12 +58,20 @@ class MemoryCancels(MemoryTables):
             if item in self._joining:
                 said[item] = "joining"
                 continue
+            if item in self._outcomes:
+                self._ask_anew(item)
             for plane in (self._ready, self._waiting, self._open, self._outcomes):
                 plane.pop(item, None)
             self._retried[item] += 1
             self._put_ready(item, Place(stage, seq))
             said[item] = "ready"
         return said
+
+    def _ask_anew(self, item: ItemId) -> None:
+        """Its time begins again, and what came late counts."""
+        for (whose, _), row in self._signals.items():
+            if whose == item:
+                row.stage, row.within_s, row.lapsed = "", None, False
 
     def _parked_at(self, item: ItemId) -> tuple[str, int]:
         """The stage and next checkpoint of an item that no worker and nobody has."""

@@ -28,11 +28,12 @@ from pipeline.model import (
 )
 from pipeline.store.memory.admission import MemoryAdmission
 from pipeline.store.memory.sessions import MemorySessions
+from pipeline.store.memory.signals import MemorySignals
 from pipeline.store.memory.tables import Place, digest_of
 from pipeline.store.rows import HoldRow
 
 
-class MemoryCommits(MemorySessions, MemoryAdmission):
+class MemoryCommits(MemorySessions, MemoryAdmission, MemorySignals):
     """Entries and moves; see the port for every contract."""
 
     async def commit(self, worker: WorkerId, entries: Sequence[Entry]) -> list[bool]:
@@ -92,7 +93,9 @@ class MemoryCommits(MemorySessions, MemoryAdmission):
             case ToWaiting():
                 strikes = 2 if move.alone else 0
                 place = Place(move.stage, move.seq, move.attempt, strikes, why=move.why)
-                until = self.now() + move.for_s
+                place.listens = tuple(ask.name for ask in move.asks)
+                answered = [self._asks(item, move.stage, ask) for ask in move.asks]
+                until = self.now() + (0.0 if any(answered) else move.for_s)
                 self._waiting[item] = self._park(item, place, until)
             case ToJoining():
                 place = Place(move.stage, move.seq, move.attempt, why="its children")

@@ -50,6 +50,7 @@ class MemoryReports(MemoryTables):
             why = place.why
             if state is State.WAITING:
                 until = self._at(place.until)
+                code = "SIGNAL" if place.listens else ""
         return ItemRow(
             id=item_id,
             name=row.facts.name,

@@ -31,6 +31,7 @@ from pipeline.model import (
     WorkerId,
 )
 from pipeline.store.rows import HoldRow, Origin, PipelineRow, TroubleRow
+from pipeline.store.signals import Delivery
 
 EPOCH = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -48,6 +49,7 @@ class Place:
     solo: bool = False
     until: float = 0.0
     why: str = ""
+    listens: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -61,6 +63,20 @@ class Admitted:
     parent: ItemId | None = None
     checkpoints: list[Checkpoint] = field(default_factory=list)
     writers: dict[int, WorkerId | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Signal:
+    """An item's row in `signals`, by name."""
+
+    stage: str = ""
+    asked: float = 0.0
+    within_s: float | None = None
+    poll: float | None = None
+    schema: str | None = None
+    lapsed: bool = False
+    answer: Delivery | None = None
+    answered: float = 0.0
 
 
 @dataclass(slots=True)
@@ -100,6 +116,7 @@ class MemoryTables:
         self._kin: dict[ItemId, list[ItemId]] = {}
         self._progress: dict[ItemId, Progress] = {}
         self._products: dict[tuple[ItemId, str], Product] = {}
+        self._signals: dict[tuple[ItemId, str], Signal] = {}
 
     def __repr__(self) -> str:
         return (

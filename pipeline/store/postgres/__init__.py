@@ -25,6 +25,7 @@ from pipeline.store.postgres.paces import PostgresPaces
 from pipeline.store.postgres.reports import PostgresReports
 from pipeline.store.postgres.results import PostgresResults
 from pipeline.store.postgres.sessions import PostgresSessions
+from pipeline.store.postgres.signals import PostgresSignals
 
 
 class PostgresStore(
@@ -44,6 +45,7 @@ class PostgresStore(
     PostgresPaces,
     PostgresReports,
     PostgresResults,
+    PostgresSignals,
 ):
     """
     Everything durable, in one PostgreSQL database.

@@ -31,6 +31,7 @@ select id from waybill.items i
 
 CANCEL_LOOKS = 5  # arbitrary: each needs a claim and a commit within a millisecond
 
+# What it asked for it may ask anew: its time begins again, and what came late counts.
 RETRY = """
 with gone as (
   delete from waybill.outcomes
@@ -45,6 +46,9 @@ line as (
 noted as (
   insert into waybill.audit (item_id, event, stage, actor)
   select item_id, 'retried', stage, $2 from gone),
+anew as (
+  update waybill.signals set stage = '', asked_at = null, until = null, lapsed = false
+   where item_id in (select item_id from gone)),
 forgotten as (
   delete from waybill.cancels where item_id in (select item_id from gone))
 select item_id from gone
@@ -100,6 +104,9 @@ noted as (
   insert into waybill.audit (item_id, event, stage, actor, code)
   select g.item_id, 'retried', g.stage, $5, 'pinned to ' || p.version
     from gone g, waybill.pipelines p where p.id = $4),
+anew as (
+  update waybill.signals set stage = '', asked_at = null, until = null, lapsed = false
+   where item_id in (select item_id from o)),
 forgotten as (
   delete from waybill.cancels where item_id in (select item_id from gone))
 select item_id, 'ready' as now from gone union all select item_id, 'joining' from j

@@ -30,6 +30,7 @@ from pipeline.store.postgres.admission import write_spawns
 from pipeline.store.postgres.cancels import end_cancelled
 from pipeline.store.postgres.sessions import ALIVE
 from pipeline.store.postgres.settling import write_settled
+from pipeline.store.postgres.signals import write_asks
 
 M = TypeVar("M", bound=Move)
 
@@ -88,17 +89,18 @@ returning item_id
 
 TO_WAITING = """
 with gone as (
-  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $8
+  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $9
   returning item_id, tenant_id, deadline_at)
 insert into waybill.waiting (item_id, stage, tenant_id, deadline_at, seq, attempt,
-  until, why, strikes)
+  until, why, strikes, listens)
 select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt,
        least(waybill.clock() + make_interval(secs => t.for_s), g.deadline_at), t.why,
-       case when t.alone then 2 else 0 end
+       case when t.alone then 2 else 0 end,
+       array_remove(string_to_array(t.listens, ','), '')
   from gone g
   join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[], $5::float8[],
-              $6::text[], $7::boolean[])
-       t(item_id, stage, seq, attempt, for_s, why, alone) using (item_id)
+              $6::text[], $7::boolean[], $8::text[])
+       t(item_id, stage, seq, attempt, for_s, why, alone, listens) using (item_id)
 returning item_id
 """
 
@@ -172,7 +174,8 @@ class PostgresCommits(Topic):
             await write_attempts(con, worker, written)
             await write_progress(con, worker, written)
             await write_products(con, worker, written)
-            stood = await write_moves(con, worker, written)
+            answered = await write_asks(con, worker, written)
+            stood = await write_moves(con, worker, written, answered)
             await end_cancelled(con, written, stood)
             settled = [e.settled for e in written if e.settled is not None]
             await write_settled(con, worker, settled)
@@ -254,16 +257,30 @@ async def write_products(
 
 
 async def write_moves(
-    con: Connection, worker: WorkerId, entries: Sequence[Entry]
+    con: Connection, worker: WorkerId, entries: Sequence[Entry], answered: set[ItemId]
 ) -> set[ItemId]:
-    """Every move of the entries; the ids of those that stood."""
+    """
+    Every move of the entries; the ids of those that stood.
+
+    What was `answered` while it parked waits no time.
+    """
     stood: list[ItemId] = []
     if ready := _of(entries, ToReady):
         columns = [(i, m.stage, m.seq, m.attempt) for i, m in ready]
         stood += await _run(con, TO_READY, columns, worker)
     if waiting := _of(entries, ToWaiting):
         rows = [
-            (i, m.stage, m.seq, m.attempt, m.for_s, m.why, m.alone) for i, m in waiting
+            (
+                i,
+                m.stage,
+                m.seq,
+                m.attempt,
+                0.0 if i in answered else m.for_s,
+                m.why,
+                m.alone,
+                ",".join(ask.name for ask in m.asks),
+            )
+            for i, m in waiting
         ]
         stood += await _run(con, TO_WAITING, rows, worker)
     if joining := _of(entries, ToJoining):

@@ -46,7 +46,7 @@ select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
             else o.state end as state,
        coalesce(r.stage, u.stage, w.stage, j.stage, h.stage, o.stage, '') as stage,
        coalesce(r.attempt, u.attempt, w.attempt, j.attempt, 0) as attempt,
-       coalesce(h.code, o.code, '') as code,
+       coalesce(w.code, h.code, o.code, '') as code,
        case when j.item_id is not null then 'its children'
             else coalesce(w.why, h.why, o.why, '') end as why,
        coalesce(r.since, u.claimed_at, w.since, j.since, h.held_at, o.at,

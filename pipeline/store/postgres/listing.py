@@ -27,11 +27,13 @@ STATES: dict[str, tuple[tuple[str, str], ...]] = {
     "cancelled": (("outcomes", "x.state = 'cancelled'"),),
 }
 CODED = (
+    "waiting",  # for a signal
     "held",
     "rejected",
     "failed",
     "cancelled",
 )  # others have no code
+ONE_CODE = {"waiting": "SIGNAL", "joining": ""}  # of these tables; "": none
 SINCE = {"running": "claimed_at", "holds": "held_at", "outcomes": "at"}  # else `since`
 # `running` names the stage at which an item was claimed.
 STAGE_NOW = "(select n.stage from waybill.running_now n where n.item_id = x.item_id)"
@@ -94,17 +96,22 @@ def _places(what: Listing, given: Parameters) -> list[tuple[str, str]]:
         states = tuple(STATES)
     else:
         return []
-    if sought.code and not set(states) <= set(CODED):
-        return [("ready", "false")]  # whatever is there has none
     code, stage, since = sought.code, sought.stage, sought.since
-    code = given(code) if code else ""
+    places = [place for state in states for place in STATES[state]]
+    if code:
+        coded = set(states) <= set(CODED)
+        places = [p for p in places if coded and ONE_CODE.get(p[0], code) == code]
+    if not places:
+        return [("ready", "false")]  # whatever is there has none
     stage = given(stage) if stage else ""
     at = given(since) if since else ""
     found = []
-    for table, here in (place for state in states for place in STATES[state]):
+    for table, here in places:
         facts = [here]
         if code:
-            facts.append(f"x.code = {code}")
+            # As its index says it.
+            said = "'SIGNAL'" if table == "waiting" else given(code)
+            facts.append(f"x.code = {said}")
         if stage:
             now = STAGE_NOW if table == "running" else "x.stage"
             facts.append(f"{now} = {stage}")

@@ -16,7 +16,7 @@ from pipeline.store.database import Topic
 from pipeline.store.postgres.counts import counts_row
 from pipeline.store.rows import (
     BatchRow,
-    Counts,
+    Family,
     ProductRow,
     RefusedRow,
     WorkRow,
@@ -86,8 +86,14 @@ place as (
   select 'running' from waybill.running
    where item_id = any(array(select id from family))
    union all
-  select 'waiting' from waybill.waiting
-   where item_id = any(array(select id from family))
+  select case when w.code = 'SIGNAL'
+               and not coalesce((select true from waybill.signals s
+                                  where s.item_id = w.item_id and s.delivery is null
+                                    and s.name = any(w.listens)
+                                    and s.poll_at is not null limit 1), false)
+              then 'listening' else 'waiting' end
+    from waybill.waiting w
+   where w.item_id = any(array(select id from family))
    union all
   select case when (select true from waybill.open_children k
                      where k.parent_id = j.item_id limit 1)
@@ -109,14 +115,14 @@ select state, count(*) as n from place group by state
 class PostgresReports(Topic):
     """The state of the whole."""
 
-    async def family(self, roots: Sequence[ItemId]) -> tuple[Counts, int]:
-        """
-        These items and all that was found in them, counted like a batch; and how many
-        of the live ones wait for children that are not final.
-        """
+    async def family(self, roots: Sequence[ItemId]) -> Family:
+        """These items and all that was found in them, counted like a batch."""
         rows = await self._db.fetch(FAMILY, list(roots))
-        joining = sum(r["n"] for r in rows if r["state"] == "joining")
-        return counts_row(rows), joining
+        n = {r["state"]: r["n"] for r in rows}
+        listening = n.get("listening", 0)
+        counts = counts_row(rows)
+        counts = counts._replace(live=counts.live + listening)
+        return Family(counts, n.get("joining", 0), listening)
 
     async def products(self, item: ItemId) -> list[ProductRow]:
         """What stages made of an item, by name."""

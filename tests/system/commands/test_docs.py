@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 
 from loadtest.corpora.letters import demo_files
 from pipeline.errors import WaybillError
-from tests.system.command import ROOT, Home
+from tests.system.command import ROOT, Home, pictures
 from waybill.cli import EXIT_CODES, app
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -99,6 +100,31 @@ def test_the_stage_of_the_readme_runs(home: Home, tmp_path: Path):
     said = home.ok("items", "show", str(item), "--at", "shout")["state"]["text"]
     assert said
     assert said == said.upper()
+
+
+def test_the_stage_that_asks_runs(home: Home, tmp_path: Path):
+    """Copied as it stands in docs/signals.md, with the commands below it."""
+    text = (ROOT / "docs" / "signals.md").read_text(encoding="utf-8")
+    code, *_ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    [manifest] = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    [lines] = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    folder = tmp_path / "asking"
+    folder.mkdir()
+    (folder / "proof.py").write_text(code, encoding="utf-8")
+    (folder / "pipeline.toml").write_text(manifest, encoding="utf-8")
+    [letter] = pictures(tmp_path, ["letter.png"])
+
+    said = []
+    for line in lines.splitlines():
+        words = shlex.split(line, comments=True)[1:]
+        there = {"asking": str(folder)}
+        if words[0] == "ingest":
+            there["letter.png"] = str(letter)
+        said.append(home.run(*[there.get(word, word) for word in words]))
+
+    assert [ran.code for ran in said] == [5, 0, 0, 0]
+    assert "it waits for the signal proof-read" in said[1].out
+    assert home.ends() == {"done": 1}
 
 
 def test_every_exit_code_is_documented():

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts.durable import new_part, publish, sweep, write_atomically
+from pipeline.artifacts.durable import (
+    new_part,
+    publish,
+    sweep,
+    write_atomically,
+    write_once,
+)
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import Trouble
 
@@ -92,3 +99,23 @@ def test_a_folder_that_is_moved_away_keeps_no_part(tmp_path: Path) -> None:
         (tmp_path / "out").rename(tmp_path / "away")
 
     assert names(tmp_path / "away") == []
+
+
+def test_what_is_written_once_is_the_first_ones(tmp_path: Path) -> None:
+    """For its owner alone; nothing is left beside it."""
+    path = tmp_path / "keys" / "one"
+
+    first, second = write_once(path, b"first"), write_once(path, b"second")
+
+    assert first == second == b"first"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_of_many_who_write_once_one_is_the_first(tmp_path: Path) -> None:
+    """All have what stands there."""
+    path = tmp_path / "keys" / "one"
+    with ThreadPoolExecutor(8) as pool:
+        said = set(pool.map(lambda n: write_once(path, b"%d" % n), range(64)))
+
+    assert said == {path.read_bytes()}
