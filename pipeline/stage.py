@@ -32,6 +32,7 @@ from pipeline.model import (
     Reject,
     Wait,
 )
+from pipeline.outbox import Planning
 from pipeline.reducers import REDUCERS, add, append, merge, replace
 from pipeline.signatures import named
 
@@ -226,7 +227,7 @@ class Vendor(Protocol):
         ...
 
 
-class Context(Protocol):
+class Context(Planning, Protocol):
     """What the worker hands to a stage beside the state."""
 
     item: Item
@@ -323,8 +324,7 @@ class Context(Protocol):
         This item's children by id, when every one of them is final.
 
         Until then the item is parked and holds no task; this stage runs again
-        from its start, its steps from memory.  A child that failed is in the
-        list like any other; an item without children gets [].
+        from its start, its steps from memory.  One that failed is in the list too.
         """
         ...
 

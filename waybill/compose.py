@@ -57,7 +57,15 @@ from stages.publishing import making
 from stages.reading import page, sheet
 from stages.reading.codes import CODES
 from stages.searchable import searchable
-from waybill.outside import SECRETS, check_terms, declared_vendors, keys_of, open_door
+from waybill.outside import (
+    SECRETS,
+    check_terms,
+    declared_sinks,
+    declared_vendors,
+    keys_of,
+    open_door,
+    sinks_opener,
+)
 from waybill.settings import Places, Settings
 
 BUILTIN = Builtin(
@@ -324,6 +332,7 @@ async def open_app(
     for folder in ("tmp", "pipelines"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     declared = declared_vendors(settings)
+    sinks = declared_sinks(settings, declared.vendors)
     door = open_door(settings, home)
     async with open_store(urls, connections) as store, door:
         await catalogue.adopt(store)
@@ -339,6 +348,8 @@ async def open_app(
                 keys_of(settings),
                 declared.budget,
                 places,
+                sinks={name: spec.facts for name, spec in sinks.items()},
+                open_sinks=sinks_opener(settings, sinks, artifacts, None),
             )
             yield App(settings, store, artifacts, jail, catalogue, services)
         finally:

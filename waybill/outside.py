@@ -4,16 +4,22 @@ The outside world as settings and `vendors.toml` declare it: vendors, keys, the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
 from pydantic import SecretStr
 
+from pipeline.artifacts.files import FileArtifacts
 from pipeline.calls import CallClass
+from pipeline.effects.declared import FolderSpec, SinkSpec, read_sinks
+from pipeline.effects.folder import Sheet
+from pipeline.effects.opened import open_sinks
+from pipeline.effects.posting import Caller
+from pipeline.effects.sink import Sink
 from pipeline.errors import Usage
 from pipeline.folder import Pipeline
-from pipeline.run.services import find_key
+from pipeline.run.services import find_key, find_secret
 from pipeline.vendors.addresses import resolve
 from pipeline.vendors.declared import Declared, VendorSpec, read_vendors
 from pipeline.vendors.door import Door
@@ -22,6 +28,7 @@ from pipeline.vendors.target import target_of
 from waybill.settings import Settings
 
 SECRETS = "secrets"  # folder in the home
+PRINT = "print"  # the sink that is there without a declaration
 LOOK_S = 5.0  # for the look-up of one name
 
 
@@ -59,6 +66,41 @@ def declared_vendors(settings: Settings) -> Declared:
             name=name, kind="openai", url=url, model=model, inside=True
         )
     return declared._replace(vendors={**declared.vendors, **shortest})
+
+
+def declared_sinks(
+    settings: Settings, vendors: Mapping[str, VendorSpec]
+) -> dict[str, SinkSpec]:
+    """
+    Where effects go: those of the file, and `print`, a folder of the home.
+
+    Raises:
+        Usage: SINKS_FILE.
+    """
+    usual = FolderSpec(kind="folder", name=PRINT)
+    return {PRINT: usual, **read_sinks(settings.vendors_file, frozenset(vendors))}
+
+
+def sinks_opener(
+    settings: Settings,
+    specs: Mapping[str, SinkSpec],
+    artifacts: FileArtifacts,
+    sheet: Sheet | None,
+) -> Callable[[Caller], dict[str, Sink]]:
+    """What opens the sinks for a session, which calls vendors as it is told."""
+    secrets = settings.home.resolve() / SECRETS
+
+    def opened(caller: Caller) -> dict[str, Sink]:
+        return open_sinks(
+            specs,
+            home=settings.home.resolve(),
+            artifacts=artifacts,
+            caller=caller,
+            secret=lambda ref, tenant: find_secret(secrets, ref, tenant, "a sink"),
+            sheet=sheet,
+        )
+
+    return opened
 
 
 def keys_of(settings: Settings) -> dict[str, SecretStr]:

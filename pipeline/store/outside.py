@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from pipeline.calls import CallId, CallOpening, Money, ServiceBudget, Settled, Usage
 from pipeline.model import ItemId, WorkerId
+from pipeline.store.effects import EffectStore
 from pipeline.store.port import WorkStore
 
 # -- breakers ----------------------------------------------------------------------
@@ -235,5 +236,5 @@ class BudgetStore(Protocol):
         ...
 
 
-class WorkerStore(WorkStore, BreakerStore, CallStore, Protocol):
+class WorkerStore(WorkStore, BreakerStore, CallStore, EffectStore, Protocol):
     """All that a worker's session asks."""

@@ -42,6 +42,7 @@ READS = {
     *("owns", "lines", "suspects", "sessions", "weights", "pipeline"),
     *("kin", "open_children", "result_of", "in_work", "finished", "audit", "items"),
     *("failures", "waits", "budgets", "budget", "calls_of", "spent"),
+    *("effect", "effects", "passages", "count_effects"),
 }
 
 _tokens = count(1)

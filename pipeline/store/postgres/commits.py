@@ -28,6 +28,7 @@ from pipeline.model import (
 from pipeline.store.database import Connection, Topic
 from pipeline.store.postgres.admission import write_spawns
 from pipeline.store.postgres.cancels import end_cancelled
+from pipeline.store.postgres.outbox import write_effects
 from pipeline.store.postgres.sessions import ALIVE
 from pipeline.store.postgres.settling import write_settled
 
@@ -172,6 +173,7 @@ class PostgresCommits(Topic):
             await write_attempts(con, worker, written)
             await write_progress(con, worker, written)
             await write_products(con, worker, written)
+            await write_effects(con, worker, written)
             stood = await write_moves(con, worker, written)
             await end_cancelled(con, written, stood)
             settled = [e.settled for e in written if e.settled is not None]
