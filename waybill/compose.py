@@ -52,7 +52,7 @@ from stages.intake import intake
 from stages.moderation import moderation
 from stages.ocr import ocr
 from stages.output import output
-from stages.printing import typesetter
+from stages.printing import proofs, typesetter
 from stages.publishing import making
 from stages.reading import page, sheet
 from stages.reading.codes import CODES
@@ -64,6 +64,7 @@ from waybill.outside import (
     declared_vendors,
     keys_of,
     open_door,
+    proof_sheets,
     sinks_opener,
 )
 from waybill.settings import Places, Settings
@@ -77,7 +78,7 @@ LOADS = loads_of(BUILTIN)  # for commands that look, and run nothing
 PROOFS = Loads(lambda root: prove(top_levels(root)))
 PROVEN_S = PROOF_S + 1.0  # it says itself which file takes too long
 # Whose functions may run in the jail; a pipeline folder says which of its own may.
-JAILED = (bundle, page, sheet, probing, typesetter, making, jailbreak)
+JAILED = (bundle, page, sheet, probing, typesetter, proofs, making, jailbreak)
 # What a second reader may address, and what one has: its nets, and a page's cells.
 SECOND_MEMORY_BYTES, SECOND_HAS_BYTES = 4 << 30, 1 << 30
 PROBE_CPU_S = 120.0  # a hundred-page scan is probed in a few seconds
@@ -349,7 +350,9 @@ async def open_app(
                 declared.budget,
                 places,
                 sinks={name: spec.facts for name, spec in sinks.items()},
-                open_sinks=sinks_opener(settings, sinks, artifacts, None),
+                open_sinks=sinks_opener(
+                    settings, sinks, artifacts, proof_sheets(jail, artifacts)
+                ),
             )
             yield App(settings, store, artifacts, jail, catalogue, services)
         finally:

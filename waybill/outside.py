@@ -4,29 +4,34 @@ The outside world as settings and `vendors.toml` declare it: vendors, keys, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
+import structlog
 from pydantic import SecretStr
 
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.calls import CallClass
 from pipeline.effects.declared import FolderSpec, SinkSpec, read_sinks
-from pipeline.effects.folder import Sheet
+from pipeline.effects.folder import Row, Sheet
 from pipeline.effects.opened import open_sinks
 from pipeline.effects.posting import Caller
 from pipeline.effects.sink import Sink
-from pipeline.errors import Usage
+from pipeline.errors import Usage, WaybillError
 from pipeline.folder import Pipeline
-from pipeline.run.services import find_key, find_secret
+from pipeline.run.services import Jail, find_key, find_secret
 from pipeline.vendors.addresses import resolve
 from pipeline.vendors.declared import Declared, VendorSpec, read_vendors
 from pipeline.vendors.door import Door
 from pipeline.vendors.failures import failure
 from pipeline.vendors.target import target_of
+from stages.printing import proofs
 from waybill.settings import Settings
 
+log = structlog.get_logger()
+
+SHEET_S = 120.0  # for one proof sheet
 SECRETS = "secrets"  # folder in the home
 PRINT = "print"  # the sink that is there without a declaration
 LOOK_S = 5.0  # for the look-up of one name
@@ -101,6 +106,31 @@ def sinks_opener(
         )
 
     return opened
+
+
+def proof_sheets(jail: Jail, artifacts: FileArtifacts) -> Sheet:
+    """What draws a proof sheet of the PDFs of a folder, jailed; none of other files."""
+
+    async def drawn(rows: Sequence[Row]) -> dict[str, bytes]:
+        pdfs = [row for row in rows if row.file.endswith(".pdf")]
+        if not pdfs:
+            return {}
+        try:
+            _, files = await jail.run_files(
+                proofs.proofs,
+                timeout_s=SHEET_S,
+                keep=artifacts,
+                pool="print",
+                paths=[str(artifacts.path(row.sha256)) for row in pdfs],
+                labels=[f"{row.place} {row.document}" for row in pdfs],
+            )
+        except WaybillError as error:
+            # The folder is whole without it, and is not kept back.
+            log.warning("no_proof_sheet", code=error.code, files=len(pdfs))
+            return {}
+        return {name: await artifacts.get(made) for name, made in files.items()}
+
+    return drawn
 
 
 def keys_of(settings: Settings) -> dict[str, SecretStr]:

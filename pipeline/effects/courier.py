@@ -83,23 +83,28 @@ class Courier:
         self._stopping = False
         self._bell = anyio.Event()  # there is room, or something is due
         self._done = anyio.Event()  # something is to be settled
+        self._freed = anyio.Event()  # something was
+        self._ended = anyio.Event()  # nothing more is taken
 
     def __repr__(self) -> str:
         return f"<Courier sinks={len(self._sinks)} in_hand={len(self._in_hand)}>"
-
-    @property
-    def in_hand(self) -> int:
-        """Effects that are under way here."""
-        return len(self._in_hand)
 
     def ring(self) -> None:
         """Something may be due."""
         self._bell.set()
 
     def stop(self) -> None:
-        """Take nothing more."""
+        """Take what is due now, and nothing more."""
         self._stopping = True
         self._bell.set()
+
+    async def finish(self) -> None:
+        """Stop, and wait until what is in hand is settled."""
+        self.stop()
+        await self._ended.wait()
+        while self._in_hand:
+            self._freed = anyio.Event()
+            await self._freed.wait()
 
     async def run(self, tasks: TaskGroup) -> None:
         """
@@ -109,10 +114,12 @@ class Courier:
             LeaseLost: the session is over.
         """
         if not self._sinks:
+            self._ended.set()
             return
         tasks.start_soon(self._settle)
-        doubted = False
-        while not self._stopping:
+        doubted = last = False
+        while not last:
+            last = self._stopping
             self._bell = anyio.Event()
             try:
                 if doubted:
@@ -122,8 +129,11 @@ class Courier:
                     continue
             except StoreUnavailable as error:
                 doubted = doubted or error.in_doubt
+            if last or self._stopping:
+                continue
             with anyio.move_on_after(self._poll_s * random.uniform(0.6, 1.2)):
                 await self._bell.wait()
+        self._ended.set()
 
     async def _round(self, tasks: TaskGroup) -> bool:
         """Take what there is room for; whether there was something."""
@@ -245,6 +255,7 @@ class Courier:
             await anyio.sleep(random.uniform(0, PAUSE_MAX_S))
             return
         self._in_hand.difference_update(s.id for s in batch)
+        self._freed.set()
         self._bell.set()
 
 

@@ -37,7 +37,21 @@ PART = ".part"
 STALE_S = 3600.0
 COLUMNS = ("place", "item", "document", "effect", "file", "sha256", "key")
 Files = Mapping[str, bytes]
-Sheet = Callable[[Sequence[Path]], Awaitable[Files]]
+
+
+class Row(NamedTuple):
+    """A file of a folder, as its manifest lists it; `sha256` is its artifact."""
+
+    place: int
+    item: int
+    document: str
+    effect: str
+    file: str
+    sha256: str
+    key: str
+
+
+Sheet = Callable[[Sequence[Row]], Awaitable[Files]]
 
 
 class FolderSink:
@@ -46,7 +60,7 @@ class FolderSink:
 
     Args:
         root: Where the folders of tenants are.
-        sheet: Makes what lies beside the files, of their paths: name -> bytes.
+        sheet: Makes what lies beside the files: name -> bytes.
     """
 
     def __init__(
@@ -88,7 +102,7 @@ class FolderSink:
             part = at / f".{uuid4().hex}{PART}"
             rows = await self._fill(part, new)
             if self._sheet is not None:
-                beside = await self._sheet([part / r.file for r in rows])
+                beside = await self._sheet(rows)
                 for name, data in beside.items():
                     await in_thread(write_atomically, part / name, data)
             return done | await in_thread(_publish, at, part, rows)
@@ -115,18 +129,6 @@ class FolderSink:
                     Row(place, e.item_id, e.item_name, e.name, file, artifact, e.key)
                 )
         return rows
-
-
-class Row(NamedTuple):
-    """A file of a folder, as its manifest lists it."""
-
-    place: int
-    item: int
-    document: str
-    effect: str
-    file: str
-    sha256: str
-    key: str
 
 
 class Reconciled(NamedTuple):

@@ -171,7 +171,6 @@ class Session:
         """Claim nothing more; let stages finish; then end the session."""
         if not self._carrier.draining:
             self._carrier.draining = True
-            self._courier.stop()
             self._dispatcher.stop()
             if self._tasks is not None:
                 self._tasks.start_soon(self._drained)
@@ -209,8 +208,7 @@ class Session:
         with anyio.move_on_after(self._settings.drain_s):
             while self._claimed:
                 await self.windows.wait_freed()
-            while self._courier.in_hand:  # noqa: ASYNC110  # once, at the end
-                await anyio.sleep(0.02)
+            await self._courier.finish()
         self._scope.cancel()
 
     async def _guarded(self, loop: Callable[[], Awaitable[None]]) -> None:

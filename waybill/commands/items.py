@@ -145,6 +145,7 @@ def items_show(
                 {**p._asdict(), "path": str(opened.artifacts.path(p.artifact))}
                 for p in await opened.store.products(number)
             ],
+            "effects": await opened.store.effects(item_id=number),
             "state": state,
             "timeline": await opened.store.timeline(number),
             "failures": await opened.store.failures(number),
@@ -169,6 +170,12 @@ def items_show(
                 [p["name"], p["stage"], p["path"], terminal.compact(p["facts"])]
                 for p in found["products"]
             ],
+        )
+    if found["effects"]:
+        terminal.out.rule("effects", align="left")
+        terminal.print_table(
+            ["effect", "state", "sink", "name", "why"],
+            [[e.id, e.state.value, e.sink, e.name, e.why] for e in found["effects"]],
         )
     terminal.out.rule("state" + (f" after {at}" if at else ""), align="left")
     for name, value in found["state"].items():

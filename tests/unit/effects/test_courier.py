@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.effects.sink import Confirmed, NotSent, Refused, Unknown
 from pipeline.errors import Transient
-from pipeline.model import Advance, Hold, Reject, Wait
+from pipeline.model import Advance, Finish, Hold, Reject, Wait
 from pipeline.outbox import EffectState as S
 from pipeline.outbox import SinkClass
 from pipeline.stage import Retry
@@ -289,6 +289,20 @@ async def test_a_draining_worker_hears_what_it_has_sent() -> None:
         rows = await engine.store.effects()
 
     assert Counter(e.state for e in rows) == {S.CONFIRMED: 1, S.PLANNED: 2}
+
+
+async def test_a_worker_that_ends_sends_what_is_due() -> None:
+    """Work in the foreground is over as soon as its items are."""
+    shop = Receiver()
+    engine = engine_of(shop)
+    [item] = await engine.submit()
+    async with engine.session() as session:
+        await until(lambda: bool(engine.wire.moves(Finish)), every_s=0.001)
+        session.drain()
+        await anyio.sleep(5)
+        [row] = await engine.store.effects()
+
+    assert (row.item_id, row.state) == (item, S.CONFIRMED)
 
 
 async def test_a_key_is_the_same_in_every_run() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.effects import folder as module
 from pipeline.effects.declared import FolderSpec
-from pipeline.effects.folder import FolderSink, reconcile
+from pipeline.effects.folder import FolderSink, Row, reconcile
 from pipeline.effects.sink import Absent, Confirmed, NotSent
 from pipeline.testing import MemoryArtifacts
 from tests.unit.effects.receivers import parcel
@@ -149,14 +149,14 @@ async def test_a_sheet_lies_beside_the_files(tmp_path: Path) -> None:
     """Made of the files that are in the folder."""
     seen: list[str] = []
 
-    async def sheet(paths: Sequence[Path]) -> dict[str, bytes]:
-        seen.extend(p.read_text() for p in paths)
+    async def sheet(rows: Sequence[Row]) -> dict[str, bytes]:
+        seen.extend(row.document for row in rows)
         return {"proof.pdf": b"all of them"}
 
     bench = Bench(tmp_path, sheet)
     await bench.sink.send(await bench.parcels(1, 2))
 
-    assert seen == ["file 1", "file 2"]
+    assert seen == ["doc-1.png", "doc-2.png"]
     assert (bench.at / "0001" / "proof.pdf").read_bytes() == b"all of them"
 
 
