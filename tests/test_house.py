@@ -86,7 +86,7 @@ ENVIRONMENT = {
     "pipeline/doubles.py",  # plays the jail's part for a function that leaves files
     "stages/formats/bundle.py",
     "stages/printing/fonts.py",
-    "stages/printing/typesetter.py",
+    *("stages/printing/proofs.py", "stages/printing/typesetter.py"),
     "stages/publishing/making.py",  # where it leaves its files
     "stages/reading/tesseract.py",
     "loadtest/",

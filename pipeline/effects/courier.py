@@ -44,7 +44,7 @@ from pipeline.trouble import trouble_of
 
 log = structlog.get_logger()
 
-AGAIN_S, AGAIN_MAX_S = 1.0, 300.0  # before a second try, and at most
+AGAIN_S, AGAIN_MAX_S = 0.5, 60.0  # before a second try, and at most
 WHY_CHARS_MAX = 500
 ANSWER_CHARS_MAX = 8192
 PAUSE_MAX_S = 2.0
@@ -274,7 +274,8 @@ def settlement(row: EffectRow, outcome: Outcome) -> Settlement:
             why = "NOT_DONE: the receiver knows nothing of it"
             return Settlement(row.id, state.PLANNED, 0.0, why=why)
         case NotSent():
-            due_s = max(again_s, outcome.after_s)
+            # Who says when, is asked then: a breaker, a limit, the receiver itself.
+            due_s = outcome.after_s * random.uniform(1, 1.2) or again_s
             to = state.PLANNED if sent else state.IN_DOUBT
             return Settlement(row.id, to, due_s, why=_cut(outcome.why))
         case Unknown():

@@ -9,7 +9,7 @@ import typer
 from pipeline.errors import Integrity
 from pipeline.store.rows import Audit, BatchRow, StageRow
 from waybill import terminal
-from waybill.commands.counts import EFFECTS, law, summary, told
+from waybill.commands.counts import EFFECTS, law, outside, summary
 from waybill.commands.options import (
     ABatch,
     Header,
@@ -71,7 +71,7 @@ def batches_show(
             **b._asdict(),
             **summary(counts),
             "stages": await opened.store.stages(b.id),
-            "effects": told(await opened.store.count_effects(b.id)),
+            "effects": outside(await opened.store.count_effects(b.id)),
             "out": str(out) if out.exists() else None,
         }
 

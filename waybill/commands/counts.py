@@ -37,7 +37,7 @@ def exit_code(counts: Counts) -> int:
 EFFECTS = ("sink", "effects", "state")
 
 
-def told(counts: Mapping[tuple[str, EffectState], int]) -> list[dict[str, Any]]:
+def outside(counts: Mapping[tuple[str, EffectState], int]) -> list[dict[str, Any]]:
     """Effects by sink and state, as `EFFECTS` heads them."""
     return [
         {"sink": sink, "effects": count, "state": state.value}

@@ -15,7 +15,7 @@ from pipeline.store.rows import Counts, Pace, StageRow, TroubleRow
 from pipeline.threads import in_thread
 from waybill import terminal
 from waybill.board import LONG, a_minute, display, frame
-from waybill.commands.counts import EFFECTS, summary, told
+from waybill.commands.counts import EFFECTS, outside, summary
 from waybill.commands.options import InBatch, Json, find_batch
 from waybill.commands.run import run_app
 from waybill.compose import App
@@ -87,7 +87,7 @@ async def _look(
         "deadline_at": one.deadline_at if one else None,
         "limited_by": await brakes(opened, number, counts, stages, len(workers)),
         "documents": await opened.store.in_work(batch_id=number, longer_than=LONG),
-        "effects": told(await opened.store.count_effects(number)),
+        "effects": outside(await opened.store.count_effects(number)),
         "workers": [
             {"pid": w.origin.pid, "host": w.origin.host.partition("/")[0]}
             for w in workers
