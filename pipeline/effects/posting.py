@@ -78,7 +78,7 @@ class PostSink:
             request = Request(
                 self._spec.path, content=body, headers=headers, answer="text"
             )
-            reply = await self._call(parcel, request)
+            reply = await self._call(parcel, request, parcel.effect.key)
         except WaybillError as error:
             return [outcome_of(error)]
         return [Confirmed(answer_of(reply))]
@@ -89,7 +89,8 @@ class PostSink:
         path = self._spec.ask.replace("{key}", parcel.effect.key)
         request = Request(path, method="GET", answer="text")
         try:
-            reply = await self._call(parcel, request)
+            # Without the key: under it the vendor knows another request.
+            reply = await self._call(parcel, request, "")
         except CallError as error:
             if error.status in (404, 410):
                 return Absent()
@@ -102,13 +103,12 @@ class PostSink:
         """What proves whose it is; the vendor's own key is added by its door."""
         return {}
 
-    async def _call(self, parcel: Parcel, request: Request) -> Reply:
-        effect = parcel.effect
+    async def _call(self, parcel: Parcel, request: Request, key: str) -> Reply:
         return await self._caller.send(
             self._spec.vendor,
-            effect.tenant,
+            parcel.effect.tenant,
             request,
-            key=effect.key,
+            key=key,
             timeout_s=self.timeout_s,
         )
 

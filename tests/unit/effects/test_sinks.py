@@ -159,6 +159,7 @@ async def test_it_is_asked_for_by_its_key() -> None:
     assert all(isinstance(f, Unknown | NotSent) for f in found[2:])
     assert calls.made[0].request.path == f"/jobs/{3:040x}"
     assert calls.made[0].request.method == "GET"
+    assert calls.made[0].key == ""  # under it the vendor knows the request itself
 
 
 # -- records ---------------------------------------------------------------------------
