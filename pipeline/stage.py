@@ -32,6 +32,7 @@ from pipeline.model import (
     Reject,
     Wait,
 )
+from pipeline.outbox import Planning
 from pipeline.reducers import REDUCERS, add, append, merge, replace
 from pipeline.signals import Asking
 from pipeline.signatures import named
@@ -227,7 +228,7 @@ class Vendor(Protocol):
         ...
 
 
-class Context(Asking, Protocol):
+class Context(Asking, Planning, Protocol):
     """What the worker hands to a stage beside the state."""
 
     item: Item
