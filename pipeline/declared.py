@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.calls import UNBOUNDED, Budget
 from pipeline.errors import Usage
 from pipeline.vendors.declared import VendorTerms
-from pipeline.vendors.limits import LimitSpec
+from pipeline.vendors.pacing import LimitSpec
 
 MANIFEST = "pipeline.toml"
 M = TypeVar("M", bound=BaseModel)

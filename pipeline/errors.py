@@ -224,6 +224,27 @@ class CallsLimit(WaybillError):
     code = "CALLS_LIMIT"
 
 
+class LimitWait(Throttled):
+    """A limit of ours is busy for longer than an item may wait in a worker."""
+
+    rests = False
+    code = "LIMIT_WAIT"
+
+    @property
+    def back_s(self) -> float:
+        """When to come back, in seconds."""
+        return self.retry_after_s or 1.0
+
+    @classmethod
+    def of(cls, key: str, wait_s: float, back_s: float) -> LimitWait:
+        """For about `wait_s` seconds; who was sent away looks again after `back_s`."""
+        return cls(
+            f"the limit {key} lets nobody begin for about {wait_s:.0f} s",
+            hint="`waybill limits ls` shows who waits",
+            retry_after_s=back_s,
+        )
+
+
 class NeedsReview(WaybillError):
     """Raised where a stage cannot return `Hold`; the item is held."""
 

@@ -31,7 +31,7 @@ from pipeline.store.port import AdmissionStore, WorkStore
 from pipeline.threads import in_thread
 from pipeline.trouble import trouble_of
 from pipeline.vendors.declared import VendorTerms
-from pipeline.vendors.limits import LimitSpec
+from pipeline.vendors.pacing import LimitSpec
 
 TRIES = 3  # arbitrary: somebody may be saving a file just now
 

@@ -44,7 +44,6 @@ from pipeline.stage import Artifacts, Stage
 from pipeline.state import Channels, encode
 from pipeline.store.rows import KinRow
 from pipeline.vendors.declared import VendorSpec
-from pipeline.vendors.limits import Limits
 
 FIRST_CHILD = 1001  # children's ids begin here
 Watch = Callable[[str, str], None]
@@ -141,9 +140,9 @@ class Context(StageContext):
             _write_secrets(scratch / "secrets" / item.tenant, secrets)
         self._recorder = _Recorder(services, kin, watch)
         claim = Claim(item, stage.name, 0, 0, math.inf, False)
+        # Nobody else is there to share a limit with.
+        stage = replace(stage, stage=replace(stage.stage, limit=None))
         if pipeline is None:
-            # Nobody else is there to share a limit with.
-            stage = replace(stage, stage=replace(stage.stage, limit=None))
             pipeline = _alone(stage, folder, branches)
         run = Run(claim, pipeline, stage.name, 0, 0, None, math.inf)
         for name, result in (recorded or {}).items():
@@ -160,9 +159,8 @@ class Context(StageContext):
         if type(state) is not run.pipeline.channels.model:
             run.pipeline = replace(run.pipeline, channels=Channels(type(state)))
         run.state = state
-        limits = Limits(run.pipeline.limits)
         now = anyio.current_time()
-        end = await attempt(self._recorder, run, self._stage, limits, now)
+        end = await attempt(self._recorder, run, self._stage, Free(), now)
         match end:
             case Returned():
                 return Try(end.outcome, end.state)

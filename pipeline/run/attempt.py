@@ -20,6 +20,7 @@ import anyio
 from pipeline.errors import (
     DeadlinePassed,
     Disposition,
+    LimitWait,
     StageStuck,
     StageTimeout,
     Transient,
@@ -32,11 +33,16 @@ from pipeline.run.context import StageContext
 from pipeline.run.frames import frames_at, frames_of
 from pipeline.run.holding import Holding
 from pipeline.run.outcomes import Returned, bad_outcome, returned, shown
+from pipeline.run.outside import Permits
 from pipeline.run.slate import Holder
 from pipeline.run.stay import Abandoned, Parked, Run, StepRecorder
 from pipeline.run.watchdog import Watched, tears_down
-from pipeline.vendors.limits import Limits
+from pipeline.vendors.limits import Use
 
+# In line for a permit: so long, or until so many had theirs.  Who would wait longer
+# waits in the database.
+PATIENCE_S = (60.0, 600.0)
+PATIENCE_CALLS = 10
 STUCK_S = 10.0  # for what a stage shields from its cancellation; arbitrary
 UNSHOWN = "the stage raised NeedsReview, but its state cannot be shown to a reviewer"
 
@@ -69,7 +75,11 @@ End = Returned | Joining | Raised | Cancelled
 
 
 async def attempt(
-    recorder: StepRecorder, run: Run, bound: BoundStage, limits: Limits, began: float
+    recorder: StepRecorder,
+    run: Run,
+    bound: BoundStage,
+    limits: Permits,
+    began: float,
 ) -> End:
     """
     Try a stage once, beginning at `began` on anyio's clock.
@@ -92,6 +102,16 @@ async def attempt(
     return Cancelled() if run.cancelled else end
 
 
+def use_of(run: Run, limit: str) -> Use:
+    """
+    A permit of a `[limit.NAME]`: of its pipeline, whichever version.
+
+    Of versions that differ the newest says how often.
+    """
+    key = f"pipeline/{run.pipeline.name}/{limit}"
+    return Use(key, run.pipeline.limits[limit], rank=run.item.pipeline_id)
+
+
 def abandon(run: Run, bound: BoundStage) -> End:
     """Count as over a try that does not end; whatever it does then is refused."""
     run.abandoned = True
@@ -104,7 +124,11 @@ def abandon(run: Run, bound: BoundStage) -> End:
 
 
 async def _in_scope(
-    recorder: StepRecorder, run: Run, bound: BoundStage, limits: Limits, began: float
+    recorder: StepRecorder,
+    run: Run,
+    bound: BoundStage,
+    limits: Permits,
+    began: float,
 ) -> End:
     if run.deadline <= began:
         late = "the item's deadline was over before this stage"
@@ -174,6 +198,8 @@ async def _ended(
     root: Path,
 ) -> Joining | Raised:
     """How a try ended that raised; alone, or in several steps beside each other."""
+    if type(error) is LimitWait:
+        return Raised(error)
     kinds = [type(one) for one in members(error)]
     if any(issubclass(kind, Parked) for kind in kinds):
         return Joining()
@@ -209,13 +235,17 @@ def _is_cancellation(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def _in_turn(
-    recorder: StepRecorder, run: Run, limit: str, limits: Limits
+    recorder: StepRecorder, run: Run, limit: str, limits: Permits
 ) -> AsyncIterator[None]:
     """Hold a permit of a limit; that somebody must wait for one is made known."""
-    waits = limits.queues(limit)
+    uses = [use_of(run, limit)]
+    waits = limits.queues(uses)
     if waits:
         recorder.note_progress(run, Progress(run.stage, 0, 0, limit))
-    async with limits.hold(limit):
+    least_s, most_s = PATIENCE_S
+    ten_s = PATIENCE_CALLS * uses[0].spec.every_s
+    patience_s = min(max(least_s, ten_s), most_s)
+    async with limits.hold(uses, patience_s=patience_s, deadline=run.deadline):
         if waits:
             recorder.note_progress(run, Progress(run.stage, 0, 0))
         yield

@@ -38,7 +38,7 @@ from pipeline.model import (
     ToReady,
     ToWaiting,
 )
-from pipeline.run.attempt import STUCK_S, abandon, attempt
+from pipeline.run.attempt import STUCK_S, abandon, attempt, use_of
 from pipeline.run.clock import clock
 from pipeline.run.endings import Ending, aside, ending, error_text
 from pipeline.run.gate import Gate
@@ -50,7 +50,6 @@ from pipeline.run.windows import Windows
 from pipeline.state import inline_or_ref, update_of
 from pipeline.store.port import WorkStore
 from pipeline.trouble import trouble_of
-from pipeline.vendors.limits import Limits
 
 log = structlog.get_logger()
 
@@ -97,7 +96,7 @@ class Carrier:
         self._ring = ring
         self._gate = gate
         self._now = clock()
-        self._limits: dict[int, Limits] = {}
+        self._shaped: set[int] = set()  # pipelines whose windows are known
         self._large = anyio.Lock()  # one large state is loaded at a time
 
     def __repr__(self) -> str:
@@ -199,8 +198,8 @@ class Carrier:
         it: were all read at once, none would ever be finished.
         """
         pipeline = await self._catalogue.get(claim.item.pipeline_id, self.store)
-        if claim.item.pipeline_id not in self._limits:
-            self._limits[claim.item.pipeline_id] = Limits(pipeline.limits)
+        if claim.item.pipeline_id not in self._shaped:
+            self._shaped.add(claim.item.pipeline_id)
             for bound in pipeline.stages.values():
                 self._windows.shape(bound.name, bound.stage.window, bound.depth)
         if (
@@ -236,7 +235,6 @@ class Carrier:
                 f"the pipeline {run.pipeline.name} has no stage {run.stage!r}",
                 code="UNKNOWN_STAGE",
             )
-        limits = self._limits[run.item.pipeline_id]
         began = self._now()
         return await self._write(
             run,
@@ -246,7 +244,7 @@ class Carrier:
             ending(
                 run,
                 bound,
-                await attempt(self, run, bound, limits, began),
+                await attempt(self, run, bound, self.outside.permits, began),
                 self._now() - began,
             ),
         )
@@ -256,7 +254,8 @@ class Carrier:
         if what.trouble is not None:
             self._gate.meet(what.trouble)
         if what.pause_s and bound.stage.limit is not None:
-            self._limits[run.item.pipeline_id].pause(bound.stage.limit, what.pause_s)
+            use = use_of(run, bound.stage.limit)
+            self.outside.permits.pause(use.key, what.pause_s)
         checkpoint = await self._checkpoint(run, bound, what)
         move = what.move
         if isinstance(move, ToHeld):

@@ -12,7 +12,14 @@ from typing import NamedTuple, assert_never
 import structlog
 from pydantic import BaseModel
 
-from pipeline.errors import Disposition, LeaseLost, Trouble, WaybillError, code_of
+from pipeline.errors import (
+    Disposition,
+    LeaseLost,
+    LimitWait,
+    Trouble,
+    WaybillError,
+    code_of,
+)
 from pipeline.folder import BoundStage
 from pipeline.holds.parking import park
 from pipeline.model import (
@@ -86,6 +93,9 @@ def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
             return Ending(ToJoining(run.stage, run.seq, run.attempt))
         case Raised(Trouble() as trouble):
             return Ending(aside(run, trouble), trouble=trouble)
+        case Raised(LimitWait() as wait):
+            # Nothing has begun: there is no failure to be told of.
+            return Ending(to_waiting(run, run.attempt, wait.back_s, wait.code))
         case Raised():
             return _of_error(run, bound, end)
         case Cancelled():

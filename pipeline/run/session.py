@@ -26,12 +26,13 @@ from pipeline.run.dispatcher import Dispatcher, Suspects
 from pipeline.run.gate import Gate
 from pipeline.run.journal import FLUSHERS, Journal
 from pipeline.run.origin import is_gone, origin
-from pipeline.run.outside import Free, Outside
+from pipeline.run.outside import Outside
 from pipeline.run.services import Services
 from pipeline.run.windows import BYTES_MAX, Windows
 from pipeline.store.outside import WorkerStore
 from pipeline.vendors.breakers import Breakers
 from pipeline.vendors.cashier import Cashier
+from pipeline.vendors.limits import FleetLimits
 
 log = structlog.get_logger()
 
@@ -101,6 +102,7 @@ class Session:
         self._breakers = Breakers(store, worker)
         self._cashier = Cashier(store, worker, services.budget, self.lose)
         self.gate = Gate(services.look)
+        self._limits = FleetLimits(store, worker, tell_s=2 * settings.poll_s)
         self._dispatcher = Dispatcher(
             store,
             worker,
@@ -116,7 +118,7 @@ class Session:
             store,
             catalogue,
             services,
-            Outside(services.door, self._breakers, Free(), self._cashier),
+            Outside(services.door, self._breakers, self._limits, self._cashier),
             self.windows,
             self._journal,
             self._check_lease,
@@ -149,6 +151,7 @@ class Session:
                 self._tasks.start_soon(self.gate.run)
                 self._tasks.start_soon(self._oversee)
                 self._tasks.start_soon(self._last_resort)
+                self._tasks.start_soon(self._guarded, self._limits.run)
                 self._tasks.start_soon(self._guarded, self._dispatcher.run)
         return not self._lost
 

@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.calls import CallClass
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.failures import CallError, failure, garbage
-from pipeline.vendors.limits import RETRY_AFTER_MAX_S
+from pipeline.vendors.pacing import RETRY_AFTER_MAX_S
 
 # Refusals whose body tells a quota from a no, and a throttle from an outage.
 TELLING = frozenset((400, 402, 403, 429, 503))

@@ -1,262 +1,484 @@
 """
-Named limits: how often and how many at once we may call a vendor, and whether.
+Limits of the fleet: how often and how many at once all workers together may call.
 
-A limit is two things.  Pacing says how often a call may begin: at most `rate`
-in any `per_s` seconds, whichever window you pick.  A capacity says how many may
-be under way.  A vendor's Retry-After pauses the whole limit and not the one
-call that was told, or the next call would ask the same tired vendor again.
+    async with limits.hold([Use("vendor/crm/requests", spec)], patience_s=60):
+        reply = await door.send(...)
 
-aiolimiter paces on asyncio.  It cannot run on trio, where a leaky bucket of ours
-with the same meaning stands in, so that forecasts and tests in virtual time obey
-the same limits.
+A limit is a row in the database.  A worker leases permits, of which each has an instant
+from which it may be used: those of two workers never share one, and whichever window
+you pick, never more than the rate begin in it.  It leases what its waiters need in
+about the next second, so that none passes unused; what is left is given back.  Of a
+concurrency a worker has units as long as it uses them, and its share when others wait.
+
+A vendor's Retry-After pauses the limit of the whole fleet, or the next worker would
+ask the same tired vendor again.  While the database is away leased permits are used,
+and then everybody waits.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+from typing import NamedTuple, NoReturn
 
 import anyio
-from aiolimiter import AsyncLimiter
+import structlog
+from anyio.abc import TaskGroup
 
-from pipeline.errors import Usage
+from pipeline.errors import LeaseLost, LimitWait, StoreUnavailable, WaybillError
+from pipeline.model import WorkerId
+from pipeline.store.outside import LimitStore
 from pipeline.vendors.declared import VendorSpec
+from pipeline.vendors.lines import Limit, Line, Permit, Waiter
+from pipeline.vendors.pacing import OPEN, RETRY_AFTER_MAX_S, LimitSpec
 
-RETRY_AFTER_MAX_S = 3600.0  # a vendor that asks for a day is asked again after an hour
+log = structlog.get_logger()
 
-# A bucket is full this much above its brim: levels are floats, and for a level of
-# 1e-17 too much a waiter would wait a time that is no time, again and again.
-SLACK = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class LimitSpec:
-    """
-    At most `rate` calls in any `per_s` seconds, `concurrency` of them at once.
-
-    `burst` calls may begin together after a quiet while.  Since no window may
-    hold more than `rate`, the pace between bursts is that much slower:
-    `(rate - burst + 1) / per_s`.  With a burst of 1 calls are evenly spaced.
-
-    Raises:
-        Usage: LIMIT_SPEC, for numbers that make no limit.
-    """
-
-    rate: float = math.inf
-    per_s: float = 1.0
-    burst: int = 1
-    concurrency: int | None = None
-
-    def __post_init__(self) -> None:
-        if not (self.rate > 0 and math.isfinite(self.per_s) and self.per_s > 0):
-            raise _bad_spec("rate and per_s must be positive numbers")
-        if math.isinf(self.rate) and self.concurrency is None:
-            raise _bad_spec("a limit needs a rate or a concurrency")
-        if self.burst < 1 or (self.burst > 1 and self.burst > self.rate):
-            raise _bad_spec("burst must be from 1 to rate")
-        if self.concurrency is not None and self.concurrency < 1:
-            raise _bad_spec("concurrency must be 1 or more")
-
-    @property
-    def pace(self) -> float:
-        """Calls a second between bursts."""
-        return (self.rate - self.burst + 1) / self.per_s
+HORIZON_S = 1.0  # permits are leased for so long
+GAP_S = 0.05  # between two exchanges: those who come meanwhile share one
+SHORT_S = 0.2  # … while somebody waits without a permit
+TELL_S = 1.0  # … while there is something to tell, and to hear of pauses
+AWAY_S = 0.5  # … when the database did not answer
+LEAD_MAX_S = 0.1  # permits begin when the answer will be here, at most this late
+DRIFT = 1e-4  # seconds that two clocks may part in one
+BACK_MAX_S = 900.0  # whoever is sent away looks again after this …
+BACK_CALLS = 30  # … or after so many calls
+IDLE_S = 60.0  # a line nobody stands in is forgotten
+END_S = 1.0  # to give back what is left, at the end
 
 
 class Use(NamedTuple):
-    """What a call takes of one limit: `weight` permits, tokens mostly."""
+    """
+    What a call takes of a limit.
+
+    Attributes:
+        key: `vendor/NAME/requests`, `vendor/NAME/tenant/T/tokens`, …
+        weight: Calls, or tokens.
+        rank: Of the declaration: of several the highest stands; None: who started
+            last has declared it.
+    """
 
     key: str
     spec: LimitSpec
     weight: int = 1
+    rank: int | None = None
+
+
+class Turn(NamedTuple):
+    """Leave to begin a call, at this instant of anyio's clock."""
+
+    at: float
+
+    async def due(self) -> None:
+        """Until then."""
+        await anyio.sleep_until(self.at)
 
 
 def uses_of(spec: VendorSpec, tenant: str, tokens: int) -> list[Use]:
-    """All limits that a call of this vendor obeys: the service's, and the tenant's."""
-    found: list[Use] = []
-    for prefix, limits in (
-        (f"vendor/{spec.name}", spec.limits),
-        (f"vendor/{spec.name}/tenant/{tenant}", spec.limits_per_tenant),
-    ):
+    """What a call of a vendor takes that is worth so many `tokens`, at most."""
+    of_all, of_one = spec.limits, spec.limits_per_tenant
+    service, own = f"vendor/{spec.name}", f"vendor/{spec.name}/tenant/{tenant}"
+    # That of requests is there in any case: a vendor may ask for a pause.
+    requests = OPEN if of_all.requests is None else LimitSpec(*of_all.requests)
+    found = [Use(f"{service}/requests", requests)]
+    if of_one.requests is not None:
+        found.append(Use(f"{own}/requests", LimitSpec(*of_one.requests)))
+    for prefix, limits in ((service, of_all), (own, of_one)):
+        if limits.tokens is not None and tokens > 0:
+            rate = LimitSpec(*limits.tokens)
+            found.append(Use(f"{prefix}/tokens", rate, tokens))
         if limits.concurrency is not None:
-            of = LimitSpec(concurrency=limits.concurrency)
-            found.append(Use(f"{prefix}/concurrency", of))
-        if limits.requests is not None:
-            found.append(Use(f"{prefix}/requests", LimitSpec(*limits.requests)))
-        if limits.tokens is not None:
-            of = LimitSpec(*limits.tokens)
-            found.append(Use(f"{prefix}/tokens", of, max(1, tokens)))
+            at_once = LimitSpec(concurrency=limits.concurrency)
+            found.append(Use(f"{prefix}/concurrency", at_once))
     return found
 
 
-class Limits:
+class FleetLimits:
     """
-    All limits of one version of a pipeline in one session, by name.
+    The limits that one session obeys; `run` belongs into its task group.
 
-        async with limits.hold("llm"):
-            answer = await vendor.post_json(...)
-
-    Waiting is first come, first served, and is given up by cancellation alone:
-    the caller's scope carries the deadline.
+    Args:
+        tell_s: So soon what changed is known, here and elsewhere, at the latest.
     """
 
-    def __init__(self, specs: Mapping[str, LimitSpec]) -> None:
-        self._limits = {name: _Limit(spec) for name, spec in specs.items()}
+    def __init__(
+        self, store: LimitStore, worker: WorkerId, *, tell_s: float = TELL_S
+    ) -> None:
+        self._store = store
+        self._worker = worker
+        self._tell_s = tell_s
+        self._rank = time.time_ns() // 1_000_000
+        self._limits: dict[str, Limit] = {}
+        self._lines: dict[tuple[str, ...], Line] = {}
+        self._numbers = count()
+        self._tasks: TaskGroup | None = None
+        self._bell = anyio.Event()
+        self._asked_at = -math.inf
+        self._away = False
+        self._ahead_s: float | None = None  # our clock, of the store's
+        self._lead_s = 0.0
 
     def __repr__(self) -> str:
-        each = [f"{name}: {limit}" for name, limit in sorted(self._limits.items())]
-        return f"<Limits {', '.join(each) or 'none'}>"
+        each = [f"{key}: {limit}" for key, limit in sorted(self._limits.items())]
+        return f"<FleetLimits {', '.join(each) or 'none'}>"
 
     @asynccontextmanager
-    async def hold(self, name: str) -> AsyncIterator[None]:
+    async def hold(
+        self,
+        uses: Sequence[Use],
+        *,
+        patience_s: float = math.inf,
+        deadline: float = math.inf,
+        early_s: float = 0.0,
+    ) -> AsyncIterator[Turn]:
         """
-        Wait for a permit; it is given back when the block ends.
+        Wait until a call may begin by all of these limits; they are taken together.
+
+        The earliest `deadline`, on anyio's clock, comes first, then who came first.
+        With `early_s` it is that much before the call may begin: what is still to be
+        done takes now longer, now shorter, and `Turn.due` waits for the moment.
 
         Raises:
-            Usage: LIMIT_UNKNOWN.
+            LimitWait: it would take longer than `patience_s`; at once, or when that
+                becomes known.
         """
-        limit = self._find(name)
-        who = object()  # not the task: one task may hold a limit twice
-        await limit.enter(who)
+        if not uses:
+            yield Turn(-math.inf)
+            return
+        line = self._line(uses)
+        now = anyio.current_time()
+        forecast_s = line.forecast_s(now)
+        if forecast_s > patience_s:
+            raise self._too_long(line, forecast_s, patience_s)
+        units = tuple(
+            lim.spec.units(use.weight)
+            for use, lim in zip(_ordered(uses), line.limits, strict=True)
+        )
+        # Of one batch all have the same deadline, told a little differently.
+        due = math.floor(deadline) if math.isfinite(deadline) else deadline
+        waiter = Waiter((due, next(self._numbers)), units, patience_s, now, early_s)
+        line.push(waiter)
+        self._wanted(line)
         try:
-            yield
+            await waiter.called.wait()
+        except BaseException:
+            self._gave_up(line, waiter)
+            raise
+        if waiter.error is not None:
+            raise waiter.error
+        assert waiter.permit is not None
+        began = anyio.current_time()
+        try:
+            yield Turn(waiter.permit.at)
         finally:
-            limit.leave(who)
+            self._ended(line, anyio.current_time() - began)
 
-    def queues(self, name: str) -> bool:
-        """Whether somebody waits for a permit now, or nobody gets one for a while."""
-        return self._find(name).queues()
-
-    def pause(self, name: str, for_s: float) -> None:
+    def pause(self, key: str, for_s: float) -> None:
         """
-        Let nobody begin for `for_s` seconds, at most an hour.
+        Let nobody begin for `for_s` seconds, at most an hour; told to all workers.
 
         A shorter pause never ends a longer one.  Calls under way go on.
+        """
+        limit = self._limits.get(key)
+        if limit is None or math.isnan(for_s) or for_s <= 0:
+            return
+        for_s = min(for_s, RETRY_AFTER_MAX_S)
+        limit.pause_s = max(limit.pause_s, for_s)
+        limit.paused_until = max(limit.paused_until, anyio.current_time() + for_s)
+        self._pause(limit)
+        for line in limit.lines:
+            self._send_away(line)
+        self._bell.set()
+
+    def owe(self, key: str, units: float) -> None:
+        """A call took more of a limit than it said; less, below 0."""
+        limit = self._limits.get(key)
+        if limit is not None:
+            limit.owed += units
+
+    def queues(self, uses: Sequence[Use]) -> bool:
+        """Whether who comes now has to wait, as far as is known."""
+        line = self._line(uses)
+        return (
+            line.count > 0
+            or any(
+                limit.booked >= limit.units and limit.units > 0 for limit in line.limits
+            )
+            or line.forecast_s(anyio.current_time()) > HORIZON_S
+        )
+
+    # -- lines -----------------------------------------------------------------------
+
+    def _line(self, uses: Sequence[Use]) -> Line:
+        limits = []
+        for use in _ordered(uses):
+            rank = self._rank if use.rank is None else use.rank
+            limit = self._limits.get(use.key)
+            if limit is None:
+                limit = self._limits[use.key] = Limit(use.key, use.spec, rank)
+            elif rank >= limit.rank and use.spec != limit.spec:
+                limit.spec, limit.rank = use.spec, rank
+                limit.untold = True
+            limits.append(limit)
+        keys = tuple(limit.key for limit in limits)
+        line = self._lines.get(keys)
+        if line is None:
+            line = self._lines[keys] = Line(limits)
+            if self._tasks is not None:
+                self._tasks.start_soon(self._serve, line)
+        return line
+
+    def _wanted(self, line: Line) -> None:
+        """Somebody has come."""
+        if not line.paced:
+            self._let_in(line)
+        line.bell.set()
+        if line.short and not line.shut:
+            self._bell.set()
+
+    async def _serve(self, line: Line) -> None:
+        """Let the calls of a line begin, each at the instant of its permit."""
+        while True:
+            if not (line.count and line.permits):
+                line.bell = anyio.Event()
+                with anyio.move_on_after(IDLE_S):
+                    await line.bell.wait()
+                    continue
+                if not line.count and not line.permits:
+                    self._forget(line)
+                    return
+                continue
+            if not line.paced:  # any more
+                self._pause(line.limits[0])
+                self._let_in(line)
+                continue
+            permit = line.permits[0]
+            begins = permit.at - line.early_s
+            if anyio.current_time() < begins:
+                await anyio.sleep_until(begins)
+                continue
+            if anyio.current_time() > permit.at + line.late_s:
+                line.drop()
+                self._bell.set()
+                continue
+            await line.distance()
+            # Meanwhile there may have been a pause, or the one who waited left.
+            if line.count and line.permits and line.permits[0] is permit:
+                self._begin(line)
+
+    def _begin(self, line: Line) -> None:
+        """The first in line takes the first permit."""
+        # By now others may have been promised a part of the concurrency.
+        if any(limit.booked > limit.units for limit in line.limits):
+            line.drop()
+            return
+        permit = line.permits.popleft()
+        waiter = line.pop()
+        for limit, units, paid in zip(
+            line.limits, waiter.units, permit.units, strict=True
+        ):
+            limit.used(permit, units)
+            limit.owed += units - paid
+        waiter.permit = permit
+        waiter.called.set()
+
+    def _let_in(self, line: Line) -> None:
+        """Calls of a line without a pace begin as long as there is room."""
+        now = anyio.current_time()
+        while line.count and all(
+            lim.booked < lim.units and lim.paused_until <= now for lim in line.limits
+        ):
+            waiter = line.pop()
+            for limit, units in zip(line.limits, waiter.units, strict=True):
+                limit.booked += 1
+                limit.begun += units
+            waiter.permit = Permit(now, -math.inf, waiter.units)
+            waiter.called.set()
+
+    def _gave_up(self, line: Line, waiter: Waiter) -> None:
+        if waiter.permit is not None:
+            self._ended(line, None)
+        elif waiter.error is None:
+            line.remove(waiter)
+
+    def _ended(self, line: Line, took_s: float | None) -> None:
+        """A call is over, or did not even begin."""
+        for limit in line.limits:
+            limit.left()
+            if took_s is not None:
+                limit.learn_took(took_s)
+            if limit.cap is None:
+                continue
+            for other in limit.lines if limit.waiting else ():
+                if other.count and not other.paced:
+                    self._let_in(other)
+            if limit.waiting or limit.others:  # who has no permit for want of room
+                self._bell.set()
+
+    def _forget(self, line: Line) -> None:
+        """Nobody has stood in a line for a while."""
+        del self._lines[tuple(limit.key for limit in line.limits)]
+        for limit in line.limits:
+            limit.lines.remove(line)
+            if not limit.lines and not limit.stirs:
+                del self._limits[limit.key]
+
+    def _pause(self, limit: Limit) -> None:
+        """What was leased of a limit that is paused counts no more."""
+        for line in limit.lines:
+            while line.permits:
+                line.drop()
+
+    def _send_away(self, line: Line) -> None:
+        """Those whom it would take too long, as it looks now."""
+        now = anyio.current_time()
+        for waiter in line.impatient(now):
+            forecast_s = line.forecast_s(now)
+            waiter.error = self._too_long(line, forecast_s, waiter.patience_s)
+            line.remove(waiter)
+            waiter.called.set()
+
+    def _too_long(self, line: Line, forecast_s: float, patience_s: float) -> LimitWait:
+        """Come back when there is room in line: one after the other."""
+        now = anyio.current_time()
+        begins = max(now + forecast_s, line.promised)
+        slowest = max(line.limits, key=lambda lim: lim.every_s * (lim.workers + 1))
+        each_s = slowest.every_s * (slowest.workers + 1)
+        most_s = max(BACK_MAX_S, BACK_CALLS * each_s)
+        line.promised = min(begins + each_s, now + most_s)
+        # A little early, or the line would run empty.
+        back_s = max(begins - now - patience_s / 2, 1.0)
+        if back_s > most_s - each_s:
+            back_s = most_s * random.uniform(0.5, 1)
+        longest = max(line.limits, key=lambda lim: lim.wait_s(now, lim.waiting_units))
+        return LimitWait.of(longest.key, forecast_s, back_s)
+
+    # -- exchanges -------------------------------------------------------------------
+
+    async def run(self) -> NoReturn:
+        """
+        Lease, tell, hear and give back; let calls begin.
 
         Raises:
-            Usage: LIMIT_UNKNOWN.
+            LeaseLost: the session is over.
         """
-        self._find(name).pause(for_s)
-
-    def _find(self, name: str) -> _Limit:
-        try:
-            return self._limits[name]
-        except KeyError:
-            raise Usage(
-                f"there is no limit named {name!r}",
-                code="LIMIT_UNKNOWN",
-                hint=f"add [limit.{name}] to pipeline.toml",
-            ) from None
-
-
-class _Limit:
-    """One limit: a capacity, then a line, at whose head one caller is paced."""
-
-    def __init__(self, spec: LimitSpec) -> None:
-        self._spec = spec
-        self._pacer: _Pacer | None = None
-        self._line = anyio.Lock()
-        self._capacity = (
-            None
-            if spec.concurrency is None
-            else anyio.CapacityLimiter(spec.concurrency)
-        )
-        self._paused_until = -math.inf
-        self._waiting = 0
-        self._in_use = 0
-
-    def __str__(self) -> str:
-        left_s = max(0.0, self._paused_until - anyio.current_time())
-        pause = f", paused for {left_s:.1f} s" if left_s else ""
-        return f"{self._in_use} in use, {self._waiting} waiting{pause}"
-
-    async def enter(self, who: object) -> None:
-        self._waiting += 1
-        try:
-            # Capacity first: a permit to begin must be used at once, or saved-up
-            # permits would all begin together when capacity comes free.
-            if self._capacity is not None:
-                await self._capacity.acquire_on_behalf_of(who)
+        lost: LeaseLost | None = None
+        async with anyio.create_task_group() as self._tasks:
+            for line in self._lines.values():
+                self._tasks.start_soon(self._serve, line)
             try:
-                await self._paced()
-            except BaseException:
-                if self._capacity is not None:
-                    self._capacity.release_on_behalf_of(who)
-                raise
-        finally:
-            self._waiting -= 1
-        self._in_use += 1
+                while lost is None:
+                    await self._until_due()
+                    await self._exchange()
+            except LeaseLost as error:
+                lost = error
+            finally:
+                if lost is None:
+                    await self._give_back()
+            self._tasks.cancel_scope.cancel()
+        assert lost is not None
+        raise lost
 
-    def queues(self) -> bool:
-        full = self._capacity is not None and self._capacity.available_tokens < 1
-        # One that is being paced alone gets its permit, as a rule, at once.
-        paused = self._paused_until > anyio.current_time()
-        return full or paused or self._waiting > 0
+    async def _until_due(self) -> None:
+        with anyio.move_on_after(self._pause_s()):
+            await self._bell.wait()
+        self._bell = anyio.Event()
+        await anyio.sleep_until(self._asked_at + GAP_S)
 
-    def leave(self, who: object) -> None:
-        self._in_use -= 1
-        if self._capacity is not None:
-            self._capacity.release_on_behalf_of(who)
+    def _pause_s(self) -> float:
+        """How long there is nothing to ask or to tell, unless the bell rings."""
+        if self._away:
+            return AWAY_S
+        stirs = any(limit.stirs for limit in self._limits.values())
+        pause_s = self._tell_s if stirs else math.inf
+        now = anyio.current_time()
+        for line in self._lines.values():
+            if line.short:
+                full = [lim for lim in line.limits if lim.booked >= lim.units]
+                due_s = max(lim.lead_s(now) for lim in line.limits) - HORIZON_S
+                if full:
+                    # What others give back; of what we do ourselves the bell tells.
+                    due_s = max(
+                        lim.took_s / 10 if lim.workers else math.inf for lim in full
+                    )
+                pause_s = min(pause_s, max(SHORT_S, due_s))
+        return pause_s * random.uniform(0.8, 1)
 
-    async def _paced(self) -> None:
-        async with self._line:
-            if self._pacer is None:
-                self._pacer = _pacer(self._spec)
-            while True:
-                await anyio.sleep_until(self._paused_until)
-                await self._pacer.acquire()
-                # A pause that came while we were being paced holds us too.  The
-                # permit is spent: used after the pause, it would crowd the
-                # window with those that follow.
-                if anyio.current_time() >= self._paused_until:
-                    return
-
-    def pause(self, for_s: float) -> None:
-        if math.isnan(for_s):
+    async def _exchange(self) -> None:
+        stirring = [limit for limit in self._limits.values() if limit.stirs]
+        if not stirring:
             return
-        until = anyio.current_time() + min(max(for_s, 0.0), RETRY_AFTER_MAX_S)
-        self._paused_until = max(self._paused_until, until)
+        limits = sorted(stirring, key=lambda limit: limit.key)
+        places = {limit.key: place for place, limit in enumerate(limits)}
+        lines = [ln for ln in self._lines.values() if ln.paced and ln.short]
+        random.shuffle(lines)  # the first has the first permits
+        self._asked_at = sent = anyio.current_time()
+        asks = [limit.ask(sent) for limit in limits]
+        wanted = [line.ask([places[lim.key] for lim in line.limits]) for line in lines]
+        try:
+            lease = await self._store.lease_limits(
+                self._worker, asks, wanted, lead_s=self._lead_s, horizon_s=HORIZON_S
+            )
+        except StoreUnavailable as error:
+            log.warning("limits_wait", code=error.code)
+            self._away = True
+            for limit in limits:
+                limit.untold = True
+            return
+        self._away = False
+        ahead_s = self._learn_clock(sent, lease.now)
+        for line, asked, starts in zip(lines, wanted, lease.starts, strict=True):
+            line.shut = len(starts) < len(asked.calls)
+            dues = [lease.now + start for start in starts]
+            line.give(
+                [
+                    Permit(due + ahead_s, due, tuple(units))
+                    for due, units in zip(dues, asked.calls, strict=False)
+                ]
+            )
+            if line.short and not line.shut:
+                self._bell.set()
+        gave = {
+            lim
+            for ln, s in zip(lines, lease.starts, strict=True)
+            if s
+            for lim in ln.limits
+        }
+        for limit, ask, told in zip(limits, asks, lease.limits, strict=True):
+            limit.told(ask)
+            limit.learn(told, anyio.current_time(), ahead_s, limit in gave)
+            if limit.paused_until > anyio.current_time():
+                self._pause(limit)
+        for line in self._lines.values():
+            if line.count and not line.paced:
+                self._let_in(line)
+            self._send_away(line)
+
+    def _learn_clock(self, sent: float, store_now: float) -> float:
+        """How far our clock is ahead: known to the shortest of the round trips."""
+        now = anyio.current_time()
+        most, least = now - store_now, sent - store_now
+        if self._ahead_s is None or not least <= self._ahead_s <= most:
+            self._ahead_s = most
+        self._lead_s = min(LEAD_MAX_S, max(1.5 * (now - sent), 0.9 * self._lead_s))
+        return self._ahead_s
+
+    async def _give_back(self) -> None:
+        """At the end: permits that nobody will use."""
+        in_hand = [line for line in self._lines.values() if line.permits]
+        for line in in_hand:
+            while line.permits:
+                line.drop()
+        if in_hand and not self._away:
+            with anyio.move_on_after(END_S, shield=True):
+                with suppress(WaybillError):
+                    await self._exchange()
 
 
-class _Pacer(Protocol):
-    async def acquire(self) -> None:
-        """Return when the next call may begin."""
-        ...
-
-
-def _pacer(spec: LimitSpec) -> _Pacer:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:  # trio
-        return _LeakyBucket(spec.burst, spec.pace)
-    return AsyncLimiter(spec.burst, spec.burst / spec.pace)
-
-
-class _LeakyBucket:
-    """What aiolimiter does, on anyio's clock; one caller at a time."""
-
-    def __init__(self, brim: int, pace: float) -> None:
-        self._brim = brim
-        self._pace = pace
-        self._level = 0.0
-        self._at = -math.inf
-
-    async def acquire(self) -> None:
-        while True:
-            now = anyio.current_time()
-            self._level = max(0.0, self._level - (now - self._at) * self._pace)
-            self._at = now
-            if self._level + 1 <= self._brim + SLACK:
-                self._level += 1
-                return
-            await anyio.sleep((self._level + 1 - self._brim) / self._pace)
-
-
-def _bad_spec(message: str) -> Usage:
-    return Usage(
-        message, code="LIMIT_SPEC", hint="mend the [limit.NAME] in pipeline.toml"
-    )
+def _ordered(uses: Sequence[Use]) -> list[Use]:
+    """As lines and the store take them: all in one order."""
+    return sorted(uses, key=lambda use: use.key)

@@ -41,7 +41,7 @@ READS = {
     *("item", "history", "hold", "hold_of", "holds", "counts", "astray", "recorded"),
     *("owns", "lines", "suspects", "sessions", "weights", "pipeline"),
     *("kin", "open_children", "result_of", "in_work", "finished", "audit", "items"),
-    *("failures", "waits", "budgets", "budget", "calls_of", "spent"),
+    *("failures", "waits", "limits", "budgets", "budget", "calls_of", "spent"),
 }
 
 _tokens = count(1)

@@ -24,7 +24,7 @@ from pipeline.state import Channels
 from pipeline.store.memory import MemoryStore
 from pipeline.store.rows import Origin
 from pipeline.testing import MemoryArtifacts
-from pipeline.vendors.limits import LimitSpec
+from pipeline.vendors.pacing import LimitSpec
 
 DAY_S = 86400.0
 # A machine that is not ours: only its lease can tell that a session is over.

@@ -13,6 +13,7 @@ from pipeline.store.memory.cancels import MemoryCancels
 from pipeline.store.memory.claims import MemoryClaims
 from pipeline.store.memory.commits import MemoryCommits
 from pipeline.store.memory.holds import MemoryHolds
+from pipeline.store.memory.limits import MemoryLimits
 from pipeline.store.memory.reports import MemoryReports
 from pipeline.store.memory.tables import EPOCH
 
@@ -25,6 +26,7 @@ class MemoryStore(
     MemoryHolds,
     MemoryCancels,
     MemoryBreakers,
+    MemoryLimits,
     MemoryReports,
 ):
     """Every protocol of the port, on dictionaries."""

@@ -20,6 +20,7 @@ from pipeline.store.postgres.counts import PostgresCounts
 from pipeline.store.postgres.deadlines import PostgresDeadlines
 from pipeline.store.postgres.holds import PostgresHolds
 from pipeline.store.postgres.items import PostgresItems
+from pipeline.store.postgres.limits import PostgresLimits
 from pipeline.store.postgres.paces import PostgresPaces
 from pipeline.store.postgres.reports import PostgresReports
 from pipeline.store.postgres.results import PostgresResults
@@ -37,6 +38,7 @@ class PostgresStore(
     PostgresHolds,
     PostgresCancels,
     PostgresBreakers,
+    PostgresLimits,
     PostgresCounts,
     PostgresItems,
     PostgresPaces,

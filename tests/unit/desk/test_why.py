@@ -13,7 +13,7 @@ import pytest
 from pipeline.model import State
 from pipeline.stage import Retry
 from pipeline.store.rows import AttemptRow, ItemRow, Origin, TroubleRow, WaitsRow
-from pipeline.vendors.limits import LimitSpec
+from pipeline.vendors.pacing import LimitSpec
 from tests.unit.engine import Engine, Tape, pipeline_of, until
 from waybill.desk.why import Reasons, explain
 from waybill.desk.why import reasons as reasons_of

@@ -22,9 +22,9 @@ from pipeline.folder import BoundStage
 from pipeline.model import Advance, Claim, Hold, Item, Reject, Wait
 from pipeline.run.attempt import Cancelled, End, Joining, Raised, attempt
 from pipeline.run.outcomes import Returned
+from pipeline.run.outside import Free
 from pipeline.run.stay import Parked, Run
 from pipeline.stage import stage
-from pipeline.vendors.limits import Limits
 from tests.unit.engine import Letter, pipeline_of
 
 Body = Callable[[Run], Awaitable[Any]]
@@ -65,7 +65,7 @@ async def tried(
     run.cancelled = cancelled
     recorder = Recorder()
     recorder.leased = leased
-    end = await attempt(recorder, run, bound, Limits({}), now)
+    end = await attempt(recorder, run, bound, Free(), now)
     assert run.scope is None
     return end
 

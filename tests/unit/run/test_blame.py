@@ -22,7 +22,8 @@ from pipeline.model import Advance, ToWaiting
 from pipeline.run.blame import WAIT_MAX_S
 from pipeline.stage import Retry
 from pipeline.state import Channels
-from pipeline.vendors.limits import Limits, LimitSpec
+from pipeline.vendors.limits import FleetLimits
+from pipeline.vendors.pacing import LimitSpec
 from tests.unit.engine import Engine, Letter, Tape, until
 
 
@@ -218,7 +219,7 @@ async def test_what_a_limit_is_to_rest_is_a_number_within_reason(
 ) -> None:
     """It rests for every item of its stage."""
     paused: list[float] = []
-    monkeypatch.setattr(Limits, "pause", lambda *given: paused.append(given[-1]))
+    monkeypatch.setattr(FleetLimits, "pause", lambda *given: paused.append(given[-1]))
 
     async def odd(letter: Letter, ctx: Any) -> Advance:
         raise Throttled("x", retry_after_s=asked)

@@ -23,7 +23,7 @@ from pipeline.vendors.declared import (
 )
 from pipeline.vendors.failures import failure
 from pipeline.vendors.hearing import Reply
-from pipeline.vendors.limits import LimitSpec
+from pipeline.vendors.pacing import LimitSpec
 from tests.unit.engine import Engine, Letter, Tape, until
 
 USED = Usage(input_tokens=1000, output_tokens=100)
@@ -313,7 +313,7 @@ async def test_a_pipelines_terms_tighten_what_it_calls() -> None:
     own = f"vendor/llm/pipeline/{pipeline.name}"
     assert told == [0.5]
     assert {
-        use.key: use.of.rate for use in uses_within(llm, pipeline, "north", 10)
+        use.key: use.spec.rate for use in uses_within(llm, pipeline, "north", 10)
     } == {
         "vendor/llm/requests": 9,
         f"{own}/requests": 2,

@@ -22,7 +22,7 @@ from pipeline.errors import (
 from pipeline.model import Advance, Hold, Reject, ToWaiting, Wait
 from pipeline.stage import Retry
 from pipeline.state import INLINE_BYTES_MAX
-from pipeline.vendors.limits import LimitSpec
+from pipeline.vendors.pacing import LimitSpec
 from tests.unit.engine import SLOW, Engine, Letter, Tape, run_all, until
 
 FIVE = ("intake", "ocr", "moderation", "generation", "output")

@@ -19,7 +19,7 @@ from pipeline.model import Advance, Hold, ItemId, State
 from pipeline.stage import Retry, Stage
 from pipeline.store.memory import EPOCH
 from pipeline.store.rows import HoldRow
-from pipeline.vendors.limits import LimitSpec
+from pipeline.vendors.pacing import LimitSpec
 from tests.unit.engine import DAY_S, FINAL, Engine, Letter, Tape
 
 SEED = 20261201

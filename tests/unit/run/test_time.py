@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.model import Advance, Hold, Wait
 from pipeline.stage import Retry
-from pipeline.vendors.limits import LimitSpec
+from pipeline.vendors.pacing import LimitSpec
 from tests.unit.engine import DAY_S, LEASE_S, Engine, Letter, Tape, until
 
 RENEWAL_S = LEASE_S / 5

@@ -1,0 +1,128 @@
+"""
+Limits of the fleet in PostgreSQL.
+
+An exchange of a worker is one call of a function (schema/0010_limits.sql): the rows are
+locked while it runs, and no longer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from pipeline.errors import LeaseLost
+from pipeline.model import WorkerId
+from pipeline.store.database import Topic
+from pipeline.store.outside import (
+    FRESH_S,
+    LimitAsk,
+    LimitLease,
+    LimitRow,
+    LimitSet,
+    LimitTold,
+    LineAsk,
+)
+
+ALL = f"""
+select l.key, coalesce(l.set_rate, l.rate) as rate,
+       coalesce(l.set_per_s, l.per_s) as per_s,
+       coalesce(l.set_concurrency, l.concurrency) as concurrency,
+       l.rate as declared_rate, l.per_s as declared_per_s,
+       l.concurrency as declared_concurrency,
+       l.set_rate is not null or l.set_concurrency is not null as set_by_owner,
+       -- What of the window before is still in the last `per_s`, about.
+       u.now + u.before * greatest(0, 1 - u.age_s / coalesce(l.set_per_s, l.per_s))
+         as used,
+       o.booked::int as under_way, o.waiting::int, o.oldest_at,
+       case when o.waiting = 0 then 0
+            when l.paused_until = 'infinity' then null
+            when coalesce(l.set_every_s, l.every_s) > 0 then greatest(
+              l.tat - extract(epoch from waybill.clock())::float8,
+              coalesce(extract(epoch from l.paused_until - waybill.clock()), 0)::float8,
+              0) + o.units * coalesce(l.set_every_s, l.every_s) end as clears_s,
+       case when l.paused_until > waybill.clock() then l.paused_until end
+         as paused_until,
+       case when l.paused_until > waybill.clock() then l.paused_by else '' end
+         as paused_by
+  from waybill.limits l
+ cross join lateral (
+  select coalesce(sum(x.booked), 0) as booked, coalesce(sum(x.waiting), 0) as waiting,
+         coalesce(sum(x.waiting_units), 0) as units, min(x.oldest_at) as oldest_at
+    from waybill.limit_leases x
+   where x.key = l.key
+     and x.at > waybill.clock() - make_interval(secs => {FRESH_S})) o
+ cross join lateral (
+  select case when age_s < per_s then l.used else 0 end as now,
+         case when age_s < per_s then l.used_before
+              when age_s < 2 * per_s then l.used else 0 end as before,
+         case when age_s < per_s then age_s else age_s - per_s end as age_s
+    from (select coalesce(l.set_per_s, l.per_s) as per_s,
+                 extract(epoch from waybill.clock())::float8
+                   - extract(epoch from l.used_since)::float8 as age_s) a) u
+ order by l.key
+"""
+SET = """
+insert into waybill.limits as l (key, rank, per_s, burst, every_s, set_rate, set_per_s,
+  set_every_s, set_concurrency)
+values ($1, -1, 1, 1, 0, $2, $3, $4, $5)
+on conflict (key) do update
+  set set_rate = excluded.set_rate, set_per_s = excluded.set_per_s,
+      set_every_s = excluded.set_every_s, set_concurrency = excluded.set_concurrency
+"""
+PAUSE = """
+insert into waybill.limits as l (key, rank, per_s, burst, every_s, paused_until,
+  paused_by)
+values ($1, -1, 1, 1, 0,
+  case when $2::float8 is null then 'infinity'
+       else waybill.clock() + make_interval(secs => $2) end, 'owner')
+on conflict (key) do update
+  set paused_until = excluded.paused_until, paused_by = excluded.paused_by
+"""
+RESUME = """
+update waybill.limits set paused_until = null, paused_by = ''
+ where key = $1 and paused_until > waybill.clock() returning 1
+"""
+
+
+class PostgresLimits(Topic):
+    """Rows of `limits`, and of `limit_leases`."""
+
+    async def lease_limits(
+        self,
+        worker: WorkerId,
+        asks: Sequence[LimitAsk],
+        lines: Sequence[LineAsk],
+        *,
+        lead_s: float,
+        horizon_s: float,
+    ) -> LimitLease:
+        """Tell of limits, and take permits of them."""
+        answer = await self._db.fetchval(
+            "select waybill.lease_limits($1, $2, $3, $4, $5)",
+            worker,
+            json.dumps([ask._asdict() for ask in asks]),
+            json.dumps([line._asdict() for line in lines]),
+            lead_s,
+            horizon_s,
+        )
+        if answer is None:
+            raise LeaseLost("this worker's lease ran out")
+        found = json.loads(answer)
+        told = [LimitTold(**one) for one in found["limits"]]
+        return LimitLease(found["now"], told, found["starts"])
+
+    async def limits(self) -> list[LimitRow]:
+        """Every limit, by key."""
+        return [LimitRow(*r.values()) for r in await self._db.fetch(ALL)]
+
+    async def set_limit(self, key: str, numbers: LimitSet) -> None:
+        """The owner's own numbers, from now on."""
+        await self._db.fetch(SET, key, *numbers)
+
+    async def pause_limit(self, key: str, for_s: float | None) -> None:
+        """Nobody begins meanwhile."""
+        await self._db.fetch(PAUSE, key, for_s)
+
+    async def resume_limit(self, key: str) -> bool:
+        """End a pause."""
+        return bool(await self._db.fetch(RESUME, key))

@@ -1,0 +1,353 @@
+"""
+The lines in which calls of one process wait, and what it knows of limits.
+
+A line is of those that need the same limits.  All of them are taken together, so that
+who waits for one has nothing of another.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import anyio
+
+from pipeline.errors import WaybillError
+from pipeline.store.outside import LimitAsk, LimitTold, LineAsk
+from pipeline.vendors.pacing import LimitSpec, Pacer, margin_s, pacer
+
+CALLS_MAX = 200  # of a line, that an exchange asks for
+CATCH_UP = 0.8  # of the usual distance: permits that are late keep it at least
+LEARNING = 0.1  # the share of the last call in what is known of how long calls take
+PATIENCE_SLACK = 1.25  # who waits is sent away for this much more than its patience
+
+
+class Permit(NamedTuple):
+    """
+    Leave for one call to begin.
+
+    Attributes:
+        at: From when, on this process's clock.
+        due: The same on the store's clock.
+        units: Of each limit of the line.
+    """
+
+    at: float
+    due: float
+    units: tuple[float, ...]
+
+
+class Waiter:
+    """One call in line."""
+
+    __slots__ = (
+        *("called", "early_s", "error", "gone", "order"),
+        *("patience_s", "permit", "since", "units"),
+    )
+
+    def __init__(
+        self,
+        order: tuple[float, int],
+        units: tuple[float, ...],
+        patience_s: float,
+        since: float,
+        early_s: float = 0.0,
+    ) -> None:
+        self.order = order
+        self.early_s = early_s
+        self.units = units
+        self.patience_s = patience_s
+        self.since = since
+        self.called = anyio.Event()
+        self.permit: Permit | None = None
+        self.error: WaybillError | None = None
+        self.gone = False
+
+
+class Limit:
+    """
+    One limit, as this process knows and uses it.
+
+    Attributes:
+        booked: Calls under way, and permits in hand.
+        units: So many calls may be booked; infinite without a concurrency.
+        waiting, waiting_units: In this process, without a permit.
+        begun, owed, pause_s: Yet to be told.
+        ahead_s: The store's clock is behind ours by this.
+    """
+
+    def __init__(self, key: str, spec: LimitSpec, rank: int) -> None:
+        self.key = key
+        self.spec = spec
+        self.rank = rank
+        self.lines: list[Line] = []
+        self.booked = 0
+        self.units = math.inf if spec.concurrency is None else 0.0
+        self.waiting = 0
+        self.waiting_units = 0.0
+        self.begun = self.owed = self.pause_s = 0.0
+        self.every_s = spec.every_s
+        self.per_s = spec.per_s
+        self.burst = spec.burst
+        self.cap = spec.concurrency
+        self.others = 0.0
+        self.workers = 0
+        self.paused_until = -math.inf
+        self.next_at = -math.inf  # the instant of the next permit
+        self.took_s = 0.0  # a call, about
+        self.untold = False  # that nothing is booked any more, and nobody waits
+        self._end: float | None = None  # `tat` after our last permits
+        self._used = -math.inf  # the last permit that was used
+        self._dropped: list[float] = []
+        self._asked = 0  # of the dropped, by the last exchange
+
+    def __str__(self) -> str:
+        left_s = max(0.0, self.paused_until - anyio.current_time())
+        pause = f", paused for {left_s:.1f} s" if left_s else ""
+        return f"{self.booked} in use, {self.waiting} waiting{pause}"
+
+    @property
+    def stirs(self) -> bool:
+        """Whether there is something to tell."""
+        return bool(self.booked or self.waiting or self.untold or self.pause_s)
+
+    def lead_s(self, now: float) -> float:
+        """So long nobody who comes now begins, whoever waits already."""
+        return max(0.0, self.next_at - now, self.paused_until - now)
+
+    def wait_s(self, now: float, ahead: float) -> float:
+        """How long who comes after `ahead` units of this process will wait, about."""
+        ahead += self.others
+        wait = self.lead_s(now) + ahead * self.every_s
+        if self.cap is not None and self.booked >= self.units:
+            wait = max(wait, (ahead + 1) * self.took_s / self.cap)
+        return wait
+
+    def ask(self, now: float) -> LimitAsk:
+        """What to tell of it, and to ask for."""
+        spec = self.spec
+        since = [line.since for line in self.lines if line.count]
+        end, start = self._end, self._given_back()
+        self._asked = len(self._dropped)
+        self.untold = False
+        return LimitAsk(
+            self.key,
+            self.rank,
+            None if math.isinf(spec.rate) else spec.rate,
+            spec.per_s,
+            spec.burst,
+            spec.every_s,
+            spec.concurrency,
+            self.booked,
+            self.waiting,
+            self.waiting_units,
+            now - min(since, default=now),
+            self.begun,
+            self.owed,
+            self.pause_s,
+            None if start is None else end,
+            start,
+        )
+
+    def told(self, ask: LimitAsk) -> None:
+        """This has arrived."""
+        self.begun -= ask.begun
+        self.owed -= ask.owed
+        self.pause_s = 0.0 if self.pause_s == ask.pause_s else self.pause_s
+        del self._dropped[: self._asked]
+
+    def learn(self, told: LimitTold, now: float, ahead_s: float, got: bool) -> None:
+        """What the store says; `got`: and gave."""
+        self.every_s, self.per_s, self.burst = told.every_s, told.per_s, told.burst
+        self.cap = told.cap
+        self.units = math.inf if told.cap is None else told.units
+        self.others, self.workers = told.others, told.workers
+        self.next_at = told.tat + ahead_s - told.every_s * (told.burst - 1)
+        # What was told to us meanwhile, and not yet told, counts as well.
+        mine = now + self.pause_s if self.pause_s else -math.inf
+        self.paused_until = max(now + told.paused_s if told.paused_s else -1, mine)
+        if got:
+            self._end = told.tat
+
+    def used(self, permit: Permit, units: float) -> None:
+        """A call began; what it weighs may differ from what its permit was for."""
+        self.begun += units
+        self._used = max(self._used, permit.due)
+
+    def left(self) -> None:
+        """A call has ended, or a permit was not used."""
+        self.booked -= 1
+        self.untold = True
+
+    def learn_took(self, took_s: float) -> None:
+        """A call was under way for so long."""
+        share = LEARNING if self.took_s else 1.0
+        self.took_s += share * (took_s - self.took_s)
+
+    def dropped(self, permit: Permit) -> None:
+        """A permit is not used."""
+        self._dropped.append(permit.due)
+        self.left()
+
+    def _given_back(self) -> float | None:
+        """From when on nothing is used that was leased last; None: all of it is."""
+        kept = max(
+            [self._used, *(line.permits[-1].due for line in self.lines if line.permits)]
+        )
+        return min((due for due in self._dropped if due > kept), default=None)
+
+
+class Line:
+    """
+    Calls that need the same limits, by deadline, and the permits there are for them.
+
+    Attributes:
+        count: Those who wait.
+        since: When the first of them came, or later.
+        shut: There were fewer permits than calls, the last time: asking again before
+            it is time brings nothing.
+        promised: Until then those come back who were sent away.
+    """
+
+    def __init__(self, limits: Sequence[Limit]) -> None:
+        self.limits = tuple(limits)
+        self.permits: deque[Permit] = deque()
+        self.count = 0
+        self.since = 0.0
+        self.bell = anyio.Event()
+        self.shut = False
+        self.promised = -math.inf
+        # A heap, in it some that are gone; no two have the same order.
+        self._waiters: list[tuple[tuple[float, int], Waiter]] = []
+        self._patience_s = math.inf  # the least of theirs
+        self._units: tuple[float, ...] | None = None  # of each of them; None: of some
+        self._paced: tuple[float, int] = (0.0, 0)
+        self._pacer: Pacer | None = None
+        for limit in limits:
+            limit.lines.append(self)
+
+    @property
+    def paced(self) -> bool:
+        """Whether one of its limits is."""
+        return any(limit.every_s > 0 for limit in self.limits)
+
+    @property
+    def short(self) -> bool:
+        """Whether somebody waits without a permit."""
+        return self.count > len(self.permits)
+
+    @property
+    def late_s(self) -> float:
+        """So long after its instant a permit may still be used."""
+        return min(margin_s(lim.per_s) for lim in self.limits if lim.every_s > 0)
+
+    def push(self, waiter: Waiter) -> None:
+        """One more."""
+        if not self.count:
+            self.since = waiter.since
+            self._patience_s = math.inf
+            self._units = waiter.units
+        self.count += 1
+        self._patience_s = min(self._patience_s, waiter.patience_s)
+        if self._units != waiter.units:
+            self._units = None
+        heapq.heappush(self._waiters, (waiter.order, waiter))
+        for limit, units in zip(self.limits, waiter.units, strict=True):
+            limit.waiting += 1
+            limit.waiting_units += units
+
+    def pop(self) -> Waiter:
+        """The first in line is in line no more."""
+        first = self._first()
+        heapq.heappop(self._waiters)
+        self._leaves(first)
+        self.since = max(self.since, self._first().since) if self.count else 0.0
+        return first
+
+    @property
+    def early_s(self) -> float:
+        """So long before its instant the first in line wants its permit."""
+        return self._first().early_s
+
+    def remove(self, waiter: Waiter) -> None:
+        """It gave up, or is sent away."""
+        waiter.gone = True
+        self._leaves(waiter)
+        if len(self._waiters) > 2 * self.count + 100:
+            self._waiters = [one for one in self._waiters if not one[1].gone]
+            heapq.heapify(self._waiters)
+
+    def _first(self) -> Waiter:
+        while self._waiters[0][1].gone:
+            heapq.heappop(self._waiters)
+        return self._waiters[0][1]
+
+    def _leaves(self, waiter: Waiter) -> None:
+        self.count -= 1
+        for limit, units in zip(self.limits, waiter.units, strict=True):
+            limit.waiting -= 1
+            limit.waiting_units -= units
+            limit.untold = True
+
+    def ask(self, places: Sequence[int]) -> LineAsk:
+        """For whom permits are wanted; `places` are those of its limits."""
+        have = len(self.permits)
+        if self._units is not None:
+            calls = [self._units] * max(0, min(self.count - have, CALLS_MAX))
+            return LineAsk(tuple(places), calls)
+        first = heapq.nsmallest(
+            have + CALLS_MAX, (one for one in self._waiters if not one[1].gone)
+        )
+        return LineAsk(tuple(places), [one[1].units for one in first[have:]])
+
+    def give(self, permits: Sequence[Permit]) -> None:
+        """Permits have come."""
+        self.permits.extend(permits)
+        for limit in self.limits:
+            limit.booked += len(permits)
+        if permits:
+            self.bell.set()
+
+    def drop(self) -> None:
+        """The next permit is not used."""
+        permit = self.permits.popleft()
+        for limit in self.limits:
+            limit.dropped(permit)
+
+    def forecast_s(self, now: float) -> float:
+        """How long who comes now will wait, about."""
+        # Permits in hand are counted in the limits' next instants.
+        return max(
+            lim.wait_s(now, max(0.0, lim.waiting_units - len(self.permits)))
+            for lim in self.limits
+        )
+
+    def impatient(self, now: float) -> list[Waiter]:
+        """Those who will wait for much longer than they can, as it looks now."""
+        bound_s = PATIENCE_SLACK * self._patience_s
+        if not self.count or self.forecast_s(now) <= bound_s:
+            return []
+        found = []
+        ahead = [0.0] * len(self.limits)
+        there = sorted(one for one in self._waiters if not one[1].gone)
+        for _, waiter in there[len(self.permits) :]:
+            wait_s = max(
+                lim.wait_s(now, units)
+                for lim, units in zip(self.limits, ahead, strict=True)
+            )
+            if wait_s > PATIENCE_SLACK * waiter.patience_s:
+                found.append(waiter)
+            else:
+                ahead = [a + u for a, u in zip(ahead, waiter.units, strict=True)]
+        return found
+
+    async def distance(self) -> None:
+        """Keep late permits apart."""
+        every_s, burst = max((lim.every_s, lim.burst) for lim in self.limits)
+        if self._pacer is None or self._paced != (every_s, burst):
+            self._paced = (every_s, burst)
+            self._pacer = pacer(burst, every_s * CATCH_UP)
+        await self._pacer.acquire()
