@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from loadtest.bench import calls, engine, ocr, ocr_quality, scale, searchable
+from loadtest.bench import calls, engine, ocr, ocr_quality, quota, scale, searchable
 from loadtest.scenarios import (
     budget,
     bundle,
@@ -370,6 +370,18 @@ def bench_calls(
 ) -> None:
     """Items that each call a vendor of 2 s, beside the bare calls, in one process."""
     show(engine.measure(calls.calls, items=items), json)
+
+
+@bench.command("quota")
+def bench_quota(
+    seconds: Annotated[float, typer.Option(min=2, max=600, help="Measured.")] = 60,
+    processes: Annotated[int, typer.Option(min=1, max=16, help="Workers.")] = 4,
+    json: Json = False,
+) -> None:
+    """Worker processes that share a vendor's rate: what is used, what refused."""
+    result = engine.measure(quota.quota, seconds=seconds, processes=processes)
+    show(result, json)
+    _fail_if(not result["good"])
 
 
 @bench.command("backlog")

@@ -24,7 +24,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
-from uuid import uuid4
 
 import anyio
 import anyio.lowlevel
@@ -46,11 +45,9 @@ from pipeline.run.stay import Run
 from pipeline.signals import Callbacks
 from pipeline.stage import Artifacts, Stage
 from pipeline.state import Channels, encode
-from pipeline.store.memory import MemoryStore
 from pipeline.store.rows import KinRow
 from pipeline.store.signals import Delivery, SignalRow
 from pipeline.vendors.declared import VendorSpec
-from pipeline.vendors.limits import FleetLimits
 
 FIRST_CHILD = 1001  # children's ids begin here
 EPOCH = datetime(2026, 12, 1, tzinfo=UTC)
@@ -176,9 +173,8 @@ class Context(StageContext):
         if type(state) is not run.pipeline.channels.model:
             run.pipeline = replace(run.pipeline, channels=Channels(type(state)))
         run.state = state
-        limits = FleetLimits(MemoryStore(), uuid4())
         now = anyio.current_time()
-        end = await attempt(self._recorder, run, self._stage, limits, now)
+        end = await attempt(self._recorder, run, self._stage, Free(), now)
         asks, run.asks = tuple(run.asks), {}
         match end:
             case Returned():

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -44,7 +45,7 @@ from pipeline.vendors.door import Door
 TENANTS = 20
 RAW_BATCH = 500
 
-Benchmark = Callable[..., Awaitable[dict[str, float]]]
+Benchmark = Callable[..., Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Bed:
     store: PostgresStore
     folder: Path
     owner_url: str
+    app_url: str = ""
 
     def worker(
         self,
@@ -99,7 +101,7 @@ async def bed(folder: Path, server: embedded.Embedded) -> AsyncIterator[Bed]:
     """An empty, migrated database."""
     await migrate(server.owner_url)
     async with PostgresStore(server.app_url) as store:
-        yield Bed(store, folder, server.owner_url)
+        yield Bed(store, folder, server.owner_url, server.app_url)
 
 
 async def until_done(
@@ -266,13 +268,13 @@ def rss_mb() -> int:
     return peak // (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
-def measure(benchmark: Benchmark, **sizes: int) -> dict[str, float]:
+def measure(benchmark: Benchmark, **sizes: float) -> dict[str, Any]:
     """Run `steps`, `waiting` or `backlog` on a database of its own."""
     with tempfile.TemporaryDirectory(prefix="waybill-bench-") as place:
         folder = Path(place)
         server = embedded.start(folder / "pg")
 
-        async def main() -> dict[str, float]:
+        async def main() -> dict[str, Any]:
             async with bed(folder, server) as it:
                 return await benchmark(it, **sizes)
 

@@ -37,9 +37,12 @@ ASK = Request(
 )
 
 
-async def _call(note: Note, ctx: Context) -> Outcome:
-    answer = await ctx.vendor("llm").call("ask", ASK)
-    return Advance(n=answer.usage.total)
+def _calls(vendor: str) -> object:
+    async def call(note: Note, ctx: Context) -> Outcome:
+        answer = await ctx.vendor(vendor).call("ask", ASK)
+        return Advance(n=answer.usage.total)
+
+    return call
 
 
 def _named(name: str, run: object) -> Stage:
@@ -49,8 +52,11 @@ def _named(name: str, run: object) -> Stage:
 
 NOOP = tuple(_named(f"noop{n}", _noop) for n in range(1, 6))
 PAUSE = _named("pause", _pause)
-CALL = _named("call", _call)
-BUILTIN = Builtin({s.name: s for s in (*NOOP, PAUSE, CALL)}, Note)
+CALL = _named("call", _calls("llm"))
+# Of the vendor of their name.
+BY_MINUTE, BY_SECOND = (_named(name, _calls(name)) for name in ("minute", "second"))
+STAGES = (*NOOP, PAUSE, CALL, BY_MINUTE, BY_SECOND)
+BUILTIN = Builtin({s.name: s for s in STAGES}, Note)
 
 
 def write_pipeline(folder: Path, name: str, stages: list[str]) -> Path:

@@ -20,6 +20,7 @@ import anyio
 from pipeline.errors import (
     DeadlinePassed,
     Disposition,
+    LimitWait,
     StageStuck,
     StageTimeout,
     Transient,
@@ -32,12 +33,16 @@ from pipeline.run.context import StageContext
 from pipeline.run.frames import frames_at, frames_of
 from pipeline.run.holding import Holding
 from pipeline.run.outcomes import Returned, bad_outcome, returned, shown
+from pipeline.run.outside import Permits
 from pipeline.run.slate import Holder
 from pipeline.run.stay import Abandoned, Parked, Run, StepRecorder
 from pipeline.run.watchdog import Watched, tears_down
-from pipeline.vendors.limits import FleetLimits, Use
+from pipeline.vendors.limits import Use
 
-PATIENCE_S = 60.0  # in line for a permit; who would wait longer waits in the database
+# In line for a permit: so long, or until so many had theirs.  Who would wait longer
+# waits in the database.
+PATIENCE_S = (60.0, 600.0)
+PATIENCE_CALLS = 10
 STUCK_S = 10.0  # for what a stage shields from its cancellation; arbitrary
 UNSHOWN = "the stage raised NeedsReview, but its state cannot be shown to a reviewer"
 
@@ -73,7 +78,7 @@ async def attempt(
     recorder: StepRecorder,
     run: Run,
     bound: BoundStage,
-    limits: FleetLimits,
+    limits: Permits,
     began: float,
 ) -> End:
     """
@@ -122,7 +127,7 @@ async def _in_scope(
     recorder: StepRecorder,
     run: Run,
     bound: BoundStage,
-    limits: FleetLimits,
+    limits: Permits,
     began: float,
 ) -> End:
     if run.deadline <= began:
@@ -193,6 +198,8 @@ async def _ended(
     root: Path,
 ) -> Joining | Raised:
     """How a try ended that raised; alone, or in several steps beside each other."""
+    if type(error) is LimitWait:
+        return Raised(error)
     kinds = [type(one) for one in members(error)]
     if any(issubclass(kind, Parked) for kind in kinds):
         return Joining()
@@ -228,14 +235,17 @@ def _is_cancellation(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def _in_turn(
-    recorder: StepRecorder, run: Run, limit: str, limits: FleetLimits
+    recorder: StepRecorder, run: Run, limit: str, limits: Permits
 ) -> AsyncIterator[None]:
     """Hold a permit of a limit; that somebody must wait for one is made known."""
     uses = [use_of(run, limit)]
     waits = limits.queues(uses)
     if waits:
         recorder.note_progress(run, Progress(run.stage, 0, 0, limit))
-    async with limits.hold(uses, patience_s=PATIENCE_S, deadline=run.deadline):
+    least_s, most_s = PATIENCE_S
+    ten_s = PATIENCE_CALLS * uses[0].spec.every_s
+    patience_s = min(max(least_s, ten_s), most_s)
+    async with limits.hold(uses, patience_s=patience_s, deadline=run.deadline):
         if waits:
             recorder.note_progress(run, Progress(run.stage, 0, 0))
         yield

@@ -41,8 +41,11 @@ from pipeline.state import encode
 from pipeline.vendors.declared import VendorLimits, VendorSpec
 from pipeline.vendors.failures import CallError
 from pipeline.vendors.hearing import Reply
-from pipeline.vendors.limits import Use, uses_of
+from pipeline.vendors.limits import Turn, Use, uses_of
 
+# What comes between a permit and its call, the ledger's row, takes now longer, now
+# shorter: it is done before the permit's moment, and the call is sent at that moment.
+EARLY_S = 0.1
 # So long an item waits in memory for its permits; then it goes back to `waiting`.
 PATIENCE_S = 20.0
 MODELS = ("openai", "anthropic", "moderation")  # their bodies name a model
@@ -129,12 +132,13 @@ class Calling:
                 ticket = held.enter_context(
                     await outside.breakers.admit(spec, repeat=one.repeats)
                 )
-                await held.enter_async_context(
+                turn = await held.enter_async_context(
                     outside.permits.hold(
                         uses,
                         patience_s=self._patience_s(),
                         # The one probe of all goes before the line.
                         deadline=-math.inf if ticket.probe else self._run.deadline,
+                        early_s=EARLY_S,
                     )
                 )
                 ticket.still()
@@ -142,7 +146,7 @@ class Calling:
                 call = await outside.cashier.open(self._opening(one, tokens))
             except WaybillError as error:
                 raise _Failed(error, None) from None
-            answer = await self._sent(one, call, ticket)
+            answer = await self._sent(one, call, ticket, turn)
             for use in uses:
                 if use.weight > 1 and answer.usage.total:  # tokens, which were a guess
                     outside.permits.owe(use.key, answer.usage.total - use.weight)
@@ -159,13 +163,16 @@ class Calling:
         await self._session.record_step(self._run, key, text, one.began, settled)
         return answer
 
-    async def _sent(self, one: _One, call: CallId, ticket: Ticket) -> Answer:
+    async def _sent(
+        self, one: _One, call: CallId, ticket: Ticket, turn: Turn
+    ) -> Answer:
         """Send a call that is written down; whatever becomes of it is settled."""
         outside, spec = self._outside, one.spec
         services = self._session.services
-        sent = anyio.current_time()
+        sent = max(anyio.current_time(), turn.at)
         timeout_s = max(0.0, min(spec.timeout_s, self._left_s()))
         try:
+            await turn.due()
             reply = await outside.door.send(
                 spec,
                 one.request,

@@ -50,7 +50,6 @@ from pipeline.run.windows import Windows
 from pipeline.state import inline_or_ref, update_of
 from pipeline.store.port import WorkStore
 from pipeline.trouble import trouble_of
-from pipeline.vendors.limits import FleetLimits
 
 log = structlog.get_logger()
 
@@ -65,7 +64,6 @@ class Carrier:
         check_lease: Raises `LeaseLost` when this worker may have been replaced.
         ring: Called when an item went back in line.
         gate: Hears of the machine's trouble.
-        limits: What stages with a `limit` obey.
 
     Attributes:
         runs: The items that are loaded.
@@ -84,7 +82,6 @@ class Carrier:
         check_lease: Callable[[], None],
         ring: Callable[[], None],
         gate: Gate,
-        limits: FleetLimits,
     ) -> None:
         self.store = store
         self.services = services
@@ -99,7 +96,6 @@ class Carrier:
         self._ring = ring
         self._gate = gate
         self._now = clock()
-        self._limits = limits
         self._shaped: set[int] = set()  # pipelines whose windows are known
         self._large = anyio.Lock()  # one large state is loaded at a time
 
@@ -248,7 +244,7 @@ class Carrier:
             ending(
                 run,
                 bound,
-                await attempt(self, run, bound, self._limits, began),
+                await attempt(self, run, bound, self.outside.permits, began),
                 self._now() - began,
             ),
         )
@@ -259,7 +255,7 @@ class Carrier:
             self._gate.meet(what.trouble)
         if what.pause_s and bound.stage.limit is not None:
             use = use_of(run, bound.stage.limit)
-            self._limits.pause(use.key, what.pause_s)
+            self.outside.permits.pause(use.key, what.pause_s)
         checkpoint = await self._checkpoint(run, bound, what)
         move = what.move
         if isinstance(move, ToHeld):

@@ -4,6 +4,7 @@ What calls of vendors go through: the parts of one session.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pipeline.errors import WaybillError
 from pipeline.stage import Artifacts
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.hearing import Reply
-from pipeline.vendors.limits import Use
+from pipeline.vendors.limits import Turn, Use
 
 
 class Door(Protocol):
@@ -76,9 +77,18 @@ class Permits(Protocol):
     """How often, how much and how many at once (`pipeline/vendors/limits.py`)."""
 
     def hold(
-        self, uses: Sequence[Use], *, patience_s: float, deadline: float
-    ) -> AbstractAsyncContextManager[None]:
+        self,
+        uses: Sequence[Use],
+        *,
+        patience_s: float,
+        deadline: float = math.inf,
+        early_s: float = 0.0,
+    ) -> AbstractAsyncContextManager[Turn]:
         """A permit of each, the earliest deadline first; LimitWait beyond patience."""
+        ...
+
+    def queues(self, uses: Sequence[Use]) -> bool:
+        """Whether who comes now has to wait."""
         ...
 
     def pause(self, key: str, for_s: float) -> None:
@@ -125,10 +135,19 @@ class Free:
 
     @asynccontextmanager
     async def hold(
-        self, uses: Sequence[Use], *, patience_s: float, deadline: float
-    ) -> AsyncIterator[None]:
+        self,
+        uses: Sequence[Use],
+        *,
+        patience_s: float,
+        deadline: float = math.inf,
+        early_s: float = 0.0,
+    ) -> AsyncIterator[Turn]:
         """At once."""
-        yield
+        yield Turn(-math.inf)
+
+    def queues(self, uses: Sequence[Use]) -> bool:
+        """Nobody waits here."""
+        return False
 
     def pause(self, key: str, for_s: float) -> None:
         """Nobody waits here."""

@@ -128,7 +128,6 @@ class Session:
             self._check_lease,
             self.ring,
             self.gate,
-            self._limits,
         )
         self._courier = Courier(
             store,

@@ -45,7 +45,8 @@ TELL_S = 1.0  # … while there is something to tell, and to hear of pauses
 AWAY_S = 0.5  # … when the database did not answer
 LEAD_MAX_S = 0.1  # permits begin when the answer will be here, at most this late
 DRIFT = 1e-4  # seconds that two clocks may part in one
-BACK_MAX_S = 900.0  # whoever is sent away looks again after this
+BACK_MAX_S = 900.0  # whoever is sent away looks again after this …
+BACK_CALLS = 30  # … or after so many calls
 IDLE_S = 60.0  # a line nobody stands in is forgotten
 END_S = 1.0  # to give back what is left, at the end
 
@@ -65,6 +66,16 @@ class Use(NamedTuple):
     spec: LimitSpec
     weight: int = 1
     rank: int | None = None
+
+
+class Turn(NamedTuple):
+    """Leave to begin a call, at this instant of anyio's clock."""
+
+    at: float
+
+    async def due(self) -> None:
+        """Until then."""
+        await anyio.sleep_until(self.at)
 
 
 def uses_of(spec: VendorSpec, tenant: str, tokens: int) -> list[Use]:
@@ -122,18 +133,21 @@ class FleetLimits:
         *,
         patience_s: float = math.inf,
         deadline: float = math.inf,
-    ) -> AsyncIterator[None]:
+        early_s: float = 0.0,
+    ) -> AsyncIterator[Turn]:
         """
         Wait until a call may begin by all of these limits; they are taken together.
 
         The earliest `deadline`, on anyio's clock, comes first, then who came first.
+        With `early_s` it is that much before the call may begin: what is still to be
+        done takes now longer, now shorter, and `Turn.due` waits for the moment.
 
         Raises:
             LimitWait: it would take longer than `patience_s`; at once, or when that
                 becomes known.
         """
         if not uses:
-            yield
+            yield Turn(-math.inf)
             return
         line = self._line(uses)
         now = anyio.current_time()
@@ -146,7 +160,7 @@ class FleetLimits:
         )
         # Of one batch all have the same deadline, told a little differently.
         due = math.floor(deadline) if math.isfinite(deadline) else deadline
-        waiter = Waiter((due, next(self._numbers)), units, patience_s, now)
+        waiter = Waiter((due, next(self._numbers)), units, patience_s, now, early_s)
         line.push(waiter)
         self._wanted(line)
         try:
@@ -156,9 +170,10 @@ class FleetLimits:
             raise
         if waiter.error is not None:
             raise waiter.error
+        assert waiter.permit is not None
         began = anyio.current_time()
         try:
-            yield
+            yield Turn(waiter.permit.at)
         finally:
             self._ended(line, anyio.current_time() - began)
 
@@ -242,8 +257,9 @@ class FleetLimits:
                 self._let_in(line)
                 continue
             permit = line.permits[0]
-            if anyio.current_time() < permit.at:
-                await anyio.sleep_until(permit.at)
+            begins = permit.at - line.early_s
+            if anyio.current_time() < begins:
+                await anyio.sleep_until(begins)
                 continue
             if anyio.current_time() > permit.at + line.late_s:
                 line.drop()
@@ -331,13 +347,13 @@ class FleetLimits:
         now = anyio.current_time()
         begins = max(now + forecast_s, line.promised)
         slowest = max(line.limits, key=lambda lim: lim.every_s * (lim.workers + 1))
-        line.promised = min(
-            begins + slowest.every_s * (slowest.workers + 1), now + BACK_MAX_S
-        )
+        each_s = slowest.every_s * (slowest.workers + 1)
+        most_s = max(BACK_MAX_S, BACK_CALLS * each_s)
+        line.promised = min(begins + each_s, now + most_s)
         # A little early, or the line would run empty.
         back_s = max(begins - now - patience_s / 2, 1.0)
-        if back_s > BACK_MAX_S:
-            back_s = BACK_MAX_S * random.uniform(0.5, 1)
+        if back_s > most_s - each_s:
+            back_s = most_s * random.uniform(0.5, 1)
         longest = max(line.limits, key=lambda lim: lim.wait_s(now, lim.waiting_units))
         return LimitWait.of(longest.key, forecast_s, back_s)
 

@@ -44,7 +44,7 @@ class Waiter:
     """One call in line."""
 
     __slots__ = (
-        *("called", "error", "gone", "order"),
+        *("called", "early_s", "error", "gone", "order"),
         *("patience_s", "permit", "since", "units"),
     )
 
@@ -54,8 +54,10 @@ class Waiter:
         units: tuple[float, ...],
         patience_s: float,
         since: float,
+        early_s: float = 0.0,
     ) -> None:
         self.order = order
+        self.early_s = early_s
         self.units = units
         self.patience_s = patience_s
         self.since = since
@@ -265,6 +267,11 @@ class Line:
         self.since = max(self.since, self._first().since) if self.count else 0.0
         return first
 
+    @property
+    def early_s(self) -> float:
+        """So long before its instant the first in line wants its permit."""
+        return self._first().early_s
+
     def remove(self, waiter: Waiter) -> None:
         """It gave up, or is sent away."""
         waiter.gone = True
@@ -325,9 +332,8 @@ class Line:
             return []
         found = []
         ahead = [0.0] * len(self.limits)
-        for _, waiter in sorted(self._waiters):
-            if waiter.gone:
-                continue
+        there = sorted(one for one in self._waiters if not one[1].gone)
+        for _, waiter in there[len(self.permits) :]:
             wait_s = max(
                 lim.wait_s(now, units)
                 for lim, units in zip(self.limits, ahead, strict=True)

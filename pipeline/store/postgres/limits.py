@@ -1,7 +1,7 @@
 """
 Limits of the fleet in PostgreSQL.
 
-An exchange of a worker is one call of a function (schema/0008_limits.sql): the rows are
+An exchange of a worker is one call of a function (schema/0010_limits.sql): the rows are
 locked while it runs, and no longer.
 """
 

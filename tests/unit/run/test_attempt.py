@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
 
 import anyio
 import pytest
@@ -23,10 +22,9 @@ from pipeline.folder import BoundStage
 from pipeline.model import Advance, Claim, Hold, Item, Reject, Wait
 from pipeline.run.attempt import Cancelled, End, Joining, Raised, attempt
 from pipeline.run.outcomes import Returned
+from pipeline.run.outside import Free
 from pipeline.run.stay import Parked, Run
 from pipeline.stage import stage
-from pipeline.store.memory import MemoryStore
-from pipeline.vendors.limits import FleetLimits
 from tests.unit.engine import Letter, pipeline_of
 
 Body = Callable[[Run], Awaitable[Any]]
@@ -67,7 +65,7 @@ async def tried(
     run.cancelled = cancelled
     recorder = Recorder()
     recorder.leased = leased
-    end = await attempt(recorder, run, bound, FleetLimits(MemoryStore(), uuid4()), now)
+    end = await attempt(recorder, run, bound, Free(), now)
     assert run.scope is None
     return end
 

@@ -23,7 +23,7 @@ from pipeline.vendors.declared import (
 )
 from pipeline.vendors.failures import failure
 from pipeline.vendors.hearing import Reply
-from pipeline.vendors.limits import LimitSpec
+from pipeline.vendors.pacing import LimitSpec
 from tests.unit.engine import Engine, Letter, Tape, until
 
 USED = Usage(input_tokens=1000, output_tokens=100)

@@ -11,7 +11,7 @@ from pipeline.calls import Budget, CallOpening, Money, Settled, WhenUsedUp
 from pipeline.errors import BudgetUsedUp
 from pipeline.model import Advance
 from pipeline.vendors.cashier import Cashier
-from pipeline.vendors.limits import LimitSpec
+from pipeline.vendors.pacing import LimitSpec
 from tests.unit.engine import Engine, Tape, until
 
 
