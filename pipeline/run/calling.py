@@ -46,6 +46,8 @@ from pipeline.vendors.limits import Turn, Use, uses_of
 # What comes between a permit and its call, the ledger's row, takes now longer, now
 # shorter: it is done before the permit's moment, and the call is sent at that moment.
 EARLY_S = 0.1
+# Who is busy has not failed: a call of it that is made again is no repeat.
+BUSY = ("THROTTLED", "QUOTA")
 # So long an item waits in memory for its permits; then it goes back to `waiting`.
 PATIENCE_S = 20.0
 MODELS = ("openai", "anthropic", "moderation")  # their bodies name a model
@@ -293,7 +295,8 @@ def _tried(run: Run, stage: str, step: str) -> _Tried:
     while (text := run.memo.get((stage, f"{step}/try-{times + 1}"))) is not None:
         times += 1
         kept = json.loads(text)
-        failed.add(kept["vendor"])
+        if kept["code"] not in BUSY:
+            failed.add(kept["vendor"])
         gone.add(kept["vendor"])
         if kept["over"]:
             gone.clear()  # nobody was left: the worker's retry begins anew

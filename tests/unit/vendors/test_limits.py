@@ -7,7 +7,6 @@ from typing import Any
 
 import anyio
 import pytest
-from pipeline.vendors.breaker import Breaker
 
 from pipeline.errors import LeaseLost, LimitWait, StoreUnavailable, Throttled, Usage
 from pipeline.store.memory import MemoryStore
@@ -482,54 +481,3 @@ def test_numbers_that_make_no_limit_are_refused(numbers: dict[str, float]) -> No
         LimitSpec(**numbers)  # type: ignore[arg-type]  # the point of the test
 
     assert caught.value.code == "LIMIT_SPEC"
-
-
-async def test_a_breaker_opens_lets_one_probe_try_and_closes() -> None:
-    """Open after n failures in a row; one probe at a time; a success closes it."""
-    breaker = Breaker(after=3, open_s=10, max_s=60)
-    for _ in range(3):
-        breaker.failed(breaker.admit())
-    with pytest.raises(Throttled) as refused:
-        breaker.admit()
-
-    await anyio.sleep(10)
-    probe = breaker.admit()
-    with pytest.raises(Throttled):
-        breaker.admit()
-    breaker.succeeded(probe)
-
-    assert refused.value.code == "VENDOR_OPEN"
-    assert refused.value.retry_after_s == pytest.approx(10)
-    assert breaker.state == "closed"
-
-
-async def test_failed_probes_double_the_pause_and_a_lost_probe_frees_its_place() -> (
-    None
-):
-    """A vendor that stays down is asked less and less; cancellation teaches nothing."""
-    breaker = Breaker(after=1, open_s=10, max_s=25)
-    breaker.failed(breaker.admit())
-    pauses = []
-    for _ in range(3):
-        pauses.append(breaker.left_s())
-        await anyio.sleep(breaker.left_s())
-        breaker.forget(breaker.admit())
-        breaker.failed(breaker.admit())
-
-    assert pauses == pytest.approx([10, 20, 25])
-
-
-async def test_late_failures_of_one_outage_count_once() -> None:
-    """Calls that began before the breaker opened cannot open it again."""
-    breaker = Breaker(after=2, open_s=10, max_s=60)
-    tickets = [breaker.admit() for _ in range(20)]
-    for ticket in tickets[:10]:
-        breaker.failed(ticket)
-    await anyio.sleep(10)
-
-    probe = breaker.admit()
-    for ticket in tickets[10:]:
-        breaker.failed(ticket)
-    breaker.succeeded(probe)
-
-    assert breaker.state == "closed"
