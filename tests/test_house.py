@@ -59,6 +59,7 @@ FUNCTION_LINES_MAX = 70
 # cancelled is cancelled as a whole.
 TASKS_BEGIN = (
     "pipeline/run/session.py",  # one lease: its loops and its items
+    "pipeline/vendors/limits.py",  # of a lease's limits: who asks, and a task a line
     "pipeline/run/supervisor.py",  # one keeper a process
     "stages/ocr.py",  # pages of one letter, bounded by the pool of jailed processes
     "ingest/admission.py",  # a few lanes of files

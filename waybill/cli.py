@@ -31,6 +31,7 @@ from waybill.commands import (
     export,
     ingest,
     items,
+    limits,
     pipelines,
     quarantine,
     review,
@@ -84,6 +85,7 @@ app.command()(signal.signal)
 app.add_typer(items.items, name="items")
 app.add_typer(batches.batches, name="batches")
 app.add_typer(budgets.budgets, name="budgets")
+app.add_typer(limits.limits, name="limits")
 app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(review.review, name="review")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
-from pipeline.errors import WaybillError
+from pipeline.errors import LimitWait, WaybillError
 from pipeline.store.outside import RESERVED, RESTING
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
 from pipeline.trouble import TROUBLES
@@ -60,6 +60,12 @@ async def brakes(
         found.append(Brake(By.WORKER, items=counts.live))
     limited = await app.store.limited(batch_id)
     found += [Brake(By.LIMIT, *row) for row in limited]
+    if batch_id is None:
+        found += [
+            Brake(By.LIMIT, "", row.key, row.waiting)
+            for row in await app.store.limits()
+            if row.waiting and row.key.startswith("vendor/")
+        ]
     found += [_of_waiting(row) for row in await app.store.waiting(batch_id)]
     if workers:
         windows = await _windows(app, stages, workers)
@@ -116,7 +122,7 @@ def sentence(brake: Brake) -> str:
         case By.WORKER:
             return f"no worker: nothing moves, {START}"
         case By.LIMIT:
-            return f"a limit: {items} in {brake.stage} {wait} for [limit.{brake.name}]"
+            return _of_limit(brake)
         case By.TROUBLE:
             kept = f"trouble: {items} {wait} before {brake.stage}, {brake.name}"
             return f"{kept}; no attempt is charged, mended it goes on by itself"
@@ -144,11 +150,26 @@ def sentence(brake: Brake) -> str:
             assert_never(brake.by)
 
 
+def _of_limit(brake: Brake) -> str:
+    one = brake.items == 1
+    look = "`waybill limits ls`"
+    if not brake.stage:
+        calls = "1 call waits" if one else f"{brake.items} calls wait"
+        return f"a limit: {calls} for {brake.name}, {look}"
+    items = "1 item" if one else f"{brake.items} items"
+    wait = "waits" if one else "wait"
+    if brake.name == LimitWait.code:
+        return f"a limit: {items} before {brake.stage} {wait} for its turn, {look}"
+    return f"a limit: {items} in {brake.stage} {wait} for [limit.{brake.name}]"
+
+
 def _of_waiting(row: KeptRow) -> Brake:
     if row.name in TROUBLES:
         return Brake(By.TROUBLE, *row)
     if row.name in RESTING:
         return Brake(By.MONEY, *row)
+    if row.name == LimitWait.code:
+        return Brake(By.LIMIT, *row)
     vendor = row.name in VENDOR or row.name.startswith(VENDORS)
     return Brake(By.VENDOR if vendor else By.RETRY, *row)
 

@@ -60,15 +60,17 @@ class Rate(NamedTuple):
     per_s: float
 
 
+def rate_of(text: str) -> Rate:
+    """`"600/min"`, `"100/s"`, `"5000/24h"` as a rate; raises ValueError."""
+    found = _RATE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError('write it as "600/min", "100/s" or "5000/24h"')
+    count, times, unit = found.groups()
+    return Rate(float(count.replace("_", "")), float(times or 1) * _PER_S[unit])
+
+
 def _rate(value: Any) -> Any:
-    """`"600/min"`, `"100/s"`, `"5000/24h"` as a rate."""
-    if isinstance(value, str):
-        found = _RATE.fullmatch(value.strip())
-        if found is None:
-            raise ValueError('write it as "600/min", "100/s" or "5000/24h"')
-        count, times, unit = found.groups()
-        return Rate(float(count.replace("_", "")), float(times or 1) * _PER_S[unit])
-    return value
+    return rate_of(value) if isinstance(value, str) else value
 
 
 class _Declared(BaseModel):

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from pipeline.errors import LeaseLost
-from pipeline.model import WorkerId
+from pipeline.model import State, WorkerId
 from pipeline.store.outside import (
     FRESH_S,
     LimitAsk,
@@ -19,7 +19,7 @@ from pipeline.store.outside import (
     LimitSet,
     LineAsk,
 )
-from tests.store.world import World
+from tests.store.world import World, waiting
 
 KEY = "vendor/crm/requests"
 EVERY_S = 0.1
@@ -355,3 +355,20 @@ async def test_workers_that_ask_at_once_share_no_instant(postgres: World):
     gaps = [b - a for a, b in itertools.pairwise(instants)]
     assert len(instants) == 60
     assert min(gaps) == pytest.approx(EVERY_S, abs=1e-5)
+
+
+async def test_who_was_sent_away_comes_back_when_the_owner_lets_go(world: World):
+    """By other numbers, or the end of a pause; who waits for else is left alone."""
+    worker, items = await world.take("a", "b")
+    await world.store.pause_limit(KEY, None)
+    whys = ("LIMIT_WAIT", "THROTTLED")
+    for item, why in zip(items, whys, strict=True):
+        await world.move(worker, item, waiting(900, why=why))
+
+    before = await world.states(items)
+    await world.store.resume_limit(KEY)
+    await world.store.wake()
+    after = await world.states(items)
+
+    assert before == [State.WAITING, State.WAITING]
+    assert after == [State.READY, State.WAITING]

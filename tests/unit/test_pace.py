@@ -28,6 +28,9 @@ class Store:
     async def limited(self, batch_id: int | None) -> list[KeptRow]:
         return self._limited
 
+    async def limits(self) -> list[Any]:
+        return []
+
     async def waiting(self, batch_id: int | None) -> list[KeptRow]:
         return self._waiting
 

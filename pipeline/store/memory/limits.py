@@ -4,6 +4,7 @@ Limits of the fleet in memory: what `waybill.lease_limits` does in PostgreSQL.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -174,6 +175,7 @@ class MemoryLimits(MemorySessions):
 
     async def set_limit(self, key: str, numbers: LimitSet) -> None:
         self._limits.setdefault(key, _Limit()).set = numbers
+        self._look_again()
 
     async def pause_limit(self, key: str, for_s: float | None) -> None:
         row = self._limits.setdefault(key, _Limit())
@@ -185,7 +187,16 @@ class MemoryLimits(MemorySessions):
         if row is None or row.paused_until <= self.now():
             return False
         row.paused_until = -math.inf
+        self._look_again()
         return True
+
+    def _look_again(self) -> None:
+        """Whoever was sent away: what kept it may be over."""
+        now = self.now()
+        for item, place in self._waiting.items():
+            if place.why == "LIMIT_WAIT" and place.until > now:
+                place.until = now
+                heapq.heappush(self._timers, (now, item))
 
 
 @dataclass(slots=True)

@@ -61,7 +61,14 @@ select l.key, coalesce(l.set_rate, l.rate) as rate,
                    - extract(epoch from l.used_since)::float8 as age_s) a) u
  order by l.key
 """
-SET = """
+# Whoever was sent away looks anew: what kept it may be over.
+LOOK_AGAIN = """
+with back as (
+  update waybill.waiting set until = waybill.clock()
+   where why = 'LIMIT_WAIT' and until > waybill.clock())
+"""
+SET = f"""
+{LOOK_AGAIN}
 insert into waybill.limits as l (key, rank, per_s, burst, every_s, set_rate, set_per_s,
   set_every_s, set_concurrency)
 values ($1, -1, 1, 1, 0, $2, $3, $4, $5)
@@ -78,7 +85,8 @@ values ($1, -1, 1, 1, 0,
 on conflict (key) do update
   set paused_until = excluded.paused_until, paused_by = excluded.paused_by
 """
-RESUME = """
+RESUME = f"""
+{LOOK_AGAIN}
 update waybill.limits set paused_until = null, paused_by = ''
  where key = $1 and paused_until > waybill.clock() returning 1
 """
