@@ -22,6 +22,7 @@ from loadtest.scenarios import (
     budget,
     bundle,
     chaos,
+    effects,
     evil,
     fallback,
     honesty,
@@ -89,6 +90,21 @@ def run_kill(
     show(result, json)
     bad = ("lost", "duplicate_outputs", "missing_outputs", "finished_stages_rerun")
     _fail_if(any(result[b] for b in bad) or result["failed"] or not result["conserved"])
+
+
+@run.command("effects")
+def run_effects(
+    items: Annotated[
+        int, typer.Option(min=1, max=20_000, help="Five effects each.")
+    ] = 600,
+    kills: Annotated[int, typer.Option(min=1, max=1000, help="Of workers.")] = 100,
+    seed: Seed = 1,
+    json: Json = False,
+) -> None:
+    """Killed workers and lost replies: what happens twice, what never?"""
+    result = effects.run(say, items=items, kills=kills, seed=seed)
+    show(result, json)
+    _fail_if(not result["good"])
 
 
 @run.command("zombie")

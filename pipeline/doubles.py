@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from pipeline.calls import Request
 from pipeline.errors import NotFound
 from pipeline.jail.custom import FileFunction
+from pipeline.outbox import SinkClass, SinkFacts
 from pipeline.stage import Artifacts
 from pipeline.state import encode
 from pipeline.vendors.declared import VendorSpec
@@ -69,6 +70,14 @@ class Everybody(dict[str, VendorSpec]):
     def get(self, name: str, default: Any = None) -> Any:
         """A vendor of this name."""
         return VendorSpec(name=name, url="http://vendor.test")
+
+
+class AnySink(dict[str, SinkFacts]):
+    """Sinks of every name, of which nothing is known."""
+
+    def get(self, name: str, default: Any = None, /) -> SinkFacts:
+        """One whose receiver knows nothing of keys."""
+        return SinkFacts(SinkClass.C)
 
 
 class Call(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pipeline.calls import Settled
+from pipeline.outbox import Planned
 from pipeline.signals import Ask
 
 ItemId = int
@@ -269,10 +270,7 @@ class ToJoining:
 
 @dataclass(frozen=True, slots=True)
 class ToHeld:
-    """
-    Parked for a person: `shown`, and `proposal` for the state, are JSON text or the
-    artifact that `_ref` names.
-    """
+    """Parked for a person: `shown` and `proposal` are JSON text, or artifacts."""
 
     stage: str
     seq: int
@@ -335,8 +333,8 @@ class Entry:
     """
     What the journal commits for one item: all of it, or nothing.
 
-    With a `spawn` the store writes the checkpoint's update: the children's ids.  What
-    is not this worker's is left out: `progress`, `products`, a call that is `settled`.
+    With a `spawn` the store writes the checkpoint's update: the children's ids.  Only
+    of its worker's own item `progress` and what follows it is written.
     """
 
     item_id: ItemId
@@ -347,6 +345,7 @@ class Entry:
     progress: Progress | None = None
     products: tuple[Product, ...] = ()
     settled: Settled | None = None
+    effects: tuple[Planned, ...] = ()
 
 
 # -- the way in -----------------------------------------------------------------------

@@ -32,6 +32,7 @@ from pipeline.model import (
     Reject,
     Wait,
 )
+from pipeline.outbox import Planning
 from pipeline.reducers import REDUCERS, add, append, merge, replace
 from pipeline.signals import Asking
 from pipeline.signatures import named
@@ -227,7 +228,7 @@ class Vendor(Protocol):
         ...
 
 
-class Context(Asking, Protocol):
+class Context(Asking, Planning, Protocol):
     """What the worker hands to a stage beside the state."""
 
     item: Item
@@ -390,9 +391,7 @@ class Context(Asking, Protocol):
 
     def secrets(self, name: str) -> list[str]:
         """
-        The tenant's secrets of this name, a line each; [] when it has none.
-
-        Never store or log one.
+        The tenant's secrets of this name, a line each; never store or log one.
 
         Raises:
             Usage: BAD_NAME, `name` could lead out of the folder.

@@ -32,10 +32,11 @@ from pydantic import BaseModel, SecretStr
 
 from pipeline import stage as contract
 from pipeline.calls import Settled
-from pipeline.doubles import Answers, Everybody, InProcess, MemoryArtifacts
+from pipeline.doubles import Answers, AnySink, Everybody, InProcess, MemoryArtifacts
 from pipeline.errors import WaybillError
 from pipeline.folder import BoundStage, Pipeline, PipelineFolder
 from pipeline.model import Checkpoint, Claim, Item, Kin, Outcome, Part, Progress, Spawn
+from pipeline.outbox import Planned
 from pipeline.run.attempt import Cancelled, Joining, Raised, attempt
 from pipeline.run.context import StageContext
 from pipeline.run.outcomes import Returned
@@ -149,6 +150,7 @@ class Context(StageContext):
             Everybody() if vendors is None else vendors,
             keys or {},
             callbacks=Callbacks(b"testing", "http://waybill.test"),
+            sinks=AnySink(),
         )
         if secrets and not isinstance(secrets, Path):
             _write_secrets(scratch / "secrets" / item.tenant, secrets)
@@ -205,6 +207,11 @@ class Context(StageContext):
         """The result of every step of this stage, as plain data."""
         mine = self._run.memo.items()
         return {n: json.loads(t) for (s, n), t in mine if s == self._stage.name}
+
+    @property
+    def effects(self) -> dict[str, Planned]:
+        """What the stage planned to have done outside, by sink and name."""
+        return dict(self._run.effects)
 
     @property
     def products(self) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,8 @@ Output: the reply in, a print-ready PDF out.
 
 Reads   `reply` left by generation.
 Writes  `printed`, as state and as product; the PDF as an artifact, and a copy in the
-        batch's output folder as `<item>-<name>.pdf`.
+        batch's output folder as `<item>-<name>.pdf`; with `sink` an effect that hands
+        it to the printer, once.
 Steps   none: typesetting again is cheaper than a checkpoint, and gives the same
         bytes and the same name.
 Limits  none; one jailed process at a time per item.
@@ -59,6 +60,14 @@ async def output(document: Document, ctx: Context) -> Outcome:
         artifact=artifact, file=file, pages=made.pages, size_bytes=made.size_bytes
     )
     ctx.product(PRINTED, **printed.model_dump())
+    if settings.sink:
+        await ctx.effect(
+            "print",
+            settings.sink,
+            {"file": file, "pages": made.pages, "document": ctx.item.name},
+            artifacts={"print.pdf": artifact},
+            irreversible=not settings.released,
+        )
     return Advance(printed=printed)
 
 

@@ -18,7 +18,7 @@ STAGES = ("intake", "ocr", "moderation", "generation", "output", "searchable")
 # nowhere asks for a room of its own, and for an entry here.
 ROOMS = {
     "waybill": {"commands", "desk"},
-    "pipeline": {"run", "store", "jail", "vendors", "holds", "artifacts"},
+    "pipeline": {"run", "store", "jail", "vendors", "holds", "artifacts", "effects"},
     "stages": {"formats", "reading", "rules", "writing", "printing", "publishing"},
     "ingest": {"http", "watch"},
     "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"},
@@ -31,7 +31,7 @@ ON_TOP = {
     },
     "pipeline": {
         *("calls", "declared", "doubles", "errors", "folder", "loading", "model"),
-        *("names", "pinned", "proof", "reducers", "signals"),
+        *("names", "outbox", "pinned", "proof", "reducers", "signals"),
         *("signatures", "stage", "state", "testing", "threads", "trouble"),
     },
     "stages": {*STAGES, "document", "layout"},
@@ -72,6 +72,7 @@ ANYTHING_MAY_BE_RAISED = {
     "pipeline/run/carry.py": 1,  # the edge of the worker, around an item
     "pipeline/jail/program.py": 1,  # what a jailed process was asked to run
     "ingest/http/server.py": 1,  # the edge of a connection, beside those of workers
+    "pipeline/effects/courier.py": 1,  # a sink, around what one call carries
     "pipeline/loading.py": 1,  # whatever loading a pipeline raises, for who waits
 }
 # The environment is read once, by `Settings`; and where a process is handed its
@@ -87,7 +88,7 @@ ENVIRONMENT = {
     "pipeline/doubles.py",  # plays the jail's part for a function that leaves files
     "stages/formats/bundle.py",
     "stages/printing/fonts.py",
-    "stages/printing/typesetter.py",
+    *("stages/printing/proofs.py", "stages/printing/typesetter.py"),
     "stages/publishing/making.py",  # where it leaves its files
     "stages/reading/tesseract.py",
     "loadtest/",
@@ -202,7 +203,7 @@ def test_a_package_holds_its_rooms_and_little_beside_them(package: str) -> None:
     top = {parts[0].removesuffix(".py") for parts in inside if len(parts) == 1}
 
     assert top - {"__init__"} == ON_TOP[package]
-    runs = ("chaos", "evil", "lies", "outage", "trouble")
+    runs = ("chaos", "effects", "evil", "lies", "outage", "trouble")
     pipelines = {f"{run}_pipeline" for run in runs}
     assert rooms - pipelines == ROOMS[package]
 

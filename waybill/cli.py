@@ -27,6 +27,7 @@ from waybill.commands import (
     db,
     demo,
     doctor,
+    effects,
     export,
     ingest,
     items,
@@ -87,6 +88,7 @@ app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(review.review, name="review")
 app.add_typer(vendors.vendors, name="vendors")
+app.add_typer(effects.effects, name="effects")
 app.add_typer(db.db, name="db")
 
 

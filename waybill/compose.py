@@ -52,13 +52,22 @@ from stages.intake import intake
 from stages.moderation import moderation
 from stages.ocr import ocr
 from stages.output import output
-from stages.printing import typesetter
+from stages.printing import proofs, typesetter
 from stages.publishing import making
 from stages.reading import page, sheet
 from stages.reading.codes import CODES
 from stages.searchable import searchable
 from waybill.callbacks import open_callbacks
-from waybill.outside import SECRETS, check_terms, declared_vendors, keys_of, open_door
+from waybill.outside import (
+    SECRETS,
+    check_terms,
+    declared_sinks,
+    declared_vendors,
+    keys_of,
+    open_door,
+    proof_sheets,
+    sinks_opener,
+)
 from waybill.settings import Places, Settings
 
 BUILTIN = Builtin(
@@ -70,7 +79,7 @@ LOADS = loads_of(BUILTIN)  # for commands that look, and run nothing
 PROOFS = Loads(lambda root: prove(top_levels(root)))
 PROVEN_S = PROOF_S + 1.0  # it says itself which file takes too long
 # Whose functions may run in the jail; a pipeline folder says which of its own may.
-JAILED = (bundle, page, sheet, probing, typesetter, making, jailbreak)
+JAILED = (bundle, page, sheet, probing, typesetter, proofs, making, jailbreak)
 # What a second reader may address, and what one has: its nets, and a page's cells.
 SECOND_MEMORY_BYTES, SECOND_HAS_BYTES = 4 << 30, 1 << 30
 PROBE_CPU_S = 120.0  # a hundred-page scan is probed in a few seconds
@@ -325,6 +334,7 @@ async def open_app(
     for folder in ("tmp", "pipelines"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     declared = declared_vendors(settings)
+    sinks = declared_sinks(settings, declared.vendors)
     door = open_door(settings, home)
     async with open_store(urls, connections) as store, door:
         await catalogue.adopt(store)
@@ -341,6 +351,10 @@ async def open_app(
                 declared.budget,
                 places,
                 callbacks=open_callbacks(settings),
+                sinks={name: spec.facts for name, spec in sinks.items()},
+                open_sinks=sinks_opener(
+                    settings, sinks, artifacts, proof_sheets(jail, artifacts)
+                ),
             )
             yield App(settings, store, artifacts, jail, catalogue, services)
         finally:

@@ -4,24 +4,36 @@ The outside world as settings and `vendors.toml` declare it: vendors, keys, the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
+import structlog
 from pydantic import SecretStr
 
+from pipeline.artifacts.files import FileArtifacts
 from pipeline.calls import CallClass
-from pipeline.errors import Usage
+from pipeline.effects.declared import FolderSpec, SinkSpec, read_sinks
+from pipeline.effects.folder import Row, Sheet
+from pipeline.effects.opened import open_sinks
+from pipeline.effects.posting import Caller
+from pipeline.effects.sink import Sink
+from pipeline.errors import Usage, WaybillError
 from pipeline.folder import Pipeline
-from pipeline.run.services import find_key
+from pipeline.run.services import Jail, find_key, find_secret
 from pipeline.vendors.addresses import resolve
 from pipeline.vendors.declared import Declared, VendorSpec, read_vendors
 from pipeline.vendors.door import Door
 from pipeline.vendors.failures import failure
 from pipeline.vendors.target import target_of
+from stages.printing import proofs
 from waybill.settings import Settings
 
+log = structlog.get_logger()
+
+SHEET_S = 120.0  # for one proof sheet
 SECRETS = "secrets"  # folder in the home
+PRINT = "print"  # the sink that is there without a declaration
 LOOK_S = 5.0  # for the look-up of one name
 
 
@@ -59,6 +71,66 @@ def declared_vendors(settings: Settings) -> Declared:
             name=name, kind="openai", url=url, model=model, inside=True
         )
     return declared._replace(vendors={**declared.vendors, **shortest})
+
+
+def declared_sinks(
+    settings: Settings, vendors: Mapping[str, VendorSpec]
+) -> dict[str, SinkSpec]:
+    """
+    Where effects go: those of the file, and `print`, a folder of the home.
+
+    Raises:
+        Usage: SINKS_FILE.
+    """
+    usual = FolderSpec(kind="folder", name=PRINT)
+    return {PRINT: usual, **read_sinks(settings.vendors_file, frozenset(vendors))}
+
+
+def sinks_opener(
+    settings: Settings,
+    specs: Mapping[str, SinkSpec],
+    artifacts: FileArtifacts,
+    sheet: Sheet | None,
+) -> Callable[[Caller], dict[str, Sink]]:
+    """What opens the sinks for a session, which calls vendors as it is told."""
+    secrets = settings.home.resolve() / SECRETS
+
+    def opened(caller: Caller) -> dict[str, Sink]:
+        return open_sinks(
+            specs,
+            home=settings.home.resolve(),
+            artifacts=artifacts,
+            caller=caller,
+            secret=lambda ref, tenant: find_secret(secrets, ref, tenant, "a sink"),
+            sheet=sheet,
+        )
+
+    return opened
+
+
+def proof_sheets(jail: Jail, artifacts: FileArtifacts) -> Sheet:
+    """What draws a proof sheet of the PDFs of a folder, jailed; none of other files."""
+
+    async def drawn(rows: Sequence[Row]) -> dict[str, bytes]:
+        pdfs = [row for row in rows if row.file.endswith(".pdf")]
+        if not pdfs:
+            return {}
+        try:
+            _, files = await jail.run_files(
+                proofs.proofs,
+                timeout_s=SHEET_S,
+                keep=artifacts,
+                pool="print",
+                paths=[str(artifacts.path(row.sha256)) for row in pdfs],
+                labels=[f"{row.place} {row.document}" for row in pdfs],
+            )
+        except WaybillError as error:
+            # The folder is whole without it, and is not kept back.
+            log.warning("no_proof_sheet", code=error.code, files=len(pdfs))
+            return {}
+        return {name: await artifacts.get(made) for name, made in files.items()}
+
+    return drawn
 
 
 def keys_of(settings: Settings) -> dict[str, SecretStr]:

@@ -264,9 +264,8 @@ class Carrier:
         move = what.move
         if isinstance(move, ToHeld):
             move = await by_reference(move, self.services.artifacts)
-        entry = Entry(
-            run.item.id, checkpoint, move, what.attempt, products=what.products
-        )
+        entry = Entry(run.item.id, checkpoint, move, what.attempt)
+        entry.products, entry.effects = what.products, what.effects
         if what.move is not None:
             await self._move(run, entry)
             return False

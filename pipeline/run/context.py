@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from pipeline.model import (
 )
 from pipeline.run.calling import Calling
 from pipeline.run.family import Family
+from pipeline.run.planning import planned
 from pipeline.run.services import secret_lines
 from pipeline.run.signals import Signals
 from pipeline.run.stay import Run, StepRecorder, memoised
@@ -162,6 +163,20 @@ class StageContext:
         self._run.products[name] = product_of(name, artifact, facts, self._stage.name)
         if len(self._run.products) > PRODUCTS_MAX:
             raise _no_product(f"more than {PRODUCTS_MAX} products of one stage")
+
+    async def effect(
+        self,
+        name: str,
+        sink: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        artifacts: Mapping[str, str] | None = None,
+        irreversible: bool = False,
+    ) -> str:
+        given = (name, sink, payload or {}, artifacts or {}, irreversible)
+        return await planned(
+            self._session.services, self._run, self._stage.name, *given
+        )
 
     async def spawn(
         self, parts: Sequence[Part], *, name: str = "parts", at: str = ""

@@ -38,6 +38,7 @@ from pipeline.model import (
     ToWaiting,
     Wait,
 )
+from pipeline.outbox import Planned
 from pipeline.run.attempt import Cancelled, End, Joining, Raised
 from pipeline.run.blame import seconds
 from pipeline.run.outcomes import Returned
@@ -68,6 +69,7 @@ class Ending(NamedTuple):
         attempt: The row of a try that failed.
         pause_s: So long the stage's limit rests, for every item.
         products: What the stage made; of a try that did not return, nothing.
+        effects: What it planned; nothing where it runs again.
         trouble: Of the machine, which the try met: it was nobody's.
     """
 
@@ -78,6 +80,7 @@ class Ending(NamedTuple):
     attempt: Attempt | None = None
     pause_s: float = 0.0
     products: tuple[Product, ...] = ()
+    effects: tuple[Planned, ...] = ()
     trouble: Trouble | None = None
 
 
@@ -89,10 +92,13 @@ def ending(run: Run, bound: BoundStage, end: End, took_s: float) -> Ending:
         LeaseLost: the item is abandoned, nothing is written.
     """
     made, asks, joins = run.take_products(), tuple(run.asks.values()), run.joins
+    planned = run.take_effects()
     run.asks, run.joins = {}, False
     match end:
         case Returned():
             what = _of_outcome(run, bound, end, took_s)
+            if planned and what.update is not None:
+                what = what._replace(effects=planned)
             return what._replace(products=made) if made else what
         case Joining() if asks:
             return Ending(_listening(run, asks, joins))

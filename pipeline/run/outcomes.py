@@ -53,6 +53,11 @@ def returned(outcome: Any, run: Run) -> Returned:
     if isinstance(ours, Hold):
         for name in (*ours.needs, *ours.ask):
             _asked(name, run)
+        if run.effects and not ours.ask:
+            raise bad_outcome(
+                "the stage plans an effect and is held, and does not run again",
+                "plan it in the stage behind, which begins when a person has approved",
+            )
     channels = run.pipeline.channels
     try:
         valid = channels.validate(ours.updates)

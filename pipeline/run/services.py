@@ -12,9 +12,12 @@ from typing import Any, Protocol
 from pydantic import SecretStr
 
 from pipeline.calls import UNBOUNDED_SERVICE, ServiceBudget
+from pipeline.effects.posting import Caller
+from pipeline.effects.sink import Sink
 from pipeline.errors import Trouble, Usage
 from pipeline.jail.custom import FileFunction
 from pipeline.names import is_tenant
+from pipeline.outbox import SinkFacts
 from pipeline.run.doubts import Doubts
 from pipeline.run.outside import Door
 from pipeline.signals import Callbacks
@@ -39,6 +42,8 @@ class Services:
         places: Folders of ours that stages write to.
         doubts: Tries that met trouble which nothing bears out.
         callbacks: Makes the URLs to which signals are sent; None: nobody listens.
+        sinks: Where effects go, by the names that stages use.
+        open_sinks: Opens them for one session, which calls vendors so.
     """
 
     artifacts: Artifacts
@@ -52,6 +57,8 @@ class Services:
     places: tuple[Place, ...] = ()
     doubts: Doubts = field(default_factory=Doubts)
     callbacks: Callbacks | None = None
+    sinks: Mapping[str, SinkFacts] = field(default_factory=dict)
+    open_sinks: Callable[[Caller], Mapping[str, Sink]] = lambda _: {}
 
     async def look(self) -> list[Trouble]:
         """Try every place; what is wrong with them."""
@@ -137,12 +144,24 @@ def find_key(
         return keys[spec.name]
     if not spec.key:
         return SecretStr("")
-    name = spec.key.removeprefix("secret:")
+    return find_secret(folder, spec.key, tenant, f"the vendor {spec.name}")
+
+
+def find_secret(
+    folder: Path | None, reference: str, tenant: str, whose: str
+) -> SecretStr:
+    """
+    What `secret:NAME` stands for: the tenant's own, else the service's.
+
+    Raises:
+        Usage: VENDOR_KEY, it is not there.
+    """
+    name = reference.removeprefix("secret:")
     for owner in (tenant, ""):  # the service's own lie beside the tenants' folders
         if lines := _lines(folder, owner, name):
             return SecretStr(lines[0].strip())
     raise Usage(
-        f"the secret {name} of the vendor {spec.name} is not there",
+        f"the secret {name} of {whose} is not there",
         code="VENDOR_KEY",
         hint=f"put it into secrets/{name}.txt of WAYBILL_HOME, or secrets/TENANT/"
         f"{name}.txt for one tenant",

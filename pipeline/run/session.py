@@ -11,12 +11,14 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import anyio.lowlevel
 import structlog
 from anyio.abc import TaskGroup
 
+from pipeline.effects.courier import Courier
 from pipeline.errors import LeaseLost, StoreUnavailable
 from pipeline.folder import Catalogue
 from pipeline.model import Checkpoint, Claim, ItemId, WorkerId
@@ -27,6 +29,7 @@ from pipeline.run.gate import Gate
 from pipeline.run.journal import FLUSHERS, Journal
 from pipeline.run.origin import is_gone, origin
 from pipeline.run.outside import Outside
+from pipeline.run.sending import VendorCaller
 from pipeline.run.services import Services
 from pipeline.run.windows import BYTES_MAX, Windows
 from pipeline.store.outside import WorkerStore
@@ -114,17 +117,27 @@ class Session:
             suspects=settings.suspects,
             on_suspects=on_suspects,
         )
+        outside = Outside(services.door, self._breakers, self._limits, self._cashier)
         self._carrier = Carrier(
             store,
             catalogue,
             services,
-            Outside(services.door, self._breakers, self._limits, self._cashier),
+            outside,
             self.windows,
             self._journal,
             self._check_lease,
             self.ring,
             self.gate,
             self._limits,
+        )
+        self._courier = Courier(
+            store,
+            worker,
+            services.open_sinks(VendorCaller(services, outside)),
+            services.artifacts,
+            self._check_lease,
+            self.lose,
+            poll_s=settings.poll_s,
         )
         self._tasks: TaskGroup | None = None
 
@@ -154,6 +167,8 @@ class Session:
                 self._tasks.start_soon(self._last_resort)
                 self._tasks.start_soon(self._guarded, self._limits.run)
                 self._tasks.start_soon(self._guarded, self._dispatcher.run)
+                courier = partial(self._courier.run, self._tasks)
+                self._tasks.start_soon(self._guarded, courier)
         return not self._lost
 
     def drain(self) -> None:
@@ -197,6 +212,7 @@ class Session:
         with anyio.move_on_after(self._settings.drain_s):
             while self._claimed:
                 await self.windows.wait_freed()
+            await self._courier.finish()
         self._scope.cancel()
 
     async def _guarded(self, loop: Callable[[], Awaitable[None]]) -> None:

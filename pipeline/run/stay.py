@@ -15,6 +15,7 @@ from pipeline.calls import Settled
 from pipeline.errors import StoreUnavailable
 from pipeline.folder import Pipeline
 from pipeline.model import Checkpoint, Claim, Item, Product, Progress, Spawn
+from pipeline.outbox import Planned
 from pipeline.run.outside import Outside
 from pipeline.run.services import Services
 from pipeline.signals import Ask
@@ -54,6 +55,7 @@ class Run:
     late_s: float = 0.0  # since the stage it is in was to end
     abandoned: bool = False  # the item has gone on without this task
     products: dict[str, Product] = field(default_factory=dict)  # of this attempt
+    effects: dict[str, Planned] = field(default_factory=dict)  # likewise
     loaded: int = 0  # bytes of its state and steps, as text
     unfolded: list[str] | None = None  # what its state is yet to be made of
     asks: dict[str, Ask] = field(default_factory=dict)  # of this attempt
@@ -70,6 +72,14 @@ class Run:
         made = tuple(self.products.values())
         self.products.clear()
         return made
+
+    def take_effects(self) -> tuple[Planned, ...]:
+        """What the stage planned to have done outside, likewise."""
+        if not self.effects:
+            return ()
+        planned = tuple(self.effects.values())
+        self.effects.clear()
+        return planned
 
 
 class StepRecorder(Protocol):

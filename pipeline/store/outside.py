@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from pipeline.calls import CallId, CallOpening, Money, ServiceBudget, Settled, Usage
 from pipeline.model import ItemId, WorkerId
+from pipeline.store.effects import EffectStore
 from pipeline.store.port import WorkStore
 
 # -- breakers ----------------------------------------------------------------------
@@ -405,5 +406,7 @@ class BudgetStore(Protocol):
         ...
 
 
-class WorkerStore(WorkStore, BreakerStore, LimitStore, CallStore, Protocol):
+class WorkerStore(
+    WorkStore, BreakerStore, LimitStore, CallStore, EffectStore, Protocol
+):
     """All that a worker's session asks."""

@@ -57,7 +57,7 @@ def refusal(
         hint = "redirects are not followed: set url to the final address"
     if kind is CallClass.AUTH and spec.key:
         hint = f"check the key that it is called with, {spec.key}"
-    return failure(
+    error = failure(
         kind,
         spec,
         f"{said} ({status})",
@@ -67,6 +67,8 @@ def refusal(
         # Who answers a request with 5xx may have carried it out.
         in_doubt=status >= 500 and kind is CallClass.TRANSIENT,
     )
+    error.status = status
+    return error
 
 
 def known_class(status: int, wait_s: float | None, text: str) -> CallClass:

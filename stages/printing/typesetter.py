@@ -100,6 +100,8 @@ class PrintSettings(Settings):
     # Characters that no face has: reported, and nothing is written; or left out.
     missing: Literal["hold", "drop"] = "hold"
     pages_max: Annotated[int, Field(ge=1, le=50)] = 8
+    sink: str = ""  # where prints are handed over; "": they lie in the output folder
+    released: bool = True  # False: a person releases each batch of them first
 
 
 class Wording(Value):

@@ -27,7 +27,7 @@ from tests.store.world import Lawful, ServerClock, StillMemory, World, clock_sql
 TABLES = (
     *("decisions", "holds", "receipts", "ready", "running", "waiting", "joining"),
     *("outcomes", "open_children", "checkpoints", "attempts", "cancels", "audit"),
-    *("workers", "progress", "products", "breakers", "limits", "signals"),
+    *("workers", "progress", "products", "breakers", "effects", "limits", "signals"),
     *("calls", "budgets", "budget_waits"),
     *("items", "batches", "pipelines", "tenants"),  # late: others refer to them
     *("tallies", "tally_changes"),  # last: triggers write here what was deleted

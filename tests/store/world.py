@@ -43,6 +43,7 @@ READS = {
     *("kin", "open_children", "result_of", "in_work", "finished", "audit", "items"),
     *("failures", "waits", "limits", "budgets", "budget", "calls_of", "spent"),
     "signals",
+    *("effect", "effects", "passages", "count_effects"),
 }
 
 _tokens = count(1)

@@ -9,7 +9,7 @@ import typer
 from pipeline.errors import Integrity
 from pipeline.store.rows import Audit, BatchRow, StageRow
 from waybill import terminal
-from waybill.commands.counts import law, summary
+from waybill.commands.counts import EFFECTS, law, outside, summary
 from waybill.commands.options import (
     ABatch,
     Header,
@@ -73,6 +73,7 @@ def batches_show(
             **summary(counts),
             "stages": await opened.store.stages(b.id),
             "spent": await opened.store.spent(batch_id=b.id),
+            "effects": outside(await opened.store.count_effects(b.id)),
             "out": str(out) if out.exists() else None,
         }
 
@@ -82,9 +83,11 @@ def batches_show(
         return
     found["spent"] = cost_line(found["spent"]) or None
     for key, value in found.items():
-        if key != "stages":
+        if key not in ("stages", "effects"):
             terminal.out.print(f"{key:12} {terminal.safe(terminal.plain(value))}")
     terminal.print_table(StageRow._fields, found["stages"])
+    if found["effects"]:
+        terminal.print_table(EFFECTS, (e.values() for e in found["effects"]))
 
 
 @batches.command("set")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import Integrity
+from pipeline.outbox import EffectState
 from pipeline.store.rows import Counts
 
 WITH_FAILED = 4
@@ -30,3 +32,14 @@ def exit_code(counts: Counts) -> int:
     if counts.failed:
         return WITH_FAILED
     return WITH_HELD if counts.held else 0
+
+
+EFFECTS = ("sink", "effects", "state")
+
+
+def outside(counts: Mapping[tuple[str, EffectState], int]) -> list[dict[str, Any]]:
+    """Effects by sink and state, as `EFFECTS` heads them."""
+    return [
+        {"sink": sink, "effects": count, "state": state.value}
+        for (sink, state), count in sorted(counts.items())
+    ]

@@ -14,6 +14,7 @@ from pipeline.store.outside import Spent
 from pipeline.store.rows import AttemptRow, Event, Found, ItemRow
 from pipeline.store.signals import SignalRow
 from waybill import terminal
+from waybill.commands.made import print_made
 from waybill.commands.options import (
     LAST,
     AnItem,
@@ -158,15 +159,7 @@ def items_show(
         terminal.print_table(
             ("page", *PAGE[1:]), ([p[k] for k in PAGE] for p in found["pages"].read)
         )
-    if found["products"]:
-        terminal.out.rule("products", align="left")
-        terminal.print_table(
-            ["name", "stage", "kept at", "facts"],
-            [
-                [p["name"], p["stage"], p["path"], terminal.compact(p["facts"])]
-                for p in found["products"]
-            ],
-        )
+    print_made(found)
     if found["signals"]:
         _print_signals(found["signals"])
     terminal.out.rule("state" + (f" after {at}" if at else ""), align="left")
@@ -230,6 +223,7 @@ async def _everything(opened: App, item: str, at: str) -> dict[str, Any]:
             for p in await opened.store.products(number)
         ],
         "state": state,
+        "effects": await opened.store.effects(item_id=number),
         "signals": await opened.store.signals(number),
         "timeline": await opened.store.timeline(number),
         "failures": await opened.store.failures(number),

@@ -15,7 +15,7 @@ from pipeline.store.rows import Counts, Pace, StageRow, TroubleRow
 from pipeline.threads import in_thread
 from waybill import terminal
 from waybill.board import LONG, a_minute, display, frame
-from waybill.commands.counts import summary
+from waybill.commands.counts import EFFECTS, outside, summary
 from waybill.commands.options import InBatch, Json, find_batch
 from waybill.commands.run import run_app
 from waybill.commands.spending import cost_line, spent_json
@@ -93,6 +93,7 @@ async def _look(
         "limited_by": await brakes(opened, number, counts, stages, len(workers)),
         "spent": spent,
         "documents": await opened.store.in_work(batch_id=number, longer_than=LONG),
+        "effects": outside(await opened.store.count_effects(number)),
         "workers": [
             {"pid": w.origin.pid, "host": w.origin.host.partition("/")[0]}
             for w in workers
@@ -139,6 +140,10 @@ def _print_status(counts: Counts, found: dict[str, Any]) -> None:
         print_left(found["inbox"])
     if found["spent"]:
         terminal.err.print(f"spent: {terminal.safe(cost_line(found['spent']))}")
+    if found["effects"]:
+        terminal.print_table(EFFECTS, (e.values() for e in found["effects"]))
+    if any(e["state"] == "in_doubt" for e in found["effects"]):
+        terminal.err.print("in doubt: `waybill effects ls --state in_doubt`")
     working = ", ".join(str(w["pid"]) for w in found["workers"]) or "none"
     terminal.err.print(f"workers: {working}")
     if end := _end(counts, found):

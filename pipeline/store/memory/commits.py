@@ -27,13 +27,13 @@ from pipeline.model import (
     WorkerId,
 )
 from pipeline.store.memory.admission import MemoryAdmission
-from pipeline.store.memory.sessions import MemorySessions
+from pipeline.store.memory.effects import MemoryEffects
 from pipeline.store.memory.signals import MemorySignals
 from pipeline.store.memory.tables import Place, digest_of
 from pipeline.store.rows import HoldRow
 
 
-class MemoryCommits(MemorySessions, MemoryAdmission, MemorySignals):
+class MemoryCommits(MemoryEffects, MemoryAdmission, MemorySignals):
     """Entries and moves; see the port for every contract."""
 
     async def commit(self, worker: WorkerId, entries: Sequence[Entry]) -> list[bool]:
@@ -59,10 +59,12 @@ class MemoryCommits(MemorySessions, MemoryAdmission, MemorySignals):
             if e.attempt is not None:
                 self.attempts.append((e.item_id, e.attempt))
                 self._attempted.append(self.now())
-            if (e.progress or e.products) and await self.owns(worker, e.item_id):
+            made = e.progress or e.products or e.effects
+            if made and await self.owns(worker, e.item_id):
                 if e.progress is not None:
                     self._progress[e.item_id] = e.progress
                 self._products.update({(e.item_id, p.name): p for p in e.products})
+                self._plan(worker, e.item_id, e.effects)
         self._settle(worker, (e.settled for e in entries if e.settled is not None))
         return [
             e.move is None or self._move(worker, e.item_id, e.move) for e in entries

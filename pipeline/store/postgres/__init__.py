@@ -18,6 +18,7 @@ from pipeline.store.postgres.claims import PostgresClaims
 from pipeline.store.postgres.commits import PostgresCommits
 from pipeline.store.postgres.counts import PostgresCounts
 from pipeline.store.postgres.deadlines import PostgresDeadlines
+from pipeline.store.postgres.effects import PostgresEffects
 from pipeline.store.postgres.holds import PostgresHolds
 from pipeline.store.postgres.items import PostgresItems
 from pipeline.store.postgres.limits import PostgresLimits
@@ -36,6 +37,7 @@ class PostgresStore(
     PostgresBudgets,
     PostgresAdmission,
     PostgresDeadlines,
+    PostgresEffects,
     PostgresHolds,
     PostgresCancels,
     PostgresBreakers,

@@ -28,6 +28,7 @@ from pipeline.model import (
 from pipeline.store.database import Connection, Topic
 from pipeline.store.postgres.admission import write_spawns
 from pipeline.store.postgres.cancels import end_cancelled
+from pipeline.store.postgres.outbox import write_effects
 from pipeline.store.postgres.sessions import ALIVE
 from pipeline.store.postgres.settling import write_settled
 from pipeline.store.postgres.signals import write_asks
@@ -174,6 +175,7 @@ class PostgresCommits(Topic):
             await write_attempts(con, worker, written)
             await write_progress(con, worker, written)
             await write_products(con, worker, written)
+            await write_effects(con, worker, written)
             answered = await write_asks(con, worker, written)
             stood = await write_moves(con, worker, written, answered)
             await end_cancelled(con, written, stood)

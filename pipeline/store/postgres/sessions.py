@@ -16,6 +16,7 @@ from pipeline.errors import LeaseLost
 from pipeline.model import ItemId, WorkerId
 from pipeline.state import clean_text
 from pipeline.store.database import Connection, Topic
+from pipeline.store.postgres.outbox import return_effects
 from pipeline.store.postgres.settling import settle_lost
 from pipeline.store.rows import KILLED_WHY, Blame, Origin, TroubleRow, WorkerRow
 
@@ -153,6 +154,7 @@ class PostgresSessions(Topic):
 
         async def work(con: Connection) -> int:
             await con.execute("delete from waybill.workers where id = $1", worker)
+            await return_effects(con, [worker])
             # Here or there: whoever reaped it first has said what became of it.
             mine = blamed and await con.fetchval(MINE, blamed.item, worker)
             alike = died and blamed is None
@@ -203,6 +205,7 @@ class PostgresSessions(Topic):
             if not gone:
                 return 0
             ids = [r["id"] for r in gone]
+            await return_effects(con, ids)
             moved = await con.fetchval(PUT_BACK, ids, died, [], KILLED_WHY, None)
             await settle_lost(con, ids)
             return int(moved)

@@ -21,7 +21,7 @@ from pipeline.model import Item
 from pipeline.stage import Advance, Hold
 from stages.document import Document, Printed, Reply
 from stages.output import output
-from stages.printing import typesetter
+from stages.printing import proofs, typesetter
 from stages.printing.names import slug
 from stages.printing.typesetter import PrintSettings
 
@@ -41,6 +41,12 @@ class FakeContext:
         self.out_dir.mkdir(parents=True, exist_ok=True)
         self._pool = pool
         self.products: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.effects: list[tuple[Any, ...]] = []
+
+    async def effect(
+        self, name: str, sink: str, payload: Any, *, artifacts: Any, irreversible: bool
+    ) -> None:
+        self.effects.append((name, sink, payload, artifacts, irreversible))
 
     def product(self, name: str, artifact: str, **facts: Any) -> None:
         self.products[name] = (artifact, facts)
@@ -62,7 +68,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def pool() -> AsyncIterator[JailPool]:
     kinds = {"warm": [typesetter.warm], "threadless": [typesetter.warm_compiler]}
-    async with JailPool(1, allow=[typesetter], **kinds) as pool:
+    async with JailPool(1, allow=[typesetter, proofs], **kinds) as pool:
         yield pool
 
 
@@ -322,3 +328,45 @@ def test_a_file_name_is_short_enough_for_any_file_system(char: str) -> None:
 
     assert 1 <= len(made.encode()) <= 80
     assert made.encode().decode() == made
+
+
+async def test_a_print_is_handed_over_once_when_a_sink_is_named(
+    tmp_path: Path, pool: JailPool
+) -> None:
+    """The copy in the output folder stays; a person may have to release it."""
+    ctx = FakeContext(tmp_path, pool, sink="print", released=False)
+    plain = FakeContext(tmp_path, pool)
+
+    await output(replying("Thank you."), ctx)
+    await output(replying("Thank you."), plain)
+
+    [(name, sink, payload, files, irreversible)] = ctx.effects
+    artifact, facts = ctx.products["printed"]
+    assert (name, sink, irreversible) == ("print", "print", True)
+    assert files == {"print.pdf": artifact}
+    assert payload["file"] == facts["file"]
+    assert (ctx.out_dir / facts["file"]).exists()
+    assert plain.effects == []
+
+
+async def test_a_proof_sheet_shows_the_first_page_of_each(
+    tmp_path: Path, pool: JailPool
+) -> None:
+    """Sixteen on a sheet; what is no PDF leaves its place empty."""
+    ctx = FakeContext(tmp_path, pool)
+    await output(replying("Thank you."), ctx)
+    printed = ctx.artifacts.path(ctx.products["printed"][0])
+    odd = ctx.artifacts.path(await ctx.artifacts.put(b"no PDF"))
+    paths = [str(printed)] * 16 + [str(odd)]
+
+    sheets, files = await ctx.jailed_files(
+        proofs.proofs,
+        pool="print",
+        paths=paths,
+        labels=[f"Größe {n}" for n in range(17)],
+    )
+
+    drawn = pypdfium2.PdfDocument(await ctx.artifacts.get(files[proofs.PROOF]))
+    assert (sheets, len(drawn)) == (2, 2)
+    ink = [min(drawn[n].render().to_pil().convert("L").getextrema()) for n in (0, 1)]
+    assert ink[0] < 200

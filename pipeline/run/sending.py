@@ -1,0 +1,74 @@
+"""
+How effects call vendors: within their limits and by their breaker, as stages do.
+
+No budget pays for them: what was promised is delivered, also when the day's money is
+used up; a vendor that has a price is called by a stage.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AsyncExitStack
+
+from pipeline.calls import Request
+from pipeline.errors import Permanent, Throttled, WaybillError
+from pipeline.run.outside import Outside
+from pipeline.run.services import Services, key_of
+from pipeline.vendors.hearing import Reply
+from pipeline.vendors.limits import uses_of
+
+PATIENCE_S = 30.0  # for a permit: who waits longer is due again later
+
+
+class VendorCaller:
+    """One session's way from its courier to vendors."""
+
+    def __init__(self, services: Services, outside: Outside) -> None:
+        self._services = services
+        self._outside = outside
+
+    def __repr__(self) -> str:
+        return f"<VendorCaller of {len(self._services.vendors)}>"
+
+    async def send(
+        self, vendor: str, tenant: str, request: Request, *, key: str, timeout_s: float
+    ) -> Reply:
+        """
+        One call of a declared vendor, once; see `Caller` of effects/posting.py.
+
+        Raises:
+            CallError: how it failed, and whether it may have been done all the same.
+            WaybillError: it was not sent.
+        """
+        spec = self._services.vendors.get(vendor)
+        if spec is None:
+            raise Permanent(f"there is no vendor {vendor!r}", code="NO_SUCH_VENDOR")
+        timeout_s = min(timeout_s, spec.timeout_s)
+        async with AsyncExitStack() as held:
+            ticket = held.enter_context(await self._outside.breakers.admit(spec))
+            await held.enter_async_context(
+                self._outside.permits.hold(
+                    uses_of(spec, tenant, 0),
+                    patience_s=min(PATIENCE_S, timeout_s),
+                    # The one probe of all goes before the line, effects behind it.
+                    deadline=-math.inf if ticket.probe else math.inf,
+                )
+            )
+            try:
+                reply = await self._outside.door.send(
+                    spec,
+                    request,
+                    key=key_of(self._services, spec, tenant),
+                    timeout_s=timeout_s,
+                    idempotency_key=key,
+                    artifacts=self._services.artifacts,
+                )
+            except WaybillError as error:
+                ticket.heard(error, timeout_s)
+                if isinstance(error, Throttled) and error.retry_after_s:
+                    self._outside.permits.pause(
+                        f"vendor/{spec.name}", error.retry_after_s
+                    )
+                raise
+            ticket.heard(None, timeout_s)
+            return reply

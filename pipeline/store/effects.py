@@ -1,0 +1,201 @@
+"""
+The store's port for effects: what couriers take and settle, what people ask and say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from pipeline.model import ItemId, WorkerId
+from pipeline.outbox import EffectState, SinkClass
+
+EffectId = int
+
+
+class EffectRow(NamedTuple):
+    """
+    An effect as it stands.
+
+    Attributes:
+        payload: JSON text; None: in the artifact `payload_ref`.
+        artifacts: Names, and the artifact of each.
+        tries: Times it was sent.
+        worker: Who has it in hand.
+        due_at: When a courier sends it, or asks for it; None: it does not.
+        why: The code and the reason of what happened last.
+        cancelled: Its item was cancelled: it is not sent.
+    """
+
+    id: EffectId
+    item_id: ItemId
+    item_name: str
+    tenant: str
+    batch: str
+    batch_id: int
+    stage: str
+    name: str
+    sink: str
+    key: str
+    sink_class: SinkClass
+    state: EffectState
+    payload: str | None
+    payload_ref: str | None
+    artifacts: dict[str, str]
+    irreversible: bool
+    tries: int
+    worker: WorkerId | None
+    planned_at: datetime
+    due_at: datetime | None
+    sent_at: datetime | None
+    ended_at: datetime | None
+    answer: Any
+    why: str
+    released_by: str | None
+    released_at: datetime | None
+    cancelled: bool = False
+
+
+class Room(NamedTuple):
+    """How many effects of a sink a courier takes, and of which class the sink is."""
+
+    sink: str
+    sink_class: SinkClass
+    most: int
+
+
+class Settlement(NamedTuple):
+    """
+    What became of an effect that a courier had in hand.
+
+    Attributes:
+        due_s: Seconds until a courier sends it, or asks for it, again; None: never by
+            itself.
+        answer: JSON text of what the receiver said; None: what stood there stays.
+    """
+
+    id: EffectId
+    state: EffectState
+    due_s: float | None = None
+    answer: str | None = None
+    why: str = ""
+
+
+class Passage(NamedTuple):
+    """One transition of an effect, from the audit."""
+
+    event: str
+    actor: str
+    at: datetime
+
+
+class EffectStore(Protocol):
+    """
+    What couriers need, and whoever looks after effects.
+
+    They are planned by `WorkStore.commit`; `reap` and `leave` see to what a worker had
+    in hand: of class A it is planned again, of class B it is asked for, of class C it
+    is in doubt.
+    """
+
+    async def take_effects(
+        self, worker: WorkerId, rooms: Sequence[Room]
+    ) -> list[EffectRow]:
+        """
+        Take what is due, in order: planned ones are `sending` when this returns, those
+        to be asked for stay `in_doubt`.  Of a cancelled item none is taken.
+
+        Raises:
+            LeaseLost: nothing was taken.
+        """
+        ...
+
+    async def settle_effects(
+        self, worker: WorkerId, settled: Sequence[Settlement]
+    ) -> list[bool]:
+        """
+        Write what became of effects; False where it is not in this worker's hands.
+
+        Raises:
+            LeaseLost: nothing was written.
+        """
+        ...
+
+    async def disown_effects(self, worker: WorkerId, keep: Sequence[EffectId]) -> int:
+        """
+        Plan again what this worker took and does not know of: it was never sent.
+
+        After a `take_effects` whose answer was lost; returns how many there were.
+        """
+        ...
+
+    async def effects(
+        self,
+        *,
+        batch_id: int | None = None,
+        item_id: ItemId | None = None,
+        sink: str = "",
+        states: Sequence[EffectState] = (),
+        limit: int = 100,
+    ) -> list[EffectRow]:
+        """Effects, newest first; of these `states`, or of all."""
+        ...
+
+    async def effect(self, effect_id: EffectId) -> EffectRow:
+        """One effect; raises NotFound."""
+        ...
+
+    async def passages(self, effect_id: EffectId) -> list[Passage]:
+        """Its transitions, in order."""
+        ...
+
+    async def count_effects(
+        self, batch_id: int | None = None
+    ) -> dict[tuple[str, EffectState], int]:
+        """
+        How many stand where, by sink and state; of all batches without those that are
+        confirmed.
+        """
+        ...
+
+    async def resolve_effect(
+        self, effect_id: EffectId, state: EffectState, author: str, why: str
+    ) -> EffectRow:
+        """
+        A person says what became of an effect in doubt: it is `confirmed`, `refused`,
+        or was not sent and is `planned` again.
+
+        Raises:
+            Conflict: it is not in doubt, or is being asked for.
+            NotFound: no such effect.
+        """
+        ...
+
+    async def resend_effect(self, effect_id: EffectId, author: str) -> EffectRow:
+        """
+        Plan one again, with its key and its body: one that was refused, is in doubt,
+        or is confirmed by a receiver of class A.
+
+        Raises:
+            Conflict: it is none of these.
+            NotFound: no such effect.
+        """
+        ...
+
+    async def release_effects(
+        self,
+        author: str,
+        *,
+        batch_id: int | None = None,
+        ids: Sequence[EffectId] = (),
+        in_s: float,
+    ) -> list[EffectId]:
+        """Release a batch's effects, or these: they are due in `in_s` seconds."""
+        ...
+
+    async def undo_release(
+        self, author: str, *, batch_id: int | None = None, ids: Sequence[EffectId] = ()
+    ) -> list[EffectId]:
+        """Have released effects wait again that no courier has taken."""
+        ...
