@@ -69,6 +69,9 @@ class Everybody(dict[str, VendorSpec]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """A vendor of this name."""
+        return self[name]
+
+    def __missing__(self, name: str) -> VendorSpec:
         return VendorSpec(name=name, url="http://vendor.test")
 
 

@@ -50,7 +50,8 @@ class VendorCaller:
                 self._outside.permits.hold(
                     uses_of(spec, tenant, 0),
                     patience_s=min(PATIENCE_S, timeout_s),
-                    deadline=math.inf,
+                    # The one probe of all goes before the line, effects behind it.
+                    deadline=-math.inf if ticket.probe else math.inf,
                 )
             )
             try:
@@ -66,7 +67,7 @@ class VendorCaller:
                 ticket.heard(error, timeout_s)
                 if isinstance(error, Throttled) and error.retry_after_s:
                     self._outside.permits.pause(
-                        f"vendor/{spec.name}/requests", error.retry_after_s
+                        f"vendor/{spec.name}", error.retry_after_s
                     )
                 raise
             ticket.heard(None, timeout_s)

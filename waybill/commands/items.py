@@ -14,6 +14,7 @@ from pipeline.store.outside import Spent
 from pipeline.store.rows import AttemptRow, Event, Found, ItemRow
 from pipeline.store.signals import SignalRow
 from waybill import terminal
+from waybill.commands.made import print_made
 from waybill.commands.options import (
     LAST,
     AnItem,
@@ -158,7 +159,7 @@ def items_show(
         terminal.print_table(
             ("page", *PAGE[1:]), ([p[k] for k in PAGE] for p in found["pages"].read)
         )
-    _print_made(found)
+    print_made(found)
     if found["signals"]:
         _print_signals(found["signals"])
     terminal.out.rule("state" + (f" after {at}" if at else ""), align="left")
@@ -221,8 +222,8 @@ async def _everything(opened: App, item: str, at: str) -> dict[str, Any]:
             {**p._asdict(), "path": str(opened.artifacts.path(p.artifact))}
             for p in await opened.store.products(number)
         ],
-        "effects": await opened.store.effects(item_id=number),
         "state": state,
+        "effects": await opened.store.effects(item_id=number),
         "signals": await opened.store.signals(number),
         "timeline": await opened.store.timeline(number),
         "failures": await opened.store.failures(number),
@@ -239,25 +240,6 @@ def _print_failures(failures: Sequence[AttemptRow]) -> None:
         terminal.out.print(terminal.safe(head + f"{one.code} {one.message}"))
         for frame in one.frames:
             terminal.out.print(terminal.safe(f"  {frame}"), style="dim")
-
-
-def _print_made(found: dict[str, Any]) -> None:
-    """What stages made of it, and planned to have done outside."""
-    if found["products"]:
-        terminal.out.rule("products", align="left")
-        terminal.print_table(
-            ["name", "stage", "kept at", "facts"],
-            [
-                [p["name"], p["stage"], p["path"], terminal.compact(p["facts"])]
-                for p in found["products"]
-            ],
-        )
-    if found["effects"]:
-        terminal.out.rule("effects", align="left")
-        terminal.print_table(
-            ["effect", "state", "sink", "name", "why"],
-            [[e.id, e.state.value, e.sink, e.name, e.why] for e in found["effects"]],
-        )
 
 
 def _print_facts(row: ItemRow, children: dict[str, int], pages: Pages | None) -> None:

@@ -1,0 +1,26 @@
+"""What stages made of an item, and planned to have done outside, on a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from waybill import terminal
+
+
+def print_made(found: dict[str, Any]) -> None:
+    """Its products and its effects; nothing where there are none."""
+    if found["products"]:
+        terminal.out.rule("products", align="left")
+        terminal.print_table(
+            ["name", "stage", "kept at", "facts"],
+            [
+                [p["name"], p["stage"], p["path"], terminal.compact(p["facts"])]
+                for p in found["products"]
+            ],
+        )
+    if found["effects"]:
+        terminal.out.rule("effects", align="left")
+        terminal.print_table(
+            ["effect", "state", "sink", "name", "why"],
+            [[e.id, e.state.value, e.sink, e.name, e.why] for e in found["effects"]],
+        )
