@@ -39,7 +39,7 @@ ON_TOP = {
         *("admission", "afterwards", "answers", "candidates"),
         *("copying", "shelf", "signals", "writers"),
     },
-    "loadtest": {"__main__", "trial"},
+    "loadtest": {"__main__", "benches", "runs", "showing", "trial"},
 }
 TESTS = {"store", "hostile", "system", "unit"}  # kinds; rooms inside them
 
@@ -126,7 +126,7 @@ KIND_IS_NAMED = (
 # Names are looked at, not prose.
 ONE_MEANING = {
     r"child(ren|_.*)?": ("pipeline/", "waybill/", "loadtest/", "stages/intake.py"),
-    r"(.*_)?door": ("pipeline/", "waybill/"),
+    r"(.*_)?door": ("pipeline/", "waybill/", "loadtest/bench/"),
     r"(.*_)?patient": (),
     r"(.*_)?told": (),
     r"(.*_)?judged": (),

@@ -32,7 +32,7 @@ def check_names(tenant: str, batch: str) -> None:
         raise Usage(
             "a tenant or batch has a name that cannot be a folder",
             code="BAD_NAME",
-            hint="letters, digits, spaces, dots and dashes; / in a batch's name alone",
+            hint="no / (but in a batch's name), no dot in front, no control characters",
         )
 
 
