@@ -391,9 +391,7 @@ class Context(Asking, Planning, Protocol):
 
     def secrets(self, name: str) -> list[str]:
         """
-        The tenant's secrets of this name, a line each; [] when it has none.
-
-        Never store or log one.
+        The tenant's secrets of this name, a line each.  Never store or log one.
 
         Raises:
             Usage: BAD_NAME, `name` could lead out of the folder.

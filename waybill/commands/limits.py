@@ -11,7 +11,7 @@ import typer
 
 from pipeline.errors import NotFound, Usage
 from pipeline.folder import seconds
-from pipeline.store.outside import LimitRow, LimitSet
+from pipeline.store.limits import LimitRow, LimitSet
 from pipeline.vendors.declared import rate_of
 from pipeline.vendors.pacing import LimitSpec
 from waybill import terminal

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pipeline.errors import LeaseLost
 from pipeline.model import WorkerId
 from pipeline.store.database import Topic
-from pipeline.store.outside import (
+from pipeline.store.limits import (
     FRESH_S,
     LimitAsk,
     LimitLease,
+    LimitNews,
     LimitRow,
     LimitSet,
-    LimitTold,
     LineAsk,
 )
 
@@ -116,8 +116,8 @@ class PostgresLimits(Topic):
         if answer is None:
             raise LeaseLost("this worker's lease ran out")
         found = json.loads(answer)
-        told = [LimitTold(**one) for one in found["limits"]]
-        return LimitLease(found["now"], told, found["starts"])
+        news = [LimitNews(**one) for one in found["limits"]]
+        return LimitLease(found["now"], news, found["starts"])
 
     async def limits(self) -> list[LimitRow]:
         """Every limit, by key."""
