@@ -11,8 +11,14 @@ import pytest
 
 from pipeline.errors import LeaseLost
 from pipeline.model import State, WorkerId
-from pipeline.store.limits import LimitAsk, LimitLease, LimitRow, LimitSet, LineAsk
-from pipeline.store.outside import FRESH_S
+from pipeline.store.limits import (
+    FRESH_S,
+    LimitAsk,
+    LimitLease,
+    LimitRow,
+    LimitSet,
+    LineAsk,
+)
 from tests.store.world import World, waiting
 
 KEY = "vendor/crm/requests"
