@@ -23,7 +23,7 @@ import anyio
 from loadtest.bench.engine import Bed
 from loadtest.vendors.playing import Steered, playing
 from pipeline.store.postgres import PostgresStore
-from pipeline.vendors.declared import VendorLimits, VendorSpec
+from pipeline.vendors.declared import VendorLimits, VendorSpec, rate_of
 from pipeline.vendors.door import Door
 
 ITEMS_MAX = 5000  # in each process
@@ -67,7 +67,7 @@ async def quota(bed: Bed, seconds: float, processes: int) -> dict[str, Any]:
                 url=world.url(q.name),
                 model="small",
                 inside=True,
-                limits=VendorLimits.model_validate({"requests": q.limit}),
+                limits=VendorLimits(requests=rate_of(q.limit)),
             )
             for q in QUOTAS
         }
@@ -110,12 +110,12 @@ def _workers(
     bed: Bed, vendors: dict[str, VendorSpec], processes: int
 ) -> Iterator[None]:
     """Worker processes; killed with the block."""
-    told = {
+    given = {
         "url": bed.app_url,
         "folder": str(bed.folder),
         "vendors": {n: v.model_dump(mode="json") for n, v in vendors.items()},
     }
-    command = [sys.executable, "-m", "loadtest.bench.quota", json.dumps(told)]
+    command = [sys.executable, "-m", "loadtest.bench.quota", json.dumps(given)]
     started = [subprocess.Popen(command) for _ in range(processes)]
     try:
         yield
@@ -129,20 +129,20 @@ def _workers(
 async def _work(url: str, folder: str, vendors: dict[str, Any]) -> None:
     """One worker, until it is killed."""
     specs = {name: VendorSpec.model_validate(one) for name, one in vendors.items()}
-    async with PostgresStore(url) as store, Door() as door:
+    async with PostgresStore(url) as store, Door() as way:
         bed = Bed(store, Path(folder), "", url)
-        await bed.worker(ITEMS_MAX, door, specs).run()
+        await bed.worker(ITEMS_MAX, way, specs).run()
 
 
 if __name__ == "__main__":
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    told = json.loads(sys.argv[1])
+    given = json.loads(sys.argv[1])
     anyio.run(
         _work,
-        told["url"],
-        told["folder"],
-        told["vendors"],
+        given["url"],
+        given["folder"],
+        given["vendors"],
         backend_options={"use_uvloop": True},
     )

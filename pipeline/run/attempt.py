@@ -37,7 +37,7 @@ from pipeline.run.outside import Permits
 from pipeline.run.slate import Holder
 from pipeline.run.stay import Abandoned, Parked, Run, StepRecorder
 from pipeline.run.watchdog import Watched, tears_down
-from pipeline.vendors.limits import Use
+from pipeline.vendors.uses import Use
 
 # In line for a permit: so long, or until so many had theirs.  Who would wait longer
 # waits in the database.

@@ -18,7 +18,7 @@ from pipeline.errors import WaybillError
 from pipeline.stage import Artifacts
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.hearing import Reply
-from pipeline.vendors.limits import Turn, Use
+from pipeline.vendors.uses import Turn, Use
 
 
 class Door(Protocol):

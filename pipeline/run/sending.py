@@ -15,7 +15,7 @@ from pipeline.errors import Permanent, Throttled, WaybillError
 from pipeline.run.outside import Outside
 from pipeline.run.services import Services, key_of
 from pipeline.vendors.hearing import Reply
-from pipeline.vendors.limits import uses_of
+from pipeline.vendors.uses import uses_of
 
 PATIENCE_S = 30.0  # for a permit: who waits longer is due again later
 

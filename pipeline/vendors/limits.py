@@ -23,18 +23,18 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from pipeline.errors import LeaseLost, LimitWait, StoreUnavailable, WaybillError
+from pipeline.errors import LeaseLost, StoreUnavailable, WaybillError
 from pipeline.model import WorkerId
 from pipeline.store.outside import LimitStore
-from pipeline.vendors.declared import VendorSpec
-from pipeline.vendors.lines import Limit, Line, Permit, Waiter
-from pipeline.vendors.pacing import OPEN, RETRY_AFTER_MAX_S, LimitSpec
+from pipeline.vendors.lines import Limit, Line, Permit, StoreClock, Waiter
+from pipeline.vendors.pacing import RETRY_AFTER_MAX_S
+from pipeline.vendors.uses import Turn, Use
 
 log = structlog.get_logger()
 
@@ -43,58 +43,8 @@ GAP_S = 0.05  # between two exchanges: those who come meanwhile share one
 SHORT_S = 0.2  # … while somebody waits without a permit
 TELL_S = 1.0  # … while there is something to tell, and to hear of pauses
 AWAY_S = 0.5  # … when the database did not answer
-LEAD_MAX_S = 0.1  # permits begin when the answer will be here, at most this late
-DRIFT = 1e-4  # seconds that two clocks may part in one
-BACK_MAX_S = 900.0  # whoever is sent away looks again after this …
-BACK_CALLS = 30  # … or after so many calls
 IDLE_S = 60.0  # a line nobody stands in is forgotten
 END_S = 1.0  # to give back what is left, at the end
-
-
-class Use(NamedTuple):
-    """
-    What a call takes of a limit.
-
-    Attributes:
-        key: `vendor/NAME/requests`, `vendor/NAME/tenant/T/tokens`, …
-        weight: Calls, or tokens.
-        rank: Of the declaration: of several the highest stands; None: who started
-            last has declared it.
-    """
-
-    key: str
-    spec: LimitSpec
-    weight: int = 1
-    rank: int | None = None
-
-
-class Turn(NamedTuple):
-    """Leave to begin a call, at this instant of anyio's clock."""
-
-    at: float
-
-    async def due(self) -> None:
-        """Until then."""
-        await anyio.sleep_until(self.at)
-
-
-def uses_of(spec: VendorSpec, tenant: str, tokens: int) -> list[Use]:
-    """What a call of a vendor takes that is worth so many `tokens`, at most."""
-    of_all, of_one = spec.limits, spec.limits_per_tenant
-    service, own = f"vendor/{spec.name}", f"vendor/{spec.name}/tenant/{tenant}"
-    # That of requests is there in any case: a vendor may ask for a pause.
-    requests = OPEN if of_all.requests is None else LimitSpec(*of_all.requests)
-    found = [Use(f"{service}/requests", requests)]
-    if of_one.requests is not None:
-        found.append(Use(f"{own}/requests", LimitSpec(*of_one.requests)))
-    for prefix, limits in ((service, of_all), (own, of_one)):
-        if limits.tokens is not None and tokens > 0:
-            rate = LimitSpec(*limits.tokens)
-            found.append(Use(f"{prefix}/tokens", rate, tokens))
-        if limits.concurrency is not None:
-            at_once = LimitSpec(concurrency=limits.concurrency)
-            found.append(Use(f"{prefix}/concurrency", at_once))
-    return found
 
 
 class FleetLimits:
@@ -119,8 +69,7 @@ class FleetLimits:
         self._bell = anyio.Event()
         self._asked_at = -math.inf
         self._away = False
-        self._ahead_s: float | None = None  # our clock, of the store's
-        self._lead_s = 0.0
+        self._clock = StoreClock()
 
     def __repr__(self) -> str:
         each = [f"{key}: {limit}" for key, limit in sorted(self._limits.items())]
@@ -153,7 +102,7 @@ class FleetLimits:
         now = anyio.current_time()
         forecast_s = line.forecast_s(now)
         if forecast_s > patience_s:
-            raise self._too_long(line, forecast_s, patience_s)
+            raise line.too_long(forecast_s, patience_s)
         units = tuple(
             lim.spec.units(use.weight)
             for use, lim in zip(_ordered(uses), line.limits, strict=True)
@@ -203,13 +152,9 @@ class FleetLimits:
     def queues(self, uses: Sequence[Use]) -> bool:
         """Whether who comes now has to wait, as far as is known."""
         line = self._line(uses)
-        return (
-            line.count > 0
-            or any(
-                limit.booked >= limit.units and limit.units > 0 for limit in line.limits
-            )
-            or line.forecast_s(anyio.current_time()) > HORIZON_S
-        )
+        full = any(0 < limit.units <= limit.booked for limit in line.limits)
+        late = line.forecast_s(anyio.current_time()) > HORIZON_S
+        return line.count > 0 or full or late
 
     # -- lines -----------------------------------------------------------------------
 
@@ -338,24 +283,9 @@ class FleetLimits:
         now = anyio.current_time()
         for waiter in line.impatient(now):
             forecast_s = line.forecast_s(now)
-            waiter.error = self._too_long(line, forecast_s, waiter.patience_s)
+            waiter.error = line.too_long(forecast_s, waiter.patience_s)
             line.remove(waiter)
             waiter.called.set()
-
-    def _too_long(self, line: Line, forecast_s: float, patience_s: float) -> LimitWait:
-        """Come back when there is room in line: one after the other."""
-        now = anyio.current_time()
-        begins = max(now + forecast_s, line.promised)
-        slowest = max(line.limits, key=lambda lim: lim.every_s * (lim.workers + 1))
-        each_s = slowest.every_s * (slowest.workers + 1)
-        most_s = max(BACK_MAX_S, BACK_CALLS * each_s)
-        line.promised = min(begins + each_s, now + most_s)
-        # A little early, or the line would run empty.
-        back_s = max(begins - now - patience_s / 2, 1.0)
-        if back_s > most_s - each_s:
-            back_s = most_s * random.uniform(0.5, 1)
-        longest = max(line.limits, key=lambda lim: lim.wait_s(now, lim.waiting_units))
-        return LimitWait.of(longest.key, forecast_s, back_s)
 
     # -- exchanges -------------------------------------------------------------------
 
@@ -420,8 +350,9 @@ class FleetLimits:
         asks = [limit.ask(sent) for limit in limits]
         wanted = [line.ask([places[lim.key] for lim in line.limits]) for line in lines]
         try:
+            lead_s = self._clock.lead_s
             lease = await self._store.lease_limits(
-                self._worker, asks, wanted, lead_s=self._lead_s, horizon_s=HORIZON_S
+                self._worker, asks, wanted, lead_s=lead_s, horizon_s=HORIZON_S
             )
         except StoreUnavailable as error:
             log.warning("limits_wait", code=error.code)
@@ -430,42 +361,22 @@ class FleetLimits:
                 limit.untold = True
             return
         self._away = False
-        ahead_s = self._learn_clock(sent, lease.now)
+        ahead_s = self._clock.learn(sent, lease.now)
         for line, asked, starts in zip(lines, wanted, lease.starts, strict=True):
-            line.shut = len(starts) < len(asked.calls)
-            dues = [lease.now + start for start in starts]
-            line.give(
-                [
-                    Permit(due + ahead_s, due, tuple(units))
-                    for due, units in zip(dues, asked.calls, strict=False)
-                ]
-            )
+            line.give(asked, [lease.now + start for start in starts], ahead_s)
             if line.short and not line.shut:
                 self._bell.set()
-        gave = {
-            lim
-            for ln, s in zip(lines, lease.starts, strict=True)
-            if s
-            for lim in ln.limits
-        }
-        for limit, ask, told in zip(limits, asks, lease.limits, strict=True):
-            limit.told(ask)
-            limit.learn(told, anyio.current_time(), ahead_s, limit in gave)
+        given = zip(lines, lease.starts, strict=True)
+        gave = {limit for line, starts in given if starts for limit in line.limits}
+        for limit, ask, news in zip(limits, asks, lease.limits, strict=True):
+            limit.arrived(ask)
+            limit.learn(news, anyio.current_time(), ahead_s, limit in gave)
             if limit.paused_until > anyio.current_time():
                 self._pause(limit)
         for line in self._lines.values():
             if line.count and not line.paced:
                 self._let_in(line)
             self._send_away(line)
-
-    def _learn_clock(self, sent: float, store_now: float) -> float:
-        """How far our clock is ahead: known to the shortest of the round trips."""
-        now = anyio.current_time()
-        most, least = now - store_now, sent - store_now
-        if self._ahead_s is None or not least <= self._ahead_s <= most:
-            self._ahead_s = most
-        self._lead_s = min(LEAD_MAX_S, max(1.5 * (now - sent), 0.9 * self._lead_s))
-        return self._ahead_s
 
     async def _give_back(self) -> None:
         """At the end: permits that nobody will use."""

@@ -9,20 +9,46 @@ from __future__ import annotations
 
 import heapq
 import math
+import random
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import anyio
 
-from pipeline.errors import WaybillError
+from pipeline.errors import LimitWait, WaybillError
 from pipeline.store.outside import LimitAsk, LimitTold, LineAsk
 from pipeline.vendors.pacing import LimitSpec, Pacer, margin_s, pacer
 
 CALLS_MAX = 200  # of a line, that an exchange asks for
 CATCH_UP = 0.8  # of the usual distance: permits that are late keep it at least
 LEARNING = 0.1  # the share of the last call in what is known of how long calls take
+LEAD_MAX_S = 0.1  # permits begin when the answer will be here, at most this late
+BACK_MAX_S = 900.0  # whoever is sent away looks again after this …
+BACK_CALLS = 30  # … or after so many calls
 PATIENCE_SLACK = 1.25  # who waits is sent away for this much more than its patience
+
+
+class StoreClock:
+    """
+    The store's clock, as the round trips of exchanges tell it.
+
+    Attributes:
+        lead_s: So long an answer takes, about.
+    """
+
+    def __init__(self) -> None:
+        self.lead_s = 0.0
+        self._ahead_s: float | None = None
+
+    def learn(self, sent: float, store_now: float) -> float:
+        """How far our clock is ahead: known to the shortest of the round trips."""
+        now = anyio.current_time()
+        most, least = now - store_now, sent - store_now
+        if self._ahead_s is None or not least <= self._ahead_s <= most:
+            self._ahead_s = most
+        self.lead_s = min(LEAD_MAX_S, max(1.5 * (now - sent), 0.9 * self.lead_s))
+        return self._ahead_s
 
 
 class Permit(NamedTuple):
@@ -152,25 +178,25 @@ class Limit:
             start,
         )
 
-    def told(self, ask: LimitAsk) -> None:
+    def arrived(self, ask: LimitAsk) -> None:
         """This has arrived."""
         self.begun -= ask.begun
         self.owed -= ask.owed
         self.pause_s = 0.0 if self.pause_s == ask.pause_s else self.pause_s
         del self._dropped[: self._asked]
 
-    def learn(self, told: LimitTold, now: float, ahead_s: float, got: bool) -> None:
+    def learn(self, news: LimitTold, now: float, ahead_s: float, got: bool) -> None:
         """What the store says; `got`: and gave."""
-        self.every_s, self.per_s, self.burst = told.every_s, told.per_s, told.burst
-        self.cap = told.cap
-        self.units = math.inf if told.cap is None else told.units
-        self.others, self.workers = told.others, told.workers
-        self.next_at = told.tat + ahead_s - told.every_s * (told.burst - 1)
+        self.every_s, self.per_s, self.burst = news.every_s, news.per_s, news.burst
+        self.cap = news.cap
+        self.units = math.inf if news.cap is None else news.units
+        self.others, self.workers = news.others, news.workers
+        self.next_at = news.tat + ahead_s - news.every_s * (news.burst - 1)
         # What was told to us meanwhile, and not yet told, counts as well.
         mine = now + self.pause_s if self.pause_s else -math.inf
-        self.paused_until = max(now + told.paused_s if told.paused_s else -1, mine)
+        self.paused_until = max(now + news.paused_s if news.paused_s else -1, mine)
         if got:
-            self._end = told.tat
+            self._end = news.tat
 
     def used(self, permit: Permit, units: float) -> None:
         """A call began; what it weighs may differ from what its permit was for."""
@@ -303,12 +329,14 @@ class Line:
         )
         return LineAsk(tuple(places), [one[1].units for one in first[have:]])
 
-    def give(self, permits: Sequence[Permit]) -> None:
-        """Permits have come."""
-        self.permits.extend(permits)
+    def give(self, asked: LineAsk, dues: Sequence[float], ahead_s: float) -> None:
+        """Permits have come for the first of those for whom they were asked."""
+        self.shut = len(dues) < len(asked.calls)
+        for due, units in zip(dues, asked.calls, strict=False):
+            self.permits.append(Permit(due + ahead_s, due, tuple(units)))
         for limit in self.limits:
-            limit.booked += len(permits)
-        if permits:
+            limit.booked += len(dues)
+        if dues:
             self.bell.set()
 
     def drop(self) -> None:
@@ -343,6 +371,21 @@ class Line:
             else:
                 ahead = [a + u for a, u in zip(ahead, waiter.units, strict=True)]
         return found
+
+    def too_long(self, forecast_s: float, patience_s: float) -> LimitWait:
+        """Come back when there is room in line: one after the other."""
+        now = anyio.current_time()
+        begins = max(now + forecast_s, self.promised)
+        slowest = max(self.limits, key=lambda lim: lim.every_s * (lim.workers + 1))
+        each_s = slowest.every_s * (slowest.workers + 1)
+        most_s = max(BACK_MAX_S, BACK_CALLS * each_s)
+        self.promised = min(begins + each_s, now + most_s)
+        # A little early, or the line would run empty.
+        back_s = max(begins - now - patience_s / 2, 1.0)
+        if back_s > most_s - each_s:
+            back_s = most_s * random.uniform(0.5, 1)
+        longest = max(self.limits, key=lambda lim: lim.wait_s(now, lim.waiting_units))
+        return LimitWait.of(longest.key, forecast_s, back_s)
 
     async def distance(self) -> None:
         """Keep late permits apart."""

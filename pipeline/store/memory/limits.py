@@ -46,7 +46,8 @@ class MemoryLimits(MemorySessions):
         now = self.now()
         rows = [self._limits.setdefault(ask.key, _Limit()) for ask in asks]
         units = [
-            self._told(worker, row, ask) for row, ask in zip(rows, asks, strict=True)
+            self._taken_down(worker, row, ask)
+            for row, ask in zip(rows, asks, strict=True)
         ]
         room = [
             math.inf if row.cap is None else n - ask.booked
@@ -73,13 +74,13 @@ class MemoryLimits(MemorySessions):
                         row.tat = max(row.tat, start) + weight * row.every
                     room[k] -= 1
                 starts[place].append(start - now)
-        told = [
+        news = [
             self._telling(worker, ask.key, row, n)
             for ask, row, n in zip(asks, rows, units, strict=True)
         ]
-        return LimitLease(now, told, starts)
+        return LimitLease(now, news, starts)
 
-    def _told(self, worker: WorkerId, row: _Limit, ask: LimitAsk) -> int:
+    def _taken_down(self, worker: WorkerId, row: _Limit, ask: LimitAsk) -> int:
         """Take down what a worker tells; how many calls it may have under way."""
         now = self.now()
         if ask.rank >= row.rank:

@@ -116,8 +116,8 @@ class PostgresLimits(Topic):
         if answer is None:
             raise LeaseLost("this worker's lease ran out")
         found = json.loads(answer)
-        told = [LimitTold(**one) for one in found["limits"]]
-        return LimitLease(found["now"], told, found["starts"])
+        news = [LimitTold(**one) for one in found["limits"]]
+        return LimitLease(found["now"], news, found["starts"])
 
     async def limits(self) -> list[LimitRow]:
         """Every limit, by key."""

@@ -10,8 +10,9 @@ import anyio
 
 from pipeline.store.memory import MemoryStore
 from pipeline.store.rows import Origin
-from pipeline.vendors.limits import FleetLimits, Use
+from pipeline.vendors.limits import FleetLimits
 from pipeline.vendors.pacing import LimitSpec
+from pipeline.vendors.uses import Use
 
 HERE = Origin("here", 1, "1")
 

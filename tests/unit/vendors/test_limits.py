@@ -12,8 +12,9 @@ from pipeline.errors import LeaseLost, LimitWait, StoreUnavailable, Throttled, U
 from pipeline.store.memory import MemoryStore
 from pipeline.store.outside import LimitSet
 from pipeline.vendors.declared import VendorSpec
-from pipeline.vendors.limits import FleetLimits, Use, uses_of
+from pipeline.vendors.limits import FleetLimits
 from pipeline.vendors.pacing import MARGIN, LimitSpec
+from pipeline.vendors.uses import Use, uses_of
 from tests.unit.vendors.fleet import HERE, begin_times, fleet, use
 
 # Clocks are floats, and a step of the loop may be a moment late.
