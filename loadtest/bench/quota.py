@@ -88,14 +88,19 @@ def _measured(
     world: Steered, of: Quota, begun: float, seconds: float
 ) -> dict[str, float]:
     """What the vendor wrote down."""
-    asked = "select count(*) from calls where vendor = ? and at >= ? and at < ?"
-    when = (of.name, begun, begun + seconds)
-    [(accepted,)] = world.rows(f"{asked} and outcome = 'accepted'", *when)
-    counts = world.counts(of.name)
+    outcomes = dict(
+        world.rows(
+            "select outcome, count(*) from calls"
+            " where vendor = ? and at >= ? and at < ? group by outcome",
+            *(of.name, begun, begun + seconds),
+        )
+    )
+    calls = sum(outcomes.values())
+    accepted, throttled = (outcomes.get(o, 0) for o in ("accepted", "throttled"))
     return {
         "utilisation": round(accepted / (of.a_second * seconds), 4),
-        "throttled_share": round(counts["throttled"] / max(1, counts["calls"]), 4),
-        "calls": counts["calls"],
+        "throttled_share": round(throttled / max(1, calls), 4),
+        "calls": calls,
     }
 
 
