@@ -54,6 +54,9 @@ proof: setup    ## longer failure runs: kill -9, stopped workers, hostile files
 	@$(VENV)/python -m loadtest run trouble --json
 	@$(VENV)/python -m loadtest run budget --json
 	@$(VENV)/python -m loadtest run lies --json
+	@$(VENV)/python -m loadtest run outage --json
+	@$(VENV)/python -m loadtest run effects --json
+	@$(VENV)/python -m loadtest run fallback --json
 
 lock: setup     ## write requirements.lock anew (needs uv)
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

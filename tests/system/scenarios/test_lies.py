@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.system.command import ROOT
 
 KINDS = {
@@ -18,6 +20,7 @@ KINDS = {
 }
 
 
+@pytest.mark.proof
 def test_no_bad_answer_is_passed_on_and_no_worker_dies_of_one():
     """Each ends by its name; the true answer before a stranger's is taken."""
     chosen = [word for kind in KINDS for word in ("--only", kind)]

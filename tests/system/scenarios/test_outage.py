@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from loadtest.scenarios import outage
 
 
@@ -24,6 +26,7 @@ def test_figures_are_those_of_the_book() -> None:
     assert found["seconds_over"] == 1
 
 
+@pytest.mark.proof
 def test_a_vendor_that_was_down_is_served_again() -> None:
     """A slice of the run: all is done, no try is used up, hardly a call is wasted."""
     said: list[str] = []
