@@ -162,7 +162,11 @@ class Calling:
                     raise _Failed(error, spoilt) from None
         text = encode(answer.model_dump(mode="json"))
         key = (self._stage, one.step)
-        await self._session.record_step(self._run, key, text, one.began, settled)
+        try:
+            await self._session.record_step(self._run, key, text, one.began, settled)
+        except WaybillError:
+            outside.cashier.give_up(call)  # what was refused with it is not settled
+            raise
         return answer
 
     async def _sent(

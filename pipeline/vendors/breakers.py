@@ -20,7 +20,6 @@ quiet while; an opening, a probe and a repeat are told at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from types import TracebackType
 from typing import NoReturn, Self
 
@@ -115,18 +114,6 @@ class Breakers:
             raise
         ticket.turn = vendor.turn
         return ticket
-
-    def chain(
-        self, spec: VendorSpec, specs: Mapping[str, VendorSpec]
-    ) -> list[VendorSpec]:
-        """
-        Whom to ask, in this order: the vendor and its fallbacks without those that
-        are away; when all are, the one that comes back first.
-        """
-        all_of_it = [spec, *(specs[name] for name in spec.fallbacks)]
-        known = {one.name: self._vendor(one) for one in all_of_it}
-        there = [one for one in all_of_it if known[one.name].may_be_asked()]
-        return there or [min(all_of_it, key=lambda one: known[one.name].until)]
 
     def verdict(self, spec: VendorSpec, error: WaybillError) -> WaybillError:
         """

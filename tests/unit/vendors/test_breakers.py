@@ -288,35 +288,6 @@ async def test_a_cancelled_probe_frees() -> None:
             await anyio.sleep(1.2)
 
 
-# -- the chain -------------------------------------------------------------------------
-
-
-async def test_fallbacks_in_their_order_while_the_first_is_away() -> None:
-    """The first again when a probe may try; with all away, the one next back."""
-    specs = {
-        name: CRM.model_copy(update={"name": name, "fallbacks": more})
-        for name, more in (("a", ("b", "c")), ("b", ()), ("c", ()))
-    }
-
-    def names() -> list[str]:
-        return [one.name for one in breakers.chain(specs["a"], specs)]
-
-    async with fleet() as [breakers]:
-        all_there = names()
-        orders = []
-        for name in ("a", "b", "c"):
-            for _ in range(3):
-                await call(breakers, DOWN, spec=specs[name])
-            await anyio.sleep(1)
-            orders.append(names())
-        await anyio.sleep(2.5)
-        later = names()
-
-    assert all_there == ["a", "b", "c"]
-    assert orders == [["b", "c"], ["c"], ["a"]]
-    assert later == ["a"]
-
-
 # -- one process and the others ------------------------------------------------------
 
 
