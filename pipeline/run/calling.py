@@ -45,7 +45,7 @@ from pipeline.vendors.uses import Turn, Use, uses_of
 
 # What comes between a permit and its call, the ledger's row, takes now longer, now
 # shorter: it is done before the permit's moment, and the call is sent at that moment.
-EARLY_S = 0.1
+EARLY_S = 0.15
 # Who is busy has not failed: a call of it that is made again is no repeat.
 BUSY = ("THROTTLED", "QUOTA")
 # So long an item waits in memory for its permits; then it goes back to `waiting`.
