@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
 from loadtest.scenarios import budget
 
 
+@pytest.mark.proof
 def test_a_budget_is_never_passed_and_whoever_waited_goes_on() -> None:
     """By the vendor's own bill and by ours; no finished step is paid again."""
     told: list[str] = []
