@@ -22,6 +22,7 @@ from pipeline.jail.custom import FileFunction
 from pipeline.outbox import SinkClass, SinkFacts
 from pipeline.stage import Artifacts
 from pipeline.state import encode
+from pipeline.vendors.asking import with_model
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.hearing import Reply
 from pipeline.vendors.usage import said_in
@@ -121,7 +122,7 @@ class Answers:
         """The next answer."""
         await anyio.lowlevel.checkpoint()
         body = request.form if request.json is None else request.json
-        sent = json.loads(encode(body))
+        sent = json.loads(encode(with_model(spec, body)))
         secret = key if isinstance(key, str) else key.get_secret_value()
         self.calls.append(Call(spec.name, request.path, sent, secret, timeout_s))
         where = f"{spec.name}{request.path}"

@@ -31,7 +31,7 @@ from pipeline.calls import (
     Request,
     Settled,
 )
-from pipeline.errors import Disposition, Throttled, WaybillError, code_of
+from pipeline.errors import Disposition, WaybillError, code_of
 from pipeline.errors import Usage as UsageError
 from pipeline.folder import Pipeline
 from pipeline.run.outside import Outside, Ticket
@@ -50,7 +50,6 @@ EARLY_S = 0.15
 BUSY = ("THROTTLED", "QUOTA")
 # So long an item waits in memory for its permits; then it goes back to `waiting`.
 PATIENCE_S = 20.0
-MODELS = ("openai", "anthropic", "moderation")  # their bodies name a model
 Check = Callable[[Answer], None]
 
 
@@ -106,7 +105,7 @@ class Calling:
         for number, spec in enumerate(left, tried.times + 1):
             repeats = spec.name in tried.failed
             began = anyio.current_time()
-            one = _One(spec, step, _named(request, spec), number, repeats, began)
+            one = _One(spec, step, request, number, repeats, began)
             try:
                 return await self._once(one, check)
             except _Failed as failed:
@@ -179,7 +178,8 @@ class Calling:
         timeout_s = max(0.0, min(spec.timeout_s, self._left_s()))
         try:
             await turn.due()
-            reply = await outside.door.send(
+            reply = await outside.send(
+                ticket,
                 spec,
                 one.request,
                 key=key_of(services, spec, self._run.item.tenant),
@@ -188,12 +188,6 @@ class Calling:
                 artifacts=services.artifacts,
             )
         except WaybillError as error:
-            ticket.heard(error, timeout_s)
-            if isinstance(error, Throttled) and error.retry_after_s:
-                # Everybody rests, and not the one call that was told.
-                outside.permits.pause(
-                    f"vendor/{spec.name}/requests", error.retry_after_s
-                )
             took_s = anyio.current_time() - sent
             lost = _lost(call, error, took_s)
             raise _Failed(outside.breakers.verdict(spec, error), lost) from None
@@ -202,7 +196,6 @@ class Calling:
             # nobody knows whether it arrived.
             outside.cashier.give_up(call)
             raise
-        ticket.heard(None, timeout_s)
         return _answer(reply, one, anyio.current_time() - sent)
 
     def _within(self, spec: VendorSpec) -> VendorSpec:
@@ -313,13 +306,6 @@ def _may_others(error: WaybillError) -> bool:
         Disposition.RETRY,
         Disposition.WAIT,
     )
-
-
-def _named(request: Request, spec: VendorSpec) -> Request:
-    """The request with the model that is declared, where its shape names one."""
-    if spec.kind in MODELS and spec.model and isinstance(request.json, dict):
-        return replace(request, json={**request.json, "model": spec.model})
-    return request
 
 
 def _tokens_at_most(request: Request) -> int:

@@ -14,7 +14,7 @@ from typing import Protocol, Self
 from pydantic import SecretStr
 
 from pipeline.calls import CallId, CallOpening, Request
-from pipeline.errors import WaybillError
+from pipeline.errors import Throttled, WaybillError
 from pipeline.stage import Artifacts
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.hearing import Reply
@@ -120,6 +120,36 @@ class Outside:
     breakers: Breakers
     permits: Permits
     cashier: Cashier
+
+    async def send(
+        self,
+        ticket: Ticket,
+        spec: VendorSpec,
+        request: Request,
+        *,
+        key: SecretStr,
+        timeout_s: float,
+        idempotency_key: str,
+        artifacts: Artifacts,
+    ) -> Reply:
+        """Send a request that was let in; how it was answered is heard by everybody."""
+        try:
+            reply = await self.door.send(
+                spec,
+                request,
+                key=key,
+                timeout_s=timeout_s,
+                idempotency_key=idempotency_key,
+                artifacts=artifacts,
+            )
+        except WaybillError as error:
+            ticket.heard(error, timeout_s)
+            if isinstance(error, Throttled) and error.retry_after_s:
+                # Everybody rests, and not the one call that was told.
+                self.permits.pause(f"vendor/{spec.name}/requests", error.retry_after_s)
+            raise
+        ticket.heard(None, timeout_s)
+        return reply
 
 
 class Free:

@@ -11,7 +11,7 @@ import math
 from contextlib import AsyncExitStack
 
 from pipeline.calls import Request
-from pipeline.errors import Permanent, Throttled, WaybillError
+from pipeline.errors import Permanent
 from pipeline.run.outside import Outside
 from pipeline.run.services import Services, key_of
 from pipeline.vendors.hearing import Reply
@@ -54,21 +54,12 @@ class VendorCaller:
                     deadline=-math.inf if ticket.probe else math.inf,
                 )
             )
-            try:
-                reply = await self._outside.door.send(
-                    spec,
-                    request,
-                    key=key_of(self._services, spec, tenant),
-                    timeout_s=timeout_s,
-                    idempotency_key=key,
-                    artifacts=self._services.artifacts,
-                )
-            except WaybillError as error:
-                ticket.heard(error, timeout_s)
-                if isinstance(error, Throttled) and error.retry_after_s:
-                    self._outside.permits.pause(
-                        f"vendor/{spec.name}", error.retry_after_s
-                    )
-                raise
-            ticket.heard(None, timeout_s)
-            return reply
+            return await self._outside.send(
+                ticket,
+                spec,
+                request,
+                key=key_of(self._services, spec, tenant),
+                timeout_s=timeout_s,
+                idempotency_key=key,
+                artifacts=self._services.artifacts,
+            )

@@ -97,8 +97,7 @@ def _body(spec: VendorSpec, request: Request) -> tuple[bytes, str]:
         raise _unsendable(spec, "more than one body: json, form and files, or content")
     if request.json is not None:
         what = request.json
-        if spec.model and spec.kind != "http" and isinstance(what, dict):
-            what = {"model": spec.model, **what}
+        what = with_model(spec, what)
         try:
             text = json.dumps(what, allow_nan=False)
         except (TypeError, ValueError, RecursionError):
@@ -112,6 +111,13 @@ def _body(spec: VendorSpec, request: Request) -> tuple[bytes, str]:
     if request.content is not None:
         return request.content, "application/octet-stream"
     return b"", ""
+
+
+def with_model(spec: VendorSpec, body: Any) -> Any:
+    """The body with the model that is declared, where the vendor's shape names one."""
+    if spec.model and spec.kind != "http" and isinstance(body, dict):
+        return {**body, "model": spec.model}
+    return body
 
 
 def _multipart(

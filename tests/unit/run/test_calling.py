@@ -11,9 +11,12 @@ import anyio
 import pytest
 
 from pipeline.calls import CallClass, Request, Usage
-from pipeline.errors import Transient, WaybillError
+from pipeline.errors import Throttled, Transient, WaybillError
 from pipeline.run.calling import uses_within
+from pipeline.run.outside import Free, Outside
+from pipeline.run.sending import VendorCaller
 from pipeline.stage import Advance, Retry
+from pipeline.vendors.asking import with_model
 from pipeline.vendors.declared import (
     Price,
     Rate,
@@ -24,6 +27,7 @@ from pipeline.vendors.declared import (
 from pipeline.vendors.failures import failure
 from pipeline.vendors.hearing import Reply
 from pipeline.vendors.pacing import LimitSpec
+from pipeline.vendors.uses import uses_of
 from tests.unit.engine import Engine, Letter, Tape, until
 
 USED = Usage(input_tokens=1000, output_tokens=100)
@@ -49,7 +53,8 @@ class FakeDoor:
         self.heard: Callable[[Any], None] = lambda how: None
 
     async def send(self, spec: VendorSpec, request: Request, **how: Any) -> Reply:
-        self.sent.append((spec.name, request.json, how["idempotency_key"]))
+        body = with_model(spec, request.json)  # as the door does
+        self.sent.append((spec.name, body, how["idempotency_key"]))
         self.heard(how)
         await anyio.sleep(1)
         answer = self.answers(spec.name, len(self.sent))
@@ -318,3 +323,23 @@ async def test_a_pipelines_terms_tighten_what_it_calls() -> None:
         f"{own}/requests": LimitSpec(2, 1),
         f"{own}/concurrency": LimitSpec(concurrency=3),
     }
+
+
+async def test_a_vendor_that_is_busy_rests_for_everybody() -> None:
+    """Also when an effect was told: under the key that its limits are leased by."""
+    llm = spec("llm", kind="openai", model="large")
+    why = "asks us to slow down (429)"
+    busy = failure(CallClass.THROTTLED, llm, why, hint="wait", retry_after_s=7)
+    rested: list[tuple[str, float]] = []
+
+    class Noted(Free):
+        def pause(self, key: str, for_s: float) -> None:
+            rested.append((key, for_s))
+
+    free, world = Noted(), World(lambda name, n: busy)
+    outside = Outside(world.door, free, free, free)
+    caller = VendorCaller(world.engine.services, outside)
+    with pytest.raises(Throttled):
+        await caller.send("llm", "north", ASK, key="k", timeout_s=5)
+
+    assert rested == [(uses_of(llm, "north", 0)[0].key, 7)]
