@@ -178,9 +178,7 @@ class VendorSpec(_Declared):
     inside: bool = False
     headers: dict[str, str] = Field(default_factory=dict, max_length=50)
     idempotency_header: str = Field(default="", pattern=r"^([A-Za-z0-9-]{1,100})?$")
-    errors: dict[Annotated[str, Field(pattern=r"^\d{3}(:.{1,200})?$")], CallClass] = (
-        Field(default_factory=dict, max_length=200)
-    )
+    errors: dict[StatusWord, CallClass] = Field(default_factory=dict, max_length=200)
     fallbacks: tuple[str, ...] = Field(default=(), max_length=8)
     retry_share: float = Field(default=0.1, ge=0, le=1)
     limits: VendorLimits = VendorLimits()
