@@ -18,7 +18,7 @@ STAGES = ("intake", "ocr", "moderation", "generation", "output", "searchable")
 # nowhere asks for a room of its own, and for an entry here.
 ROOMS = {
     "waybill": {"commands", "desk"},
-    "pipeline": {"run", "store", "jail", "vendors", "holds", "artifacts", "effects"},
+    "pipeline": {*"agents artifacts effects holds jail run store vendors".split()},
     "stages": {"formats", "reading", "rules", "writing", "printing", "publishing"},
     "ingest": {"http", "watch"},
     "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"},

@@ -1,0 +1,1 @@
+"""Agents: one prompt, one answer schema, tools by grant, and a budget."""

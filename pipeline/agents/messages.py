@@ -1,0 +1,145 @@
+"""
+What passes between an agent and a model, in words of our own.
+
+A vendor's shape is translated at its edge (`shapes`), and nowhere else.  Everything
+here is kept as the result of a step, so it is data: frozen, JSON, and bounded by the
+door before it comes here.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pipeline.calls import Usage
+from pipeline.stage import Value
+
+
+class Finish(StrEnum):
+    """Why a model stopped."""
+
+    STOP = "stop"  # it said what it had to say
+    CALLS = "calls"  # it asks for tools
+    LENGTH = "length"  # cut off by its bound of tokens: whatever it said is no answer
+    FILTER = "filter"  # its vendor withheld the answer
+    REFUSAL = "refusal"  # the model declined
+
+
+class ToolCall(Value):
+    """
+    What a model asks for, before anybody looked at it.
+
+    Attributes:
+        id: By position, `c<ask>_<n>` from 1; a vendor's own id is forgotten.
+        arguments: As the model wrote them: JSON, or not.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+class CallEnd(StrEnum):
+    """How a call ended; every call of an answer has exactly one end."""
+
+    RESULT = "result"
+    REFUSED = "refused"  # never run: no such tool, not granted, off its schema, …
+    DENIED = "denied"  # by a person
+    EXPIRED = "expired"  # nobody ruled in time
+    INTERRUPTED = "interrupted"  # begun, and nobody knows how it ended
+    FAILED = "failed"
+
+
+class ToolResult(Value):
+    """
+    What became of one call, as the model is told.
+
+    Attributes:
+        call: The `ToolCall.id`.
+        code: A stable word where it was no result: `TOOL_UNKNOWN`, `TOOL_DENIED`, …
+        text: What the model reads; fenced by the loop where `untrusted`.
+    """
+
+    call: str
+    name: str
+    end: CallEnd
+    text: str = ""
+    code: str = ""
+    untrusted: bool = False
+
+
+class Asked(Value):
+    """What the agent says to the model: the question, or what was wrong."""
+
+    role: Literal["asked"] = "asked"
+    text: str
+
+
+class Said(Value):
+    """What the model said."""
+
+    role: Literal["said"] = "said"
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    finish: Finish = Finish.STOP
+
+
+class Results(Value):
+    """What became of all calls of the answer before, in their order."""
+
+    role: Literal["results"] = "results"
+    results: tuple[ToolResult, ...]
+
+
+Message = Annotated[Asked | Said | Results, Field(discriminator="role")]
+
+
+class ToolSpec(Value):
+    """A tool as the model is told of it; `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class ModelRequest(Value):
+    """
+    One ask of a model.
+
+    Attributes:
+        output: The JSON schema of the answer; None for plain text.
+        temperature: None: whatever is the model's own.
+        tools_allowed: False: the tools are shown for the history's sake, and none
+            may be called; the last ask of a budget.
+    """
+
+    system: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    tools_allowed: bool = True
+    output: dict[str, Any] | None = None
+    output_name: str = "answer"
+    max_tokens: int = Field(default=2_000, ge=1)
+    temperature: float | None = None
+
+
+class ModelAnswer(Value):
+    """
+    One answered ask, as it is kept with its step.
+
+    Attributes:
+        declared: The `[model.NAME]` that answered, who may be a fallback.
+        model: The model that really answered, as the vendor says.
+        because: Why those before it did not: `throttled`, `length`, … in order.
+    """
+
+    said: Said
+    declared: str
+    vendor: str = ""
+    model: str = ""
+    usage: Usage = Usage()
+    cost: Decimal = Decimal(0)
+    because: tuple[str, ...] = ()
