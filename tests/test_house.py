@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("waybill", "pipeline", "stages", "ingest", "loadtest")
 STAGES = ("intake", "ocr", "moderation", "generation", "output", "searchable")
 
-# The rooms, and the modules that stand beside them on top of a package.  What fits
-# nowhere asks for a room of its own, and for an entry here.
+# Rooms, and modules beside them: what fits nowhere asks for a room, and an entry here.
 ROOMS = {
     "waybill": {"commands", "desk"},
-    "pipeline": {*"agents artifacts effects holds jail run store vendors".split()},
+    "pipeline": {"agents", "artifacts", "effects", "holds"}
+    | {"jail", "run", "store", "vendors"},
     "stages": {"formats", "reading", "rules", "writing", "printing", "publishing"},
     "ingest": {"http", "watch"},
     "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"},

@@ -41,7 +41,8 @@ from pipeline.state import encode
 from pipeline.vendors.declared import VendorLimits, VendorSpec
 from pipeline.vendors.failures import CallError
 from pipeline.vendors.hearing import Reply
-from pipeline.vendors.uses import Turn, Use, uses_of
+from pipeline.vendors.turn import Turn
+from pipeline.vendors.uses import Use, uses_of
 
 # What comes between a permit and its call, the ledger's row, takes now longer, now
 # shorter: it is done before the permit's moment, and the call is sent at that moment.

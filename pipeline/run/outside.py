@@ -18,7 +18,8 @@ from pipeline.errors import Throttled, WaybillError
 from pipeline.stage import Artifacts
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.hearing import Reply
-from pipeline.vendors.uses import Turn, Use
+from pipeline.vendors.turn import Turn
+from pipeline.vendors.uses import Use
 
 
 class Door(Protocol):
@@ -173,7 +174,7 @@ class Free:
         early_s: float = 0.0,
     ) -> AsyncIterator[Turn]:
         """At once."""
-        yield Turn(-math.inf)
+        yield Turn()
 
     def queues(self, uses: Sequence[Use]) -> bool:
         """Nobody waits here."""

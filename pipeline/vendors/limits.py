@@ -32,9 +32,11 @@ from anyio.abc import TaskGroup
 from pipeline.errors import LeaseLost, StoreUnavailable, WaybillError
 from pipeline.model import WorkerId
 from pipeline.store.limits import LimitStore
-from pipeline.vendors.lines import Limit, Line, Permit, StoreClock, Waiter
-from pipeline.vendors.pacing import RETRY_AFTER_MAX_S
-from pipeline.vendors.uses import Turn, Use
+from pipeline.vendors.lines import Limit, Line
+from pipeline.vendors.pacing import RETRY_AFTER_MAX_S, StoreClock
+from pipeline.vendors.permits import Permit, Waiter
+from pipeline.vendors.turn import Turn
+from pipeline.vendors.uses import Use
 
 log = structlog.get_logger()
 
@@ -96,7 +98,7 @@ class FleetLimits:
                 becomes known.
         """
         if not uses:
-            yield Turn(-math.inf)
+            yield Turn()
             return
         line = self._line(uses)
         now = anyio.current_time()
@@ -110,6 +112,16 @@ class FleetLimits:
         # Of one batch all have the same deadline, told a little differently.
         due = math.floor(deadline) if math.isfinite(deadline) else deadline
         waiter = Waiter((due, next(self._numbers)), units, patience_s, now, early_s)
+        turn = Turn(line, self._stand, units)
+        await turn.come(waiter)
+        try:
+            yield turn
+        finally:
+            turn.over()
+            self._room(line)
+
+    async def _stand(self, line: Line, waiter: Waiter) -> Permit:
+        """In line, until the instant of a permit."""
         line.push(waiter)
         self._wanted(line)
         try:
@@ -120,11 +132,7 @@ class FleetLimits:
         if waiter.error is not None:
             raise waiter.error
         assert waiter.permit is not None
-        began = anyio.current_time()
-        try:
-            yield Turn(waiter.permit.at)
-        finally:
-            self._ended(line, anyio.current_time() - began)
+        return waiter.permit
 
     def pause(self, key: str, for_s: float) -> None:
         """
@@ -138,7 +146,7 @@ class FleetLimits:
         for_s = min(for_s, RETRY_AFTER_MAX_S)
         limit.pause_s = max(limit.pause_s, for_s)
         limit.paused_until = max(limit.paused_until, anyio.current_time() + for_s)
-        self._pause(limit)
+        limit.drop()
         for line in limit.lines:
             self._send_away(line)
         self._bell.set()
@@ -180,7 +188,7 @@ class FleetLimits:
     def _wanted(self, line: Line) -> None:
         """Somebody has come."""
         if not line.paced:
-            self._let_in(line)
+            line.let_in()
         line.bell.set()
         if line.short and not line.shut:
             self._bell.set()
@@ -198,8 +206,8 @@ class FleetLimits:
                     return
                 continue
             if not line.paced:  # any more
-                self._pause(line.limits[0])
-                self._let_in(line)
+                line.limits[0].drop()
+                line.let_in()
                 continue
             permit = line.permits[0]
             begins = permit.at - line.early_s
@@ -221,46 +229,23 @@ class FleetLimits:
         if any(limit.booked > limit.units for limit in line.limits):
             line.drop()
             return
-        permit = line.permits.popleft()
-        waiter = line.pop()
-        for limit, units, paid in zip(
-            line.limits, waiter.units, permit.units, strict=True
-        ):
-            limit.used(permit, units)
-            limit.owed += units - paid
-        waiter.permit = permit
-        waiter.called.set()
-
-    def _let_in(self, line: Line) -> None:
-        """Calls of a line without a pace begin as long as there is room."""
-        now = anyio.current_time()
-        while line.count and all(
-            lim.booked < lim.units and lim.paused_until <= now for lim in line.limits
-        ):
-            waiter = line.pop()
-            for limit, units in zip(line.limits, waiter.units, strict=True):
-                limit.booked += 1
-                limit.begun += units
-            waiter.permit = Permit(now, -math.inf, waiter.units)
-            waiter.called.set()
+        line.call(line.permits.popleft())
 
     def _gave_up(self, line: Line, waiter: Waiter) -> None:
         if waiter.permit is not None:
-            self._ended(line, None)
+            line.missed(waiter.permit)
+            self._room(line)
         elif waiter.error is None:
             line.remove(waiter)
 
-    def _ended(self, line: Line, took_s: float | None) -> None:
+    def _room(self, line: Line) -> None:
         """A call is over, or did not even begin."""
         for limit in line.limits:
-            limit.left()
-            if took_s is not None:
-                limit.learn_took(took_s)
             if limit.cap is None:
                 continue
             for other in limit.lines if limit.waiting else ():
                 if other.count and not other.paced:
-                    self._let_in(other)
+                    other.let_in()
             if limit.waiting or limit.others:  # who has no permit for want of room
                 self._bell.set()
 
@@ -271,12 +256,6 @@ class FleetLimits:
             limit.lines.remove(line)
             if not limit.lines and not limit.stirs:
                 del self._limits[limit.key]
-
-    def _pause(self, limit: Limit) -> None:
-        """What was leased of a limit that is paused counts no more."""
-        for line in limit.lines:
-            while line.permits:
-                line.drop()
 
     def _send_away(self, line: Line) -> None:
         """Those whom it would take too long, as it looks now."""
@@ -372,10 +351,10 @@ class FleetLimits:
             limit.arrived(ask)
             limit.learn(news, anyio.current_time(), ahead_s, limit in gave)
             if limit.paused_until > anyio.current_time():
-                self._pause(limit)
+                limit.drop()
         for line in self._lines.values():
             if line.count and not line.paced:
-                self._let_in(line)
+                line.let_in()
             self._send_away(line)
 
     async def _give_back(self) -> None:

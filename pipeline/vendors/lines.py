@@ -12,85 +12,20 @@ import math
 import random
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import anyio
 
-from pipeline.errors import LimitWait, WaybillError
+from pipeline.errors import LimitWait
 from pipeline.store.limits import LimitAsk, LimitNews, LineAsk
 from pipeline.vendors.pacing import LimitSpec, Pacer, margin_s, pacer
+from pipeline.vendors.permits import Permit, Waiter
 
 CALLS_MAX = 200  # of a line, that an exchange asks for
 CATCH_UP = 0.8  # of the usual distance: permits that are late keep it at least
 LEARNING = 0.1  # the share of the last call in what is known of how long calls take
-LEAD_MAX_S = 0.1  # permits begin when the answer will be here, at most this late
 BACK_MAX_S = 900.0  # whoever is sent away looks again after this …
 BACK_CALLS = 30  # … or after so many calls
 PATIENCE_SLACK = 1.25  # who waits is sent away for this much more than its patience
-
-
-class StoreClock:
-    """
-    The store's clock, as the round trips of exchanges tell it.
-
-    Attributes:
-        lead_s: So long an answer takes, about.
-    """
-
-    def __init__(self) -> None:
-        self.lead_s = 0.0
-        self._ahead_s: float | None = None
-
-    def learn(self, sent: float, store_now: float) -> float:
-        """How far our clock is ahead: known to the shortest of the round trips."""
-        now = anyio.current_time()
-        most, least = now - store_now, sent - store_now
-        if self._ahead_s is None or not least <= self._ahead_s <= most:
-            self._ahead_s = most
-        self.lead_s = min(LEAD_MAX_S, max(1.5 * (now - sent), 0.9 * self.lead_s))
-        return self._ahead_s
-
-
-class Permit(NamedTuple):
-    """
-    Leave for one call to begin.
-
-    Attributes:
-        at: From when, on this process's clock.
-        due: The same on the store's clock.
-        units: Of each limit of the line.
-    """
-
-    at: float
-    due: float
-    units: tuple[float, ...]
-
-
-class Waiter:
-    """One call in line."""
-
-    __slots__ = (
-        *("called", "early_s", "error", "gone", "order"),
-        *("patience_s", "permit", "since", "units"),
-    )
-
-    def __init__(
-        self,
-        order: tuple[float, int],
-        units: tuple[float, ...],
-        patience_s: float,
-        since: float,
-        early_s: float = 0.0,
-    ) -> None:
-        self.order = order
-        self.early_s = early_s
-        self.units = units
-        self.patience_s = patience_s
-        self.since = since
-        self.called = anyio.Event()
-        self.permit: Permit | None = None
-        self.error: WaybillError | None = None
-        self.gone = False
 
 
 class Limit:
@@ -127,6 +62,7 @@ class Limit:
         self.untold = False  # that nothing is booked any more, and nobody waits
         self._end: float | None = None  # `tat` after our last permits
         self._used = -math.inf  # the last permit that was used
+        self.in_hand: list[float] = []  # permits of calls that have not yet begun
         self._dropped: list[float] = []
         self._asked = 0  # of the dropped, by the last exchange
 
@@ -198,9 +134,11 @@ class Limit:
         if got:
             self._end = news.tat
 
-    def used(self, permit: Permit, units: float) -> None:
+    def used(self, permit: Permit, units: float, paid: float) -> None:
         """A call began; what it weighs may differ from what its permit was for."""
         self.begun += units
+        self.owed += units - paid
+        self.in_hand.remove(permit.due)
         self._used = max(self._used, permit.due)
 
     def left(self) -> None:
@@ -218,11 +156,16 @@ class Limit:
         self._dropped.append(permit.due)
         self.left()
 
+    def drop(self) -> None:
+        """It is paused: what was leased of it counts no more."""
+        for line in self.lines:
+            while line.permits:
+                line.drop()
+
     def _given_back(self) -> float | None:
         """From when on nothing is used that was leased last; None: all of it is."""
-        kept = max(
-            [self._used, *(line.permits[-1].due for line in self.lines if line.permits)]
-        )
+        leased = [line.permits[-1].due for line in self.lines if line.permits]
+        kept = max(self._used, *self.in_hand, *leased, -math.inf)
         return min((due for due in self._dropped if due > kept), default=None)
 
 
@@ -268,7 +211,8 @@ class Line:
     @property
     def late_s(self) -> float:
         """So long after its instant a permit may still be used."""
-        return min(margin_s(lim.per_s) for lim in self.limits if lim.every_s > 0)
+        paced = [margin_s(lim.per_s) for lim in self.limits if lim.every_s > 0]
+        return min(paced, default=math.inf)
 
     def push(self, waiter: Waiter) -> None:
         """One more."""
@@ -292,6 +236,14 @@ class Line:
         self._leaves(first)
         self.since = max(self.since, self._first().since) if self.count else 0.0
         return first
+
+    def call(self, permit: Permit) -> None:
+        """The first in line has this permit."""
+        waiter = self.pop()
+        for limit in self.limits:
+            limit.in_hand.append(permit.due)
+        waiter.permit = permit
+        waiter.called.set()
 
     @property
     def early_s(self) -> float:
@@ -338,6 +290,34 @@ class Line:
             limit.booked += len(dues)
         if dues:
             self.bell.set()
+
+    def let_in(self) -> None:
+        """Without a pace calls begin as long as there is room."""
+        now = anyio.current_time()
+        while self.count and all(
+            lim.booked < lim.units and lim.paused_until <= now for lim in self.limits
+        ):
+            for limit in self.limits:
+                limit.booked += 1
+            self.call(Permit(now, -math.inf, self._first().units))
+
+    def used(self, permit: Permit, units: Sequence[float]) -> None:
+        """A call begins by this permit."""
+        for limit, taken, paid in zip(self.limits, units, permit.units, strict=True):
+            limit.used(permit, taken, paid)
+
+    def missed(self, permit: Permit) -> None:
+        """A call had this permit, and did not begin: the next keeps no distance."""
+        self._pacer = None
+        for limit in self.limits:
+            limit.in_hand.remove(permit.due)
+            limit.dropped(permit)
+
+    def ended(self, took_s: float) -> None:
+        """A call is over."""
+        for limit in self.limits:
+            limit.left()
+            limit.learn_took(took_s)
 
     def drop(self) -> None:
         """The next permit is not used."""

@@ -28,6 +28,8 @@ RETRY_AFTER_MAX_S = 3600.0  # a vendor that asks for a day is asked again after 
 MARGIN = 0.02
 MARGIN_MAX_S = 0.5
 
+LEAD_MAX_S = 0.1  # permits begin when the answer will be here, at most this late
+
 # A bucket is full this much above its brim: levels are floats, and for a level of
 # 1e-17 too much a waiter would wait a time that is no time, again and again.
 SLACK = 1e-6
@@ -83,6 +85,28 @@ OPEN = LimitSpec()  # nothing is declared, and it can be paused
 def margin_s(per_s: float) -> float:
     """So much later than it should a call may begin, or arrive."""
     return min(MARGIN * per_s, MARGIN_MAX_S)
+
+
+class StoreClock:
+    """
+    The store's clock, as the round trips of exchanges tell it.
+
+    Attributes:
+        lead_s: So long an answer takes, about.
+    """
+
+    def __init__(self) -> None:
+        self.lead_s = 0.0
+        self._ahead_s: float | None = None
+
+    def learn(self, sent: float, store_now: float) -> float:
+        """How far our clock is ahead: known to the shortest of the round trips."""
+        now = anyio.current_time()
+        most, least = now - store_now, sent - store_now
+        if self._ahead_s is None or not least <= self._ahead_s <= most:
+            self._ahead_s = most
+        self.lead_s = min(LEAD_MAX_S, max(1.5 * (now - sent), 0.9 * self.lead_s))
+        return self._ahead_s
 
 
 class Pacer(Protocol):

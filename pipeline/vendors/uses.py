@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import anyio
-
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.pacing import OPEN, LimitSpec
 
@@ -27,16 +25,6 @@ class Use(NamedTuple):
     spec: LimitSpec
     weight: int = 1
     rank: int | None = None
-
-
-class Turn(NamedTuple):
-    """Leave to begin a call, at this instant of anyio's clock."""
-
-    at: float
-
-    async def due(self) -> None:
-        """Until then."""
-        await anyio.sleep_until(self.at)
 
 
 def uses_of(spec: VendorSpec, tenant: str, tokens: int) -> list[Use]:

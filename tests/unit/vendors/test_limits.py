@@ -270,6 +270,56 @@ async def test_a_permit_that_was_missed_is_leased_again() -> None:
     assert at - before < 1
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_who_was_kept_too_long_begins_in_no_crowd(workers: int) -> None:
+    """Many are late for the same reason: each waits for a permit of its own."""
+    spec = LimitSpec(rate=50, per_s=1, concurrency=60)
+    times: list[float] = []
+
+    async def call(one: FleetLimits) -> None:
+        async with one.hold(use(spec), early_s=0.15) as turn:
+            now = anyio.current_time()
+            if 2 <= now < 3:
+                await anyio.sleep_until(3)  # the ledger answers nobody
+            await turn.due()
+            times.append(anyio.current_time())
+
+    async with fleet(workers) as limits:
+        async with anyio.create_task_group() as tasks:
+            for one in limits:
+                for _ in range(300 // workers):
+                    tasks.start_soon(call, one)
+        left = {repr(one).partition(": ")[2] for one in limits}
+
+    assert len(times) == 300
+    assert most_in_a_window(times, 1) <= 50
+    assert left == {"0 in use, 0 waiting>"}
+
+
+async def test_a_call_that_missed_a_rare_permit_has_it_again() -> None:
+    """A slow ledger does not cost a call ten minutes."""
+    async with fleet() as [limits]:
+        async with limits.hold(use(SLOW), early_s=0.15) as turn:
+            await anyio.sleep(5)
+            began = anyio.current_time()
+            await turn.due()
+
+    assert anyio.current_time() - began < 1.5
+
+
+async def test_a_permit_that_was_never_used_is_given_back() -> None:
+    """What failed before it was sent takes nothing of the limit."""
+    async with fleet() as [limits]:
+        await begin_times([limits], use(SLOW), 1)
+        with pytest.raises(Throttled):
+            async with limits.hold(use(SLOW), early_s=0.15):
+                raise Throttled("no budget pays for it", retry_after_s=1)
+        before = anyio.current_time()
+        [at] = await begin_times([limits], use(SLOW), 1)
+
+    assert at - before < 1.5
+
+
 async def test_what_a_worker_had_that_died_expires() -> None:
     """Its permits with their time, its units with its row."""
     store = MemoryStore()

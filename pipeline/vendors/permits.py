@@ -1,0 +1,53 @@
+"""
+Leave for one call, and who waits for it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import anyio
+
+from pipeline.errors import WaybillError
+
+
+class Permit(NamedTuple):
+    """
+    Leave for one call to begin.
+
+    Attributes:
+        at: From when, on this process's clock.
+        due: The same on the store's clock.
+        units: Of each limit of the line.
+    """
+
+    at: float
+    due: float
+    units: tuple[float, ...]
+
+
+class Waiter:
+    """One call in line."""
+
+    __slots__ = (
+        *("called", "early_s", "error", "gone", "order"),
+        *("patience_s", "permit", "since", "units"),
+    )
+
+    def __init__(
+        self,
+        order: tuple[float, int],
+        units: tuple[float, ...],
+        patience_s: float,
+        since: float,
+        early_s: float = 0.0,
+    ) -> None:
+        self.order = order
+        self.early_s = early_s
+        self.units = units
+        self.patience_s = patience_s
+        self.since = since
+        self.called = anyio.Event()
+        self.permit: Permit | None = None
+        self.error: WaybillError | None = None
+        self.gone = False

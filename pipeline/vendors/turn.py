@@ -1,0 +1,88 @@
+"""
+Leave to begin a call: given a little early, and taken at its moment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from pipeline.vendors.lines import Line
+from pipeline.vendors.permits import Permit, Waiter
+
+Stand = Callable[[Line, Waiter], Awaitable[Permit]]
+
+
+class Turn:
+    """
+    One call's permit of all its limits; without a line there is nothing to obey.
+
+    Args:
+        stand: In line, until there is a permit.
+    """
+
+    __slots__ = ("_began", "_line", "_number", "_permit", "_stand", "_units")
+
+    def __init__(
+        self,
+        line: Line | None = None,
+        stand: Stand | None = None,
+        units: tuple[float, ...] = (),
+    ) -> None:
+        self._line = line
+        self._stand = stand
+        self._units = units
+        self._permit: Permit | None = None
+        self._number = 0
+        self._began: float | None = None
+
+    @property
+    def at(self) -> float:
+        """From when on the call may begin, on anyio's clock."""
+        return -math.inf if self._permit is None else self._permit.at
+
+    async def come(self, waiter: Waiter) -> None:
+        """Wait in line; who wants its permit not early begins at once."""
+        assert self._line is not None
+        assert self._stand is not None
+        self._number = waiter.order[1]
+        self._permit = await self._stand(self._line, waiter)
+        if not waiter.early_s:
+            self._begin()
+
+    async def due(self) -> None:
+        """
+        Until the call may begin.
+
+        Who is too late has missed it, and waits for the next permit before all others:
+        of those whom the same thing kept, many would begin in one moment.
+        """
+        line, permit = self._line, self._permit
+        if line is None or permit is None or self._began is not None:
+            return
+        now = anyio.current_time()
+        if now > permit.at + line.late_s:
+            self._permit = None
+            line.missed(permit)
+            first = (-math.inf, self._number)
+            await self.come(Waiter(first, self._units, math.inf, now, 0.0))
+            return
+        self._begin()
+        await anyio.sleep_until(permit.at)
+
+    def over(self) -> None:
+        """The call has ended, or did not begin."""
+        if self._line is None or self._permit is None:
+            return
+        if self._began is None:
+            self._line.missed(self._permit)
+        else:
+            self._line.ended(anyio.current_time() - self._began)
+
+    def _begin(self) -> None:
+        assert self._line is not None
+        assert self._permit is not None
+        self._began = anyio.current_time()
+        self._line.used(self._permit, self._units)
