@@ -9,9 +9,8 @@ with, on every machine, whatever happens to the folder afterwards.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
@@ -19,13 +18,14 @@ from types import ModuleType
 import anyio
 from pydantic import BaseModel
 
+from pipeline.bound import BoundStage, bind, seconds
 from pipeline.calls import UNBOUNDED, Budget
-from pipeline.declared import MANIFEST, Manifest, fit, read_manifest
+from pipeline.declared import MANIFEST, Manifest, read_manifest
 from pipeline.errors import Usage
 from pipeline.jail.custom import import_file, module_name
 from pipeline.loading import IMPORT_S, WORK_S, Loads, importing
 from pipeline.pinned import Kept, Pins, list_files, version_named, version_of
-from pipeline.stage import Retry, Settings, Stage
+from pipeline.stage import Stage
 from pipeline.state import Channels
 from pipeline.store.port import AdmissionStore, WorkStore
 from pipeline.threads import in_thread
@@ -34,21 +34,6 @@ from pipeline.vendors.declared import VendorTerms
 from pipeline.vendors.pacing import LimitSpec
 
 TRIES = 3  # arbitrary: somebody may be saving a file just now
-
-
-@dataclass(frozen=True)
-class BoundStage:
-    """A stage as this pipeline runs it: policies overridden, settings read."""
-
-    stage: Stage
-    settings: Settings
-    next: str  # "" after the last one
-    depth: int  # position, from 0; branches come after the main line
-
-    @property
-    def name(self) -> str:
-        """The stage's name."""
-        return self.stage.name
 
 
 class PipelineFolder:
@@ -138,7 +123,7 @@ def load(root: Path, builtin: Builtin) -> Pipeline:
     for line in _lines(root, manifest):
         found = [_find_stage(root, name, builtin) for name in line]
         for stage, after in zip(found, [*line[1:], ""], strict=True):
-            bound[stage.name] = _bind(root, stage, manifest, after, len(bound))
+            bound[stage.name] = bind(root, stage, manifest, after, len(bound))
     channels = Channels(_find_state(root, manifest.state, builtin))
     return Pipeline(
         folder=folder,
@@ -171,18 +156,6 @@ def _lines(root: Path, manifest: Manifest) -> list[list[str]]:
             hint=f"`stages` are {', '.join(names)}",
         )
     return lines
-
-
-def seconds(text: str) -> float:
-    """`21d`, `6h`, `90m`, `30s` or combinations (`1d12h`) in seconds."""
-    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])", text)
-    if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*([dhms])", "", text).strip():
-        raise Usage(f"{text!r} is not a duration", hint="write 21d, 6h, 90m or 30s")
-    total = sum(float(n) * units[u] for n, u in parts)
-    if not 0 < total <= 3650 * 86400:
-        raise Usage(f"{text!r} is not between a moment and ten years")
-    return total
 
 
 class Catalogue:
@@ -322,48 +295,3 @@ def _import(path: Path) -> ModuleType:
         if isinstance(error, Exception):
             why += f": {error}"
         raise Usage(f"{path} cannot be imported: {why}") from None
-
-
-POLICIES: Sequence[str] = (
-    "timeout_s",
-    "attempts",
-    "base_s",
-    "cap_s",
-    "window",
-    "limit",
-)
-
-
-def _bind(
-    root: Path, stage: Stage, manifest: Manifest, after: str, depth: int
-) -> BoundStage:
-    raw = dict(manifest.stage.get(stage.name, {}))
-    given = {key: raw.pop(key) for key in POLICIES if key in raw}
-    retry = replace(
-        stage.retry,
-        **{k: given.pop(k) for k in ("attempts", "base_s", "cap_s") if k in given},
-    )
-    where = f"{root / MANIFEST} [stage.{stage.name}]"
-    bound = replace(stage, retry=retry, **given)
-    _check(bound, retry, where, manifest)
-    return BoundStage(
-        bound, fit(stage.settings, raw, where, beside=POLICIES), after, depth
-    )
-
-
-def _check(stage: Stage, retry: Retry, where: str, manifest: Manifest) -> None:
-    numbers = {
-        "timeout_s": stage.timeout_s,
-        "attempts": retry.attempts,
-        "base_s": retry.base_s,
-        "cap_s": retry.cap_s,
-        "window": stage.window,
-    }
-    for key, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise Usage(f"{where}: {key} must be a number above 0")
-    if stage.limit is not None and stage.limit not in manifest.limit:
-        raise Usage(
-            f"{where}: there is no [limit.{stage.limit}]",
-            hint="add it to pipeline.toml with `rate` and `per_s`",
-        )

@@ -233,6 +233,7 @@ class Context(Asking, Planning, Protocol):
 
     item: Item
     settings: Any
+    degraded: bool  # `settings` are those of `[stage.NAME.degraded]`
 
     @property
     def artifacts(self) -> Artifacts:

@@ -30,10 +30,11 @@ import anyio.lowlevel
 from pydantic import BaseModel, SecretStr
 
 from pipeline import stage as contract
+from pipeline.bound import BoundStage
 from pipeline.calls import Settled
 from pipeline.doubles import Answers, AnySink, Everybody, InProcess, MemoryArtifacts
 from pipeline.errors import WaybillError
-from pipeline.folder import BoundStage, Pipeline, PipelineFolder
+from pipeline.folder import Pipeline, PipelineFolder
 from pipeline.model import Checkpoint, Claim, Item, Kin, Outcome, Part, Progress, Spawn
 from pipeline.outbox import Planned
 from pipeline.run.attempt import Cancelled, Joining, Raised, attempt

@@ -30,8 +30,8 @@ ON_TOP = {
         *("manifest", "outside", "pace", "results", "terminal"),
     },
     "pipeline": {
-        *("calls", "declared", "doubles", "errors", "folder", "loading", "model"),
-        *("names", "outbox", "pinned", "proof", "reducers", "signals"),
+        *("bound", "calls", "declared", "doubles", "errors", "folder", "loading"),
+        *("model", "names", "outbox", "pinned", "proof", "reducers", "signals"),
         *("signatures", "stage", "state", "testing", "threads", "trouble"),
     },
     "stages": {*STAGES, "document", "layout"},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from pipeline.folder import BoundStage
+from pipeline.bound import BoundStage
 from pipeline.model import Hold, ToHeld
 from pipeline.stage import Artifacts
 from pipeline.state import clean_text, inline_or_ref

@@ -17,7 +17,10 @@ from typing import Any
 
 import anyio
 
+from pipeline.bound import BoundStage
+from pipeline.calls import WhenUsedUp
 from pipeline.errors import (
+    BudgetUsedUp,
     DeadlinePassed,
     Disposition,
     LimitWait,
@@ -26,7 +29,6 @@ from pipeline.errors import (
     Transient,
     WaybillError,
 )
-from pipeline.folder import BoundStage
 from pipeline.model import Progress
 from pipeline.run.blame import blamed, members
 from pipeline.run.context import StageContext
@@ -35,7 +37,7 @@ from pipeline.run.holding import Holding
 from pipeline.run.outcomes import Returned, bad_outcome, returned, shown
 from pipeline.run.outside import Permits
 from pipeline.run.slate import Holder
-from pipeline.run.stay import Abandoned, Parked, Run, StepRecorder
+from pipeline.run.stay import Abandoned, Parked, Run, StepRecorder, memoised
 from pipeline.run.watchdog import Watched, tears_down
 from pipeline.vendors.uses import Use
 
@@ -43,6 +45,7 @@ from pipeline.vendors.uses import Use
 # waits in the database.
 PATIENCE_S = (60.0, 600.0)
 PATIENCE_CALLS = 10
+DEGRADED = "degraded"  # the step that says so, and why
 STUCK_S = 10.0  # for what a stage shields from its cancellation; arbitrary
 UNSHOWN = "the stage raised NeedsReview, but its state cannot be shown to a reviewer"
 
@@ -177,17 +180,47 @@ def _watched(
     recorder: StepRecorder, run: Run, bound: BoundStage, until: float, holding: Holding
 ) -> Watched:
     recorder.check_lease()
-    ctx = StageContext(recorder, run, bound, until)
-    return Watched(_runs(run, bound, ctx), holding)
+    return Watched(_runs(recorder, run, bound, until), holding)
 
 
-async def _runs(run: Run, bound: BoundStage, ctx: StageContext) -> Any:
+async def _runs(
+    recorder: StepRecorder, run: Run, bound: BoundStage, until: float
+) -> Any:
     """Fold the state, where that is yet to be done, and run the stage on it."""
     if run.unfolded is not None:
         # Its validators are the author's code as well.
         run.state = run.pipeline.channels.fold(run.item.input, run.unfolded)
         run.unfolded = None
+    less = bound.degraded
+    why = ""
+    if less is not None and run.deadline - anyio.current_time() < less.when_left_s:
+        why = "time"
+    elif less is not None and (bound.name, DEGRADED) in run.memo:
+        why = "as before"
+    if not why:
+        try:
+            return await _run_with(recorder, run, bound, until, "")
+        except (BudgetUsedUp, BaseExceptionGroup) as error:
+            short = any(isinstance(one, BudgetUsedUp) for one in members(error))
+            policy = run.pipeline.budget.when_used_up
+            if less is None or not short or policy is not WhenUsedUp.DEGRADE:
+                raise
+            why = "money"
+    return await _run_with(recorder, run, bound, until, why)
+
+
+async def _run_with(
+    recorder: StepRecorder, run: Run, bound: BoundStage, until: float, why: str
+) -> Any:
+    """Run the stage; where time or money is short, and that is on record, with less."""
+    if why:
+        await memoised(recorder, run, (bound.name, DEGRADED), _because, why)
+    ctx = StageContext(recorder, run, bound, until, bool(why))
     return await bound.stage.run(run.state, ctx)
+
+
+async def _because(why: str) -> str:
+    return why
 
 
 async def _ended(

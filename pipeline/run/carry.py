@@ -13,6 +13,7 @@ from collections.abc import Callable
 import anyio
 import structlog
 
+from pipeline.bound import BoundStage
 from pipeline.calls import Settled
 from pipeline.errors import (
     Integrity,
@@ -23,7 +24,7 @@ from pipeline.errors import (
     WaybillError,
     code_of,
 )
-from pipeline.folder import BoundStage, Catalogue, Pipeline
+from pipeline.folder import Catalogue, Pipeline
 from pipeline.holds.parking import by_reference
 from pipeline.model import (
     Checkpoint,

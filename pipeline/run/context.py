@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import anyio
 
+from pipeline.bound import BoundStage
 from pipeline.errors import Permanent, Usage
-from pipeline.folder import BoundStage
 from pipeline.jail.custom import FileFunction
 from pipeline.model import (
     Kin,
@@ -49,12 +49,18 @@ class StageContext:
         "_session",
         "_signals",
         "_stage",
+        "degraded",
         "item",
         "settings",
     )
 
     def __init__(
-        self, session: StepRecorder, run: Run, stage: BoundStage, deadline: float
+        self,
+        session: StepRecorder,
+        run: Run,
+        stage: BoundStage,
+        deadline: float,
+        degraded: bool = False,
     ) -> None:
         self._session = session
         self._run = run
@@ -63,7 +69,10 @@ class StageContext:
         self._family = Family(session, run, stage.name)
         self._signals = Signals(session, run, stage.name)
         self.item = run.item
+        self.degraded = degraded and stage.degraded is not None
         self.settings = stage.settings
+        if degraded and stage.degraded is not None:
+            self.settings = stage.degraded.settings
 
     @property
     def artifacts(self) -> Artifacts:

@@ -12,6 +12,7 @@ from typing import NamedTuple, assert_never
 import structlog
 from pydantic import BaseModel
 
+from pipeline.bound import BoundStage
 from pipeline.errors import (
     Disposition,
     LeaseLost,
@@ -21,7 +22,6 @@ from pipeline.errors import (
     WaybillError,
     code_of,
 )
-from pipeline.folder import BoundStage
 from pipeline.holds.parking import park
 from pipeline.model import (
     Advance,

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import anyio
 from pydantic import BaseModel, Field
 
+from pipeline.bound import BoundStage
 from pipeline.errors import StoreUnavailable
-from pipeline.folder import BoundStage, Pipeline, PipelineFolder
+from pipeline.folder import Pipeline, PipelineFolder
 from pipeline.model import Advance, Checkpoint, Entry, ItemId, State, Submission
 from pipeline.run.services import Services
 from pipeline.run.session import Session, WorkerSettings

@@ -9,9 +9,10 @@ import pytest
 from pydantic import BaseModel
 
 from pipeline.artifacts.files import FileArtifacts
+from pipeline.bound import Degraded, seconds
 from pipeline.calls import Budget, WhenUsedUp
 from pipeline.errors import Usage
-from pipeline.folder import Builtin, Catalogue, load, seconds
+from pipeline.folder import Builtin, Catalogue, load
 from pipeline.model import Advance
 from pipeline.pinned import list_files, version_of
 from pipeline.stage import Retry, Settings, stage
@@ -91,6 +92,50 @@ def test_a_folder_says_stages_policies_and_settings(tmp_path: Path) -> None:
     assert found.deadline_s == 36 * 3600
     assert found.limits["ocr"].per_s == 60
     assert found.first == "intake"
+
+
+def test_a_stage_may_do_with_less_when_time_is_short(tmp_path: Path) -> None:
+    """Settings that are not named there are the stage's own."""
+    root = folder(
+        tmp_path,
+        """
+        name = "letters"
+        stages = ["intake", "ocr"]
+        [stage.ocr]
+        lang = "deu"
+        [stage.ocr.degraded]
+        when_left = "1h30m"
+        lang = "eng"
+        """,
+    )
+
+    found = load(root, BUILTIN).stages
+
+    assert found["intake"].degraded is None
+    assert found["ocr"].settings == OcrSettings(lang="deu")
+    assert found["ocr"].degraded == Degraded(OcrSettings(lang="eng"), 5400)
+
+
+@pytest.mark.parametrize(
+    ("less", "said"),
+    [
+        ("degraded = 3", "must be a table"),
+        ("degraded = {}", "changes no setting"),
+        ("degraded = {when_left = '2h'}", "changes no setting"),
+        ("degraded = {lang = 'eng'}", "would never be used"),
+        ("degraded = {when_left = 2, lang = 'eng'}", "is no text"),
+        ("degraded = {when_left = 'soon', lang = 'eng'}", "is not a duration"),
+        ("degraded = {when_left = '1h', tongue = 'eng'}", "tongue"),
+    ],
+)
+def test_what_cannot_be_done_with_less_is_refused(
+    tmp_path: Path, less: str, said: str
+) -> None:
+    """With the key and what it may be."""
+    text = f"name = 'x'\nstages = ['ocr']\n[stage.ocr]\n{less}"
+
+    with pytest.raises(Usage, match=said):
+        load(folder(tmp_path, text), BUILTIN)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.bound import seconds
 from pipeline.errors import NotFound, Usage
-from pipeline.folder import seconds
 from pipeline.store.limits import LimitRow, LimitSet
 from pipeline.vendors.declared import rate_of
 from pipeline.vendors.pacing import LimitSpec

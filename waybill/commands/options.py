@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.bound import seconds
 from pipeline.errors import NotFound, Usage
-from pipeline.folder import seconds
 from pipeline.model import ItemId
 from pipeline.names import is_text
 from pipeline.store.postgres.listing import STATES

@@ -17,8 +17,9 @@ import typer
 from pydantic import BaseModel
 
 from pipeline.artifacts.files import FileArtifacts
+from pipeline.bound import BoundStage
 from pipeline.errors import Usage
-from pipeline.folder import BoundStage, Pipeline, loads_of
+from pipeline.folder import Pipeline, loads_of
 from pipeline.loading import WORK_S
 from pipeline.model import Advance, Done, Hold, Item, Outcome, Reject, Wait
 from pipeline.pinned import list_files

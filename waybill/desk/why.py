@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, assert_never
 
+from pipeline.bound import BoundStage
 from pipeline.errors import WaybillError
-from pipeline.folder import BoundStage, Pipeline
+from pipeline.folder import Pipeline
 from pipeline.loading import IMPORT_S
 from pipeline.model import State
 from pipeline.store.outside import RESTING

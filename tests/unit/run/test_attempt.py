@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from pipeline.bound import BoundStage
 from pipeline.errors import (
     DeadlinePassed,
     LeaseLost,
@@ -18,7 +19,6 @@ from pipeline.errors import (
     StageTimeout,
     Transient,
 )
-from pipeline.folder import BoundStage
 from pipeline.model import Advance, Claim, Hold, Item, Reject, Wait
 from pipeline.run.attempt import Cancelled, End, Joining, Raised, attempt
 from pipeline.run.outcomes import Returned

@@ -123,7 +123,7 @@ async def test_an_exception_raised_again_tells_of_this_time() -> None:
 
 def test_the_engines_own_frames_are_left_out() -> None:
     """An author reads what an author wrote."""
-    from pipeline.folder import seconds
+    from pipeline.bound import seconds
 
     [line] = frames_of(caught(seconds), HERE).splitlines()
 

@@ -298,11 +298,10 @@ async def test_who_was_kept_too_long_begins_in_no_crowd(workers: int) -> None:
 
 async def test_a_call_that_missed_a_rare_permit_has_it_again() -> None:
     """A slow ledger does not cost a call ten minutes."""
-    async with fleet() as [limits]:
-        async with limits.hold(use(SLOW), early_s=0.15) as turn:
-            await anyio.sleep(5)
-            began = anyio.current_time()
-            await turn.due()
+    async with fleet() as [limits], limits.hold(use(SLOW), early_s=0.15) as turn:
+        await anyio.sleep(5)
+        began = anyio.current_time()
+        await turn.due()
 
     assert anyio.current_time() - began < 1.5
 
