@@ -8,11 +8,11 @@ price, and after how many tries, stands in the answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self
 from uuid import UUID, uuid4
 
 from pydantic import (
@@ -88,7 +88,7 @@ class Usage(BaseModel):
     `completion_tokens` the reasoning ones, Anthropic's `input_tokens` hold neither.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     input_tokens: int = Field(default=0, ge=0)
     cached_input_tokens: int = Field(default=0, ge=0)
@@ -121,7 +121,7 @@ class Answer(BaseModel):
         tries: Calls that this answer took, of all vendors.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     status: int
     data: Any = None
@@ -134,6 +134,56 @@ class Answer(BaseModel):
     cost: Decimal = Decimal(0)
     took_s: float = 0.0
     tries: int = 1
+
+
+class Vendor(Protocol):
+    """
+    An outside service, as `vendors.toml` declares it.
+
+    Every call obeys its limits, is written down with the most that it can cost before
+    it is sent, and is kept as a step with what it did cost.  A vendor that does not
+    answer is not asked again here: what is raised ends this try of the stage, and the
+    worker tries again.  Its fallbacks answer in its place.
+    """
+
+    @property
+    def name(self) -> str:
+        """As it was asked for."""
+
+    @property
+    def kind(self) -> Kind:
+        """The shape that it speaks."""
+
+    @property
+    def model(self) -> str:
+        """The declared model; "" where it has none."""
+
+    async def call(
+        self,
+        step: str,
+        request: Request,
+        *,
+        check: Callable[[Answer], None] | None = None,
+    ) -> Answer:
+        """
+        Make one call, and keep its answer as the step of this name.
+
+        After a crash the kept answer is returned and nobody is called.  The body of a
+        model's request names the model that is declared, whatever it says.
+
+        Args:
+            check: Raises a `WaybillError` when the answer is none, such as
+                `Transient(code="VENDOR_GARBAGE")`: then it counts as a failed call,
+                and nothing is kept.
+
+        Raises:
+            Throttled: not now: the vendor or one of our limits says so, with
+                `retry_after_s`; no attempt is charged.
+            Transient: a lost connection, a timeout, 5xx, an answer that is none.
+            Permanent: any other refusal.
+            WaybillError: BUDGET_USED_UP, CALLS_LIMIT.
+        """
+        ...
 
 
 KEPT_HEADERS = ("content-type", "etag", "location", "last-modified", "link")
@@ -186,7 +236,7 @@ class Budget(BaseModel):
         batch: For all items of a batch.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     calls_max: int = Field(default=CALLS_MAX, ge=1, le=1_000_000)
     item: Amount = None
@@ -202,7 +252,7 @@ class Budget(BaseModel):
 class ServiceBudget(BaseModel):
     """`[budget]` of `vendors.toml`: for each tenant, and for all of a day (UTC)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     tenant: Amount = None
     day: Amount = None

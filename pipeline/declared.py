@@ -23,7 +23,7 @@ M = TypeVar("M", bound=BaseModel)
 class _Branch(BaseModel):
     """`[branch.NAME]`: stages outside the main line, for children."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     stages: list[str] = Field(min_length=1, max_length=50)
 
@@ -31,7 +31,7 @@ class _Branch(BaseModel):
 class _Export(BaseModel):
     """`[export]`: what of an item's state stands in its row of an export."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     channels: list[str] = Field(default_factory=list, max_length=100)
 
@@ -39,7 +39,7 @@ class _Export(BaseModel):
 class Manifest(BaseModel):
     """What `pipeline.toml` may say."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")
     stages: list[str] = Field(min_length=1, max_length=50)

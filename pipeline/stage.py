@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.calls import Answer, FilePart, Kind, Request
+from pipeline.calls import Answer, FilePart, Request, Vendor
 from pipeline.model import (
     PARTS_MAX,
     Advance,
@@ -175,56 +175,6 @@ class Folder(Protocol):
 
     def files(self, pattern: str) -> list[Path]:
         """Files matching a glob, sorted."""
-        ...
-
-
-class Vendor(Protocol):
-    """
-    An outside service, as `vendors.toml` declares it.
-
-    Every call obeys its limits, is written down with the most that it can cost before
-    it is sent, and is kept as a step with what it did cost.  A vendor that does not
-    answer is not asked again here: what is raised ends this try of the stage, and the
-    worker tries again.  Its fallbacks answer in its place.
-    """
-
-    @property
-    def name(self) -> str:
-        """As it was asked for."""
-
-    @property
-    def kind(self) -> Kind:
-        """The shape that it speaks."""
-
-    @property
-    def model(self) -> str:
-        """The declared model; "" where it has none."""
-
-    async def call(
-        self,
-        step: str,
-        request: Request,
-        *,
-        check: Callable[[Answer], None] | None = None,
-    ) -> Answer:
-        """
-        Make one call, and keep its answer as the step of this name.
-
-        After a crash the kept answer is returned and nobody is called.  The body of a
-        model's request names the model that is declared, whatever it says.
-
-        Args:
-            check: Raises a `WaybillError` when the answer is none, such as
-                `Transient(code="VENDOR_GARBAGE")`: then it counts as a failed call,
-                and nothing is kept.
-
-        Raises:
-            Throttled: not now: the vendor or one of our limits says so, with
-                `retry_after_s`; no attempt is charged.
-            Transient: a lost connection, a timeout, 5xx, an answer that is none.
-            Permanent: any other refusal.
-            WaybillError: BUDGET_USED_UP, CALLS_LIMIT.
-        """
         ...
 
 

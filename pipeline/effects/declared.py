@@ -47,7 +47,7 @@ class _Sink(BaseModel):
         at_once: Calls under way at once, of one worker.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     name: str = ""
     irreversible: bool = False
@@ -164,7 +164,7 @@ SinkSpec = Annotated[
 
 
 class _Sinks(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
     sink: dict[str, SinkSpec] = Field(default_factory=dict, max_length=200)
 

@@ -39,7 +39,9 @@ OURS_AGAIN_S = 60.0
 class Mail(BaseModel):
     """An e-mail as a stage plans it; its artifacts are attached by their names."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", hide_input_in_errors=True, defer_build=True
+    )
 
     to: str | list[str]
     subject: str = Field(pattern=LINE, max_length=500)

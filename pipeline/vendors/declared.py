@@ -74,7 +74,7 @@ def _rate(value: Any) -> Any:
 
 
 class _Declared(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class VendorLimits(_Declared):

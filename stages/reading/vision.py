@@ -54,7 +54,7 @@ SCHEMA = {
 class Transcription(BaseModel):
     """What a model must answer, and nothing else."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid", defer_build=True)
 
     text: Annotated[str, StringConstraints(max_length=CHARS_MAX)]
     unreadable: bool

@@ -40,7 +40,7 @@ Phrase = Annotated[str, StringConstraints(min_length=2, max_length=200)]
 class RuleForm(BaseModel):
     """One `[[rule]]`: a name for the reviewer, and what it looks for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     name: Name
     phrases: list[Phrase] = Field(default_factory=list, max_length=1000)
@@ -51,7 +51,7 @@ class RuleForm(BaseModel):
 class CategoryForm(BaseModel):
     """A rule file: one category, what it does to an item, and its rules."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     category: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
     action: Literal["allow", "hold", "block"]

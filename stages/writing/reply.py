@@ -44,7 +44,7 @@ Paragraph = Annotated[str, _text(900), AfterValidator(_printable)]
 class Written(BaseModel):
     """What a writer must deliver.  Anything else that it sends is left out."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, defer_build=True)
 
     greeting: Line
     paragraphs: Annotated[list[Paragraph], Field(min_length=1, max_length=6)]

@@ -26,7 +26,7 @@ class Passage(BaseModel):
     out when no variant has all its fields.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     name: str
     variants: Annotated[list[str], Field(min_length=1)]
@@ -37,7 +37,7 @@ class Passage(BaseModel):
 class Templates(BaseModel):
     """`templates/reply.toml`: greeting and closing, and paragraphs in their order."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     greeting: Annotated[list[str], Field(min_length=1)]
     closing: Annotated[list[str], Field(min_length=1)]

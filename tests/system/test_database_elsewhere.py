@@ -301,6 +301,7 @@ def test_a_database_is_migrated_through_pgbouncer(
     assert service.ok("db", "status")["database"] == int(applied[-1][:4])
 
 
+@pytest.mark.proof
 def test_a_pooler_without_its_server_is_waited_for(
     elsewhere: Elsewhere, pooler: PgBouncer
 ):

@@ -166,6 +166,7 @@ def test_spares_end_with_a_supervisor_that_is_killed(home: Home) -> None:
         assert eventually(lambda: not alive(everyone), within_s=60)
 
 
+@pytest.mark.proof
 def test_a_service_ends_though_a_stage_does_not(home: Home, tmp_path: Path) -> None:
     """Its time to drain passes, and it is left behind."""
     files = pictures(tmp_path, ["a.png"])

@@ -15,7 +15,10 @@ from tests.system.command import ROOT
     "kinds",
     [
         ("sleeps-in-a-task", "computes", "crashes"),
-        ("swallows", "outgrows", "leaves-threads", "leaks-descriptors"),
+        pytest.param(
+            ("swallows", "outgrows", "leaves-threads", "leaks-descriptors"),
+            marks=pytest.mark.proof,
+        ),
     ],
     ids=["blocks", "leaks"],
 )
