@@ -271,12 +271,19 @@ class Context(Asking, Planning, Protocol):
         """
         ...
 
-    async def join(self) -> list[Kin]:
+    async def join(self, *, need: Collection[str] = ()) -> list[Kin]:
         """
         This item's children by id, when every one of them is final.
 
         Until then the item is parked without a task; this stage runs again, its steps
         from memory.  A failed child is in the list as well; without children it is [].
+
+        Args:
+            need: Names of parts that must be done.
+
+        Raises:
+            NeedsReview: PART_MISSING, one that is needed is not: the item is held, and
+                when a person has had that mended, and this tried again, it looks anew.
         """
         ...
 

@@ -192,8 +192,8 @@ class StageContext:
     ) -> list[int | None]:
         return await self._family.spawn(parts, name=name, at=at)
 
-    async def join(self) -> list[Kin]:
-        return await self._family.join()
+    async def join(self, *, need: Collection[str] = ()) -> list[Kin]:
+        return await self._family.join(need)
 
     async def signal(
         self,

@@ -5,19 +5,20 @@ An item's children: made once, and waited for without a task.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 import anyio
 from pydantic import TypeAdapter
 
-from pipeline.errors import Permanent
+from pipeline.errors import NeedsReview, Permanent
 from pipeline.model import PARTS_MAX, Checkpoint, Kin, Part, Spawn, State
 from pipeline.run.stay import Parked, Run, StepRecorder, memoised, until_answered
 from pipeline.state import clean_text, encode
 from pipeline.store.rows import KinRow
 
 NAME_CHARS_MAX = 1000  # of a part, as of a file
+GAPS_SHOWN = 5  # by name, of parts that are missing
 KIN_AT_ONCE = 50  # arbitrary: histories read by one query
 
 
@@ -69,19 +70,19 @@ class Family:
             )
         return parts
 
-    async def join(self) -> list[Kin]:
+    async def join(self, need: Collection[str]) -> list[Kin]:
         """See `Context.join` of pipeline/stage.py."""
         # Joined twice, a stage has spawned more in between.
         self._joins += 1
         name = "join" if self._joins == 1 else f"join-{self._joins}"
         key = (self._stage, name)
-        seen = await memoised(self._session, self._run, key, self._seen)
+        seen = await memoised(self._session, self._run, key, self._seen, need)
         found: list[Kin] = []
         for at in range(0, len(seen), KIN_AT_ONCE):
             found += await self._kin(seen[at : at + KIN_AT_ONCE])
         return found
 
-    async def _seen(self) -> list[_Ended]:
+    async def _seen(self, need: Collection[str]) -> list[_Ended]:
         """How each child ended, as this stage will see it for ever."""
         store, item = self._session.store, self._run.item.id
         if await until_answered(store.open_children, item):
@@ -89,6 +90,11 @@ class Family:
         rows = await until_answered(store.kin, item)
         if any(row.state is None for row in rows):  # one is being retried
             self._park()
+        done = {row.name for row in rows if row.state == State.DONE}
+        missing = sorted(set(need) - done)
+        if missing:
+            # Nothing is kept: whoever mends them has this stage look again.
+            raise _gap(missing, {row.name: row for row in rows})
         return [(r.id, State(r.state or ""), r.stage, r.code) for r in rows]
 
     def _park(self) -> NoReturn:
@@ -135,6 +141,23 @@ class Family:
 
 _Ended = tuple[int, State, str, str]  # a child's id, state, stage and code
 _IDS = TypeAdapter(list[int | None])
+
+
+def _gap(missing: Sequence[str], rows: Mapping[str, KinRow]) -> NeedsReview:
+    """The parts that did not end well, without which the stage cannot go on."""
+    said = [
+        f"{name} (item {rows[name].id}, {rows[name].state} {rows[name].code}".rstrip()
+        + ")"
+        if name in rows
+        else f"{name} (there is none)"
+        for name in missing[:GAPS_SHOWN]
+    ]
+    more = len(missing) - len(said)
+    return NeedsReview(
+        f"needed, and not done: {', '.join(said)}" + f", and {more} more" * bool(more),
+        code="PART_MISSING",
+        hint="`waybill items retry` them, then this one with `--pipeline current`",
+    )
 
 
 def _clean(part: Part) -> Part:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +11,8 @@ from pipeline.errors import Conflict, Usage
 from pipeline.model import State
 from pipeline.store.outside import Spent
 from pipeline.store.rows import AttemptRow, Event, Found, ItemRow
-from pipeline.store.signals import SignalRow
 from waybill import terminal
-from waybill.commands.made import print_made
+from waybill.commands.made import print_made, print_signals
 from waybill.commands.options import (
     LAST,
     AnItem,
@@ -45,6 +43,7 @@ from waybill.commands.spending import (
     cost_line,
     spent_json,
 )
+from waybill.commands.tree import print_tree, tree_json
 from waybill.compose import App
 from waybill.desk.mended import SENTENCES, bring_on
 from waybill.desk.pages import Pages, pages_of
@@ -140,6 +139,7 @@ def items_show(
     item: AnItem,
     at: Annotated[str, typer.Option(help="Its state after this stage.")] = "",
     pages: Annotated[bool, typer.Option("--pages", help="Each page as well.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="All that it led to.")] = False,
     json: Json = False,
 ) -> None:
     """One item: where it is, what it holds, and everything that happened."""
@@ -149,11 +149,16 @@ def items_show(
             "calls": [call_json(call) for call in found["calls"]],
             "spent": spent_json(found["spent"]),
             "family": [budget_json(budget) for budget in found["family"]],
+            "tree": tree_json(found["tree"]),
         }
         terminal.print_json({**found, **money})
         return
     _print_facts(found["item"], found["children"], found["pages"])
     _print_spent(found["spent"], [budget.spent for budget in found["family"]])
+    if found["tree"]:
+        root: ItemRow = found["item"]
+        head = f"{root.id} {terminal.visible(root.name)}"
+        print_tree(head, root.id, found["tree"], whole=tree)
     if found["pages"] and (pages or found["pages"].doubtful):
         terminal.out.rule("pages", align="left")
         terminal.print_table(
@@ -161,7 +166,7 @@ def items_show(
         )
     print_made(found)
     if found["signals"]:
-        _print_signals(found["signals"])
+        print_signals(found["signals"])
     terminal.out.rule("state" + (f" after {at}" if at else ""), align="left")
     for name, value in found["state"].items():
         text = value if isinstance(value, str) else terminal.compact(value)
@@ -189,26 +194,6 @@ def items_show(
         _print_failures(found["failures"])
 
 
-def _print_signals(signals: Sequence[SignalRow]) -> None:
-    terminal.out.rule("signals", align="left")
-    terminal.print_table(
-        ["name", "asked by", "since", "until", "answered", "by"],
-        [
-            [
-                s.name,
-                s.stage,
-                *map(_instant, (s.asked_at, s.until, s.answered_at)),
-                s.author,
-            ]
-            for s in signals
-        ],
-    )
-
-
-def _instant(at: datetime | None) -> str:
-    return terminal.clock(at) if at else ""
-
-
 async def _everything(opened: App, item: str, at: str) -> dict[str, Any]:
     number = await find_item(opened, item)
     row = await opened.store.item(number)
@@ -230,6 +215,7 @@ async def _everything(opened: App, item: str, at: str) -> dict[str, Any]:
         "calls": await opened.store.calls_of(number),
         "spent": await opened.store.spent(item=number),
         "family": await opened.store.budget(f"item/{number}"),
+        "tree": await opened.store.tree(number),
     }
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
+from pipeline.store.signals import SignalRow
 from waybill import terminal
 
 
@@ -24,3 +27,24 @@ def print_made(found: dict[str, Any]) -> None:
             ["effect", "state", "sink", "name", "why"],
             [[e.id, e.state.value, e.sink, e.name, e.why] for e in found["effects"]],
         )
+
+
+def print_signals(signals: Sequence[SignalRow]) -> None:
+    """What the item has asked the world outside for."""
+    terminal.out.rule("signals", align="left")
+    terminal.print_table(
+        ["name", "asked by", "since", "until", "answered", "by"],
+        [
+            [
+                s.name,
+                s.stage,
+                *map(_instant, (s.asked_at, s.until, s.answered_at)),
+                s.author,
+            ]
+            for s in signals
+        ],
+    )
+
+
+def _instant(at: datetime | None) -> str:
+    return terminal.clock(at) if at else ""

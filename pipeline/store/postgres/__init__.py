@@ -27,6 +27,7 @@ from pipeline.store.postgres.reports import PostgresReports
 from pipeline.store.postgres.results import PostgresResults
 from pipeline.store.postgres.sessions import PostgresSessions
 from pipeline.store.postgres.signals import PostgresSignals
+from pipeline.store.postgres.trees import PostgresTrees
 
 
 class PostgresStore(
@@ -48,6 +49,7 @@ class PostgresStore(
     PostgresReports,
     PostgresResults,
     PostgresSignals,
+    PostgresTrees,
 ):
     """
     Everything durable, in one PostgreSQL database.

@@ -278,7 +278,7 @@ class PostgresBudgets(Topic):
             rows = await self._db.fetch(SPENT_BATCH, batch_id)
         else:
             rows = await self._db.fetch(SPENT)
-        return [_spent(r) for r in rows]
+        return [spent_row(r) for r in rows]
 
     async def _rows(self, key: tuple[str, int]) -> list[BudgetRow]:
         sql = f"{BUDGET} where b.scope = $1 and b.of = $2 order by b.currency"
@@ -289,7 +289,7 @@ class PostgresBudgets(Topic):
         sums = await self._db.fetch(FAMILY.format(of="$1::bigint"), key[1])
         name = f"item/{key[1]}"
         rows += [
-            BudgetRow(name, None, False, _spent(r), 0)
+            BudgetRow(name, None, False, spent_row(r), 0)
             for r in sums
             if r["currency"] not in bounded
         ]
@@ -317,7 +317,8 @@ def _usage(r: asyncpg.Record) -> Usage:
     )
 
 
-def _spent(r: asyncpg.Record) -> Spent:
+def spent_row(r: asyncpg.Record) -> Spent:
+    """A row of sums."""
     sums = r["calls"], r["failed"], r["spent"], r["reserved"]
     return Spent(r["currency"], *sums, _usage(r))
 
@@ -327,7 +328,7 @@ def _budget(r: asyncpg.Record) -> BudgetRow:
     name = f"tenant/{r['tenant']}" if r["tenant"] is not None else name_of(key)
     bound: Decimal | None = r["declared"] if r["most"] is None else r["most"]
     by_file = r["most"] is None and bound is not None
-    return BudgetRow(name, bound, by_file, _spent(r), r["waiting"])
+    return BudgetRow(name, bound, by_file, spent_row(r), r["waiting"])
 
 
 def _call(r: asyncpg.Record) -> CallRow:

@@ -39,6 +39,7 @@ class Desk:
         self.made = parts(count)
         self.took_s = took_s
         self.joined: list[list[Any]] = []
+        self.need: tuple[str, ...] = ()
         self.fate: Callable[[int], Any] = lambda _: None
 
     def stages(self) -> list[Stage]:
@@ -52,7 +53,7 @@ class Desk:
 
     async def unpack(self, letter: Letter, ctx: Any) -> Any:
         await ctx.spawn(self.made, at="part")
-        kin = await ctx.join()
+        kin = await ctx.join(need=self.need)
         self.joined.append(kin)
         return Advance(answer=",".join(k.values["answer"] for k in kin if k.values))
 
@@ -258,6 +259,38 @@ async def test_children_that_fail_are_in_the_list() -> None:
         ("done", ""),
     ]
     assert [k.values["answer"] for k in kin] == ["PART 0", "said before", "", "PART 3"]
+
+
+@pytest.mark.parametrize(
+    ("need", "said"),
+    [
+        (("0.pdf",), ""),
+        (("0.pdf", "1.pdf"), "not done: 1.pdf (item 3, failed UNREADABLE)"),
+        (("3.pdf",), "not done: 3.pdf (there is none)"),
+    ],
+)
+async def test_without_a_part_that_is_needed_a_person_is_asked(
+    need: tuple[str, ...], said: str
+) -> None:
+    """Others that failed are named gaps; what is needed holds the item, by name."""
+    desk = Desk(3)
+    desk.need = need
+    errors = {3: Permanent("the page is black", code="UNREADABLE")}
+    desk.fate = errors.get
+    engine = desk.engine()
+    [bundle] = await engine.submit()
+
+    async def ended() -> bool:
+        return (await engine.state(bundle)) in ("held", "done")
+
+    async with engine.session():
+        await until(ended, within_s=600)
+
+    row = await engine.store.item(bundle)
+    assert row.state is (State.HELD if said else State.DONE)
+    assert said in row.why
+    assert row.code == ("PART_MISSING" if said else "")
+    assert len(desk.joined) == (0 if said else 1)
 
 
 async def test_what_a_join_saw_it_sees_again() -> None:
