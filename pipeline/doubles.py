@@ -19,8 +19,9 @@ from pydantic import SecretStr
 from pipeline.calls import Request
 from pipeline.errors import NotFound
 from pipeline.jail.custom import FileFunction
+from pipeline.messages import ModelAnswer, ModelRequest, Said
 from pipeline.outbox import SinkClass, SinkFacts
-from pipeline.stage import Artifacts
+from pipeline.stage import Artifacts, Context
 from pipeline.state import encode
 from pipeline.vendors.asking import with_model
 from pipeline.vendors.declared import VendorSpec
@@ -166,3 +167,37 @@ class InProcess:
                 os.environ["TMPDIR"] = before
         left = sorted(path for path in folder.iterdir() if path.is_file())
         return answer, {path.name: await keep.put_file(path) for path in left}
+
+
+Script = Callable[[ModelRequest], Said]
+
+
+class Scripted:
+    """A model that is a function; what it says is a step, as a real one's is."""
+
+    def __init__(self, name: str, script: Script, ctx: Context) -> None:
+        self._name = name
+        self._script = script
+        self._ctx = ctx
+
+    @property
+    def name(self) -> str:
+        """As it was asked for."""
+        return self._name
+
+    async def ask(
+        self, step: str, request: ModelRequest, *, number: int = 1
+    ) -> ModelAnswer:
+        """What the function says, its calls named by their place."""
+
+        async def answered() -> ModelAnswer:
+            await anyio.lowlevel.checkpoint()
+            said = self._script(request)
+            calls = tuple(
+                call.model_copy(update={"id": f"c{number}_{n}"})
+                for n, call in enumerate(said.calls, 1)
+            )
+            named = said.model_copy(update={"calls": calls})
+            return ModelAnswer(said=named, declared=self._name, model="scripted")
+
+        return await self._ctx.step(step, answered)

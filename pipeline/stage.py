@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.calls import Answer, FilePart, Request, Vendor
+from pipeline.messages import Talking
 from pipeline.model import (
     PARTS_MAX,
     Advance,
@@ -178,7 +179,7 @@ class Folder(Protocol):
         ...
 
 
-class Context(Asking, Planning, Protocol):
+class Context(Asking, Planning, Talking, Protocol):
     """What the worker hands to a stage beside the state."""
 
     item: Item

@@ -30,11 +30,21 @@ import anyio.lowlevel
 from pydantic import BaseModel, SecretStr
 
 from pipeline import stage as contract
+from pipeline.agents.declared import ModelSpec
 from pipeline.bound import BoundStage
 from pipeline.calls import Settled
-from pipeline.doubles import Answers, AnySink, Everybody, InProcess, MemoryArtifacts
+from pipeline.doubles import (
+    Answers,
+    AnySink,
+    Everybody,
+    InProcess,
+    MemoryArtifacts,
+    Script,
+    Scripted,
+)
 from pipeline.errors import WaybillError
 from pipeline.folder import Pipeline, PipelineFolder
+from pipeline.messages import Model
 from pipeline.model import Checkpoint, Claim, Item, Kin, Outcome, Part, Progress, Spawn
 from pipeline.outbox import Planned
 from pipeline.run.attempt import Cancelled, Joining, Raised, attempt
@@ -98,6 +108,8 @@ class Context(StageContext):
         jail: Runs jailed functions; None: they run in this process.
         door: Answers calls, such as `Answers`; None: nobody may be called.
         vendors: Whom it may call; None: whoever it asks for is there.
+        models: Whom it may ask, by name: declared on a vendor, or a function that
+            answers a `ModelRequest` with what is `Said`, or raises.
         keys: Of vendors whose key is no secret, by name.
         secrets: Lines by name; or the folder of `<tenant>/<name>.txt`.
         folder: The pipeline folder; None: where the stage was written.
@@ -126,6 +138,7 @@ class Context(StageContext):
         jail: Jail | None = None,
         door: Door | None = None,
         vendors: Mapping[str, VendorSpec] | None = None,
+        models: Mapping[str, ModelSpec | Script] | None = None,
         keys: Mapping[str, SecretStr] | None = None,
         secrets: Mapping[str, Sequence[str]] | Path | None = None,
         out: Path | None = None,
@@ -136,6 +149,7 @@ class Context(StageContext):
     ) -> None:
         if isinstance(stage, Stage):
             stage = BoundStage(stage, stage.settings(**(settings or {})), "", 0)
+        models = models or {}
         item = item or Item(1, "default", "test", 1, "document", {})
         scratch = Path(tempfile.mkdtemp(prefix="waybill-testing-"))
         weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
@@ -149,7 +163,9 @@ class Context(StageContext):
             keys or {},
             callbacks=Callbacks(b"testing", "http://waybill.test"),
             sinks=AnySink(),
+            models={n: m for n, m in models.items() if isinstance(m, ModelSpec)},
         )
+        self._scripts = {n: m for n, m in models.items() if callable(m)}
         if secrets and not isinstance(secrets, Path):
             _write_secrets(scratch / "secrets" / item.tenant, secrets)
         store = _Store(stage.name, kin, signals or {})
@@ -167,6 +183,10 @@ class Context(StageContext):
 
     def left_s(self) -> float:
         return self.seconds_left
+
+    def model(self, name: str) -> Model:
+        script = self._scripts.get(name)
+        return super().model(name) if script is None else Scripted(name, script, self)
 
     async def run(self, state: BaseModel) -> Try:
         """Try the stage once on `state`: its time, its outcome and its errors count."""

@@ -31,8 +31,8 @@ ON_TOP = {
     },
     "pipeline": {
         *("bound", "calls", "declared", "doubles", "errors", "folder", "loading"),
-        *("model", "names", "outbox", "pinned", "proof", "reducers", "signals"),
-        *("signatures", "stage", "state", "testing", "threads", "trouble"),
+        *("messages", "model", "names", "outbox", "pinned", "proof", "reducers"),
+        *("signals", "signatures", "stage", "state", "testing", "threads", "trouble"),
     },
     "stages": {*STAGES, "document", "layout"},
     "ingest": {

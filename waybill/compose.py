@@ -61,6 +61,7 @@ from waybill.callbacks import open_callbacks
 from waybill.outside import (
     SECRETS,
     check_terms,
+    declared_models,
     declared_sinks,
     declared_vendors,
     keys_of,
@@ -321,13 +322,8 @@ async def open_app(
 ) -> AsyncIterator[App]:
     """Everything, opened; closed in the opposite order."""
     home = settings.home.resolve()
-    settings = settings.model_copy(
-        update={
-            "home": home,
-            "inbox": settings.inbox_dir.resolve(),
-            "out": settings.out_dir.resolve(),
-        }
-    )
+    there = {"inbox": settings.inbox_dir.resolve(), "out": settings.out_dir.resolve()}
+    settings = settings.model_copy(update={"home": home, **there})
     artifacts = FileArtifacts(home / "objects")
     places = Places.of(settings)
     catalogue = Catalogue(artifacts, home / "pipelines", BUILTIN)
@@ -352,6 +348,7 @@ async def open_app(
                 places,
                 callbacks=open_callbacks(settings),
                 sinks={name: spec.facts for name, spec in sinks.items()},
+                models=declared_models(settings, declared.vendors),
                 open_sinks=sinks_opener(
                     settings, sinks, artifacts, proof_sheets(jail, artifacts)
                 ),

@@ -11,6 +11,8 @@ import anyio
 import structlog
 from pydantic import SecretStr
 
+from pipeline.agents.declared import ModelSpec, read_models
+from pipeline.agents.shapes import Output
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.calls import CallClass
 from pipeline.effects.declared import FolderSpec, SinkSpec, read_sinks
@@ -71,6 +73,24 @@ def declared_vendors(settings: Settings) -> Declared:
             name=name, kind="openai", url=url, model=model, inside=True
         )
     return declared._replace(vendors={**declared.vendors, **shortest})
+
+
+def declared_models(
+    settings: Settings, vendors: Mapping[str, VendorSpec]
+) -> dict[str, ModelSpec]:
+    """
+    Whom agents ask: those of the file, and one for each variable's model, as `llm`.
+
+    Raises:
+        Usage: MODELS_FILE.
+    """
+    named = {"llm": settings.llm_url, "vision": settings.vision_url}
+    shortest = {
+        name: ModelSpec(name=name, vendor=name, output=Output.JSON_OBJECT)
+        for name, url in named.items()
+        if url and vendors[name].model
+    }
+    return shortest | read_models(settings.vendors_file, vendors)
 
 
 def declared_sinks(

@@ -100,8 +100,8 @@ class Calling:
         self._session.check_lease()
         tried = _tried(self._run, self._stage, step)
         specs = self._session.services.vendors
-        names = (self._spec.name, *self._spec.fallbacks)
-        chain = [self._within(specs[name]) for name in names]
+        chain = [self._within(self._spec)]
+        chain += [self._within(specs[name]) for name in self._spec.fallbacks]
         left = [spec for spec in chain if spec.name not in tried.gone]
         for number, spec in enumerate(left, tried.times + 1):
             repeats = spec.name in tried.failed

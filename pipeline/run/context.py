@@ -15,6 +15,7 @@ import anyio
 from pipeline.bound import BoundStage
 from pipeline.errors import Permanent, Usage
 from pipeline.jail.custom import FileFunction
+from pipeline.messages import Model
 from pipeline.model import (
     Kin,
     Part,
@@ -23,6 +24,7 @@ from pipeline.model import (
 )
 from pipeline.run.calling import Calling
 from pipeline.run.family import Family
+from pipeline.run.models import DeclaredModel
 from pipeline.run.planning import planned
 from pipeline.run.services import secret_lines
 from pipeline.run.signals import Signals
@@ -158,6 +160,11 @@ class StageContext:
                 hint=f"declare [vendor.{name}] in vendors.toml; known: {known}",
             )
         return Calling(self._session, self._run, self._stage.name, spec, self.left_s)
+
+    def model(self, name: str) -> Model:
+        return DeclaredModel(
+            self._session, self._run, self._stage.name, name, self.left_s
+        )
 
     def secrets(self, name: str) -> list[str]:
         return secret_lines(self._session.services.secrets, self.item.tenant, name)

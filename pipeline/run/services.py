@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
+from pipeline.agents.declared import ModelSpec
 from pipeline.calls import UNBOUNDED_SERVICE, ServiceBudget
 from pipeline.effects.posting import Caller
 from pipeline.effects.sink import Sink
@@ -43,6 +44,7 @@ class Services:
         doubts: Tries that met trouble which nothing bears out.
         callbacks: Makes the URLs to which signals are sent; None: nobody listens.
         sinks: Where effects go, by the names that stages use.
+        models: Whom agents ask, by name.
         open_sinks: Opens them for one session, which calls vendors so.
     """
 
@@ -58,6 +60,7 @@ class Services:
     doubts: Doubts = field(default_factory=Doubts)
     callbacks: Callbacks | None = None
     sinks: Mapping[str, SinkFacts] = field(default_factory=dict)
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
     open_sinks: Callable[[Caller], Mapping[str, Sink]] = lambda _: {}
 
     async def look(self) -> list[Trouble]:

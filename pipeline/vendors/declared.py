@@ -223,6 +223,7 @@ class Vendors(_Declared):
     vendor: dict[str, VendorSpec] = Field(default_factory=dict, max_length=200)
     budget: ServiceBudget = UNBOUNDED_SERVICE
     sink: dict[str, Any] = Field(default_factory=dict)  # read by effects/declared.py
+    model: dict[str, Any] = Field(default_factory=dict)  # read by agents/declared.py
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

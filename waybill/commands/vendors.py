@@ -15,12 +15,14 @@ from pipeline.store.outside import BreakerRow
 from pipeline.vendors.declared import Rate, VendorLimits, VendorSpec
 from pipeline.vendors.target import target_of
 from waybill import terminal
+from waybill.commands.models import model_json, model_row, try_model
 from waybill.commands.options import Header, Json
 from waybill.commands.run import run_async
 from waybill.compose import database, open_store
 from waybill.health import ASKED_S
 from waybill.outside import (
     addresses_of,
+    declared_models,
     declared_vendors,
     open_door,
     service_key,
@@ -40,23 +42,29 @@ vendors = typer.Typer(
 
 @vendors.command("ls")
 def vendors_ls(json: Json = False, header: Header = False) -> None:
-    """All declared vendors: kind, host, model, key, limits, fallbacks, who is away."""
+    """Vendors and models: kind, host, model, key, limits, fallbacks, who is away."""
     settings = read_settings()
     declared = declared_vendors(settings).vendors
+    models = declared_models(settings, declared)
     states = _states(settings) if declared else {}
     rows = [
         _row(settings, spec) | {"breaker": states.get(spec.name)}
         for spec in declared.values()
     ]
+    asked = [model_row(spec, declared) for spec in models.values()]
     if json:
-        terminal.print_json({"file": str(settings.vendors_file), "vendors": rows})
+        file = {"file": str(settings.vendors_file)}
+        terminal.print_json(file | {"vendors": rows, "models": asked})
         return
     if not rows:
         terminal.err.print(f"no vendor is declared: write {settings.vendors_file}")
     columns = ["name", "kind", "host", "model", "key", "limits", "fallbacks"]
     terminal.print_table(
         [*columns, "away"],
-        ([*(_cell(r[c]) for c in columns), away(r["breaker"])] for r in rows),
+        (
+            [*(_cell(r[c]) for c in columns), away(r.get("breaker"))]
+            for r in (*rows, *asked)
+        ),
         header=header,
     )
 
@@ -65,14 +73,19 @@ def vendors_ls(json: Json = False, header: Header = False) -> None:
 def vendors_show(
     name: Annotated[str, typer.Argument(help="Its name.")], json: Json = False
 ) -> None:
-    """One vendor, with everything that is declared of it, and its defaults."""
+    """One vendor or model, with all that is declared of it, and its defaults."""
     settings = read_settings()
-    spec = _find(declared_vendors(settings).vendors, name)
-    shown = spec.model_dump(mode="json") | {
-        "headers": sorted(spec.headers),  # their values may be keys all the same
-        "host": target_of(spec.url).netloc,
-        "key_there": key_word(settings, spec),
-    }
+    declared = declared_vendors(settings).vendors
+    model = declared_models(settings, declared).get(name)
+    if model is not None and name not in declared:
+        shown = model_json(model)
+    else:
+        spec = _find(declared, name)
+        shown = spec.model_dump(mode="json") | {
+            "headers": sorted(spec.headers),  # their values may be keys all the same
+            "host": target_of(spec.url).netloc,
+            "key_there": key_word(settings, spec),
+        }
     if json:
         terminal.print_json(shown)
     else:
@@ -86,12 +99,21 @@ def vendors_test(
     name: Annotated[str, typer.Argument(help="Only this one.")] = "",
     json: Json = False,
 ) -> None:
-    """Look each up, check its address and its key, and ask it something harmless."""
+    """
+    Look each up, check its address and its key, and ask it something harmless.
+
+    A model that is named is asked one small question with a schema, and paid for it.
+    """
     settings = read_settings()
     declared = declared_vendors(settings).vendors
-    specs = [_find(declared, name)] if name else list(declared.values())
+    model = declared_models(settings, declared).get(name)
+    named = model is None or name in declared
+    specs = [_find(declared, name)] if name and named else list(declared.values())
 
     async def main() -> list[dict[str, Any]]:
+        if model is not None and name not in declared:
+            vendor = declared[model.vendor]
+            return [await try_model(settings, model, vendor, TRY_S)]
         return [await _try(settings, spec) for spec in specs]
 
     found = run_async(main)

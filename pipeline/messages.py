@@ -1,21 +1,27 @@
 """
 What passes between an agent and a model, in words of our own.
 
-A vendor's shape is translated at its edge (`shapes`), and nowhere else.  Everything
-here is kept as the result of a step, so it is data: frozen, JSON, and bounded by the
-door before it comes here.
+A vendor's shape is translated at its edge (`agents/shapes.py`), and nowhere else.
+Everything here is data, frozen and JSON, and bounded by the door before it comes here.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.calls import Usage
-from pipeline.stage import Value
+
+
+class Value(BaseModel):
+    """One frozen value; what a model wrote stands in no error's text."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
 
 
 class Finish(StrEnum):
@@ -111,7 +117,8 @@ class ModelRequest(Value):
 
     Attributes:
         output: The JSON schema of the answer; None for plain text.
-        temperature: None: whatever is the model's own.
+        max_tokens: Of the answer; 0: as the model is declared.
+        temperature: None: as the model is declared.
         tools_allowed: False: the tools are shown for the history's sake, and none
             may be called; the last ask of a budget.
     """
@@ -122,7 +129,7 @@ class ModelRequest(Value):
     tools_allowed: bool = True
     output: dict[str, Any] | None = None
     output_name: str = "answer"
-    max_tokens: int = Field(default=2_000, ge=1)
+    max_tokens: int = Field(default=0, ge=0)
     temperature: float | None = None
 
 
@@ -143,3 +150,42 @@ class ModelAnswer(Value):
     usage: Usage = Usage()
     cost: Decimal = Decimal(0)
     because: tuple[str, ...] = ()
+
+
+class Model(Protocol):
+    """A declared model: `[model.NAME]` of `vendors.toml`."""
+
+    @property
+    def name(self) -> str:
+        """As it was asked for."""
+
+    async def ask(
+        self, step: str, request: ModelRequest, *, number: int = 1
+    ) -> ModelAnswer:
+        """
+        Ask it, or a fallback in its place; each call is kept as a step.
+
+        After a crash kept answers are returned, and the chain goes on where it was.
+
+        Args:
+            number: Which ask of its conversation this is; names the calls of tools.
+
+        Raises:
+            Throttled, Transient: nobody of the chain answers now.
+            Permanent: a refusal, or MODEL_CONTEXT: it is too long for the last of them.
+            WaybillError: BUDGET_USED_UP, CALLS_LIMIT.
+        """
+        ...
+
+
+class Talking(Protocol):
+    """What a stage may say to models."""
+
+    def model(self, name: str) -> Model:
+        """
+        A declared model.
+
+        Raises:
+            Usage: MODEL_UNKNOWN.
+        """
+        ...

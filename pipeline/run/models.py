@@ -1,0 +1,153 @@
+"""
+Asking a declared model: one call of its vendor, or of those that stand behind it.
+
+A call is a step, and so is why a model was passed by: after a crash the chain goes on
+where it was, and nothing of it is paid twice.  When the last of a chain has failed the
+worker tries the stage again, and the chain begins anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+import anyio
+
+from pipeline.agents.declared import FINISHES, Cause, ModelSpec, cause_of
+from pipeline.agents.shapes import request_of, said_of
+from pipeline.calls import Answer
+from pipeline.errors import Permanent, Usage, WaybillError
+from pipeline.messages import ModelAnswer, ModelRequest
+from pipeline.run.calling import Calling
+from pipeline.run.stay import Run, StepRecorder
+
+
+class DeclaredModel:
+    """
+    A declared model as one stage asks it; see `Model` of pipeline/messages.py.
+
+    Args:
+        left_s: What is left to the stage.
+    """
+
+    __slots__ = ("_left_s", "_run", "_session", "_spec", "_stage")
+
+    def __init__(
+        self,
+        session: StepRecorder,
+        run: Run,
+        stage: str,
+        name: str,
+        left_s: Callable[[], float],
+    ) -> None:
+        models = session.services.models
+        if name not in models:
+            raise Usage(
+                f"there is no model {name!r}",
+                code="MODEL_UNKNOWN",
+                hint=f"declare [model.{name}] in vendors.toml; known: "
+                f"{', '.join(models) or 'none'}",
+            )
+        self._session = session
+        self._run = run
+        self._stage = stage
+        self._spec = models[name]
+        self._left_s = left_s
+
+    @property
+    def name(self) -> str:
+        return self._spec.name
+
+    async def ask(
+        self, step: str, request: ModelRequest, *, number: int = 1
+    ) -> ModelAnswer:
+        models = self._session.services.models
+        chain = [self._spec, *(models[name] for name in self._spec.fallbacks)]
+        passed = self._passed(step)
+        because: list[str] = []
+        for spec in chain:
+            if (known := passed.causes.get(spec.name)) is not None:
+                because.append(known)
+                continue
+            last = spec is chain[-1]
+            own = step if spec is chain[0] else f"{step}/{spec.name}"
+            try:
+                answered = await self._once(spec, own, request, number)
+            except WaybillError as error:
+                cause = cause_of(error)
+                others = not last and cause is not None and cause in spec.on
+                if others or because:  # alone it needs no note: it is asked again
+                    passed = await self._note(step, passed, spec, cause, not others)
+                if not others:
+                    raise
+                because.append(str(cause))
+                continue
+            stopped = FINISHES.get(answered.said.finish)
+            if stopped is not None and not last and stopped in spec.on:
+                because.append(stopped.value)
+                continue
+            return answered.model_copy(update={"because": tuple(because)})
+        raise AssertionError("the last of a chain answers, or raises")
+
+    async def _once(
+        self, spec: ModelSpec, step: str, request: ModelRequest, number: int
+    ) -> ModelAnswer:
+        asked = spec.asked(request)
+        if spec.too_long(asked):
+            raise Permanent(
+                f"what {spec.name} is asked is longer than its context of "
+                f"{spec.context} tokens",
+                code="MODEL_CONTEXT",
+                hint="ask about less of the document, or declare a fallback for it",
+            )
+        vendor = spec.on_vendor(self._session.services.vendors[spec.vendor])
+        kind = vendor.kind
+        calling = Calling(self._session, self._run, self._stage, vendor, self._left_s)
+
+        def check(answer: Answer) -> None:
+            said_of(kind, answer.data, asked, number)
+
+        sent = request_of(kind, asked, spec.output, spec.max_tokens_field)
+        answer = await calling.call(step, sent, check=check)
+        return ModelAnswer(
+            said=said_of(kind, answer.data, asked, number),
+            declared=spec.name,
+            vendor=answer.vendor,
+            model=answer.model,
+            usage=answer.usage,
+            cost=answer.cost,
+        )
+
+    def _passed(self, step: str) -> _Passed:
+        """Those that were passed by in this round of the chain, as recorded."""
+        found = _Passed(0, {})
+        while True:
+            text = self._run.memo.get((self._stage, f"{step}/passed-{found.notes + 1}"))
+            if text is None:
+                return found
+            kept = json.loads(text)
+            causes = {**found.causes, kept["model"]: kept["cause"]}
+            found = _Passed(found.notes + 1, {} if kept["over"] else causes)
+
+    async def _note(
+        self,
+        step: str,
+        passed: _Passed,
+        spec: ModelSpec,
+        cause: Cause | None,
+        over: bool,
+    ) -> _Passed:
+        why = cause.value if cause is not None else ""
+        note = {"model": spec.name, "cause": why, "over": over}
+        key = (self._stage, f"{step}/passed-{passed.notes + 1}")
+        text = json.dumps(note)
+        await self._session.record_step(self._run, key, text, anyio.current_time())
+        return _Passed(passed.notes + 1, {**passed.causes, spec.name: why})
+
+
+class _Passed(NamedTuple):
+    """How many notes there are, and why each model of this round was passed by."""
+
+    notes: int
+    causes: dict[str, str]
