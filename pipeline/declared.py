@@ -51,6 +51,7 @@ class Manifest(BaseModel):
     limit: dict[str, LimitSpec] = Field(default_factory=dict)
     budget: Budget = UNBOUNDED
     vendor: dict[str, VendorTerms] = Field(default_factory=dict, max_length=200)
+    grant: dict[str, list[str]] = Field(default_factory=dict, max_length=1000)
     export: _Export = Field(default_factory=_Export)
 
 

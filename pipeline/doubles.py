@@ -9,6 +9,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import anyio
 import anyio.lowlevel
 from pydantic import SecretStr
 
-from pipeline.calls import Request
+from pipeline.calls import Request, Usage
 from pipeline.errors import NotFound
 from pipeline.jail.custom import FileFunction
 from pipeline.messages import ModelAnswer, ModelRequest, Said
@@ -170,12 +171,22 @@ class InProcess:
 
 
 Script = Callable[[ModelRequest], Said]
+ZERO = Decimal(0)
 
 
 class Scripted:
     """A model that is a function; what it says is a step, as a real one's is."""
 
-    def __init__(self, name: str, script: Script, ctx: Context) -> None:
+    def __init__(
+        self,
+        name: str,
+        script: Script,
+        ctx: Context,
+        tokens: int = 0,
+        cost: Decimal = ZERO,
+    ) -> None:
+        self._usage = Usage(input_tokens=tokens)
+        self._cost = cost
         self._name = name
         self._script = script
         self._ctx = ctx
@@ -198,6 +209,12 @@ class Scripted:
                 for n, call in enumerate(said.calls, 1)
             )
             named = said.model_copy(update={"calls": calls})
-            return ModelAnswer(said=named, declared=self._name, model="scripted")
+            return ModelAnswer(
+                said=named,
+                declared=self._name,
+                model="scripted",
+                usage=self._usage,
+                cost=self._cost,
+            )
 
         return await self._ctx.step(step, answered)

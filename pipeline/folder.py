@@ -18,6 +18,7 @@ from types import ModuleType
 import anyio
 from pydantic import BaseModel
 
+from pipeline.agents.grants import check_grants
 from pipeline.bound import BoundStage, bind, seconds
 from pipeline.calls import UNBOUNDED, Budget
 from pipeline.declared import MANIFEST, Manifest, read_manifest
@@ -77,6 +78,7 @@ class Pipeline:
         exports: Channels, or keys of them (`reply.writer`), that an export shows.
         budget: How often its items may call vendors, and for how much.
         vendors: Tighter terms on which its items call a vendor, by its name.
+        grants: Tools that agents may call, by `tenant/stage/agent`.
     """
 
     folder: PipelineFolder
@@ -89,6 +91,7 @@ class Pipeline:
     exports: Sequence[str] = ()
     budget: Budget = UNBOUNDED
     vendors: Mapping[str, VendorTerms] = field(default_factory=dict)
+    grants: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -124,6 +127,7 @@ def load(root: Path, builtin: Builtin) -> Pipeline:
         found = [_find_stage(root, name, builtin) for name in line]
         for stage, after in zip(found, [*line[1:], ""], strict=True):
             bound[stage.name] = bind(root, stage, manifest, after, len(bound))
+    check_grants(manifest.grant, bound, str(root / MANIFEST))
     channels = Channels(_find_state(root, manifest.state, builtin))
     return Pipeline(
         folder=folder,
@@ -133,6 +137,7 @@ def load(root: Path, builtin: Builtin) -> Pipeline:
         limits=manifest.limit,
         budget=manifest.budget,
         vendors=manifest.vendor,
+        grants=manifest.grant,
         branches={name: b.stages[0] for name, b in manifest.branch.items()},
         jailed=_find_jailed(root, manifest.jailed),
         exports=_find_exports(root, manifest.export.channels, channels),

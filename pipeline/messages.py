@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -178,12 +178,29 @@ class Model(Protocol):
         ...
 
 
-class Talking(Protocol):
-    """What a stage may say to models."""
+class Granted(NamedTuple):
+    """
+    What is granted to an agent of a stage, for a tenant.
 
-    def model(self, name: str) -> Model:
+    Attributes:
+        digest: Changes with every change of it.
+    """
+
+    tools: frozenset[str]
+    digest: str
+
+
+class Talking(Protocol):
+    """What a stage may say to models, and let them call."""
+
+    def granted(self, agent: str) -> Granted:
+        """The tools that `[grant]` of the pipeline gives to an agent of this stage."""
+        ...
+
+    def model(self, name: str, *others: str) -> Model:
         """
-        A declared model.
+        A declared model; with others named, those stand in for it in this order, and
+        not its declared fallbacks.
 
         Raises:
             Usage: MODEL_UNKNOWN.

@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
@@ -110,6 +111,8 @@ class Context(StageContext):
         vendors: Whom it may call; None: whoever it asks for is there.
         models: Whom it may ask, by name: declared on a vendor, or a function that
             answers a `ModelRequest` with what is `Said`, or raises.
+        grants: Lines of `[grant]`.
+        took: Tokens and cost of each ask of a model that is a function.
         keys: Of vendors whose key is no secret, by name.
         secrets: Lines by name; or the folder of `<tenant>/<name>.txt`.
         folder: The pipeline folder; None: where the stage was written.
@@ -139,6 +142,8 @@ class Context(StageContext):
         door: Door | None = None,
         vendors: Mapping[str, VendorSpec] | None = None,
         models: Mapping[str, ModelSpec | Script] | None = None,
+        grants: Mapping[str, Sequence[str]] | None = None,
+        took: tuple[int, Decimal] = (0, Decimal(0)),
         keys: Mapping[str, SecretStr] | None = None,
         secrets: Mapping[str, Sequence[str]] | Path | None = None,
         out: Path | None = None,
@@ -166,6 +171,7 @@ class Context(StageContext):
             models={n: m for n, m in models.items() if isinstance(m, ModelSpec)},
         )
         self._scripts = {n: m for n, m in models.items() if callable(m)}
+        self._took = took
         if secrets and not isinstance(secrets, Path):
             _write_secrets(scratch / "secrets" / item.tenant, secrets)
         store = _Store(stage.name, kin, signals or {})
@@ -175,6 +181,7 @@ class Context(StageContext):
         stage = replace(stage, stage=replace(stage.stage, limit=None))
         if pipeline is None:
             pipeline = _alone(stage, folder, branches)
+        pipeline = replace(pipeline, grants=grants or pipeline.grants)
         run = Run(claim, pipeline, stage.name, 0, 0, None, math.inf)
         for name, result in (recorded or {}).items():
             run.memo[stage.name, name] = encode(result)
@@ -184,9 +191,11 @@ class Context(StageContext):
     def left_s(self) -> float:
         return self.seconds_left
 
-    def model(self, name: str) -> Model:
+    def model(self, name: str, *others: str) -> Model:
         script = self._scripts.get(name)
-        return super().model(name) if script is None else Scripted(name, script, self)
+        if script is None:
+            return super().model(name, *others)
+        return Scripted(name, script, self, *self._took)
 
     async def run(self, state: BaseModel) -> Try:
         """Try the stage once on `state`: its time, its outcome and its errors count."""

@@ -60,6 +60,7 @@ FUNCTION_LINES_MAX = 70
 TASKS_BEGIN = (
     "pipeline/run/session.py",  # one lease: its loops and its items
     "pipeline/vendors/limits.py",  # of a lease's limits: who asks, and a task a line
+    "pipeline/agents/loop.py",  # tools that one answer calls, a few at once
     "pipeline/run/supervisor.py",  # one keeper a process
     "stages/ocr.py",  # pages of one letter, bounded by the pool of jailed processes
     "ingest/admission.py",  # a few lanes of files
@@ -67,8 +68,7 @@ TASKS_BEGIN = (
     "waybill/",  # commands that watch and work at the same time
     "loadtest/",
 )
-# Foreign code is run in these places alone, and whatever it raises ends in an error
-# of ours: a disposition, an answer to the worker, a usage error.
+# Foreign code is run in these places alone; what it raises becomes an error of ours.
 ANYTHING_MAY_BE_RAISED = {
     "pipeline/run/carry.py": 1,  # the edge of the worker, around an item
     "pipeline/jail/program.py": 1,  # what a jailed process was asked to run
@@ -115,7 +115,7 @@ DOCUMENT_WORDS = re.compile(
 # Pages of another kind: of memory, of a disk, of a vendor's web site.
 OTHER_PAGES = re.compile(r"(?:move|migrate)_pages|random_page_cost|status page")
 
-# Where the shapes that vendors speak are told apart, one of which is called so.
+# Where vendors' shapes are told apart, one of which is called so.
 KIND_IS_NAMED = (
     "pipeline/calls.py",
     "pipeline/vendors/asking.py",

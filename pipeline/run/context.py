@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 import anyio
 
+from pipeline.agents.grants import granted
 from pipeline.bound import BoundStage
 from pipeline.errors import Permanent, Usage
 from pipeline.jail.custom import FileFunction
-from pipeline.messages import Model
+from pipeline.messages import Granted, Model
 from pipeline.model import (
     Kin,
     Part,
@@ -161,10 +162,13 @@ class StageContext:
             )
         return Calling(self._session, self._run, self._stage.name, spec, self.left_s)
 
-    def model(self, name: str) -> Model:
-        return DeclaredModel(
-            self._session, self._run, self._stage.name, name, self.left_s
-        )
+    def granted(self, agent: str) -> Granted:
+        grants, item = self._run.pipeline.grants, self.item
+        return granted(grants, item.tenant, self._stage.name, agent)
+
+    def model(self, name: str, *others: str) -> Model:
+        given = (self._session, self._run, self._stage.name, (name, *others))
+        return DeclaredModel(*given, self.left_s)
 
     def secrets(self, name: str) -> list[str]:
         return secret_lines(self._session.services.secrets, self.item.tenant, name)

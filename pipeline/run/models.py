@@ -9,7 +9,7 @@ worker tries the stage again, and the chain begins anew.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import anyio
@@ -28,21 +28,24 @@ class DeclaredModel:
     A declared model as one stage asks it; see `Model` of pipeline/messages.py.
 
     Args:
+        names: Of the model, and of those that stand in for it.
         left_s: What is left to the stage.
     """
 
-    __slots__ = ("_left_s", "_run", "_session", "_spec", "_stage")
+    __slots__ = ("_chain", "_left_s", "_run", "_session", "_stage")
 
     def __init__(
         self,
         session: StepRecorder,
         run: Run,
         stage: str,
-        name: str,
+        names: Sequence[str],
         left_s: Callable[[], float],
     ) -> None:
         models = session.services.models
-        if name not in models:
+        for name in names:
+            if name in models:
+                continue
             raise Usage(
                 f"there is no model {name!r}",
                 code="MODEL_UNKNOWN",
@@ -52,18 +55,19 @@ class DeclaredModel:
         self._session = session
         self._run = run
         self._stage = stage
-        self._spec = models[name]
+        self._chain = [models[name] for name in names]
+        if len(names) == 1:
+            self._chain += [models[name] for name in self._chain[0].fallbacks]
         self._left_s = left_s
 
     @property
     def name(self) -> str:
-        return self._spec.name
+        return self._chain[0].name
 
     async def ask(
         self, step: str, request: ModelRequest, *, number: int = 1
     ) -> ModelAnswer:
-        models = self._session.services.models
-        chain = [self._spec, *(models[name] for name in self._spec.fallbacks)]
+        chain = self._chain
         passed = self._passed(step)
         because: list[str] = []
         for spec in chain:

@@ -94,6 +94,17 @@ def test_a_folder_says_stages_policies_and_settings(tmp_path: Path) -> None:
     assert found.first == "intake"
 
 
+def test_grants_are_read_with_the_folder(tmp_path: Path) -> None:
+    """A line that grants nothing is refused by its name."""
+    text = "name = 'x'\nstages = ['ocr']\n[grant]\n"
+    good = load(folder(tmp_path, text + "'*/ocr/reader' = ['find']"), BUILTIN)
+    bad = folder(tmp_path, text + "'*/write/reader' = ['find']")
+
+    assert good.grants == {"*/ocr/reader": ["find"]}
+    with pytest.raises(Usage, match="write/reader"):
+        load(bad, BUILTIN)
+
+
 def test_a_stage_may_do_with_less_when_time_is_short(tmp_path: Path) -> None:
     """Settings that are not named there are the stage's own."""
     root = folder(

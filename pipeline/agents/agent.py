@@ -1,0 +1,186 @@
+"""
+Agents: a prompt, a model, tools, the schema of an answer, checks in code, a budget.
+
+    reader = Agent(
+        "clause_reader",
+        prompt="prompts/clause.md",
+        models=("reader",),
+        tools=(read_section,),
+        output=Finding,
+        checks=(quotes_are_verbatim,),
+        budget=Budget(asks=6, calls=12),
+    )
+
+    answer = await ask(ctx, reader, question, name="one", facts=contract)
+
+`ask` stands in `loop.py`; what is decided about a call, before any runs, in
+`vetting.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.agents.tools import Tool
+from pipeline.errors import Usage
+from pipeline.messages import Message
+from pipeline.model import Hold
+
+Check = Callable[[Any, Any], str | None]  # of (answer, facts): what is wrong with it
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """
+    What one conversation may take; what it takes with all others of its item, and of
+    what was made of it, is bounded by `[budget]` of the pipeline.
+
+    Attributes:
+        asks: Of the model, the last one among them.
+        calls: Of tools; refused ones count.
+        faults: Answers that were none, or did not pass a check.
+        same_call: How often the same tool may be called with the same arguments.
+        tokens, cost: Of all asks; the cost in the currency of the vendor's price.
+    """
+
+    asks: int = 8
+    calls: int = 24
+    faults: int = 3
+    same_call: int = 2
+    tokens: int = 200_000
+    cost: Decimal | None = None
+
+
+class Ended(StrEnum):
+    """How a conversation ended."""
+
+    OUTPUT = "output"
+    APPROVAL = "approval"  # calls wait for a person
+    BUDGET = "budget"
+    LOOP = "loop"  # the same call again and again
+    FAULTS = "faults"
+    REFUSED = "refused"  # by the model, or its vendor's filter
+
+
+HOLDS: Mapping[Ended, str] = {
+    Ended.APPROVAL: "AGENT_APPROVAL",
+    Ended.BUDGET: "AGENT_BUDGET",
+    Ended.LOOP: "AGENT_LOOP",
+    Ended.FAULTS: "AGENT_FAULTS",
+    Ended.REFUSED: "AGENT_REFUSED",
+}
+
+
+class PendingCall(BaseModel):
+    """
+    A call that a person must agree to, before any call of its answer runs.
+
+    Attributes:
+        digest: Of tool, version, arguments, tenant and grant; what a ruling is bound
+            to.
+        why: Why a person is asked.
+    """
+
+    call: str
+    tool: str
+    arguments: dict[str, Any]
+    digest: str
+    why: str
+
+
+class Ruling(BaseModel):
+    """
+    A person's word on one call.
+
+    Attributes:
+        verdict: `expired` is said where nobody ruled in time.
+        arguments: In the place of the model's.
+        reason: Told to the model when it is denied.
+    """
+
+    verdict: str  # approve, deny, expired
+    arguments: dict[str, Any] | None = None
+    reason: str = ""
+
+
+class Spending(BaseModel):
+    """What a conversation took."""
+
+    asks: int = 0
+    calls: int = 0
+    faults: int = 0
+    refused: dict[str, int] = {}
+    tokens: int = 0
+    cost: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    What came of a conversation.
+
+    Attributes:
+        output: Of the agent's model; where a budget ended, the work so far, or None.
+        why: One sentence for a person.
+        pending: Calls that wait for one.
+        talk: All that was said, to go on with or to be shown.
+    """
+
+    ended: Ended
+    output: Any = None
+    why: str = ""
+    pending: tuple[PendingCall, ...] = ()
+    spent: Spending = field(default_factory=Spending)
+    talk: tuple[Message, ...] = ()
+
+    def hold(self, *ask: str, **updates: Any) -> Hold:
+        """
+        What a stage returns when a person must go on: with the work so far.
+
+        Args:
+            ask: Channels that the person answers, and the stage runs again with; for
+                calls the one that its rulings are in.
+
+        Raises:
+            Usage: AGENT_ENDED, there is nothing to ask a person.
+        """
+        code = HOLDS.get(self.ended)
+        if code is None:
+            raise Usage("the agent has its answer", code="AGENT_ENDED")
+        evidence = {
+            "spent": self.spent.model_dump(mode="json"),
+            "output": None
+            if self.output is None
+            else self.output.model_dump(mode="json"),
+            "calls": [call.model_dump(mode="json") for call in self.pending],
+            "talk": [message.model_dump(mode="json") for message in self.talk[-20:]],
+        }
+        return Hold(code, self.why, evidence=evidence, ask=ask, **updates)
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """
+    A model-driven reader or writer.
+
+    Attributes:
+        prompt: A file of the pipeline folder.
+        models: Asked in this order; one alone has its declared fallbacks behind it.
+        output: The schema of its answer; None: text.
+        max_tokens: Of an answer; 0: as the model is declared.
+    """
+
+    name: str
+    prompt: str
+    models: tuple[str, ...]
+    tools: tuple[Tool, ...] = ()
+    output: type[BaseModel] | None = None
+    checks: tuple[Check, ...] = ()
+    budget: Budget = Budget()
+    max_tokens: int = 0

@@ -1,0 +1,227 @@
+"""
+Tools: what a model may ask for, and how what it asked is vetted.
+
+    @tool(max_calls=12)
+    async def read_section(ctx: ToolContext, section: Ref("section")) -> Untrusted:
+        \"\"\"The text of a section.\"\"\"
+        return Untrusted(section.text)
+
+A model's arguments are a stranger's: they are checked by the schema of the function's
+signature, ids are looked up among our own, and what is not granted is not run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from pipeline.errors import Usage
+from pipeline.messages import ToolSpec
+from pipeline.stage import Context
+
+RESULT_BYTES = 16_000
+ARGUMENTS_CHARS_MAX = 100_000
+IDS_SHOWN = 200  # as the values that an argument may have
+NESTED = "its arguments are nested too deep"
+
+
+@dataclass(frozen=True, slots=True)
+class Untrusted:
+    """What a tool brings from outside: shown to the model between marks, as data."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Which of our ids an argument names."""
+
+    name: str
+
+
+def Ref(kind: str) -> Any:
+    """A type: one of our ids of this kind; the tool gets what it names."""
+    return Annotated[str, _Kind(kind)]
+
+
+class ToolContext(NamedTuple):
+    """
+    What a tool reaches.
+
+    Attributes:
+        ctx: The stage's context; steps and calls made in it are the item's.
+        facts: What the stage gave the agent.
+        call: Names this call, for steps: `one/call-2.1`.
+    """
+
+    ctx: Context
+    facts: Any
+    call: str
+
+
+class Arguments(BaseModel):
+    """Of a tool: nothing is guessed, and nothing more is taken."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, hide_input_in_errors=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """
+    One tool.
+
+    Attributes:
+        effect: A read changes nothing, and may be made again.  A write goes into the
+            ledger of effects, to its `sink`.
+        max_calls: Of one conversation.
+        result_bytes: Of what the model is shown of a result.
+        approve: Whether a person must agree, for these arguments.
+    """
+
+    name: str
+    description: str
+    run: Callable[..., Awaitable[Any]]
+    arguments: type[Arguments]
+    refs: Mapping[str, str] = field(default_factory=dict)
+    effect: Literal["read", "write"] = "read"
+    sink: str = ""
+    max_calls: int = 20
+    result_bytes: int = RESULT_BYTES
+    approve: bool | Callable[[Mapping[str, Any]], bool] = False
+
+    def spec(self, ours: Mapping[str, Mapping[str, Any]]) -> ToolSpec:
+        """As a model is told of it, with those of our ids that it may name."""
+        schema = self.arguments.model_json_schema()
+        schema.pop("title", None)
+        schema.pop("description", None)
+        for name, kind in self.refs.items():
+            if 0 < len(ids := ours.get(kind, {})) <= IDS_SHOWN:
+                schema["properties"][name]["enum"] = list(ids)
+        return ToolSpec(name=self.name, description=self.description, parameters=schema)
+
+    def needs_person(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether a person must agree first."""
+        return self.approve(arguments) if callable(self.approve) else self.approve
+
+
+def tool(
+    *,
+    effect: Literal["read", "write"] = "read",
+    sink: str = "",
+    max_calls: int = 20,
+    result_bytes: int = RESULT_BYTES,
+    approve: bool | Callable[[Mapping[str, Any]], bool] = False,
+) -> Callable[[Callable[..., Awaitable[Any]]], Tool]:
+    """
+    Declare a tool by the name, docstring and signature of its function.
+
+    Raises:
+        Usage: TOOL_DECLARED, its signature cannot be a schema, or a write has no sink.
+    """
+
+    def declare(run: Callable[..., Awaitable[Any]]) -> Tool:
+        name = getattr(run, "__name__", "")
+        if not inspect.iscoroutinefunction(run) or not name.isidentifier():
+            raise _bad(name or "?", "it is an async function with a name")
+        if effect == "write" and not sink:
+            raise _bad(name, "a write names the sink that it goes to")
+        fields, refs = _fields(run, name)
+        made = create_model(f"{name}_arguments", __base__=Arguments, **fields)
+        return Tool(
+            name,
+            inspect.getdoc(run) or name,
+            run,
+            made,
+            refs,
+            effect,
+            sink,
+            max_calls,
+            result_bytes,
+            approve,
+        )
+
+    return declare
+
+
+def _fields(
+    run: Callable[..., Any], name: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The fields of its arguments, and those that name one of our ids."""
+    try:
+        hints = get_type_hints(run, include_extras=True)
+        given = list(inspect.signature(run).parameters.values())[1:]
+    except (NameError, TypeError, ValueError) as error:
+        raise _bad(name, str(error)) from None
+    fields: dict[str, Any] = {}
+    refs: dict[str, str] = {}
+    for one in given:
+        if one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+            raise _bad(name, f"*{one.name} is no argument a model could give")
+        if one.name not in hints:
+            raise _bad(name, f"{one.name} has no type")
+        kinds = [
+            m.name
+            for m in getattr(hints[one.name], "__metadata__", ())
+            if isinstance(m, _Kind)
+        ]
+        if kinds:
+            refs[one.name] = kinds[0]
+        fallback = ... if one.default is one.empty else one.default
+        fields[one.name] = (hints[one.name], fallback)
+    return fields, refs
+
+
+def read_arguments(found: Tool, written: str) -> tuple[dict[str, Any], str]:
+    """
+    The arguments that a model wrote, by name, and what is wrong with them.
+
+    What is wrong names places and rules, and never repeats a value.
+    """
+    if len(written) > ARGUMENTS_CHARS_MAX:
+        return {}, f"more than {ARGUMENTS_CHARS_MAX} characters"
+    try:
+        valid = found.arguments.model_validate_json(written or "{}")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return {}, f"{place}: {first['msg']}" if place else first["msg"]
+    except RecursionError:
+        return {}, NESTED
+    return {name: getattr(valid, name) for name in type(valid).model_fields}, ""
+
+
+def canonical(arguments: Mapping[str, Any]) -> str:
+    """Arguments as one text, whatever the order in which they were written."""
+    return json.dumps(arguments, sort_keys=True, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Decimal):
+        return str(value)
+    return str(value)
+
+
+def shown(result: Any, most_bytes: int) -> str:
+    """A result as the model reads it, cut where it is too long."""
+    if isinstance(result, Untrusted):
+        result = result.text
+    text = result if isinstance(result, str) else json.dumps(result, default=_plain)
+    data = text.encode("utf-8", "replace")
+    if len(data) <= most_bytes:
+        return text
+    kept = data[:most_bytes].decode("utf-8", "ignore")
+    return f"{kept}\n[cut here: {len(data) - most_bytes} more bytes]"
+
+
+def _bad(name: str, why: str) -> Usage:
+    return Usage(f"the tool {name} cannot be: {why}", code="TOOL_DECLARED")
