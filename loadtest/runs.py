@@ -25,6 +25,7 @@ from loadtest.scenarios import (
     long,
     outage,
     trouble,
+    zero_trust,
 )
 from loadtest.scenarios.evil_stages import KINDS
 from loadtest.showing import (
@@ -271,6 +272,42 @@ def run_fallback(
         result["paid_twice"]
         or result["failed"]
         or not result["done"] == result["by_fallback"] == items
+        or not result["conserved"]
+    )
+
+
+@run.command("zero-trust")
+def run_zero_trust(
+    answers: Annotated[
+        int, typer.Option(min=10, max=1_000_000, help="Of the model, about.")
+    ] = 10_000,
+    seed: Seed = 1,
+    samples: Samples = SAMPLES,
+    json: Json = False,
+) -> None:
+    """A model a third of whose answers misbehave: what does it get done?"""
+    items = max(1, round(answers / zero_trust.ASKS))
+    wrong = zero_trust.WRONG
+    result = zero_trust.run(say, items=items, seed=seed, faults=wrong, samples=samples)
+    show(result, json)
+    bad = ("forbidden_calls_run", "invented_quotes_passed", "injected_orders_obeyed")
+    fail_if(any(result[b] for b in bad) or result["bricked"] or not result["conserved"])
+
+
+@run.command("loop")
+def run_loop(
+    items: Annotated[int, typer.Option(min=1, max=100_000, help="In all.")] = 500,
+    seed: Seed = 1,
+    json: Json = False,
+) -> None:
+    """Models that never stop: each item ends inside its budget, in a hold."""
+    faults = {"loops": 1.0}
+    result = zero_trust.run(say, items=items, seed=seed, faults=faults, loops=True)
+    show(result, json)
+    fail_if(
+        result["ended"] != items
+        or result["over_budget"]
+        or result["without_work"]
         or not result["conserved"]
     )
 

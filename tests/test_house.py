@@ -204,7 +204,7 @@ def test_a_package_holds_its_rooms_and_little_beside_them(package: str) -> None:
     top = {parts[0].removesuffix(".py") for parts in inside if len(parts) == 1}
 
     assert top - {"__init__"} == ON_TOP[package]
-    runs = ("chaos", "effects", "evil", "lies", "outage", "trouble")
+    runs = ("chaos", "effects", "evil", "lies", "outage", "trouble", "zero")
     pipelines = {f"{run}_pipeline" for run in runs}
     assert rooms - pipelines == ROOMS[package]
 

@@ -73,7 +73,7 @@ class Chat(Plain):
             return self.error(call, 404, f"no such resource: {call.path}")
         if wrong := _wrong(call):
             return self.error(call, 400, wrong)
-        said = _said(call, play, fault)
+        said = self.said(call, play, fault)
         spent = _spent(call, play, said)
         identity = f"{dice.getrandbits(96):024x}"
         form = message if _anthropic(call) else completion
@@ -88,6 +88,10 @@ class Chat(Plain):
         return Reply(
             data=data, headers=headers, tokens=(spent.prompt, spent.answer), taken=done
         )
+
+    def said(self, call: Call, play: Play, fault: str) -> Said:
+        """What the model says."""
+        return _said(call, play, fault)
 
     def error(self, call: Call, status: int, message: str) -> Reply:
         """In the form of whose path was called."""
@@ -199,7 +203,7 @@ def _said(call: Call, play: Play, fault: str) -> Said:
             return Said("Certainly! Here is what you asked for:", "stop")
         case _:
             pass  # it says something
-    if tool := _next_tool(call):
+    if tool := next_tool(call):
         name, schema = tool
         made = misfit(schema) if fault == "wrong_schema" else instance(schema)
         return Said(None, "tools", name, made)
@@ -213,10 +217,7 @@ def _text(call: Call, fault: str) -> str:
     """What fits the schema that is asked for; without one, what was said last."""
     fields = call.fields
     asked = fields.get("response_format") or {}
-    schema = (asked.get("json_schema") or {}).get("schema")
-    config = (fields.get("output_config") or {}).get("format") or {}
-    schema = schema or config.get("schema")
-    if schema:
+    if schema := schema_of(call):
         made = misfit(schema) if fault == "wrong_schema" else instance(schema)
         return json.dumps(made)
     if fault == "wrong_schema":
@@ -227,13 +228,9 @@ def _text(call: Call, fault: str) -> str:
     return f"You said: {' '.join(last)[:200]}"
 
 
-def _next_tool(call: Call) -> tuple[str, dict[str, Any]] | None:
+def next_tool(call: Call) -> tuple[str, dict[str, Any]] | None:
     """The tool to call now, and the schema of its arguments."""
-    offered: dict[str, dict[str, Any]] = {}
-    for tool in call.fields.get("tools") or ():
-        given = tool.get("function", tool)
-        schema = given.get("parameters") or given.get("input_schema") or {}
-        offered[given["name"]] = schema
+    offered = tools_of(call)
     choice = call.fields.get("tool_choice") or "auto"
     if not offered or choice == "none":
         return None
@@ -247,6 +244,27 @@ def _next_tool(call: Call) -> tuple[str, dict[str, Any]] | None:
         if name not in called:
             return name, schema
     return [*offered.items()][-1] if choice == "required" else None
+
+
+def tools_of(call: Call) -> dict[str, dict[str, Any]]:
+    """The tools that are offered: the schema of each one's arguments."""
+    found: dict[str, dict[str, Any]] = {}
+    for tool in call.fields.get("tools") or ():
+        given = tool.get("function", tool)
+        found[given["name"]] = (
+            given.get("parameters") or given.get("input_schema") or {}
+        )
+    return found
+
+
+def schema_of(call: Call) -> dict[str, Any] | None:
+    """The schema that the answer is held to; None where there is none."""
+    fields = call.fields
+    asked = fields.get("response_format") or {}
+    schema = (asked.get("json_schema") or {}).get("schema")
+    config = (fields.get("output_config") or {}).get("format") or {}
+    found: dict[str, Any] | None = schema or config.get("schema")
+    return found
 
 
 def _called(messages: Iterable[dict[str, Any]]) -> Iterator[str]:

@@ -25,7 +25,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from loadtest.vendors.wire import HANG_S
 
 KindName = Literal[
-    "chat", "moderation", "ocr", "crm", "erp", "print", "mail", "hook", "echo"
+    "chat",
+    "reader",
+    "moderation",
+    "ocr",
+    "crm",
+    "erp",
+    "print",
+    "mail",
+    "hook",
+    "echo",
 ]
 _PER_S = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE = re.compile(r"([\d_]+)\s*/\s*([\d.]*)\s*(s|min|h|d)", re.ASCII)
@@ -124,6 +133,8 @@ class Play(_Set):
         tokens: Of a completion; `cached` of the prompt's, `reasoning` of the answer's.
         api_max: Calls that the CRM allows a day; `page_size`: records of a page.
         done_after_s: How long an asynchronous job takes.
+        forbidden: The tool that a reader calls although it was not given it.
+        order: The word by which a reader that obeys knows an order in what it reads.
         secret: Signs callbacks and is expected on webhooks, Standard Webhooks' form.
     """
 
@@ -148,6 +159,8 @@ class Play(_Set):
     api_max: int = Field(default=15_000, ge=1)
     page_size: int = Field(default=2000, ge=1, le=2000)
     done_after_s: float = Field(default=0.2, ge=0, le=HANG_S)
+    forbidden: str = "pay"
+    order: str = "mallory"
     secret: str = "whsec_c2ltdWxhdGVkLXZlbmRvcnMtc2VjcmV0"  # noqa: S105  # of a toy
 
     @model_validator(mode="after")

@@ -26,6 +26,7 @@ from loadtest.vendors.deliveries import deliver
 from loadtest.vendors.kinds import Call, Echo, Kind
 from loadtest.vendors.mail import Mail, smtp
 from loadtest.vendors.player import Decided, Player
+from loadtest.vendors.readers import Reader
 from loadtest.vendors.reading import Reading
 from loadtest.vendors.settings import Play, World
 from loadtest.vendors.shops import Erp, Hook, Moderation, Printer
@@ -35,6 +36,7 @@ DESCRIPTORS = 65_536
 
 KINDS: dict[str, Callable[[], Kind]] = {
     "chat": Chat,
+    "reader": Reader,
     "moderation": Moderation,
     "ocr": Reading,
     "crm": Crm,

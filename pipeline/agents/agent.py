@@ -129,6 +129,7 @@ class Answer:
         output: Of the agent's model; where a budget ended, the work so far, or None.
         why: One sentence for a person.
         pending: Calls that wait for one.
+        unsent: Writes that are not planned, for it gave no answer.
         talk: All that was said, to go on with or to be shown.
     """
 
@@ -136,6 +137,7 @@ class Answer:
     output: Any = None
     why: str = ""
     pending: tuple[PendingCall, ...] = ()
+    unsent: tuple[str, ...] = ()
     spent: Spending = field(default_factory=Spending)
     talk: tuple[Message, ...] = ()
 
@@ -159,6 +161,7 @@ class Answer:
             if self.output is None
             else self.output.model_dump(mode="json"),
             "calls": [call.model_dump(mode="json") for call in self.pending],
+            "unsent": list(self.unsent),
             "talk": [message.model_dump(mode="json") for message in self.talk[-20:]],
         }
         return Hold(code, self.why, evidence=evidence, ask=ask, **updates)

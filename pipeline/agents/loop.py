@@ -19,7 +19,14 @@ from pydantic import ValidationError
 
 from pipeline.agents.agent import Agent, Answer, Ended, PendingCall, Ruling, Spending
 from pipeline.agents.tools import ToolContext, Untrusted, canonical, shown
-from pipeline.agents.vetting import Setting, Vetted, Vetting, results_of, whole
+from pipeline.agents.vetting import (
+    NAME_CHARS_MAX,
+    Setting,
+    Vetted,
+    Vetting,
+    results_of,
+    whole,
+)
 from pipeline.errors import Permanent
 from pipeline.messages import (
     Asked,
@@ -39,7 +46,7 @@ READS_AT_ONCE = 8
 # An ask is not begun when two as long as the longest so far would not fit any more:
 # the one after it must fit as well.
 AHEAD = 2
-PLANNED = "planned: it will be written once, when this stage has ended"
+PLANNED = "planned: it will be written once, when you have given your answer"
 
 
 async def ask(
@@ -108,6 +115,7 @@ class _Conversation:
         self._spent = Spending()
         self._longest = 0
         self._talk: list[Message] = []
+        self._writes: dict[str, tuple[str, dict[str, Any]]] = {}
 
     async def run(self, question: str, history: Sequence[Message]) -> Answer:
         """Until it ends; see `ask`."""
@@ -129,9 +137,11 @@ class _Conversation:
             if said.calls:
                 self._close(said)
             output, fault = self._read(said)
+            if not fault and end is not None and self._tools:
+                return self._answer(end, output, "")
             if not fault:
-                forced = end is not None and bool(self._tools)
-                return self._answer(end if forced and end else Ended.OUTPUT, output, "")
+                await self._plan()
+                return self._answer(Ended.OUTPUT, output, "")
             if end is not None:
                 return self._answer(end, None, fault)
             self._spent.faults += 1
@@ -219,6 +229,11 @@ class _Conversation:
             why = f"{len(waiting)} of {len(vetted)} calls need a person's word"
             return self._answer(Ended.APPROVAL, None, why, waiting)
         found = {one.call.id: one.refusal for one in vetted if one.refusal is not None}
+        if found:
+            refused = [
+                (r.call, r.name[:NAME_CHARS_MAX], r.code) for r in found.values()
+            ]
+            await self._ctx.step(f"{self._name}/refused-{number}", _kept, refused)
         runs = [one for one in vetted if one.refusal is None]
         found |= await self._run(number, runs)
         self._talk.append(Results(results=tuple(results_of(said.calls, found))))
@@ -268,12 +283,18 @@ class _Conversation:
         kept = await self._ctx.step(f"{step}:{tool.name}", ran)
         if tool.effect == "read" or kept.end is not CallEnd.RESULT:
             return kept
-        # Planned each time the stage runs: what it plans is kept with its outcome, and
-        # by its key it is one effect.
-        name = f"{self._name}-{call.id}"
-        payload = json_object(kept.text)
-        await self._ctx.effect(name, tool.sink, payload)
+        self._writes[f"{self._name}-{call.id}"] = (tool.sink, json_object(kept.text))
         return kept.model_copy(update={"text": PLANNED})
+
+    async def _plan(self) -> None:
+        """
+        What it has written is planned when it has given its answer, and not before.
+
+        Each time the stage runs: it is kept with the stage's outcome, and one effect by
+        its key.
+        """
+        for name, (sink, payload) in sorted(self._writes.items()):
+            await self._ctx.effect(name, sink, payload)
 
     def _close(self, said: Said) -> None:
         """Calls where none was allowed: each has its result all the same."""
@@ -300,7 +321,9 @@ class _Conversation:
             Ended.FAULTS: f"{name} gave no answer that fits: {fault}",
             Ended.REFUSED: f"{name} was refused an answer: {fault}",
         }[ended]
-        return Answer(ended, output, why, tuple(pending), spent, tuple(self._talk))
+        unsent = () if ended is Ended.OUTPUT else tuple(sorted(self._writes))
+        talk = tuple(self._talk)
+        return Answer(ended, output, why, tuple(pending), unsent, spent, talk)
 
 
 RULES = """\
@@ -330,6 +353,11 @@ def json_object(text: str) -> dict[str, Any]:
     found = json.loads(text)
     assert isinstance(found, dict)
     return found
+
+
+async def _kept(refused: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """What was refused of an answer, on record: call, tool and code."""
+    return refused
 
 
 def _result(

@@ -2,9 +2,9 @@
 Tools: what a model may ask for, and how what it asked is vetted.
 
     @tool(max_calls=12)
-    async def read_section(ctx: ToolContext, section: Ref("section")) -> Untrusted:
-        \"\"\"The text of a section.\"\"\"
-        return Untrusted(section.text)
+    async def read(around: ToolContext, at: Annotated[str, Ref("page")]) -> Untrusted:
+        \"\"\"The text of a page.\"\"\"
+        return Untrusted(at)
 
 A model's arguments are a stranger's: they are checked by the schema of the function's
 signature, ids are looked up among our own, and what is not granted is not run.
@@ -17,7 +17,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -39,15 +39,15 @@ class Untrusted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """Which of our ids an argument names."""
+class Ref:
+    """
+    Marks an argument that is one of our ids, of this kind.
 
-    name: str
+    `Annotated[Section, Ref("section")]`: the model gives an id, and the tool gets the
+    section that it names.
+    """
 
-
-def Ref(kind: str) -> Any:
-    """A type: one of our ids of this kind; the tool gets what it names."""
-    return Annotated[str, _Kind(kind)]
+    kind: str
 
 
 class ToolContext(NamedTuple):
@@ -167,15 +167,11 @@ def _fields(
             raise _bad(name, f"*{one.name} is no argument a model could give")
         if one.name not in hints:
             raise _bad(name, f"{one.name} has no type")
-        kinds = [
-            m.name
-            for m in getattr(hints[one.name], "__metadata__", ())
-            if isinstance(m, _Kind)
-        ]
-        if kinds:
-            refs[one.name] = kinds[0]
-        fallback = ... if one.default is one.empty else one.default
-        fields[one.name] = (hints[one.name], fallback)
+        hint = hints[one.name]
+        for mark in getattr(hint, "__metadata__", ()):
+            if isinstance(mark, Ref):
+                refs[one.name], hint = mark.kind, str
+        fields[one.name] = (hint, ... if one.default is one.empty else one.default)
     return fields, refs
 
 

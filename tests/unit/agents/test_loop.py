@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -60,7 +60,7 @@ async def find(around: ToolContext, words: str) -> list[str]:
 
 
 @tool(max_calls=3, result_bytes=20)
-async def section(around: ToolContext, at: Ref("section")) -> Untrusted:  # type: ignore[valid-type]
+async def section(around: ToolContext, at: Annotated[str, Ref("section")]) -> Untrusted:
     """The text of a section."""
     around.facts.ran.append(f"section {at}")
     return Untrusted(at)
@@ -248,6 +248,17 @@ async def test_a_write_is_an_effect_and_is_planned_once(tmp_path: Path) -> None:
         [(name, planned)] = one.ctx.effects.items()
         assert name == "crm/one-c1_1"
         assert json.loads(planned.payload) == {"to": "acme", "amount": 1}
+
+
+async def test_who_gives_no_answer_has_written_nothing(tmp_path: Path) -> None:
+    """The hold says what it would have."""
+    desk = Desk(calls(call("send", to="acme")), Said(text="{}"))
+
+    answer = await desk.ask(tmp_path)
+
+    assert (answer.ended, answer.unsent) == (Ended.FAULTS, ("one-c1_1",))
+    assert desk.ctx.effects == {}
+    assert answer.hold().evidence["unsent"] == ["one-c1_1"]
 
 
 async def test_who_has_read_from_outside_writes_nothing_alone(tmp_path: Path) -> None:
