@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from loadtest.scenarios import (
+    approvals,
     budget,
     bundle,
     chaos,
@@ -292,6 +293,25 @@ def run_zero_trust(
     show(result, json)
     bad = ("forbidden_calls_run", "invented_quotes_passed", "injected_orders_obeyed")
     fail_if(any(result[b] for b in bad) or result["bricked"] or not result["conserved"])
+
+
+@run.command("approvals")
+def run_approvals(
+    items: Annotated[int, typer.Option(min=1, max=10_000, help="In all.")] = 200,
+    kills: Annotated[int, typer.Option(min=0, max=1000, help="Of workers.")] = 50,
+    seed: Seed = 1,
+    json: Json = False,
+) -> None:
+    """Calls that need a person, ruled on one by one while workers are killed."""
+    result = approvals.run(say, items=items, kills=kills, seed=seed)
+    show(result, json)
+    bad = ("ran_without_approval", "ran_twice", "answered_by_another", "lost")
+    fail_if(
+        any(result[b] for b in bad)
+        or result["other_arguments"]
+        or result["ended"] != {"done": items}
+        or not result["conserved"]
+    )
 
 
 @run.command("loop")

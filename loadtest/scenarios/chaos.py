@@ -101,6 +101,19 @@ class Scene:
         )
         return [r["item_id"] for r in rows]
 
+    async def in_company(self) -> list[int]:
+        """
+        Workers with several items in hand, when there are some.
+
+        One whose worker is killed while it runs alone is taken for what killed it.
+        """
+        while True:
+            found = await self.workers()
+            several = [p for p, w in found.items() if len(await self.held_by(w)) > 1]
+            if several:
+                return sorted(several)
+            await anyio.sleep(0.05)
+
     async def until(
         self, what: Callable[[], Any], limit_s: float, name: str, every_s: float = 0.05
     ) -> None:

@@ -82,7 +82,7 @@ async def fall_back(
         for number in range(kills):
             asked = (number + 1) * items * CALLS // (kills + 1)
             await it.until(partial(_called, it, asked), 120, "calls under way")
-            os.kill(rng.choice(await _in_company(it)), signal.SIGKILL)
+            os.kill(rng.choice(await it.in_company()), signal.SIGKILL)
             say(f"kill {number + 1} of {kills}")
         await it.until(partial(finished, it), ENDS_S, "the end of all items")
     finally:
@@ -104,20 +104,6 @@ async def fall_back(
         "failed": counts.failed,
         "conserved": counts.conserved and not await it.store.astray(),
     }
-
-
-async def _in_company(it: Scene) -> list[int]:
-    """
-    Workers with several items in hand.
-
-    One whose worker is killed while it runs alone is taken for what killed it.
-    """
-    while True:
-        found = await it.workers()
-        several = [p for p, w in found.items() if len(await it.held_by(w)) > 1]
-        if several:
-            return sorted(several)
-        await anyio.sleep(0.05)
 
 
 async def _called(it: Scene, calls: int) -> bool:

@@ -73,6 +73,7 @@ max_tokens = 300
 [vendor.books]
 url = "{books}"
 inside = true
+idempotency_header = "idempotency-key"
 
 [sink.ledger]
 kind = "http"
@@ -222,15 +223,15 @@ def orders(samples: Path) -> list[str]:
 
 
 def documents_of(
-    items: int, seed: int, given: Sequence[str]
+    items: int, seed: int, given: Sequence[str], every: int = 3
 ) -> dict[str, dict[str, str]]:
-    """Contracts of three sections; one in three gives one of these orders."""
+    """Contracts of three sections; one in `every` gives one of these orders."""
     rng = random.Random(seed)
     made = {}
     for n in range(items):
         texts = list(SENTENCES)
         rng.shuffle(texts)
-        if n % 3 == 0:
+        if n % every == 0:
             order = rng.choice(given).replace("{order}", ORDER)
             texts[0] = f"{texts[0]} {order}"
         made[f"deal-{n}"] = {f"s{k}": text for k, text in enumerate(texts, 1)}

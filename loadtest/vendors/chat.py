@@ -43,6 +43,13 @@ class Said(NamedTuple):
     finish: str  # stop, length, refusal, filter, tools
     tool: str = ""
     arguments: dict[str, Any] | None = None
+    more: tuple[tuple[str, dict[str, Any]], ...] = ()  # calls beside it
+
+    @property
+    def calls(self) -> list[tuple[str, dict[str, Any]]]:
+        """Every tool that it calls, with the arguments."""
+        first = [(self.tool, self.arguments or {})] if self.tool else []
+        return [*first, *self.more]
 
 
 class Spent(NamedTuple):
@@ -130,10 +137,15 @@ def completion(
     spoken |= {"refusal": None, "annotations": []}
     if said.finish == "refusal":
         spoken |= {"content": None, "refusal": said.text}
-    if said.tool:
-        called = {"name": said.tool, "arguments": json.dumps(said.arguments)}
-        tool = {"id": f"call_{identity}", "type": "function", "function": called}
-        spoken["tool_calls"] = [tool]
+    if said.calls:
+        spoken["tool_calls"] = [
+            {
+                "id": f"call_{identity}{n}",
+                "type": "function",
+                "function": {"name": name, "arguments": json.dumps(arguments)},
+            }
+            for n, (name, arguments) in enumerate(said.calls)
+        ]
     choice = {"index": 0, "message": spoken, "logprobs": None}
     choice["finish_reason"] = finish.get(said.finish, said.finish)
     return {
@@ -169,9 +181,9 @@ def message(
     content: list[dict[str, Any]] = []
     if said.text is not None:
         content.append({"type": "text", "text": said.text})
-    if said.tool:
-        tool = {"type": "tool_use", "id": f"toolu_{identity}", "name": said.tool}
-        content.append({**tool, "input": said.arguments})
+    for n, (name, arguments) in enumerate(said.calls):
+        tool = {"type": "tool_use", "id": f"toolu_{identity}{n}", "name": name}
+        content.append({**tool, "input": arguments})
     return {
         "id": f"msg_{identity}",
         "type": "message",
@@ -239,9 +251,9 @@ def next_tool(call: Call) -> tuple[str, dict[str, Any]] | None:
         if named:
             return named, offered.get(named, {})
         choice = {"any": "required"}.get(choice.get("type", ""), "auto")
-    called = set(_called(call.fields["messages"]))
+    before = set(called(call.fields["messages"]))
     for name, schema in offered.items():
-        if name not in called:
+        if name not in before:
             return name, schema
     return [*offered.items()][-1] if choice == "required" else None
 
@@ -267,7 +279,7 @@ def schema_of(call: Call) -> dict[str, Any] | None:
     return found
 
 
-def _called(messages: Iterable[dict[str, Any]]) -> Iterator[str]:
+def called(messages: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Names of tools that were called so far."""
     for each in messages:
         for tool in each.get("tool_calls") or ():

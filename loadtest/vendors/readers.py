@@ -13,7 +13,7 @@ import json
 import re
 from typing import Any
 
-from loadtest.vendors.chat import Chat, Said, schema_of, tools_of
+from loadtest.vendors.chat import Chat, Said, called, schema_of, tools_of
 from loadtest.vendors.instances import instance, misfit
 from loadtest.vendors.kinds import Call
 from loadtest.vendors.settings import Play
@@ -56,9 +56,8 @@ class Reader(Chat):
                 made = misfit(schema)
                 return _calls(name, made if isinstance(made, dict) else {"no": made})
             case "obeys" if free and play.order in brought and len(tools) > 1:
-                name = list(tools)[1]
-                made = dict.fromkeys(instance(tools[name]), play.order)
-                return _calls(name, made)
+                if (said := _obeys(call, play, tools)) is not None:
+                    return said
             case "loops" if tools:
                 return _calls(*_first(tools))
             case _:
@@ -75,6 +74,21 @@ def _first(tools: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
 
 def _calls(name: str, arguments: dict[str, Any]) -> Said:
     return Said(None, "tools", name, arguments)
+
+
+def _obeys(call: Call, play: Play, tools: dict[str, dict[str, Any]]) -> Said | None:
+    """What an order wants, once."""
+    name = list(tools)[1]
+    if name in called(call.fields["messages"]):
+        return None
+    if play.at_once == 1:
+        return _calls(name, dict.fromkeys(instance(tools[name]), play.order))
+    first, arguments = _first(tools)
+    each = [
+        (name, dict.fromkeys(instance(tools[name]), f"{play.order}-{n}"))
+        for n in range(play.at_once)
+    ]
+    return Said(None, "tools", first, arguments, tuple(each))
 
 
 def _answer(call: Call, brought: str) -> Said:

@@ -135,6 +135,8 @@ class Play(_Set):
         done_after_s: How long an asynchronous job takes.
         forbidden: The tool that a reader calls although it was not given it.
         order: The word by which a reader that obeys knows an order in what it reads.
+        at_once: How often it then calls the second tool, in one answer; above 1 the
+            first one as well.
         secret: Signs callbacks and is expected on webhooks, Standard Webhooks' form.
     """
 
@@ -161,6 +163,7 @@ class Play(_Set):
     done_after_s: float = Field(default=0.2, ge=0, le=HANG_S)
     forbidden: str = "pay"
     order: str = "mallory"
+    at_once: int = Field(default=1, ge=1, le=20)
     secret: str = "whsec_c2ltdWxhdGVkLXZlbmRvcnMtc2VjcmV0"  # noqa: S105  # of a toy
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""State of a document that an agent reads: its text, and what was found in it."""
+"""State of a document that an agent reads: its text, what was found, what was ruled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pipeline.stage import merge
 
 
 class Deal(BaseModel):
-    """Its sections by id, and the finding."""
+    """Its sections by id, the finding, and what a person said of calls."""
 
     sections: dict[str, str] = {}
+    rulings: Annotated[dict[str, Any], merge] = {}
     finding: Annotated[dict[str, Any], merge] = {}
