@@ -27,9 +27,11 @@ import anyio
 import certifi
 from pydantic import SecretStr
 
+from pipeline.artifacts.durable import sweep
 from pipeline.calls import CallClass, Request
 from pipeline.errors import Usage as UsageError
 from pipeline.stage import Artifacts
+from pipeline.threads import in_thread
 from pipeline.trouble import trouble_of
 from pipeline.vendors.addresses import Address, resolve
 from pipeline.vendors.asking import Sent, sent
@@ -66,6 +68,7 @@ class Door:
         verify: ssl.SSLContext | None = None,
     ) -> None:
         self._allowed = frozenset(host.lower().strip("[]") for host in allow_hosts)
+        self._own = scratch is not None
         self._scratch = scratch or Path(tempfile.gettempdir())
         self._now = now
         self._verify = verify
@@ -77,6 +80,8 @@ class Door:
         return f"<Door {', '.join(hosts) or 'none'}>"
 
     async def __aenter__(self) -> Self:
+        if self._own and self._scratch.is_dir():
+            await in_thread(sweep, self._scratch)  # what a killed process was loading
         self._entered = True
         return self
 

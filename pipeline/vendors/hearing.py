@@ -7,7 +7,6 @@ artifact.
 
 from __future__ import annotations
 
-import tempfile
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
@@ -18,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import anyio
 
+from pipeline.artifacts.durable import new_part
 from pipeline.calls import KEPT_HEADERS, Request, Usage
 from pipeline.stage import Artifacts
 from pipeline.threads import in_thread
@@ -143,12 +143,7 @@ class Call:
 
     async def _artifact(self, heard: Heard, artifacts: Artifacts) -> str:
         """Streamed into a file without a future, then into the store."""
-        with (
-            ours("the scratch folder", self._scratch),
-            tempfile.NamedTemporaryFile(
-                dir=self._scratch, prefix=".answer-", suffix=".part"
-            ) as file,
-        ):
+        with ours("the scratch folder", self._scratch), new_part(self._scratch) as file:
             pieces = _unpacked(heard, self.spec, self.spec.answer_bytes_max)
             async with aclosing(pieces):
                 await _written(pieces, file)

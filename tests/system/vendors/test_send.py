@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
+from pipeline.artifacts.durable import new_part
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.calls import CallClass, FilePart, Request, Usage
 from pipeline.vendors.allowance import Allowance
@@ -353,6 +354,21 @@ async def test_a_download_becomes_an_artifact(tmp_path: Path) -> None:
 
     assert await artifacts.get(reply.artifact) == data
     assert (reply.data, list(scratch.iterdir())) == (None, [])
+
+
+async def test_what_a_killed_process_was_loading_is_swept(tmp_path: Path) -> None:
+    """And nothing that somebody is loading now, nor what is not ours."""
+    with new_part(tmp_path) as loading:
+        left = Path(loading.name)
+        dead = tmp_path / ".tmpdead.part"
+        other = tmp_path / "notes.txt"
+        dead.write_bytes(b"half a picture")
+        other.write_bytes(b"mine")
+
+        async with Door(scratch=tmp_path):
+            pass
+
+        assert sorted(tmp_path.iterdir()) == sorted([left, other])
 
 
 @pytest.mark.parametrize(
