@@ -68,8 +68,9 @@ class Ended(StrEnum):
     REFUSED = "refused"  # by the model, or its vendor's filter
 
 
+APPROVAL = "AGENT_APPROVAL"  # of a hold that lists calls
 HOLDS: Mapping[Ended, str] = {
-    Ended.APPROVAL: "AGENT_APPROVAL",
+    Ended.APPROVAL: APPROVAL,
     Ended.BUDGET: "AGENT_BUDGET",
     Ended.LOOP: "AGENT_LOOP",
     Ended.FAULTS: "AGENT_FAULTS",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.agents.agent import APPROVAL
 from pipeline.errors import Permanent, Usage
 from pipeline.folder import Pipeline
 from pipeline.state import encode
@@ -31,7 +32,9 @@ def ruling(hold: HoldRow, pipeline: Pipeline, edits: dict[str, Any]) -> str:
         raise Usage(
             f"hold h{hold.id} ({hold.code}) needs {', '.join(missing)} from you",
             code="ANSWER_NEEDED",
-            hint=f"waybill review edit h{hold.id} --set {missing[0]}=…",
+            hint=f"waybill review rule h{hold.id} --approve all, or --deny …"
+            if hold.code == APPROVAL
+            else f"waybill review edit h{hold.id} --set {missing[0]}=…",
         )
     try:
         # As every other update: what the machine found beside it stays.

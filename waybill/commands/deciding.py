@@ -6,7 +6,7 @@ decision is told, and the item goes on.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.errors import NotFound
@@ -35,16 +35,19 @@ class How(NamedTuple):
 
 
 def decide(
-    hold: str, verb: model.Verb, how: How, edits: dict[str, Any] | None = None
+    hold: str,
+    verb: model.Verb,
+    how: How,
+    edits: Callable[[HoldRow], dict[str, Any]] = lambda _: {},
 ) -> None:
-    """Rule on one hold and tell what it led to."""
+    """Rule on one hold, with these values of its channels, and tell what it led to."""
 
     async def main(opened: App) -> tuple[dict[str, Any], model.View | None]:
         found = await model.find(opened, hold)
         update: str | None = None
         changes: list[Change] = []
         if verb != "reject" and found.decision is None:
-            update, changes = await model.becomes(opened, found, edits or {})
+            update, changes = await model.becomes(opened, found, edits(found))
             if how.dry_run:
                 return would_data(found, verb, changes), None
             _show_changes(f"{verb} h{found.id}", changes, how)

@@ -34,6 +34,23 @@ Header = Annotated[
     bool, typer.Option("--header", help="Name the columns, also in a pipe.")
 ]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")]
+HoldArg = Annotated[
+    str, typer.Argument(metavar="ID", help="Hold (h7) or item number (12).")
+]
+Reason = Annotated[str, typer.Option(help="Kept with the decision.")]
+Digest = Annotated[
+    str, typer.Option(help="Of what you were shown; refused when it changed.")
+]
+Next = Annotated[
+    bool, typer.Option("--next", help="Then claim the next one and show it.")
+]
+NoRun = Annotated[
+    bool, typer.Option("--no-run", help="Do not finish it here when no worker is up.")
+]
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what it would change, and stop.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 InState = Annotated[str, typer.Option(help=f"Only these: {', '.join(STATES)}.")]
 InBatch = Annotated[

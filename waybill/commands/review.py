@@ -18,42 +18,31 @@ from waybill.commands.deciding import How, data_of, decide, view_data
 from waybill.commands.options import (
     AtStage,
     Called,
+    Digest,
+    DryRun,
     Header,
+    HoldArg,
     InBatch,
     Json,
     Limit,
+    Next,
+    NoRun,
     OfPipeline,
     OfTenant,
+    Reason,
     Since,
     WithCode,
     Yes,
     batch_id,
     sought,
 )
+from waybill.commands.rulings import review_rule
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.desk import model, pieces
 from waybill.desk.terminal import claimed_until, print_view
 
 review = typer.Typer(help="Held items and decisions.", no_args_is_help=True)
-
-HoldArg = Annotated[
-    str, typer.Argument(metavar="ID", help="Hold (h7) or item number (12).")
-]
-Reason = Annotated[str, typer.Option(help="Kept with the decision.")]
-Digest = Annotated[
-    str, typer.Option(help="Of what you were shown; refused when it changed.")
-]
-Next = Annotated[
-    bool, typer.Option("--next", help="Then claim the next one and show it.")
-]
-NoRun = Annotated[
-    bool, typer.Option("--no-run", help="Do not finish it here when no worker is up.")
-]
-
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show what it would change, and stop.")
-]
 
 
 @review.command("ls")
@@ -300,7 +289,11 @@ def review_edit(
     if not assign:
         raise Usage("nothing to set", hint=f'waybill review edit {hold} --set text="…"')
     how = How(reason, digest, no_run, yes, dry_run, json, next_)
-    decide(hold, "edit", how, _assignments(assign))
+    given = _assignments(assign)
+    decide(hold, "edit", how, lambda _: given)
+
+
+review.command("rule")(review_rule)
 
 
 def _assignments(given: list[str]) -> dict[str, Any]:

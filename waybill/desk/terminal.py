@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
+from pipeline.agents.agent import APPROVAL
 from pipeline.store.rows import HoldRow
 from waybill import terminal
 from waybill.desk.evidence import Line, Span, brief
@@ -69,7 +70,10 @@ def _print_ways(view: View) -> None:
         if after.changes:
             about += change_lines(after.changes, called)
         about.append(f"the item {after.then}")
-        _print_way(f"{me} {verb} {name}{given.get(verb, '')}", about)
+        way = f"{verb} {name}{given.get(verb, '')}"
+        if verb == "edit" and view.hold.code == APPROVAL:
+            way = f"rule {name} --approve all"
+        _print_way(f"{me} {way}", about)
 
 
 def _print_way(call: str, about: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -63,3 +64,88 @@ def test_the_documented_agent_reads_a_document(home: Home) -> None:
         *("term/ask-1", "term/call-1.1:read_section", "term/ask-2")
     ]
     assert [call["step"] for call in shown["calls"]] == ["term/ask-2", "term/ask-1"]
+
+
+WRITER = '''
+"""An agent that sends, after a person's word."""
+
+from typing import Any
+
+from pipeline.agents.agent import Agent, Ended
+from pipeline.agents.loop import ask
+from pipeline.agents.tools import ToolContext, tool
+from pipeline.stage import Advance, stage
+
+
+@tool(effect="write", sink="print", approve=True)
+async def send(around: ToolContext, to: str) -> dict[str, Any]:
+    """Send the note to somebody."""
+    return {"to": to}
+
+
+WRITER = Agent("writer", prompt="prompts/clause.md", models=("reader",), tools=(send,))
+
+
+@stage(timeout_s=60)
+async def clause(deal, ctx):
+    found = await ask(ctx, WRITER, "Send it.", name="one", rulings=deal.rulings)
+    if found.ended is Ended.APPROVAL:
+        return found.hold("rulings")
+    if found.ended is not Ended.OUTPUT:
+        return found.hold()
+    return Advance(text=found.output)
+'''
+
+
+STATE = '''
+"""A document, and what persons ruled on the calls of its agent."""
+
+from typing import Annotated, Any
+
+from pipeline.stage import merge
+from stages.document import Document
+
+
+class Deal(Document):
+    rulings: Annotated[dict[str, Any], merge] = {}
+'''
+
+
+def test_a_person_rules_on_a_call_and_it_goes_on(home: Home) -> None:
+    """Shown what it is; another call's name, and nothing said, are refused."""
+    folder = pipeline(home)
+    (folder / "clause.py").write_text(WRITER)
+    text = (folder / "pipeline.toml").read_text()
+    (folder / "state.py").write_text(STATE)
+    grant = '"*/clause/writer" = ["send"]\n'
+    (folder / "pipeline.toml").write_text(f'state = "Deal"\n{text}{grant}')
+    home.environment["WAYBILL_PIPELINES"] = str(folder.parent)
+    note = home.folder / "sent" / "note.txt"
+    note.parent.mkdir()
+    note.write_text("This agreement ends after a year.")
+    declared = home.folder / "vendors.toml"
+    home.environment["WAYBILL_VENDORS"] = str(declared)
+    with playing({"llm": {}}, for_s=120) as world:
+        declared.write_text(VENDORS.format(url=world.url("llm")))
+        held = home.run("ingest", note, "--pipeline", "clauses", "--wait")
+        [hold] = home.ok("review", "ls")
+        name = hold["hold"]
+
+        shown = home.run("review", "show", name).out
+        plain = home.run("review", "approve", name, "--yes")
+        wrong = home.run("review", "rule", name, "--approve", "c9_9")
+        empty = home.run("review", "rule", name)
+        ruled = home.ok(
+            *("review", "rule", name, "--change", 'c1_1={"to": "acme"}', "--yes")
+        )
+
+    assert held.code == 5
+    assert "send" in shown
+    assert f"waybill review rule {name} --approve all" in shown
+    assert "review rule" in plain.err
+    assert (wrong.code, "c1_1" in wrong.err) == (2, True)
+    assert (empty.code, "--approve all" in empty.err) == (2, True)
+    assert ruled["state"] == "done"
+    [effect] = home.ok("effects", "ls")
+    found = home.ok("effects", "show", str(effect["id"]))
+    assert json.loads(found["payload"]) == {"to": "acme"}
