@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from loadtest.bench import calls, engine, ocr, ocr_quality, quota, scale, searchable
+from loadtest.bench import (
+    agents,
+    calls,
+    engine,
+    ocr,
+    ocr_quality,
+    quota,
+    scale,
+    searchable,
+)
 from loadtest.showing import (
     InFlight,
     Items,
@@ -55,6 +64,17 @@ def bench_calls(
 ) -> None:
     """Items that each call a vendor of 2 s, beside the bare calls, in one process."""
     show(engine.measure(calls.calls, items=items), json)
+
+
+@bench.command("agents")
+def bench_agents(
+    contracts: Annotated[int, typer.Option(min=1, max=1000, help="In all.")] = 50,
+    readers: Annotated[int, typer.Option(min=1, max=500, help="Of each.")] = 100,
+    json: Json = False,
+) -> None:
+    """A hundred agents a contract, a model of 1 s, beside the bare asks."""
+    sizes = {"contracts": contracts, "readers": readers}
+    show(engine.measure(agents.agents, **sizes), json)
 
 
 @bench.command("quota")

@@ -33,7 +33,7 @@ async def calls(bed: Bed, items: int) -> dict[str, float]:
     `in_flight_max` are items under way in this process, `at_vendor_max` the calls that
     the vendor had at once: those of them that were sent before the first had answers.
     """
-    _allow_descriptors()
+    allow_descriptors()
     with playing({"llm": {"latency": LATENCY_S}}) as world:
         spec = VendorSpec(
             name="llm",
@@ -80,7 +80,8 @@ async def _bare(door: Door, spec: VendorSpec, calls: int) -> float:
     return time.perf_counter() - begun
 
 
-def _allow_descriptors() -> None:
+def allow_descriptors() -> None:
+    """For a connection each."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < DESCRIPTORS:
         wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else hard

@@ -25,8 +25,9 @@ import anyio
 import asyncpg
 
 from loadtest.bench.noop import BUILTIN, NOOP, PAUSE, TEXT, write_pipeline
+from pipeline.agents.declared import ModelSpec
 from pipeline.artifacts.files import FileArtifacts
-from pipeline.folder import Catalogue
+from pipeline.folder import Builtin, Catalogue
 from pipeline.jail.pool import JailPool
 from pipeline.model import Submission
 from pipeline.run.services import Services
@@ -62,25 +63,40 @@ class Bed:
         items_max: int,
         door: Door | None = None,
         vendors: Mapping[str, VendorSpec] | None = None,
+        *,
+        models: Mapping[str, ModelSpec] | None = None,
+        builtin: Builtin = BUILTIN,
     ) -> Worker:
         """A real worker over this store; it may call `vendors` through a door."""
         artifacts = FileArtifacts(self.folder / "objects")
-        catalogue = Catalogue(artifacts, self.folder / "cache", BUILTIN)
+        catalogue = Catalogue(artifacts, self.folder / "cache", builtin)
         services = Services(
             artifacts,
             JailPool(1),
             door or Door(),
             self.folder / "out",
             vendors=vendors or {},
+            models=models or {},
         )
         settings = WorkerSettings(items_max=items_max)
         return Worker(self.store, catalogue, services, settings)
 
-    async def submit(self, stages: list[str], items: int, label: str) -> int:
-        """Admit `items` for a pipeline of `stages`; returns the last batch's id."""
+    async def submit(
+        self,
+        stages: list[str],
+        items: int,
+        label: str,
+        *,
+        root: Path | None = None,
+        builtin: Builtin = BUILTIN,
+    ) -> int:
+        """
+        Admit `items` for a pipeline of `stages`, or that of the folder `root`; returns
+        the last batch's id.
+        """
         artifacts = FileArtifacts(self.folder / "objects")
-        catalogue = Catalogue(artifacts, self.folder / "cache", BUILTIN)
-        root = write_pipeline(self.folder / label, label, stages)
+        catalogue = Catalogue(artifacts, self.folder / "cache", builtin)
+        root = root or write_pipeline(self.folder / label, label, stages)
         number, _ = await catalogue.publish(root, self.store)
         for tenant in range(TENANTS):
             batch = await self.store.open_batch(

@@ -103,10 +103,12 @@ class ModelSpec(BaseModel):
 
     def too_long(self, request: ModelRequest) -> bool:
         """Whether it surely does not fit, by the characters of its messages."""
+        if not self.context:
+            return False
         chars = len(request.system) + sum(
             len(message.model_dump_json()) for message in request.messages
         )
-        return 0 < self.context < chars // CHARS_A_TOKEN + request.max_tokens
+        return self.context < chars // CHARS_A_TOKEN + request.max_tokens
 
 
 def cause_of(error: WaybillError) -> Cause | None:

@@ -18,7 +18,7 @@ import anyio
 from pydantic import ValidationError
 
 from pipeline.agents.agent import Agent, Answer, Ended, PendingCall, Ruling, Spending
-from pipeline.agents.tools import ToolContext, Untrusted, canonical, shown
+from pipeline.agents.tools import ToolContext, Untrusted, canonical, schema_of, shown
 from pipeline.agents.vetting import (
     NAME_CHARS_MAX,
     Setting,
@@ -101,6 +101,8 @@ class _Conversation:
         self._facts = facts
         self._refs = refs
         self._tools = [tool for tool in agent.tools if tool.name in granted.tools]
+        self._specs = tuple(tool.spec(refs) for tool in self._tools)
+        self._system = f"{ctx.folder.text(agent.prompt).strip()}\n\n{RULES}"
         setting = Setting(
             f"{ctx.item.id}/{name}",
             ctx.item.tenant,
@@ -156,11 +158,11 @@ class _Conversation:
         agent, ctx = self._agent, self._ctx
         output = agent.output
         request = ModelRequest(
-            system=f"{ctx.folder.text(agent.prompt).strip()}\n\n{RULES}",
+            system=self._system,
             messages=tuple(self._talk),
-            tools=tuple(tool.spec(self._refs) for tool in self._tools),
+            tools=self._specs,
             tools_allowed=not last,
-            output=None if output is None else output.model_json_schema(),
+            output=None if output is None else schema_of(output),
             output_name="answer",
             max_tokens=agent.max_tokens,
         )

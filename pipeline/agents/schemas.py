@@ -7,7 +7,9 @@ all the same, and what does not fit is asked for again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 # What strict structured output knows, of OpenAI's guide; the rest makes it a refusal.
@@ -26,8 +28,13 @@ def strict(schema: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     Every object is closed and all of its fields are required: an optional field is one
     that may be null.  A mapping with free keys cannot be said so.
     """
+    return _strict_of(json.dumps(schema))
+
+
+@lru_cache(maxsize=1000)
+def _strict_of(text: str) -> tuple[dict[str, Any], bool]:
     held = [True]
-    return _strict(schema, held), held[0]
+    return _strict(json.loads(text), held), held[0]
 
 
 def _strict(schema: Mapping[str, Any], held: list[bool]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from typing import Any, Literal, NamedTuple, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -99,17 +100,28 @@ class Tool:
 
     def spec(self, ours: Mapping[str, Mapping[str, Any]]) -> ToolSpec:
         """As a model is told of it, with those of our ids that it may name."""
-        schema = self.arguments.model_json_schema()
-        schema.pop("title", None)
-        schema.pop("description", None)
+        schema = schema_of(self.arguments)
+        fields = dict(schema["properties"])
         for name, kind in self.refs.items():
             if 0 < len(ids := ours.get(kind, {})) <= IDS_SHOWN:
-                schema["properties"][name]["enum"] = list(ids)
+                fields[name] = {**fields[name], "enum": list(ids)}
+        schema = {**schema, "properties": fields}
         return ToolSpec(name=self.name, description=self.description, parameters=schema)
 
     def needs_person(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a person must agree first."""
         return self.approve(arguments) if callable(self.approve) else self.approve
+
+
+@cache
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a class of ours, which nobody changes."""
+    schema = model.model_json_schema()
+    if issubclass(model, Arguments):
+        schema.pop("title", None)
+        schema.pop("description", None)
+        schema.setdefault("properties", {})
+    return schema
 
 
 def tool(
