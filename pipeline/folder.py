@@ -44,22 +44,26 @@ class PipelineFolder:
         self.root = root
         self.name = name
         self.version = version
+        self._texts: dict[str, str] = {}  # files of a version do not change
 
     def __repr__(self) -> str:
         return f"<PipelineFolder {self.name}@{self.version}>"
 
     def text(self, relative: str) -> str:
-        """A UTF-8 file; raises `Usage` when it is missing or outside."""
+        """A UTF-8 file, read once; raises `Usage` when it is missing or outside."""
+        if relative in self._texts:
+            return self._texts[relative]
         path = (self.root / relative).resolve()
         if not path.is_relative_to(self.root.resolve()):
             raise Usage(f"{relative!r} lies outside the pipeline {self.name}")
         try:
-            return path.read_text(encoding="utf-8")
+            text = self._texts[relative] = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise Usage(
                 f"the pipeline {self.name} has no file {relative!r}",
                 hint="add it beside pipeline.toml, or change the setting naming it",
             ) from None
+        return text
 
     def files(self, pattern: str) -> list[Path]:
         """Files matching a glob, sorted."""
