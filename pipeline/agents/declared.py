@@ -52,6 +52,7 @@ CAUSES: Mapping[str, Cause] = {
     "VENDOR_AUTH": Cause.TRANSIENT,
     "RETRY_BUDGET": Cause.TRANSIENT,
     "MODEL_CONTEXT": Cause.LENGTH,
+    "MODEL_FILTER": Cause.FILTER,
 }
 FINISHES: Mapping[Finish, Cause] = {
     Finish.LENGTH: Cause.LENGTH,

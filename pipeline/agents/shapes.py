@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal, assert_never
 
-from pipeline.agents.schemas import strict
+from pipeline.agents.past import NOTHING, as_object, read_as, sendable_name
+from pipeline.agents.schemas import plain, strict
 from pipeline.calls import Kind, Request
 from pipeline.errors import Transient, Usage
 from pipeline.messages import (
@@ -27,13 +28,10 @@ from pipeline.messages import (
     Results,
     Said,
     ToolCall,
-    ToolResult,
 )
 
-NAME_CHARS_MAX = 64  # of a tool; what both vendors take
 CALLS_MAX = 64  # of one answer: more is a fault of the model, and not looked at
 MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
-_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
 
 
@@ -102,6 +100,11 @@ def said_of(kind: Kind, data: Any, asked: ModelRequest, number: int) -> Said:
     return _said(text, calls, asked, number)
 
 
+def shape_of(data: Any) -> Kind:
+    """The shape of an answer that was understood once, whoever stands there now."""
+    return "openai" if isinstance(data, dict) and "choices" in data else "anthropic"
+
+
 def _said(
     text: str, calls: Sequence[tuple[str, str]], asked: ModelRequest, number: int
 ) -> Said:
@@ -133,7 +136,7 @@ def _completion_asked(asked: ModelRequest, output: Output) -> dict[str, Any]:
     choice: Any = "auto" if asked.tools_allowed else "none"
     body: dict[str, Any] = {}
     if asked.output is not None:
-        schema, held = strict(asked.output)
+        schema, held = strict(asked.output, "openai")
         match output:
             case Output.JSON_SCHEMA:
                 form = {"name": asked.output_name, "schema": schema, "strict": held}
@@ -155,7 +158,7 @@ def _completion_asked(asked: ModelRequest, output: Output) -> dict[str, Any]:
 
 
 def _function(name: str, description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    inner = {"name": name, "description": description, "parameters": schema}
+    inner = {"name": name, "description": description, "parameters": plain(schema)}
     return {"type": "function", "function": inner}
 
 
@@ -173,8 +176,8 @@ def _completion_talk(asked: ModelRequest) -> Iterator[dict[str, Any]]:
                             "id": call.id,
                             "type": "function",
                             "function": {
-                                "name": _name(call.name),
-                                "arguments": json.dumps(_object(call.arguments)),
+                                "name": sendable_name(call.name),
+                                "arguments": json.dumps(as_object(call.arguments)),
                             },
                         }
                         for call in message.calls
@@ -187,7 +190,7 @@ def _completion_talk(asked: ModelRequest) -> Iterator[dict[str, Any]]:
                     yield {
                         "role": "tool",
                         "tool_call_id": result.call,
-                        "content": _read_as(result),
+                        "content": read_as(result),
                     }
             case _:
                 assert_never(message)
@@ -204,8 +207,11 @@ def _completion_said(data: Any) -> tuple[str, list[tuple[str, str]], Finish]:
         return "", [], Finish.REFUSAL
     if why in ("length", "content_filter"):
         return "", [], Finish.LENGTH if why == "length" else Finish.FILTER
+    made = message.get("tool_calls") or []
+    if why == "error" or not isinstance(made, list):
+        raise _garbage()  # whoever stands between says that its own vendor failed
     calls = []
-    for call in message.get("tool_calls") or ():
+    for call in made:
         match call:
             case {"function": {"name": str(name), "arguments": str(written)}}:
                 calls.append((name, written))
@@ -224,20 +230,28 @@ def _completion_said(data: Any) -> tuple[str, list[tuple[str, str]], Finish]:
 
 def _message_asked(asked: ModelRequest, output: Output) -> dict[str, Any]:
     tools = [
-        {"name": t.name, "description": t.description, "input_schema": t.parameters}
+        {
+            "name": t.name,
+            "description": t.description,
+            "input_schema": plain(t.parameters),
+        }
         for t in asked.tools
     ]
     choice = {"type": "auto" if asked.tools_allowed else "none"}
     body: dict[str, Any] = {}
     if asked.output is not None and output is Output.JSON_SCHEMA:
-        form = {"type": "json_schema", "schema": strict(asked.output)[0]}
-        body["output_config"] = {"format": form}
+        schema, held = strict(asked.output, "anthropic")
+        if held:
+            form = {"type": "json_schema", "schema": schema}
+            body["output_config"] = {"format": form}
+        else:
+            output = Output.JSON_OBJECT  # it is strict or not at all
     if asked.output is not None and output is Output.TOOL:
         choice = {"type": "tool", "name": asked.output_name}
         if tools and asked.tools_allowed:
             choice = {"type": "any"}
         named = {"name": asked.output_name, "description": ANSWERS}
-        tools.append({**named, "input_schema": asked.output})
+        tools.append({**named, "input_schema": plain(asked.output)})
     if tools:
         body |= {"tools": tools, "tool_choice": choice}
     talk = _alternating(_message_talk(asked))
@@ -248,17 +262,17 @@ def _message_talk(asked: ModelRequest) -> Iterator[tuple[str, list[dict[str, Any
     for message in asked.messages:
         match message:
             case Asked():
-                yield "user", [{"type": "text", "text": message.text or NOTHING}]
+                yield "user", [_text_block(message.text)]
             case Said():
                 spoken: list[dict[str, Any]] = []
-                if message.text or not message.calls:
-                    spoken.append({"type": "text", "text": message.text or NOTHING})
+                if message.text.strip() or not message.calls:
+                    spoken.append(_text_block(message.text))
                 spoken += [
                     {
                         "type": "tool_use",
                         "id": call.id,
-                        "name": _name(call.name),
-                        "input": _object(call.arguments),
+                        "name": sendable_name(call.name),
+                        "input": as_object(call.arguments),
                     }
                     for call in message.calls
                 ]
@@ -270,7 +284,7 @@ def _message_talk(asked: ModelRequest) -> Iterator[tuple[str, list[dict[str, Any
                         {
                             "type": "tool_result",
                             "tool_use_id": result.call,
-                            "content": _read_as(result),
+                            "content": read_as(result),
                             "is_error": result.end is not CallEnd.RESULT,
                         }
                         for result in message.results
@@ -278,6 +292,11 @@ def _message_talk(asked: ModelRequest) -> Iterator[tuple[str, list[dict[str, Any
                 )
             case _:
                 assert_never(message)
+
+
+def _text_block(text: str) -> dict[str, str]:
+    """A block of text; blank ones are refused."""
+    return {"type": "text", "text": text if text.strip() else NOTHING}
 
 
 def _alternating(
@@ -327,7 +346,6 @@ def _message_said(data: Any) -> tuple[str, list[tuple[str, str]], Finish]:
 # -- both ------------------------------------------------------------------------------
 
 ANSWERS = "Give the answer: call this once, when you know it."
-NOTHING = "(nothing)"  # neither vendor takes an empty text
 SCHEMA = "Answer with one JSON object and nothing else, of this JSON schema:"
 
 
@@ -336,31 +354,6 @@ def _system(asked: ModelRequest, output: Output) -> str:
         return asked.system
     schema = json.dumps(asked.output, ensure_ascii=False, separators=(",", ":"))
     return f"{asked.system}\n\n{SCHEMA}\n{schema}"
-
-
-def _read_as(result: ToolResult) -> str:
-    """What the model reads of a call."""
-    if result.end is CallEnd.RESULT:
-        return result.text or NOTHING
-    return f"{result.end.value} ({result.code}): {result.text}"
-
-
-def _name(name: str) -> str:
-    """A tool's name that its vendor takes, also one that a model has invented."""
-    return _NAME.sub("_", name)[:NAME_CHARS_MAX] or "_"
-
-
-def _object(written: str) -> dict[str, Any]:
-    """Arguments as an object, also such as are none."""
-    try:
-        found = json.loads(written, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {}
-
-
-def _no_number(word: str) -> None:
-    raise ValueError(word)  # NaN is no JSON, whatever Python says
 
 
 def _text(content: Any) -> str | None:

@@ -167,7 +167,8 @@ class Calling:
         except WaybillError:
             outside.cashier.give_up(call)  # what was refused with it is not settled
             raise
-        return answer
+        # As it is kept: a later try must not read something else.
+        return Answer.model_validate_json(text)
 
     async def _sent(
         self, one: _One, call: CallId, ticket: Ticket, turn: Turn

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import anyio
 
 from pipeline.agents.declared import FINISHES, Cause, ModelSpec, cause_of
-from pipeline.agents.shapes import request_of, said_of
+from pipeline.agents.shapes import request_of, said_of, shape_of
 from pipeline.calls import Answer
 from pipeline.errors import Permanent, Usage, WaybillError
 from pipeline.messages import ModelAnswer, ModelRequest
@@ -71,11 +71,13 @@ class DeclaredModel:
         passed = self._passed(step)
         because: list[str] = []
         for spec in chain:
-            if (known := passed.causes.get(spec.name)) is not None:
+            last = spec is chain[-1]
+            known = passed.causes.get(spec.name)
+            # Whoever stood behind the last one may be declared no more.
+            if known is not None and not last:
                 because.append(known)
                 continue
-            last = spec is chain[-1]
-            own = step if spec is chain[0] else f"{step}/{spec.name}"
+            own = step if spec is chain[0] else f"{step}/by-{spec.name}"
             try:
                 answered = await self._once(spec, own, request, number)
             except WaybillError as error:
@@ -98,7 +100,8 @@ class DeclaredModel:
         self, spec: ModelSpec, step: str, request: ModelRequest, number: int
     ) -> ModelAnswer:
         asked = spec.asked(request)
-        if spec.too_long(asked):
+        kept = (self._stage, step) in self._run.memo
+        if not kept and spec.too_long(asked):
             raise Permanent(
                 f"what {spec.name} is asked is longer than its context of "
                 f"{spec.context} tokens",
@@ -114,8 +117,10 @@ class DeclaredModel:
 
         sent = request_of(kind, asked, spec.output, spec.max_tokens_field)
         answer = await calling.call(step, sent, check=check)
+        # What was paid for is read as it came, though its vendor was declared anew.
+        shape = shape_of(answer.data) if kept else kind
         return ModelAnswer(
-            said=said_of(kind, answer.data, asked, number),
+            said=said_of(shape, answer.data, asked, number),
             declared=spec.name,
             vendor=answer.vendor,
             model=answer.model,

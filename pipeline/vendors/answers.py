@@ -20,8 +20,9 @@ from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.failures import CallError, failure, garbage
 from pipeline.vendors.pacing import RETRY_AFTER_MAX_S
 
-# Refusals whose body tells a quota from a no, and a throttle from an outage.
-TELLING = frozenset((400, 402, 403, 429, 503))
+# Refusals whose body tells a quota from a no, and a throttle from an outage, and what
+# was too long from what is wrong.
+TELLING = frozenset((400, 402, 403, 413, 429, 503))
 
 
 def declared_class(spec: VendorSpec, status: int, text: str) -> CallClass | None:
@@ -53,6 +54,8 @@ def refusal(
     code = ""
     if kind is CallClass.TRANSIENT and status in (408, 504):
         said, code = "gave up waiting", "VENDOR_TIMEOUT"
+    if kind is CallClass.PERMANENT and spec.kind in ("openai", "anthropic"):
+        said, code, hint = _of_model(text) or (said, code, hint)
     if kind is CallClass.PERMANENT and 300 <= status < 400:
         hint = "redirects are not followed: set url to the final address"
     if kind is CallClass.AUTH and spec.key:
@@ -102,6 +105,26 @@ _THROTTLE = re.compile(
     re.IGNORECASE,
 )
 _BUSY = re.compile(r"UNABLE_TO_LOCK_ROW|SERVER_UNAVAILABLE|overloaded", re.IGNORECASE)
+
+# A model that refuses so is not asked wrongly: another one may answer.
+_CONTEXT = re.compile(
+    r"context_length_exceeded|maximum context length|prompt is too long"
+    r"|exceeds? (?:the )?(?:available )?context|request_too_large",
+    re.IGNORECASE,
+)
+_FILTERED = re.compile(r"content.(?:filter|policy|management.policy)", re.IGNORECASE)
+
+
+def _of_model(text: str) -> tuple[str, str, str] | None:
+    """What is said, its code and what to do, where a model refuses what it is asked."""
+    if _CONTEXT.search(text):
+        hint = "ask about less of the document, or declare a model that takes more"
+        return "says that what it is asked is too long", "MODEL_CONTEXT", hint
+    if _FILTERED.search(text):
+        hint = "look at what it was asked, or declare another model"
+        return "withheld its answer by its filter", "MODEL_FILTER", hint
+    return None
+
 
 _STATUS = "look at the vendor's status page"
 _WORDS = {

@@ -10,7 +10,13 @@ import pytest
 
 from stages.ocr import OcrSettings
 from stages.reading import tesseract
-from waybill.commands.doctor import Check, _default, _languages, _left_in_the_inbox
+from waybill.commands.doctor import (
+    Check,
+    _default,
+    _languages,
+    _left_in_the_inbox,
+    _vendors,
+)
 from waybill.settings import Settings
 
 
@@ -51,6 +57,26 @@ def test_a_default_pipeline_that_is_not_there_is_a_fault(tmp_path: Path) -> None
     assert "set WAYBILL_PIPELINE " in check.hint
     assert "letters" in check.hint
     assert asked("letters") == asked(str(folder)) == []
+
+
+def test_models_are_named_with_where_they_stand(tmp_path: Path) -> None:
+    """And what is declared wrongly, with what there may be."""
+    settings = Settings(home=tmp_path)
+    llm = (
+        '[vendor.llm]\nkind = "openai"\nurl = "http://127.0.0.1:1/v1"\ninside = true\n'
+    )
+    for_llm = '[model.reader]\nvendor = "llm"\n'
+
+    def found(text: str) -> Check:
+        settings.vendors_file.write_text(llm + text)
+        return _vendors(settings)[-1]
+
+    good, bad = found(f'{for_llm}model = "large"'), found(for_llm)
+
+    assert (good.name, good.ok) == ("model reader", True)
+    assert good.found == "large of llm, as json_schema"
+    assert (bad.name, bad.ok) == ("models", False)
+    assert "name its `model`" in bad.found
 
 
 def test_what_is_left_in_the_inbox_is_neither_well_nor_a_fault(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ from waybill.inbox import glance, survey_of
 from waybill.outside import (
     addresses_of,
     check_terms,
+    declared_models,
     declared_vendors,
     service_key,
 )
@@ -66,7 +67,7 @@ class Check(NamedTuple):
 
 
 def doctor(json: Json = False) -> None:
-    """Check the database, tools, jail, folders, pipelines and declared vendors."""
+    """Check the database, tools, jail, folders, pipelines, vendors and models."""
     settings = read_settings()
     checks = [_tesseract(), _readers(), *_pipelines(settings), *_default(settings)]
     checks += _folders(settings)
@@ -210,7 +211,27 @@ def _vendors(settings: Settings) -> list[Check]:
     async def main() -> list[Check]:
         return [await _vendor(settings, spec) for spec in declared.values()]
 
-    return run_async(main) if declared else []
+    checks = run_async(main) if declared else []
+    return checks + _models(settings, declared)
+
+
+def _models(settings: Settings, vendors: Mapping[str, VendorSpec]) -> list[Check]:
+    """Each declared model, and where it stands; none of them is asked."""
+    try:
+        models = declared_models(settings, vendors)
+    except WaybillError as error:
+        return [Check("models", False, error.message, error.hint)]
+    return [
+        Check(
+            f"model {spec.name}",
+            True,
+            f"{spec.on_vendor(vendors[spec.vendor]).model} of {spec.vendor}, "
+            f"as {spec.output}"
+            + f", else {', '.join(spec.fallbacks)}"
+            * bool(spec.fallbacks),
+        )
+        for spec in models.values()
+    ]
 
 
 async def _vendor(settings: Settings, spec: VendorSpec) -> Check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,33 @@ async def test_a_conversation_with_tools_ends_in_the_schema(
     Finding.model_validate_json(answered.said.text)
     assert answered.usage.total > 0
     assert ctx.ran == ["ask-1", "ask-2"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("openai", r"\{.*\}"), ("anthropic", "You said: When.*")]
+)
+async def test_who_is_only_told_the_schema_answers_too(
+    world: Steered, door: Door, kind: Any, said: str
+) -> None:
+    """By `json_object`: one promises some JSON, the other nothing."""
+    vendor = VendorSpec(
+        name="llm", kind=kind, url=f"{world.url('llm')}/v1", model="m", inside=True
+    )
+    model = ModelSpec(name="reader", vendor="llm", output=Output.JSON_OBJECT)
+    ctx = Context(
+        read, door=door, vendors={"llm": vendor}, models={"reader": model}, left_s=20
+    )
+    question = ModelRequest(
+        system="You read.",
+        messages=(Asked(text="When?"),),
+        output=Finding.model_json_schema(),
+    )
+
+    answered = await ctx.model("reader").ask("ask-1", question)
+
+    assert answered.said.finish is Finish.STOP
+    assert re.fullmatch(said, answered.said.text)
+    assert answered.usage.total > 0
 
 
 @pytest.mark.parametrize(

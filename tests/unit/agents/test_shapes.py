@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 
 from pipeline.agents.schemas import strict
 from pipeline.agents.shapes import Output, request_of, said_of
@@ -191,6 +194,9 @@ def test_calls_are_named_by_their_place() -> None:
         completion({"content": None}),
         completion({"content": 3}),
         completion({"content": "", "tool_calls": [{}]}),
+        completion({"content": "so", "tool_calls": 5}),
+        completion({"content": "so", "tool_calls": {"function": {}}}),
+        completion({"content": "ha"}, "error"),
         completion({"tool_calls": [{"function": {"name": 1, "arguments": "{}"}}]}),
     ],
 )
@@ -268,6 +274,51 @@ def test_what_is_no_message_is_garbage(data: Any) -> None:
         said_of("anthropic", data, talk(), 1)
 
 
+ODD = st.sampled_from([None, True, 3, "", "so", [], [3], {}, {"text": 1}, [{}]])
+CALL = {"function": {"name": "look", "arguments": "{}"}}
+BLOCK = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": ODD,
+        "refusal": ODD,
+        "text": ODD,
+        "name": ODD,
+        "input": ODD,
+        "type": st.sampled_from(["text", "tool_use", None, 3]),
+        "tool_calls": ODD | st.lists(ODD | st.just(CALL), max_size=2),
+    },
+)
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@given(block=BLOCK, why=ODD)
+def test_whatever_comes_is_an_answer_or_garbage(
+    kind: Any, block: Any, why: Any
+) -> None:
+    """And no fault of ours."""
+    data = {
+        "choices": [{"message": block, "finish_reason": why}],
+        "content": [block],
+        "stop_reason": why,
+    }
+
+    with suppress(Transient):
+        said_of(kind, data, talk(output=SCHEMA, tools=(LOOK,)), 1)
+
+
+def test_blank_texts_are_not_sent() -> None:
+    """A vendor refuses them, and the whole conversation with them."""
+    asked = talk(messages=(Asked(text=" \n"), Said(text="  "), Asked(text="When?")))
+
+    told = body("anthropic", asked)["messages"]
+
+    assert [m["content"][0]["text"] for m in told] == [
+        "(nothing)",
+        "(nothing)",
+        "When?",
+    ]
+
+
 def test_only_models_are_asked() -> None:
     """A CRM speaks neither shape."""
     with pytest.raises(Usage):
@@ -299,7 +350,7 @@ class Free(BaseModel):
 
 def test_a_schema_is_closed_and_wholly_required() -> None:
     """As strict structured output wants it, references too."""
-    made, held = strict(Finding.model_json_schema())
+    made, held = strict(Finding.model_json_schema(), "openai")
 
     assert held
     assert made["required"] == ["verdict", "quotes"]
@@ -309,9 +360,83 @@ def test_a_schema_is_closed_and_wholly_required() -> None:
     assert '"default":' not in json.dumps(made)
 
 
-def test_free_keys_cannot_be_held() -> None:
-    """Then the vendor is shown the schema and not held to it."""
-    made, held = strict(Free.model_json_schema())
+class Money(BaseModel):
+    """What no grammar of theirs can follow, and bounds that one of them refuses."""
 
-    assert not held
-    assert made["properties"]["facts"]["additionalProperties"] == {"type": "integer"}
+    amount: str = Field(json_schema_extra={"pattern": "^(?![-+]$)[0-9.]+$"})
+    parts: int = Field(ge=1, le=9)
+    code: str = Field(min_length=3, pattern="^[A-Z]+$")
+    page: str = Field(json_schema_extra={"format": "uri"})
+
+
+class Clause(BaseModel):
+    """It contains itself, and so its schema begins with a reference."""
+
+    text: str
+    below: list[Clause] = []
+
+
+class Pair(BaseModel):
+    """A tuple: items by their place."""
+
+    both: tuple[int, str]
+
+
+def test_what_a_vendor_refuses_is_said_in_words() -> None:
+    """To each vendor what it knows; the rest is checked here all the same."""
+    schema = Money.model_json_schema()
+
+    [openai, anthropic] = [
+        strict(schema, vendor)[0]["properties"] for vendor in ("openai", "anthropic")
+    ]
+
+    assert "(?" in json.dumps(schema)
+    assert "(?" not in json.dumps([openai, anthropic])
+    assert openai["parts"].keys() >= {"minimum", "maximum"}
+    assert openai["code"]["pattern"] == "^[A-Z]+$"
+    assert openai["code"]["description"] == "(minLength 3)"
+    assert anthropic["parts"].keys() == {"type", "description"}
+    assert anthropic["parts"]["description"] == "(maximum 9, minimum 1)"
+    assert openai["page"] == anthropic["page"]
+    assert openai["page"] == {"type": "string", "description": '(format "uri")'}
+
+
+@pytest.mark.parametrize("model", [Free, Pair])
+@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
+def test_what_cannot_be_held_is_as_it_was(model: Any, vendor: Any) -> None:
+    """The vendor is shown the schema and not held to it."""
+    schema = model.model_json_schema()
+    assert strict(schema, vendor) == (schema, False)
+
+
+def test_what_contains_itself_is_held_by_one_of_them() -> None:
+    """Its beginning is an object, and no reference to one."""
+    schema = Clause.model_json_schema()
+
+    made, held = strict(schema, "openai")
+
+    assert held
+    assert made["required"] == ["text", "below"]
+    assert made["$defs"]["Clause"]["additionalProperties"] is False
+    assert strict(schema, "anthropic") == (schema, False)
+
+
+def test_who_is_strict_or_nothing_is_told_instead() -> None:
+    """The schema stands in what it is told."""
+    sent = body("anthropic", talk(output=Free.model_json_schema()), Output.JSON_SCHEMA)
+
+    assert "output_config" not in sent
+    assert '"facts"' in sent["system"]
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_a_tool_has_no_pattern_that_is_refused(kind: Any) -> None:
+    """Neither one of ours nor the one that is the answer."""
+    schema = Money.model_json_schema()
+    tool = LOOK.model_copy(update={"parameters": schema})
+
+    sent = body(kind, talk(tools=(tool,), output=schema))
+
+    assert len(sent["tools"]) == 2
+    assert "(?" not in json.dumps(sent["tools"])
+    assert "minimum" in json.dumps(sent["tools"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pipeline.errors import Permanent, Throttled, Transient, Usage, WaybillError
 from pipeline.messages import Asked, Finish, ModelRequest, Said
 from pipeline.stage import Advance, stage
 from pipeline.testing import Context
+from pipeline.vendors.answers import refusal
 from pipeline.vendors.declared import VendorSpec
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
@@ -21,6 +23,8 @@ VENDORS = {
     "two": VendorSpec(name="two", kind="anthropic", url="http://two.test", model="m"),
     "crm": VendorSpec(name="crm", url="http://crm.test"),
 }
+TOO_LONG = '{"error": {"code": "context_length_exceeded"}}'
+WITHHELD = '{"error": {"code": "content_filter"}}'
 QUESTION = ModelRequest(system="You read.", messages=(Asked(text="When?"),))
 
 
@@ -89,6 +93,8 @@ async def test_a_model_is_asked_on_its_vendor() -> None:
         (Transient("away", code="VENDOR_OPEN"), "open"),
         (Transient("gone", code="VENDOR_DOWN"), "transient"),
         ({"choices": []}, "transient"),
+        (refusal(VENDORS["one"], 400, None, TOO_LONG), "length"),
+        (refusal(VENDORS["one"], 400, None, WITHHELD), "filter"),
         (completion(finish="length"), "length"),
         (completion(finish="content_filter"), "filter"),
         ({"choices": [{"message": {"refusal": "no"}}], "usage": USAGE}, "refusal"),
@@ -122,13 +128,77 @@ async def test_a_crash_midway_goes_on_with_the_next() -> None:
     """The one that failed is not paid twice."""
     before = asking(Transient("gone", code="VENDOR_DOWN"), message())
     await ask(before)
-    kept = {k: v for k, v in before.recorded.items() if not k.endswith("/second")}
+    kept = {k: v for k, v in before.recorded.items() if not k.endswith("/by-second")}
     after = asking(message("late"), recorded=kept)
 
     answer = await ask(after)
 
     assert (answer.said.text, answer.because) == ("late", ("transient",))
     assert [call.vendor for call in after.door.calls] == ["two"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"vendor": "two"}, {"context": 10}, {"output": Output.TOOL, "max_tokens": 7}],
+)
+async def test_what_was_paid_for_is_read_whatever_is_declared_now(given: Any) -> None:
+    """A vendor of the other shape, a model that takes less: no reason to ask again."""
+    before = asking(completion("paid"))
+    first = await ask(before)
+    reader = MODELS["reader"].model_copy(update=given)
+    after = asking(recorded=before.recorded, models={**MODELS, "reader": reader})
+
+    again = await ask(after)
+
+    assert again.said == first.said
+    assert after.door.calls == []
+
+
+async def test_who_stood_in_and_is_declared_no_more_is_not_waited_for() -> None:
+    """The last that is left is asked again."""
+    before = asking(Transient("gone", code="VENDOR_DOWN"), message())
+    await ask(before)
+    kept = {k: v for k, v in before.recorded.items() if not k.endswith("/by-second")}
+    reader = MODELS["reader"].model_copy(update={"fallbacks": ()})
+    after = asking(completion("back"), recorded=kept, models={"reader": reader})
+
+    answer = await ask(after)
+
+    assert (answer.said.text, answer.because) == ("back", ())
+
+
+async def test_no_name_of_a_model_is_that_of_a_try() -> None:
+    """Their steps stand beside each other."""
+    models = {
+        "reader": model("reader", "one", fallbacks=("try-1", "passed-1")),
+        "try-1": model("try-1", "two"),
+        "passed-1": model("passed-1", "one"),
+    }
+    gone = Transient("gone", code="VENDOR_DOWN")
+    ctx = asking(gone, gone, completion("third"), models=models)
+
+    answer = await ask(ctx)
+
+    assert (answer.said.text, answer.declared) == ("third", "passed-1")
+
+
+class Raw(Answers):
+    """A door that leaves in an answer what cannot be stored."""
+
+    async def send(self, *args: Any, **given: Any) -> Any:
+        reply = await super().send(*args, **given)
+        return replace(reply, data=completion("a\0b\ud800"))
+
+
+async def test_an_answer_is_at_once_what_it_will_be_after_a_crash() -> None:
+    """Without what no database stores."""
+    found: Any = {"vendors": VENDORS, "models": MODELS}
+    before = Context(read, door=Raw(completion()), **found)
+    first = await ask(before)
+    after = Context(read, door=Answers(), recorded=before.recorded, **found)
+
+    assert first.said.text == "ab"
+    assert await ask(after) == first
 
 
 async def test_when_nobody_answers_the_next_try_begins_anew() -> None:

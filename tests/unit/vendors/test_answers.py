@@ -61,6 +61,33 @@ def test_a_failure_knows_its_class_its_vendor_and_its_doubt() -> None:
     assert "sk-1" not in f"{auth!r} {auth.hint}"
 
 
+@pytest.mark.parametrize(
+    ("status", "text", "code"),
+    [
+        (400, '{"error": {"code": "context_length_exceeded"}}', "MODEL_CONTEXT"),
+        (400, "This model's maximum context length is 4096 tokens", "MODEL_CONTEXT"),
+        (400, "prompt is too long: 207791 tokens > 200000 maximum", "MODEL_CONTEXT"),
+        (400, "input length and `max_tokens` exceed context limit", "MODEL_CONTEXT"),
+        (413, '{"error": {"type": "request_too_large"}}', "MODEL_CONTEXT"),
+        (400, '{"error": {"code": "content_filter"}}', "MODEL_FILTER"),
+        (400, "Output blocked by content filtering policy", "MODEL_FILTER"),
+        (400, "Invalid schema for response_format", "VENDOR_REFUSED"),
+        (404, "no such model", "VENDOR_REFUSED"),
+    ],
+)
+def test_a_model_that_cannot_answer_this_is_told_from_a_bad_request(
+    status: int, text: str, code: str
+) -> None:
+    """Another model may; of a CRM the same words mean nothing."""
+    model = CRM.model_copy(update={"kind": "openai"})
+
+    error = refusal(model, status, None, text)
+
+    assert (error.code, error.kind) == (code, "permanent")
+    assert text not in f"{error!r} {error.hint}"
+    assert refusal(CRM, status, None, text).code == "VENDOR_REFUSED"
+
+
 def test_the_vendors_own_words_go_before_what_is_known() -> None:
     spec = CRM.model_copy(
         update={
