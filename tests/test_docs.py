@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
+from pipeline.vendors.declared import BreakerPolicy, Price, VendorLimits, VendorSpec
 from waybill.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +88,20 @@ def test_every_room_is_on_the_map():
 
     assert rooms - drawn == set()
     assert {room for room in drawn if not (ROOT / room).is_dir()} == set()
+
+
+def test_every_key_of_a_vendor_is_documented():
+    """And none that there is not."""
+    page = (ROOT / "docs" / "vendors.md").read_text(encoding="utf-8")
+    table = page.partition("| key of `[vendor.NAME]` |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:]]
+
+    named = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+
+    assert named == set(VendorSpec.model_fields) - {"name"}
+    inside = (VendorLimits, Price, BreakerPolicy)
+    keys = {f"`{key}`" for model in inside for key in model.model_fields}
+    assert {key for key in keys if key not in table} == set()
 
 
 def test_every_setting_is_documented():
