@@ -18,7 +18,7 @@ from types import ModuleType
 import anyio
 from pydantic import BaseModel
 
-from pipeline.agents.grants import check_grants
+from pipeline.agents.grants import agents_of, check_grants
 from pipeline.bound import BoundStage, bind, seconds
 from pipeline.calls import UNBOUNDED, Budget
 from pipeline.declared import MANIFEST, Manifest, read_manifest
@@ -131,7 +131,10 @@ def load(root: Path, builtin: Builtin) -> Pipeline:
         found = [_find_stage(root, name, builtin) for name in line]
         for stage, after in zip(found, [*line[1:], ""], strict=True):
             bound[stage.name] = bind(root, stage, manifest, after, len(bound))
-    check_grants(manifest.grant, bound, str(root / MANIFEST))
+    agents = {name: agents_of(one.stage.run) for name, one in bound.items()}
+    check_grants(manifest.grant, agents, str(root / MANIFEST))
+    for agent in (each for own in agents.values() for each in own):
+        folder.text(agent.prompt)  # that it is there
     channels = Channels(_find_state(root, manifest.state, builtin))
     return Pipeline(
         folder=folder,

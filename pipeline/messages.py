@@ -78,10 +78,16 @@ class ToolResult(Value):
 
 
 class Asked(Value):
-    """What the agent says to the model: the question, or what was wrong."""
+    """
+    What the agent says to the model: the question, or what was wrong.
+
+    Attributes:
+        untrusted: Some of it came from outside, and stands between marks.
+    """
 
     role: Literal["asked"] = "asked"
     text: str
+    untrusted: bool = False
 
 
 class Said(Value):

@@ -19,19 +19,22 @@ Agents: a prompt, a model, tools, the schema of an answer, checks in code, a bud
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from pipeline.agents.tools import Tool
+from pipeline.agents.tools import NESTED, Tool, misfit, unkept
 from pipeline.errors import Usage
-from pipeline.messages import Message
+from pipeline.messages import Finish, Message, Said
 from pipeline.model import Hold
 
+NAME = re.compile(r"[A-Za-z0-9][\w-]{0,100}", re.ASCII)
+OUTPUT_NAME = "answer"  # what a model is told that its answer is called
 Check = Callable[[Any, Any], str | None]  # of (answer, facts): what is wrong with it
 
 
@@ -55,6 +58,14 @@ class Budget:
     same_call: int = 2
     tokens: int = 200_000
     cost: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        """Said where it is declared, and not when the first ask is paid."""
+        numbers = (self.asks, self.calls, self.faults, self.same_call, self.tokens)
+        if any(type(number) is not int or number < 1 for number in numbers):
+            raise _bad("a budget", "asks, calls, faults, … are numbers from 1")
+        if self.cost is not None and not isinstance(self.cost, Decimal):
+            raise _bad("a budget", 'its cost is a Decimal("0.20")')
 
 
 class Ended(StrEnum):
@@ -131,6 +142,7 @@ class Answer:
         why: One sentence for a person.
         pending: Calls that wait for one.
         unsent: Writes that are not planned, for it gave no answer.
+        fault: What was wrong with its last answer; may repeat what that says.
         talk: All that was said, to go on with or to be shown.
     """
 
@@ -139,6 +151,7 @@ class Answer:
     why: str = ""
     pending: tuple[PendingCall, ...] = ()
     unsent: tuple[str, ...] = ()
+    fault: str = ""
     spent: Spending = field(default_factory=Spending)
     talk: tuple[Message, ...] = ()
 
@@ -163,6 +176,7 @@ class Answer:
             else self.output.model_dump(mode="json"),
             "calls": [call.model_dump(mode="json") for call in self.pending],
             "unsent": list(self.unsent),
+            "fault": self.fault,
             "talk": [message.model_dump(mode="json") for message in self.talk[-20:]],
         }
         return Hold(code, self.why, evidence=evidence, ask=ask, **updates)
@@ -171,7 +185,7 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Agent:
     """
-    A model-driven reader or writer.
+    A model-driven reader or writer; declared at the top of its stage's file.
 
     Attributes:
         prompt: A file of the pipeline folder.
@@ -188,3 +202,44 @@ class Agent:
     checks: tuple[Check, ...] = ()
     budget: Budget = Budget()
     max_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            Usage: AGENT_DECLARED.
+        """
+        names = [tool.name for tool in self.tools]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if not NAME.fullmatch(self.name):
+            raise _bad(repr(self.name), "its name is of a-z, A-Z, 0-9, `_`, `-`")
+        if not self.models:
+            raise _bad(self.name, "it names no model")
+        if twice:
+            raise _bad(self.name, f"two of its tools are named {twice[0]}")
+        if OUTPUT_NAME in names:
+            raise _bad(self.name, f"{OUTPUT_NAME} is its answer, and names no tool")
+
+    def read(self, said: Said, facts: Any) -> tuple[Any, str]:
+        """What a model said, as the answer, and what is wrong with it."""
+        if said.finish is Finish.LENGTH:
+            return None, "it was cut off: give a shorter one"
+        if not said.text.strip():
+            return None, "it was empty"
+        found: Any = said.text
+        if self.output is not None:
+            try:
+                found = self.output.model_validate_json(said.text)
+            except ValidationError as error:
+                return None, misfit(error)
+            except RecursionError:
+                return None, NESTED
+            if wrong := unkept(found):
+                return None, wrong
+        for check in self.checks:
+            if fault := check(found, facts):
+                return None, fault
+        return found, ""
+
+
+def _bad(what: str, why: str) -> Usage:
+    return Usage(f"{what} cannot be: {why}", code="AGENT_DECLARED")

@@ -11,14 +11,17 @@ Nothing else may be called; there is no other way to a tool.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from pipeline.agents.agent import Agent
 from pipeline.errors import Usage
 from pipeline.messages import Granted
+from pipeline.names import is_tenant
 
-PART = re.compile(r"\*|[A-Za-z0-9][\w-]{0,100}", re.ASCII)
+ANY = "*"
 
 
 def granted(
@@ -29,30 +32,58 @@ def granted(
     for line, tools in grants.items():
         parts = line.split("/")
         if all(
-            p in ("*", own)
+            p in (ANY, own)
             for p, own in zip(parts, (tenant, stage, agent), strict=True)
         ):
             found |= set(tools)
-    names = sorted(found)
-    digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
-    return Granted(frozenset(names), digest)
+    to = [tenant, stage, agent, *sorted(found)]
+    digest = hashlib.sha256(json.dumps(to).encode()).hexdigest()[:16]
+    return Granted(frozenset(found), digest)
+
+
+def agents_of(run: Callable[..., Any]) -> list[Agent]:
+    """The agents at the top of a stage's file, also those in lists and mappings."""
+    found: list[Agent] = []
+    for value in getattr(inspect.unwrap(run), "__globals__", {}).values():
+        each = value.values() if type(value) is dict else value
+        several = type(value) in (dict, list, tuple)
+        found += [one for one in (each if several else [value]) if type(one) is Agent]
+    return found
 
 
 def check_grants(
-    grants: Mapping[str, Sequence[str]], stages: Collection[str], where: str
+    grants: Mapping[str, Sequence[str]],
+    agents: Mapping[str, Sequence[Agent]],
+    where: str,
 ) -> None:
     """
+    That each line grants what there is, to whom there is.
+
+    Args:
+        agents: Of each stage.
+
     Raises:
-        Usage: a line is no `tenant/stage/agent`, or names a stage that there is not.
+        Usage: a line is no `tenant/stage/agent`, or names a stage, an agent or a tool
+            that there is not.
     """
     for line, tools in grants.items():
         parts = line.split("/")
-        if len(parts) != 3 or not all(PART.fullmatch(part) for part in parts):
-            raise _bad(where, line, 'write it as "tenant/stage/agent", `*` for any')
-        if parts[1] != "*" and parts[1] not in stages:
-            raise _bad(where, line, f"`stages` are {', '.join(stages)}")
-        if not tools or any(not name.isidentifier() for name in tools):
-            raise _bad(where, line, "it grants tools, by the names of their functions")
+        if len(parts) != 3 or not (parts[0] == ANY or is_tenant(parts[0])):
+            raise _bad(
+                where, line, f'write it as "tenant/stage/agent", `{ANY}` for any'
+            )
+        _, stage, agent = parts
+        if stage not in (ANY, *agents):
+            raise _bad(where, line, f"`stages` are {', '.join(agents)}")
+        there = [a for s, own in agents.items() if stage in (ANY, s) for a in own]
+        meant = [a for a in there if agent in (ANY, a.name)]
+        if not meant:
+            known = ", ".join(sorted({a.name for a in there})) or "no agent"
+            raise _bad(where, line, f"at the top of its stage's file stands {known}")
+        known_tools = sorted({tool.name for a in meant for tool in a.tools})
+        if not tools or set(tools) - set(known_tools):
+            hint = f"its tools are {', '.join(known_tools) or 'none'}"
+            raise _bad(where, line, hint)
 
 
 def _bad(where: str, line: str, hint: str) -> Usage:

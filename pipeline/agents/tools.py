@@ -18,18 +18,24 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
-from typing import Any, Literal, NamedTuple, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from pipeline.errors import Usage
+from pipeline.agents.ids import Ref, as_given, with_ids
+from pipeline.errors import Permanent, Usage
 from pipeline.messages import ToolSpec
 from pipeline.stage import Context
+from pipeline.state import clean_text, encode
+
+__all__ = ["Ref", "Tool", "ToolContext", "Untrusted", "tool"]
 
 RESULT_BYTES = 16_000
 ARGUMENTS_CHARS_MAX = 100_000
-IDS_SHOWN = 200  # as the values that an argument may have
-NESTED = "its arguments are nested too deep"
+PLACE_CHARS_MAX = 100  # a key that a model invents is as long as it likes
+SAID_CHARS_MAX = 300  # likewise of what is wrong there
+NESTED = "it is nested too deep"
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +43,6 @@ class Untrusted:
     """What a tool brings from outside: shown to the model between marks, as data."""
 
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """
-    Marks an argument that is one of our ids, of this kind.
-
-    `Annotated[Section, Ref("section")]`: the model gives an id, and the tool gets the
-    section that it names.
-    """
-
-    kind: str
 
 
 class ToolContext(NamedTuple):
@@ -100,12 +94,7 @@ class Tool:
 
     def spec(self, ours: Mapping[str, Mapping[str, Any]]) -> ToolSpec:
         """As a model is told of it, with those of our ids that it may name."""
-        schema = schema_of(self.arguments)
-        fields = dict(schema["properties"])
-        for name, kind in self.refs.items():
-            if 0 < len(ids := ours.get(kind, {})) <= IDS_SHOWN:
-                fields[name] = {**fields[name], "enum": list(ids)}
-        schema = {**schema, "properties": fields}
+        schema = with_ids(schema_of(self.arguments), ours)
         return ToolSpec(name=self.name, description=self.description, parameters=schema)
 
     def needs_person(self, arguments: Mapping[str, Any]) -> bool:
@@ -179,10 +168,12 @@ def _fields(
             raise _bad(name, f"*{one.name} is no argument a model could give")
         if one.name not in hints:
             raise _bad(name, f"{one.name} has no type")
-        hint = hints[one.name]
-        for mark in getattr(hint, "__metadata__", ()):
-            if isinstance(mark, Ref):
-                refs[one.name], hint = mark.kind, str
+        try:
+            hint, kind = as_given(hints[one.name])
+        except TypeError as error:
+            raise _bad(name, f"{one.name}: {error}") from None
+        if kind:
+            refs[one.name] = kind
         fields[one.name] = (hint, ... if one.default is one.empty else one.default)
     return fields, refs
 
@@ -195,15 +186,42 @@ def read_arguments(found: Tool, written: str) -> tuple[dict[str, Any], str]:
     """
     if len(written) > ARGUMENTS_CHARS_MAX:
         return {}, f"more than {ARGUMENTS_CHARS_MAX} characters"
-    try:
-        valid = found.arguments.model_validate_json(written or "{}")
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return {}, f"{place}: {first['msg']}" if place else first["msg"]
-    except RecursionError:
-        return {}, NESTED
+    valid, wrong = read_strictly(found.arguments, written or "{}")
+    if valid is None:
+        return {}, wrong
     return {name: getattr(valid, name) for name in type(valid).model_fields}, ""
+
+
+def read_strictly(schema: type[M], written: str) -> tuple[M | None, str]:
+    """
+    What a model wrote as the arguments of a tool, and what is wrong with it.
+
+    Models within the schema are held to it as strictly as the outermost.
+    """
+    try:
+        found = schema.model_validate_json(written, strict=True, extra="forbid")
+    except ValidationError as error:
+        return None, misfit(error)
+    except RecursionError:
+        return None, NESTED
+    return (None, wrong) if (wrong := unkept(found)) else (found, "")
+
+
+def misfit(error: ValidationError) -> str:
+    """Where something does not fit, and the rule; of invented keys the beginning."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])[:PLACE_CHARS_MAX]
+    said = first["msg"][:SAID_CHARS_MAX]
+    return f"{place}: {said}" if place else said
+
+
+def unkept(value: BaseModel) -> str:
+    """Why a value that fits cannot be kept, such as NaN; "" where it can."""
+    try:
+        encode(value.model_dump())  # of a model itself NaN would become null
+    except Permanent as error:
+        return error.message
+    return ""
 
 
 def canonical(arguments: Mapping[str, Any]) -> str:
@@ -224,6 +242,7 @@ def shown(result: Any, most_bytes: int) -> str:
     if isinstance(result, Untrusted):
         result = result.text
     text = result if isinstance(result, str) else json.dumps(result, default=_plain)
+    text = clean_text(text)  # as it is read back from its step
     data = text.encode("utf-8", "replace")
     if len(data) <= most_bytes:
         return text

@@ -15,16 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.agents.agent import Budget, Ruling
+from pipeline.agents.ids import named
 from pipeline.agents.tools import Tool, canonical, read_arguments
-from pipeline.messages import (
-    CallEnd,
-    Granted,
-    Message,
-    Results,
-    Said,
-    ToolCall,
-    ToolResult,
-)
+from pipeline.messages import CallEnd, Granted, ToolCall, ToolResult
 
 NAME_CHARS_MAX = 60  # of an invented name, as it is repeated
 
@@ -34,7 +27,7 @@ class Setting(NamedTuple):
     Where a conversation takes place.
 
     Attributes:
-        conversation: Item, stage and name of it.
+        conversation: Item and name of it; the stage stands in what is granted.
         version: Of the pipeline, and so of every tool.
     """
 
@@ -81,8 +74,8 @@ class Vetting:
 
     @property
     def calls(self) -> int:
-        """How many there were, refused ones among them."""
-        return self._every
+        """How many there were, refused ones among them; what is beyond is refused."""
+        return min(self._every, self._setting.budget.calls)
 
     def vet(self, calls: Sequence[ToolCall], *, tainted: bool) -> list[Vetted]:
         """Every call of an answer; `tainted`: the agent has read from outside."""
@@ -145,10 +138,10 @@ class Vetting:
         """What the tool gets, and the argument that names nothing of ours."""
         given = dict(arguments)
         for field, kind in found.refs.items():
-            ours = self._setting.refs.get(kind, {})
-            if given[field] not in ours:
+            try:
+                given[field] = named(given[field], self._setting.refs.get(kind, {}))
+            except KeyError:
                 return given, field
-            given[field] = ours[given[field]]
         return given, ""
 
     def _digest(self, call: ToolCall, found: Tool, arguments: str) -> str:
@@ -183,42 +176,6 @@ class Vetting:
                 return _ended(call, CallEnd.EXPIRED, "TOOL_EXPIRED", why)
             case _:
                 return one
-
-
-def results_of(
-    calls: Sequence[ToolCall], found: Mapping[str, ToolResult]
-) -> list[ToolResult]:
-    """
-    Exactly one result for each call, in their order, whatever is there.
-
-    A call without one has begun, and nobody knows how it ended.
-    """
-    return [
-        found.get(call.id)
-        or ToolResult(
-            call=call.id,
-            name=call.name,
-            end=CallEnd.INTERRUPTED,
-            code="TOOL_INTERRUPTED",
-            text="nobody knows whether it ran",
-        )
-        for call in calls
-    ]
-
-
-def whole(talk: Sequence[Message]) -> list[Message]:
-    """The conversation with one result for every call, wherever it broke off."""
-    made: list[Message] = []
-    for place, message in enumerate(talk):
-        if isinstance(message, Results):
-            continue  # stands with its calls
-        made.append(message)
-        if isinstance(message, Said) and message.calls:
-            after = talk[place + 1] if place + 1 < len(talk) else None
-            kept = after.results if isinstance(after, Results) else ()
-            found = {result.call: result for result in kept}
-            made.append(Results(results=tuple(results_of(message.calls, found))))
-    return made
 
 
 def _refused(call: ToolCall, code: str, why: str) -> Vetted:

@@ -94,15 +94,50 @@ def test_a_folder_says_stages_policies_and_settings(tmp_path: Path) -> None:
     assert found.first == "intake"
 
 
-def test_grants_are_read_with_the_folder(tmp_path: Path) -> None:
-    """A line that grants nothing is refused by its name."""
-    text = "name = 'x'\nstages = ['ocr']\n[grant]\n"
-    good = load(folder(tmp_path, text + "'*/ocr/reader' = ['find']"), BUILTIN)
-    bad = folder(tmp_path, text + "'*/write/reader' = ['find']")
+AGENT = """
+from pipeline.agents.agent import Agent
+from pipeline.agents.tools import tool
+from pipeline.stage import Done, stage
 
-    assert good.grants == {"*/ocr/reader": ["find"]}
-    with pytest.raises(Usage, match="write/reader"):
-        load(bad, BUILTIN)
+@tool()
+async def find(around, words: str) -> str:
+    return words
+
+READER = Agent("reader", prompt="reader.md", models=("m",), tools=(find,))
+
+@stage()
+async def ask(state, ctx):
+    return Done()
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("'*/ask/reader' = ['find']", ""),
+        ("'*/write/reader' = ['find']", "write/reader"),
+        ("'*/ask/writer' = ['find']", "ask/writer"),
+        ("'*/ask/reader' = ['send']", "ask/reader"),
+    ],
+)
+def test_grants_are_read_with_the_folder(tmp_path: Path, line: str, why: str) -> None:
+    """A line that grants nothing is refused by its name."""
+    text = f"name = 'x'\nstages = ['ask']\n[grant]\n{line}"
+    root = folder(tmp_path, text, **{"ask.py": AGENT})
+    (root / "reader.md").write_text("You read.")
+
+    if not why:
+        assert load(root, BUILTIN).grants == {"*/ask/reader": ["find"]}
+        return
+    with pytest.raises(Usage, match=why):
+        load(root, BUILTIN)
+
+
+def test_the_prompts_of_agents_lie_in_the_folder(tmp_path: Path) -> None:
+    """One that does not is named when the folder is read, and not by an item."""
+    root = folder(tmp_path, "name = 'x'\nstages = ['ask']", **{"ask.py": AGENT})
+    with pytest.raises(Usage, match=r"reader\.md"):
+        load(root, BUILTIN)
 
 
 def test_a_stage_may_do_with_less_when_time_is_short(tmp_path: Path) -> None:
