@@ -47,7 +47,7 @@ from pipeline.errors import WaybillError
 from pipeline.folder import Pipeline, PipelineFolder
 from pipeline.messages import Model
 from pipeline.model import Checkpoint, Claim, Item, Kin, Outcome, Part, Progress, Spawn
-from pipeline.outbox import Planned
+from pipeline.outbox import Planned, SinkFacts
 from pipeline.run.attempt import Cancelled, Joining, Raised, attempt
 from pipeline.run.context import StageContext
 from pipeline.run.outcomes import Returned
@@ -113,6 +113,7 @@ class Context(StageContext):
             answers a `ModelRequest` with what is `Said`, or raises.
         grants: Lines of `[grant]`.
         took: Tokens and cost of each ask of a model that is a function.
+        sinks: Where its effects may go; None: wherever it says.
         keys: Of vendors whose key is no secret, by name.
         secrets: Lines by name; or the folder of `<tenant>/<name>.txt`.
         folder: The pipeline folder; None: where the stage was written.
@@ -144,6 +145,7 @@ class Context(StageContext):
         models: Mapping[str, ModelSpec | Script] | None = None,
         grants: Mapping[str, Sequence[str]] | None = None,
         took: tuple[int, Decimal] = (0, Decimal(0)),
+        sinks: Mapping[str, SinkFacts] | None = None,
         keys: Mapping[str, SecretStr] | None = None,
         secrets: Mapping[str, Sequence[str]] | Path | None = None,
         out: Path | None = None,
@@ -167,7 +169,7 @@ class Context(StageContext):
             Everybody() if vendors is None else vendors,
             keys or {},
             callbacks=Callbacks(b"testing", "http://waybill.test"),
-            sinks=AnySink(),
+            sinks=AnySink() if sinks is None else sinks,
             models={n: m for n, m in models.items() if isinstance(m, ModelSpec)},
         )
         self._scripts = {n: m for n, m in models.items() if callable(m)}

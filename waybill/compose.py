@@ -64,6 +64,7 @@ from waybill.outside import (
     declared_models,
     declared_sinks,
     declared_vendors,
+    facts_of,
     keys_of,
     open_door,
     proof_sheets,
@@ -347,7 +348,7 @@ async def open_app(
                 declared.budget,
                 places,
                 callbacks=open_callbacks(settings),
-                sinks={name: spec.facts for name, spec in sinks.items()},
+                sinks=facts_of(sinks),
                 models=declared_models(settings, declared.vendors),
                 open_sinks=sinks_opener(
                     settings, sinks, artifacts, proof_sheets(jail, artifacts)

@@ -22,6 +22,7 @@ from pipeline.effects.posting import Caller
 from pipeline.effects.sink import Sink
 from pipeline.errors import Usage, WaybillError
 from pipeline.folder import Pipeline
+from pipeline.outbox import SinkFacts
 from pipeline.run.services import Jail, find_key, find_secret
 from pipeline.vendors.addresses import resolve
 from pipeline.vendors.declared import Declared, VendorSpec, read_vendors
@@ -104,6 +105,11 @@ def declared_sinks(
     """
     usual = FolderSpec(kind="folder", name=PRINT)
     return {PRINT: usual, **read_sinks(settings.vendors_file, frozenset(vendors))}
+
+
+def facts_of(specs: Mapping[str, SinkSpec]) -> dict[str, SinkFacts]:
+    """What whoever plans effects must know of each sink."""
+    return {name: spec.facts for name, spec in specs.items()}
 
 
 def sinks_opener(

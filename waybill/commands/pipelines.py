@@ -22,9 +22,11 @@ from pipeline.errors import Usage
 from pipeline.folder import Pipeline, loads_of
 from pipeline.loading import WORK_S
 from pipeline.model import Advance, Done, Hold, Item, Outcome, Reject, Wait
+from pipeline.outbox import Planned
 from pipeline.pinned import list_files
 from pipeline.run.frames import ENGINE
 from pipeline.run.services import Services
+from pipeline.run.stay import Parked
 from pipeline.testing import Context, Try
 from pipeline.trouble import Place
 from waybill import terminal
@@ -38,7 +40,15 @@ from waybill.compose import (
     pipeline_folder,
 )
 from waybill.foreground import watched
-from waybill.outside import SECRETS, declared_vendors, keys_of, open_door
+from waybill.outside import (
+    SECRETS,
+    declared_models,
+    declared_sinks,
+    declared_vendors,
+    facts_of,
+    keys_of,
+    open_door,
+)
 from waybill.settings import Settings, read_settings
 
 pipelines = typer.Typer(help="Pipeline folders: try a stage.", no_args_is_help=True)
@@ -129,6 +139,7 @@ class _Trial:
             "took_s": round(took_s, 3),
             "steps": ctx.recorded,
             "progress": ctx.progressed,
+            "effects": {n: _effect(planned) for n, planned in ctx.effects.items()},
             "spawned": {n: [p.name for p in parts] for n, parts in ctx.spawned.items()},
             "products": ctx.products,
             "files": left,
@@ -156,6 +167,8 @@ class _Trial:
             jail=services.jail,
             door=services.door,
             vendors=services.vendors,
+            models=services.models,
+            sinks=services.sinks,
             keys=services.keys,
             secrets=services.secrets,
             out=services.out,
@@ -171,7 +184,7 @@ class _Trial:
             self._raised = ""
             try:
                 return await run(state, ctx)
-            except anyio.get_cancelled_exc_class():
+            except (anyio.get_cancelled_exc_class(), Parked):
                 raise
             except BaseException as error:
                 # Now: its files are thrown away with the trial.
@@ -241,8 +254,18 @@ async def open_trial(settings: Settings, home: Path) -> AsyncIterator[Services]:
         try:
             secrets = settings.home.resolve() / SECRETS
             out = home / "out"
-            vendors, keys = declared.vendors, keys_of(settings)
-            yield Services(artifacts, jail, door, out, secrets, vendors, keys)
+            vendors = declared.vendors
+            yield Services(
+                artifacts,
+                jail,
+                door,
+                out,
+                secrets,
+                vendors,
+                keys_of(settings),
+                models=declared_models(settings, vendors),
+                sinks=facts_of(declared_sinks(settings, vendors)),
+            )
         finally:
             with anyio.CancelScope(shield=True):
                 await jail.aclose()
@@ -278,6 +301,19 @@ def _report(bound: BoundStage, before: Any, tried: Try) -> dict[str, Any]:
         "disposition": error.disposition if error else "",
         # Who listens stands between the engine and the stage.
         "frames": [f for f in tried.frames if "._listened." not in f],
+    }
+
+
+def _effect(planned: Planned) -> dict[str, Any]:
+    """What would be done outside; nothing is."""
+    text = planned.payload
+    return {
+        "sink": planned.sink,
+        "key": planned.key,
+        "released": planned.released,
+        "files": jsonlib.loads(planned.artifacts),
+        "payload": None if text is None else jsonlib.loads(text),
+        **({"payload_ref": planned.payload_ref} if planned.payload_ref else {}),
     }
 
 

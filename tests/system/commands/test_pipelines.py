@@ -128,6 +128,42 @@ def test_a_stage_that_nothing_interrupts_is_named(tried: Home) -> None:
     assert "hears.py" in ran.err
 
 
+OUTSIDE = """
+if letter.text:
+    await ctx.effect("bill", letter.text, {"total": "9.50"})
+    return Advance(text=ctx.model("reader").name)
+await ctx.signal("proof-read", bool)
+return Advance()
+"""
+
+
+def test_what_it_does_outside_is_shown_and_not_done(tried: Home) -> None:
+    """Effects that it plans, models that are declared, and signals that it asks for."""
+    tried.pipeline("orders", sends=OUTSIDE)
+    (tried.folder / "vendors.toml").write_text(
+        '[vendor.llm]\nkind = "openai"\nurl = "https://llm.test/v1"\nmodel = "m"\n'
+        '[model.reader]\nvendor = "llm"\n'
+        '[sink.box]\nkind = "folder"\n'
+    )
+
+    def sent(text: str) -> tuple[int, dict[str, object]]:
+        call = ("pipelines", "run", "sends", tried.folder / "letter.txt")
+        state = given(tried, text=text)
+        ran = tried.run(*call, "--pipeline", "orders", "--json", "--state", state)
+        return ran.code, ran.json()
+
+    code, seen = sent("box")
+    away, gone = sent("nowhere")
+    asks, asking = sent("")
+
+    effect = seen["effects"]["box/bill"]  # type: ignore[index]
+    assert (code, seen["updates"]) == (0, {"text": "reader"})
+    assert (effect["sink"], effect["payload"]) == ("box", {"total": "9.50"})
+    assert not (tried.folder / "box").exists()
+    assert (away, gone["error"]["code"]) == (4, "NO_SUCH_SINK")  # type: ignore[index]
+    assert (asks, asking["asks"], asking["raised"]) == (0, ["proof-read"], [])
+
+
 @pytest.mark.parametrize(
     ("call", "code"),
     [
