@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.calls import UNBOUNDED, Budget
 from pipeline.errors import Usage
+from pipeline.misfits import misfit_of
 from pipeline.vendors.declared import VendorTerms
 from pipeline.vendors.pacing import LimitSpec
 
@@ -87,9 +88,6 @@ def fit(
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise Usage(
-            f"{where}: {key}: {first['msg']}",
-            hint=f"known keys: {', '.join([*model.model_fields, *beside])}",
-        ) from None
+        misfit = misfit_of(error, model, beside)
+        hint = misfit.hint or "docs/pipelines.md has every key"
+        raise Usage(f"{where}: {misfit.said}", hint=hint) from None

@@ -30,9 +30,9 @@ ON_TOP = {
         *("manifest", "outside", "pace", "results", "terminal"),
     },
     "pipeline": {
-        *("bound", "calls", "declared", "doubles", "errors", "folder", "loading"),
-        *("messages", "model", "names", "outbox", "pinned", "proof", "reducers"),
-        *("signals", "signatures", "stage", "state", "testing", "threads", "trouble"),
+        *("bound", "calls", "loading", "names", "outbox", "pinned", "proof", "stage"),
+        *("declared", "folder", "messages", "model", "reducers", "threads", "trouble"),
+        *("doubles", "errors", "misfits", "signals", "signatures", "state", "testing"),
     },
     "stages": {*STAGES, "document", "layout"},
     "ingest": {

@@ -30,6 +30,7 @@ from pipeline.run.slate import Slate
 from pipeline.run.watchdog import Watchdog
 from pipeline.run.worker import Worker
 from pipeline.store import embedded
+from pipeline.store.postgres import PostgresStore
 from pipeline.store.rows import ItemRow, WorkerRow
 from waybill import terminal
 from waybill.compose import App
@@ -188,7 +189,12 @@ async def _is_parked(app: App, row: ItemRow) -> bool:
 
 async def workers_up(app: App) -> list[WorkerRow]:
     """The workers whose lease is valid, in this process or another."""
-    return [s for s in await app.store.sessions() if s.left_s > 0]
+    return await up_in(app.store)
+
+
+async def up_in(store: PostgresStore) -> list[WorkerRow]:
+    """The workers whose lease is valid."""
+    return [s for s in await store.sessions() if s.left_s > 0]
 
 
 def _alone(settings: Settings) -> Watchdog:

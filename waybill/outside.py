@@ -15,9 +15,9 @@ from pipeline.agents.declared import ModelSpec, read_models
 from pipeline.agents.shapes import Output
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.calls import CallClass
-from pipeline.effects.declared import FolderSpec, SinkSpec, read_sinks
+from pipeline.effects.declared import FolderSpec, SinkSpec, SmtpSpec, read_sinks
 from pipeline.effects.folder import Row, Sheet
-from pipeline.effects.opened import open_sinks
+from pipeline.effects.opened import folder_of, open_sinks
 from pipeline.effects.posting import Caller
 from pipeline.effects.sink import Sink
 from pipeline.errors import Usage, WaybillError
@@ -105,6 +105,35 @@ def declared_sinks(
     """
     usual = FolderSpec(kind="folder", name=PRINT)
     return {PRINT: usual, **read_sinks(settings.vendors_file, frozenset(vendors))}
+
+
+def place_of(settings: Settings, spec: SinkSpec) -> str:
+    """Where a sink delivers to, in a word or two; no secrets."""
+    match spec:
+        case FolderSpec():
+            return str(folder_of(spec, settings.home.resolve()))
+        case SmtpSpec():
+            return f"{spec.host}:{spec.port}"
+        case _:
+            return f"vendor {spec.vendor}"
+
+
+def sink_secret(settings: Settings, spec: SinkSpec) -> str:
+    """
+    Whose secret there is for a sink: "" where it needs none.
+
+    Raises:
+        Usage: VENDOR_KEY, neither the service has it nor any tenant.
+    """
+    reference = getattr(spec, "secret", "") or getattr(spec, "password", "")
+    if not reference:
+        return ""
+    folder = settings.home.resolve() / SECRETS
+    tenants = list(folder.glob(f"*/{reference.removeprefix('secret:')}.txt"))
+    if tenants:
+        return f"{len(tenants)} tenants'"
+    find_secret(folder, reference, "", f"the sink {spec.name}")
+    return "the service's"
 
 
 def facts_of(specs: Mapping[str, SinkSpec]) -> dict[str, SinkFacts]:

@@ -13,17 +13,16 @@ Models, as vendors.toml declares them on its vendors.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.agents.shapes import MaxTokensField, Output
 from pipeline.errors import Usage, WaybillError
 from pipeline.messages import Finish, ModelRequest
+from pipeline.misfits import misfit_of, read_toml
 from pipeline.vendors.declared import NAME, VendorSpec
 
 CHARS_A_TOKEN = 4  # English prose; what is longer by this count is surely too long
@@ -83,7 +82,7 @@ class ModelSpec(BaseModel):
     max_tokens: int = Field(default=2_000, ge=1, le=1_000_000)
     max_tokens_field: MaxTokensField = "max_tokens"
     temperature: float | None = Field(default=None, ge=0, le=2)
-    context: int = Field(default=0, ge=0)
+    context: int = Field(default=0, ge=0, le=1_000_000_000)
     fallbacks: tuple[str, ...] = Field(default=(), max_length=8)
     on: frozenset[Cause] = frozenset(Cause)
 
@@ -131,17 +130,14 @@ def read_models(path: Path, vendors: Mapping[str, VendorSpec]) -> dict[str, Mode
         Usage: MODELS_FILE, naming the key and what it may be.
     """
     try:
-        raw: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _bad(f"{path} cannot be read: {error}") from None
+        raw = read_toml(path)
+    except ValueError as error:
+        raise _bad(str(error)) from None
     try:
         found = _Models.model_validate(raw).model
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise _bad(f"{path}: {key}: {first['msg']}") from None
+        misfit = misfit_of(error, _Models)
+        raise _bad(f"{path}: {misfit.said}", misfit.hint) from None
     for name, spec in found.items():
         if wrong := _wrong(name, spec, found, vendors):
             raise _bad(f"{path}: model.{name}: {wrong}")
@@ -171,7 +167,6 @@ def _wrong(
     return ""
 
 
-def _bad(message: str) -> Usage:
-    known = [key for key in ModelSpec.model_fields if key != "name"]
-    hint = f"known keys: {', '.join(known)}; docs/agents.md shows one"
+def _bad(message: str, hint: str = "") -> Usage:
+    hint = hint or "docs/agents.md has every key of a model"
     return Usage(message, code="MODELS_FILE", hint=hint)

@@ -25,16 +25,16 @@ Whether a receiver knows an effect that reaches it twice follows from its kind.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import Usage
+from pipeline.misfits import misfit_of, read_toml
 from pipeline.outbox import SinkClass, SinkFacts
+from pipeline.vendors.declared import Reference
 
-REFERENCE = r"^(secret:[a-z0-9][a-z0-9-]{0,62})?$"
 SALESFORCE_NAME = r"^[A-Za-z]\w{0,79}$"
 
 
@@ -66,18 +66,25 @@ class _Sink(BaseModel):
         return SinkFacts(self.sink_class, self.irreversible, self.gather_s)
 
 
+def _plain(path: str) -> str:
+    if ".." in Path(path).parts or not path.isprintable():
+        raise ValueError("name the folder as it is called, without `..`")
+    return path
+
+
 class FolderSpec(_Sink):
     """
     A folder of folders: each that appears is whole, has a number and stays.
 
     Attributes:
-        path: Below the home folder, or absolute; "": as the sink's name.
+        path: Below the home folder, or absolute; never by `..`; "": as the sink's
+            name.
         together: Files of at most so many effects in one.
         gather_s: What is planned within this time comes into one.
     """
 
     kind: Literal["folder"]
-    path: str = ""
+    path: Annotated[str, Field(max_length=1000), AfterValidator(_plain)] = ""
     together: int = Field(default=200, ge=1, le=5000)
     at_once: int = Field(default=1, ge=1, le=1)
     gather_s: float = Field(default=5.0, ge=0, le=86400)
@@ -112,7 +119,7 @@ class WebhookSpec(_Sink):
     kind: Literal["webhook"]
     vendor: str
     path: str = ""
-    secret: str = Field(pattern=REFERENCE, min_length=8)
+    secret: Reference = Field(min_length=8)
 
 
 class CrmSpec(_Sink):
@@ -147,7 +154,7 @@ class SmtpSpec(_Sink):
     port: int = Field(default=587, ge=1, le=65535)
     tls: Literal["starttls", "tls", "none"] = "starttls"
     username: str = ""
-    password: str = Field(default="", pattern=REFERENCE)
+    password: Reference = ""
     sender: str = Field(pattern=r"^[^\s@<>]+@[^\s@<>]+$")
     at_once: int = Field(default=4, ge=1, le=100)
 
@@ -180,17 +187,14 @@ def read_sinks(path: Path, vendors: frozenset[str] = frozenset()) -> dict[str, A
         Usage: SINKS_FILE, naming the key and what it may be.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _bad(f"{path} cannot be read: {error}") from None
+        raw = read_toml(path)
+    except ValueError as error:
+        raise _bad(str(error)) from None
     try:
         found = _Sinks.model_validate(raw).sink
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise _bad(f"{path}: {key}: {first['msg']}") from None
+        misfit = misfit_of(error, _Sinks)
+        raise _bad(f"{path}: {misfit.said}", misfit.hint) from None
     for name, spec in found.items():
         vendor = getattr(spec, "vendor", None)
         if vendor is not None and vendor not in vendors:
@@ -200,6 +204,7 @@ def read_sinks(path: Path, vendors: frozenset[str] = frozenset()) -> dict[str, A
     }
 
 
-def _bad(message: str) -> Usage:
-    hint = "kinds: folder, webhook, http, crm, smtp; docs/effects.md shows each"
+def _bad(message: str, hint: str = "") -> Usage:
+    kinds = "kinds: folder, webhook, http, crm, smtp; docs/effects.md shows each"
+    hint = hint or kinds
     return Usage(message, code="SINKS_FILE", hint=hint)

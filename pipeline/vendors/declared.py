@@ -28,13 +28,13 @@ A pipeline may tighten what is declared here and nothing else.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -45,12 +45,22 @@ from pydantic import (
 
 from pipeline.calls import UNBOUNDED_SERVICE, CallClass, Kind, ServiceBudget, Usage
 from pipeline.errors import Usage as UsageError
+from pipeline.misfits import misfit_of, read_toml
 from pipeline.vendors.target import OURS, target_of
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}", re.ASCII)
 MILLION = Decimal(1_000_000)
 _PER_S = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_RATE = re.compile(r"([\d_]+(?:\.\d+)?)\s*/\s*([\d.]*)\s*(s|min|h|d)", re.ASCII)
+_RATE = re.compile(
+    r"(\d[\d_]{0,20}(?:\.\d{1,9})?)\s*/\s*((?:\d{1,9}(?:\.\d{1,9})?)?)\s*(s|min|h|d)",
+    re.ASCII,
+)
+_RATES = 'write it as "600/min", "100/s" or "5000/24h"'
+RATE_MOST = 1e9
+RATE_S_MOST = 366 * 86400.0
+# What keeps a request together is nobody's to declare.
+FRAMING = OURS - {"authorization", "proxy-authorization", "x-api-key"}
+Amount = Annotated[Decimal, Field(ge=0, le=1_000_000_000, allow_inf_nan=False)]
 
 
 class Rate(NamedTuple):
@@ -64,13 +74,61 @@ def rate_of(text: str) -> Rate:
     """`"600/min"`, `"100/s"`, `"5000/24h"` as a rate; raises ValueError."""
     found = _RATE.fullmatch(text.strip())
     if found is None:
-        raise ValueError('write it as "600/min", "100/s" or "5000/24h"')
+        raise ValueError(_RATES)
     count, times, unit = found.groups()
-    return Rate(float(count.replace("_", "")), float(times or 1) * _PER_S[unit])
+    rate = Rate(float(count.replace("_", "")), float(times or 1) * _PER_S[unit])
+    if not (0 < rate.most <= RATE_MOST and 0 < rate.per_s <= RATE_S_MOST):
+        raise ValueError("a rate is above 0, at most 1e9, in at most 366d")
+    return rate
+
+
+def text_of(rate: Rate) -> str:
+    """A rate as it is declared: `600/min`."""
+    for unit, seconds in reversed(_PER_S.items()):
+        times = rate.per_s / seconds
+        if times >= 1 and times == int(times):
+            return f"{rate.most:g}/{'' if times == 1 else int(times)}{unit}"
+    return f"{rate.most:g}/{rate.per_s:g}s"
 
 
 def _rate(value: Any) -> Any:
-    return rate_of(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return rate_of(value)
+    if isinstance(value, Rate):
+        return value
+    raise ValueError(_RATES)
+
+
+def _header(value: str) -> str:
+    """A header's value as HTTP has it; what is not, would be the next header."""
+    if not re.fullmatch(r"[!-~]([ -~\t]*[!-~])?|", value, re.ASCII):
+        raise ValueError("a header's value is printable ASCII, with no space around it")
+    return value
+
+
+def _header_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{0,100}", name, re.ASCII):
+        raise ValueError("a header's name is up to 100 of A-Z, a-z, 0-9 and -")
+    if name.lower() in FRAMING:
+        raise ValueError(f"{name} is the door's")
+    return name
+
+
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[str, Field(max_length=8000), AfterValidator(_header)]
+
+
+def _reference(text: str) -> str:
+    """`secret:NAME`, or ""; raises ValueError, which never says what stood there."""
+    if re.fullmatch(r"(secret:[a-z0-9][a-z0-9-]{0,62})?", text, re.ASCII):
+        return text
+    raise ValueError(
+        'a key is named, never written down here: "secret:NAME" means the first line '
+        "of secrets/NAME.txt in WAYBILL_HOME"
+    )
+
+
+Reference = Annotated[str, AfterValidator(_reference)]
 
 
 class _Declared(BaseModel):
@@ -82,18 +140,18 @@ class VendorLimits(_Declared):
 
     requests: Annotated[Rate | None, BeforeValidator(_rate)] = None
     tokens: Annotated[Rate | None, BeforeValidator(_rate)] = None
-    concurrency: Annotated[int, Field(ge=1)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
 class Price(_Declared):
     """What a call costs: so much itself, and so much a million tokens."""
 
     currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
-    call: Annotated[Decimal, Field(ge=0)] = Decimal(0)
-    input: Annotated[Decimal, Field(ge=0)] = Decimal(0)
-    cached_input: Annotated[Decimal, Field(ge=0)] | None = None  # None: as `input`
-    output: Annotated[Decimal, Field(ge=0)] = Decimal(0)
-    reasoning: Annotated[Decimal, Field(ge=0)] | None = None  # None: as `output`
+    call: Amount = Decimal(0)
+    input: Amount = Decimal(0)
+    cached_input: Amount | None = None  # None: as `input`
+    output: Amount = Decimal(0)
+    reasoning: Amount | None = None  # None: as `output`
 
     @property
     def costs(self) -> bool:
@@ -137,12 +195,13 @@ class VendorTerms(_Declared):
 class BreakerPolicy(_Declared):
     """When nobody calls a vendor any more, and when somebody tries again."""
 
-    after: int = Field(default=5, ge=1)  # failures in a row
-    open_s: float = Field(default=5.0, gt=0)  # doubles with each probe that failed
-    max_s: float = Field(default=15.0, gt=0)
+    after: int = Field(default=5, ge=1, le=1_000_000)  # failures in a row
+    # Doubles with each probe that failed, up to the other.
+    open_s: float = Field(default=5.0, gt=0, le=86400)
+    max_s: float = Field(default=15.0, gt=0, le=86400)
 
 
-StatusWord = Annotated[str, Field(pattern=r"^\d{3}(:.{1,200})?$")]
+StatusWord = Annotated[str, Field(pattern=r"^[1-5][0-9]{2}(:.{1,200})?$")]
 
 
 class VendorSpec(_Declared):
@@ -169,15 +228,15 @@ class VendorSpec(_Declared):
     name: str = Field(default="", pattern=r"^([a-z][a-z0-9_-]{0,40})?$")
     kind: Kind = "http"
     url: str
-    key: str = Field(default="", pattern=r"^(secret:[a-z0-9][a-z0-9-]{0,62})?$")
-    key_header: str = Field(default="", pattern=r"^([A-Za-z0-9-]{1,100})?$")
+    key: Reference = ""
+    key_header: HeaderName = ""
     model: str = ""
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
     connect_s: float = Field(default=10.0, gt=0, le=120)
     answer_bytes_max: int = Field(default=4 << 20, ge=1024, le=4 << 30)
     inside: bool = False
-    headers: dict[str, str] = Field(default_factory=dict, max_length=50)
-    idempotency_header: str = Field(default="", pattern=r"^([A-Za-z0-9-]{1,100})?$")
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, max_length=50)
+    idempotency_header: HeaderName = ""
     errors: dict[StatusWord, CallClass] = Field(default_factory=dict, max_length=200)
     fallbacks: tuple[str, ...] = Field(default=(), max_length=8)
     retry_share: float = Field(default=0.1, ge=0, le=1)
@@ -231,14 +290,15 @@ class Vendors(_Declared):
             if not NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no name: a-z, 0-9, `_` and `-`")
             for other in spec.fallbacks:
+                where = f"vendor.{name}.fallbacks"
                 if other == name or other not in self.vendor:
-                    raise ValueError(f"{name}: there is no other vendor {other!r}")
+                    raise ValueError(f"{where}: there is no other vendor {other!r}")
                 if self.vendor[other].kind != spec.kind:
-                    raise ValueError(f"{name}: {other} is of another kind")
+                    raise ValueError(f"{where}: {other} is of another kind")
             bound, price = self.budget.tenant or self.budget.day, spec.price
             if bound and price.costs and price.currency != bound.currency:
                 raise ValueError(
-                    f"{name}: its price is in {price.currency}, and [budget] in "
+                    f"vendor.{name}: its price is in {price.currency}, and [budget] in "
                     f"{bound.currency}"
                 )
         return self
@@ -266,19 +326,15 @@ def read_vendors(path: Path) -> Declared:
         Usage: VENDORS_FILE, naming the key and what it may be.
     """
     try:
-        raw: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return Declared({})
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _bad(f"{path} cannot be read: {error}") from None
+        raw = read_toml(path)
+    except ValueError as error:
+        raise _bad(str(error)) from None
     try:
         whole = Vendors.model_validate(raw)
-        found = whole.named()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise _bad(f"{path}: {key}: {said}") from None
+        misfit = misfit_of(error, Vendors)
+        raise _bad(f"{path}: {misfit.said}", misfit.hint) from None
+    found = whole.named()
     for spec in found.values():
         try:
             target_of(spec.url)
@@ -291,6 +347,6 @@ def read_vendors(path: Path) -> Declared:
     return Declared(found, whole.budget)
 
 
-def _bad(message: str) -> UsageError:
-    hint = f"known keys: {', '.join(sorted(VendorSpec.model_fields))}"
+def _bad(message: str, hint: str = "") -> UsageError:
+    hint = hint or "docs/vendors.md has every key"
     return UsageError(message, code="VENDORS_FILE", hint=hint)

@@ -74,6 +74,7 @@ class Door:
         self._verify = verify
         self._services: dict[tuple[str, str, int, bool], _Service] = {}
         self._entered = False
+        self._ready = False
 
     def __repr__(self) -> str:
         hosts = [f"{host}:{port}" for _, host, port, _ in self._services]
@@ -128,6 +129,7 @@ class Door:
         out = sent(spec, request, key=key, idempotency_key=idempotency_key)
         call = Call(spec, request, artifacts, self._scratch, self._now)
         with anyio.move_on_after(timeout_s) as scope:
+            await self._prepare()
             return await self._exchange(call, out, began)
         assert scope.cancelled_caught
         raise failure(
@@ -140,8 +142,19 @@ class Door:
             in_doubt=call.under_way,
         )
 
+    async def _prepare(self) -> None:
+        """
+        Load what the first call needs, in a thread.
+
+        Most commands call nobody, and on a busy machine it takes seconds: a loop that
+        stood still for them would be taken for a stage that blocks it.
+        """
+        if not self._ready:
+            await in_thread(_load, self._verify is None)
+            self._ready = True
+
     async def _exchange(self, call: Call, out: Sent, began: float) -> Reply:
-        from pipeline.vendors import wire  # 0.15 s that most commands never need
+        from pipeline.vendors import wire
 
         spec = call.spec
         target = target_of(spec.url)
@@ -223,9 +236,15 @@ class _Service:
         self.addresses_until = 0.0
 
 
+def _load(certificates: bool) -> None:
+    from pipeline.vendors import wire  # noqa: F401
+
+    if certificates:
+        _certificates()
+
+
 @cache
 def _certificates() -> ssl.SSLContext:
-    # Once, for the first call: loading them takes 20 ms, and most commands call nobody.
     # The machine's (SSL_CERT_FILE), and Mozilla's where a container has none.
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from pipeline.errors import Usage
+from pipeline.misfits import misfit_of
 from pipeline.stage import Folder
 from stages.rules.normaliser import normalise
 from stages.rules.patterns import too_slow
@@ -163,9 +164,7 @@ def _parse(name: str, text: str) -> CategoryForm:
     except tomllib.TOMLDecodeError as error:
         raise _broken(name, "", f"not valid TOML: {error}") from error
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise _broken(name, key, first["msg"]) from error
+        raise _broken(name, "", misfit_of(error, CategoryForm).said) from error
 
 
 def _trails(name: str, form: CategoryForm) -> Iterator[Trail]:

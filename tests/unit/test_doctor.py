@@ -69,7 +69,8 @@ def test_models_are_named_with_where_they_stand(tmp_path: Path) -> None:
 
     def found(text: str) -> Check:
         settings.vendors_file.write_text(llm + text)
-        return _vendors(settings)[-1]
+        [check] = [c for c in _vendors(settings) if c.name.startswith("model")]
+        return check
 
     good, bad = found(f'{for_llm}model = "large"'), found(for_llm)
 
@@ -77,6 +78,48 @@ def test_models_are_named_with_where_they_stand(tmp_path: Path) -> None:
     assert good.found == "large of llm, as json_schema"
     assert (bad.name, bad.ok) == ("models", False)
     assert "name its `model`" in bad.found
+
+
+def test_sinks_are_named_with_where_they_are_and_what_they_lack(tmp_path: Path) -> None:
+    """A secret that is nowhere is a fault before the first delivery."""
+    settings = Settings(home=tmp_path)
+    hooks = '[vendor.hooks]\nurl = "http://127.0.0.1:1"\ninside = true\n'
+    hook = '[sink.hook]\nkind = "webhook"\nvendor = "hooks"\nsecret = "secret:hook"\n'
+
+    def found(text: str) -> dict[str, Check]:
+        settings.vendors_file.write_text(hooks + text)
+        return {c.name: c for c in _vendors(settings) if c.name.startswith("sink")}
+
+    lacking = found(hook)["sink hook"]
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "hook.txt").write_text("whsec_c2VjcmV0")
+    good = found(hook)
+    astray = found('[sink.box]\nkind = "folder"\npath = "../../x"\n')["sinks"]
+
+    assert (lacking.ok, "secret hook of the sink hook" in lacking.found) == (
+        False,
+        True,
+    )
+    assert "secrets/hook.txt" in lacking.hint
+    assert good["sink hook"].found == "webhook, vendor hooks"
+    assert good["sink print"].found == f"folder, {tmp_path / 'print'}"
+    assert (astray.ok, "sink.box.path: " in astray.found) == (False, True)
+
+
+def test_a_vendor_s_faults_are_named_together(tmp_path: Path) -> None:
+    """Its address and its key, at one look."""
+    settings = Settings(home=tmp_path)
+    settings.vendors_file.write_text(
+        '[vendor.crm]\nurl = "http://127.0.0.1:1"\nkey = "secret:crm"\n'
+    )
+
+    [check] = [c for c in _vendors(settings) if c.name == "vendor crm"]
+
+    assert not check.ok
+    assert "secret crm" in check.found
+    assert "an address inside a network" in check.found
+    assert "vendors.toml" in check.hint
+    assert "secrets/crm.txt" in check.hint
 
 
 def test_what_is_left_in_the_inbox_is_neither_well_nor_a_fault(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import typer
 from ingest.watch.folders import network_filesystem
 from pipeline.artifacts.files import free_bytes
 from pipeline.declared import MANIFEST
-from pipeline.errors import StoreUnavailable, WaybillError
+from pipeline.effects.declared import SinkSpec
+from pipeline.errors import StoreUnavailable, Usage, WaybillError
 from pipeline.folder import Pipeline
 from pipeline.jail.jailbreak import GROUPS, self_test
 from pipeline.jail.pool import JailPool
@@ -29,16 +30,19 @@ from waybill import terminal
 from waybill.commands.options import Json
 from waybill.commands.run import run_async
 from waybill.commands.vendors import key_word
-from waybill.compose import JAILED, database, open_app, pipeline_folder
-from waybill.foreground import workers_up
+from waybill.compose import JAILED, database, open_store, pipeline_folder
+from waybill.foreground import up_in
 from waybill.health import ASKED_S, seen_here, troubles, why_weak
 from waybill.inbox import glance, survey_of
 from waybill.outside import (
     addresses_of,
     check_terms,
     declared_models,
+    declared_sinks,
     declared_vendors,
+    place_of,
     service_key,
+    sink_secret,
 )
 from waybill.settings import Settings, read_settings
 
@@ -67,7 +71,7 @@ class Check(NamedTuple):
 
 
 def doctor(json: Json = False) -> None:
-    """Check the database, tools, jail, folders, pipelines, vendors and models."""
+    """Check the database, tools, jail, folders, pipelines, vendors, models, sinks."""
     settings = read_settings()
     checks = [_tesseract(), _readers(), *_pipelines(settings), *_default(settings)]
     checks += _folders(settings)
@@ -212,7 +216,7 @@ def _vendors(settings: Settings) -> list[Check]:
         return [await _vendor(settings, spec) for spec in declared.values()]
 
     checks = run_async(main) if declared else []
-    return checks + _models(settings, declared)
+    return [*checks, *_models(settings, declared), *_sinks(settings, declared)]
 
 
 def _models(settings: Settings, vendors: Mapping[str, VendorSpec]) -> list[Check]:
@@ -234,15 +238,42 @@ def _models(settings: Settings, vendors: Mapping[str, VendorSpec]) -> list[Check
     ]
 
 
+def _sinks(settings: Settings, vendors: Mapping[str, VendorSpec]) -> list[Check]:
+    """Each declared sink: where it is, and its secret; nothing is sent."""
+    try:
+        sinks = declared_sinks(settings, vendors)
+    except WaybillError as error:
+        return [Check("sinks", False, error.message, error.hint)]
+    return [_sink(settings, spec) for spec in sinks.values()]
+
+
+def _sink(settings: Settings, spec: SinkSpec) -> Check:
+    name, where = f"sink {spec.name}", f"{spec.kind}, {place_of(settings, spec)}"
+    try:
+        sink_secret(settings, spec)
+    except Usage as error:
+        return Check(name, False, error.message, error.hint)
+    held = "; a person releases each" * spec.irreversible
+    return Check(name, True, f"{where}{held}")
+
+
 async def _vendor(settings: Settings, spec: VendorSpec) -> Check:
     name, key = f"vendor {spec.name}", key_word(settings, spec)
+    faults: list[WaybillError] = []
+    found: list[str] = []
     try:
-        found = " ".join(await addresses_of(settings, spec))
-        if key == "missing":
-            service_key(settings, spec)
+        found = await addresses_of(settings, spec)
     except WaybillError as error:
-        return Check(name, False, error.message, error.hint)
-    return Check(name, True, f"{spec.kind} at {found}, key: {key}")
+        faults.append(error)
+    if key == "missing":
+        try:
+            service_key(settings, spec)
+        except WaybillError as error:
+            faults.append(error)
+    if faults:
+        said = "; ".join(fault.message for fault in faults)
+        return Check(name, False, said, "; ".join(f.hint for f in faults if f.hint))
+    return Check(name, True, f"{spec.kind} at {' '.join(found)}, key: {key}")
 
 
 def _jail(settings: Settings) -> Check:
@@ -295,8 +326,9 @@ def _database(settings: Settings) -> list[Check]:
         urls = database(settings, wait_s=ASKED_S)
 
         async def main() -> tuple[dict[str, Any], list[WorkerRow]]:
-            async with open_app(settings, urls) as opened:
-                return await opened.store.health(), await workers_up(opened)
+            # The store alone: what is declared beside it may be what is wrong.
+            async with open_store(urls, connections=1) as store:
+                return await store.health(), await up_in(store)
 
         found, workers = run_async(main)
     except WaybillError as error:

@@ -12,7 +12,7 @@ from pipeline.calls import Request
 from pipeline.errors import NotFound, StoreUnavailable, Usage, WaybillError
 from pipeline.store.keeper import state_of
 from pipeline.store.outside import BreakerRow
-from pipeline.vendors.declared import Rate, VendorLimits, VendorSpec
+from pipeline.vendors.declared import Rate, VendorLimits, VendorSpec, text_of
 from pipeline.vendors.target import target_of
 from waybill import terminal
 from waybill.commands.models import model_json, model_row, try_model
@@ -82,6 +82,8 @@ def vendors_show(
     else:
         spec = _find(declared, name)
         shown = spec.model_dump(mode="json") | {
+            "limits": _limits(spec.limits),
+            "limits_per_tenant": _limits(spec.limits_per_tenant),
             "headers": sorted(spec.headers),  # their values may be keys all the same
             "host": target_of(spec.url).netloc,
             "key_there": key_word(settings, spec),
@@ -243,13 +245,24 @@ def _limits(limits: VendorLimits) -> list[str]:
     found = []
     for word, rate in (("requests", limits.requests), ("tokens", limits.tokens)):
         if isinstance(rate, Rate):
-            found.append(f"{rate.most:g} {word}/{rate.per_s:g} s")
+            count, _, per = text_of(rate).partition("/")
+            found.append(f"{count} {word}/{per}")
     if limits.concurrency is not None:
         found.append(f"{limits.concurrency} at once")
     return found
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(str, value))
-    return str(value)
+    """A value as a line of text: what is not set is left out."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case Mapping():
+            set_ = {key: _cell(each) for key, each in value.items() if each is not None}
+            return ", ".join(f"{key} {text}" for key, text in set_.items())
+        case Sequence() if not isinstance(value, str):
+            return ", ".join(map(_cell, value))
+        case _:
+            return str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import resource
+import threading
 import time
 from typing import Any
 
@@ -15,9 +16,11 @@ from loadtest import vendors
 from loadtest.vendors import Answer, serving
 from pipeline.calls import Request
 from pipeline.errors import Permanent, Throttled, Transient, Usage, WaybillError
+from pipeline.vendors import door as door_module
 from pipeline.vendors.addresses import reachable
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.door import Door
+from tests.system.vendors.wires import saying, whole
 
 KEY = "sk-secret-0123456789"
 LOCAL = ("127.0.0.1",)
@@ -41,6 +44,26 @@ async def outcome_of(answer: Answer, *, timeout_s: float = 5.0) -> WaybillError:
         with pytest.raises(WaybillError) as caught:
             await post(vendor, server.url, {}, key=KEY, timeout_s=timeout_s)
     return caught.value
+
+
+async def test_what_the_first_call_needs_is_loaded_beside_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once: on a busy machine it takes seconds, and a loop would stand still."""
+    threads: list[int] = []
+    load = door_module._load
+
+    def loaded(certificates: bool) -> None:
+        threads.append(threading.get_ident())
+        load(certificates)
+
+    monkeypatch.setattr(door_module, "_load", loaded)
+    async with saying(whole(b"{}")) as wires, Door() as door:
+        for _ in range(2):
+            await door.send(wires.spec(), Request(), timeout_s=2)
+
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]
 
 
 async def test_a_good_answer_comes_back_decoded() -> None:

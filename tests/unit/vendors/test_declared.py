@@ -14,7 +14,9 @@ from pipeline.vendors.declared import (
     VendorLimits,
     VendorSpec,
     VendorTerms,
+    rate_of,
     read_vendors,
+    text_of,
 )
 
 LLM = '[vendor.llm]\nkind = "openai"\nurl = "http://127.0.0.1:1/v1"\n'
@@ -44,6 +46,22 @@ def test_all_that_may_be_said(tmp_path: Path) -> None:
     assert found["llm"].errors == {"403:LIMIT": CallClass.QUOTA}
 
 
+def test_an_unknown_key_is_told_those_that_are_known_there(tmp_path: Path) -> None:
+    """Of the table that it stands in, and of no other; nothing of a broken file."""
+    hints = []
+    for text in (LLM + "[vendor.llm.limits]\nrate = 3\n", "[vendor"):
+        with pytest.raises(UsageError) as refused:
+            read_vendors(declared(tmp_path, text))
+        hints.append(refused.value.hint)
+    limits = "known keys: requests, tokens, concurrency"
+    assert hints == [limits, "docs/vendors.md has every key"]
+
+
+@pytest.mark.parametrize("text", ["600/min", "100/s", "5000/d", "3/90s", "0.5/2h"])
+def test_a_rate_is_shown_as_it_is_written(text: str) -> None:
+    assert text_of(rate_of(text)) == text
+
+
 def test_no_file_declares_nobody(tmp_path: Path) -> None:
     assert read_vendors(tmp_path / "vendors.toml") == Declared({}, ServiceBudget())
 
@@ -64,13 +82,32 @@ def test_what_tenants_and_days_may_cost(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (LLM + 'key = "sk-live-123"\n', "vendor.llm.key"),
+        (LLM + 'key = "sk-live-123"\n', "vendor.llm.key: a key is named, never"),
         (LLM + 'fallbacks = ["nobody"]\n', "no other vendor 'nobody'"),
         (LLM + 'fallbacks = ["llm"]\n', "no other vendor 'llm'"),
         (LLM + '[vendor.x]\nurl = "u"\nfallbacks = ["llm"]\n', "another kind"),
         (LLM + '[vendor.llm.limits]\nrequests = "often"\n', "600/min"),
         (LLM + '[vendor.llm.limits]\nconcurrency = 0\n', "concurrency"),
-        (LLM + "colour = 3\n", "vendor.llm.colour"),
+        (LLM + f"[vendor.llm.limits]\nconcurrency = {10**20}\n", "concurrency"),
+        *((LLM + f"[vendor.llm.limits]\n{word} = {rate}\n", f"limits.{word}: ")
+          for word in ("requests", "tokens")
+          for rate in ('"0/s"', '"1/0s"', '"1/.s"', '"1._/s"', "[5, 1]", "[1, nan]",
+                       f'"{"9" * 400}/s"', '"1/9999999d"', "5", "nan", "true")),
+        *((LLM + f"[vendor.llm.price]\ncall = {cost}\n", "vendor.llm.price.call: ")
+          for cost in ('"1e999999"', '"1e30"', "inf", "nan", "-1", '"many"')),
+        (LLM + "[vendor.llm.breaker]\nopen_s = inf\n", "breaker.open_s: "),
+        (LLM + "[vendor.llm.breaker]\nmax_s = nan\n", "breaker.max_s: "),
+        (LLM + 'errors = {"\N{ARABIC-INDIC DIGIT FOUR}03" = "quota"}\n', "llm.errors"),
+        *((LLM + f"headers = {{x = {value}}}\n", "vendor.llm.headers.x: ")
+          for value in (r'"a\r\nhost: b"', '"\N{LATIN SMALL LETTER E WITH ACUTE}"',
+                        '" a"', '"a "', r'"a\u0000"')),
+        (LLM + 'headers = {"a b" = "c"}\n', "vendor.llm.headers."),
+        (LLM + 'key_header = "content-length"\n', "content-length is the door's"),
+        (LLM + 'key_header = "Host"\n', "Host is the door's"),
+        (LLM + 'idempotency_header = "te"\n', "te is the door's"),
+        (LLM + "colour = 3\n", "vendor.llm.colour: there is no such key"),
+        (LLM + "retry_shares = 3\n", "no such key; is retry_share meant?"),
+        ("[vendor.x]\n", "vendor.x.url: it is missing"),
         (LLM + 'errors = {"often" = "quota"}\n', "vendor.llm.errors"),
         (LLM + 'errors = {"403" = "sad"}\n', "vendor.llm.errors"),
         (LLM + 'headers = {Authorization = "Bearer x"}\n', "Authorization is"),

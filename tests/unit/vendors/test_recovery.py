@@ -164,7 +164,7 @@ async def test_those_that_are_refused_come_back_spread() -> None:
 
 async def test_repeats_are_a_share_of_first_tries() -> None:
     """While every call fails; and a few more for those that call seldom."""
-    spec = CRM.model_copy(update={"breaker": BreakerPolicy(after=10**9)})
+    spec = CRM.model_copy(update={"breaker": BreakerPolicy(after=10**6)})
     made = 0
     told: list[VendorAway] = []
     async with fleet(2) as each:
@@ -226,7 +226,7 @@ async def test_a_repeat_whose_item_is_cancelled_meanwhile_is_given_back() -> Non
 
 async def test_a_failed_call_is_charged_while_it_may_be_repeated() -> None:
     """Not when the budget is used up, and not when the vendor is away."""
-    patient = CRM.model_copy(update={"breaker": BreakerPolicy(after=10**9)})
+    patient = CRM.model_copy(update={"breaker": BreakerPolicy(after=10**6)})
     async with fleet() as [breakers]:
         await call(breakers, spec=patient)
         charged = breakers.verdict(patient, DOWN)
