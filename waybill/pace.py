@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple, assert_never
 
 from pipeline.errors import LimitWait, WaybillError
+from pipeline.store.limits import LimitRow
 from pipeline.store.outside import RESERVED, RESTING
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
 from pipeline.trouble import TROUBLES
@@ -20,6 +21,8 @@ from waybill.health import START
 PATIENCE_S = 2.0  # for a pipeline's folder that is loaded to learn a window
 VENDOR = ("THROTTLED", "QUOTA")  # said by whoever was called, and what begins so:
 VENDORS = "VENDOR_"
+SIGNAL = "SIGNAL"  # what waits for one, in place of a why
+LONG_S = 1.0  # a call that waits for less is on its way
 YEARS_S = 1e9  # what is further away is late in any case
 
 
@@ -34,6 +37,7 @@ class By(StrEnum):
     MONEY = "money"
     WINDOW = "window"
     WORK = "work"
+    ANSWER = "answer"
     PERSON = "person"
 
 
@@ -61,11 +65,7 @@ async def brakes(
     limited = await app.store.limited(batch_id)
     found += [Brake(By.LIMIT, *row) for row in limited]
     if batch_id is None:
-        found += [
-            Brake(By.LIMIT, "", row.key, row.waiting)
-            for row in await app.store.limits()
-            if row.waiting and row.key.startswith("vendor/")
-        ]
+        found += _vendors_limits(await app.store.limits())
     found += [_of_waiting(row) for row in await app.store.waiting(batch_id)]
     if workers:
         windows = await _windows(app, stages, workers)
@@ -144,10 +144,35 @@ def sentence(brake: Brake) -> str:
             return f"a window: {full}, {items} in line"
         case By.WORK:
             return f"the work itself: {items} in {brake.stage}"
+        case By.ANSWER:
+            look = "`waybill items ls --code SIGNAL`"
+            return (
+                f"an answer: {items} {wait} before {brake.stage} for a signal, {look}"
+            )
         case By.PERSON:
             return f"a person: {items} held, `waybill review next`"
         case _:
             assert_never(brake.by)
+
+
+def _vendors_limits(rows: Sequence[LimitRow]) -> list[Brake]:
+    """Of each vendor the limit that its calls wait for longest."""
+    found: dict[str, LimitRow] = {}
+    long_ago = datetime.now(UTC) - timedelta(seconds=LONG_S)
+    for row in rows:
+        limits = row.rate is not None or row.concurrency is not None or row.paused_until
+        if row.oldest_at is None or row.oldest_at > long_ago or not limits:
+            continue  # it is on its way in
+        of, _, rest = row.key.partition("/")
+        vendor = rest.partition("/")[0]
+        before = found.get(vendor)
+        if of == "vendor" and (before is None or _wait_s(before) < _wait_s(row)):
+            found[vendor] = row
+    return [Brake(By.LIMIT, "", row.key, row.waiting) for row in found.values()]
+
+
+def _wait_s(row: LimitRow) -> float:
+    return YEARS_S if row.paused_until or row.clears_s is None else row.clears_s
 
 
 def _of_limit(brake: Brake) -> str:
@@ -168,6 +193,8 @@ def _of_waiting(row: KeptRow) -> Brake:
         return Brake(By.TROUBLE, *row)
     if row.name in RESTING:
         return Brake(By.MONEY, *row)
+    if row.name == SIGNAL:
+        return Brake(By.ANSWER, row.stage, row.name, row.items)
     if row.name == LimitWait.code:
         return Brake(By.LIMIT, *row)
     vendor = row.name in VENDOR or row.name.startswith(VENDORS)

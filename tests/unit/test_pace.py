@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Usage
+from pipeline.store.limits import LimitRow
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
 from waybill.board import a_minute, frame
 from waybill.commands.status import _end
@@ -22,14 +24,19 @@ SEEN: dict[str, Any] = {"workers": [{"pid": 1}], "pace": PACE, "deadline_at": No
 class Store:
     """What a store says of what waits."""
 
-    def __init__(self, limited: list[KeptRow], waiting: list[KeptRow]) -> None:
-        self._limited, self._waiting = limited, waiting
+    def __init__(
+        self,
+        limited: list[KeptRow],
+        waiting: list[KeptRow],
+        limits: Sequence[LimitRow] = (),
+    ) -> None:
+        self._limited, self._waiting, self._limits = limited, waiting, limits
 
     async def limited(self, batch_id: int | None) -> list[KeptRow]:
         return self._limited
 
-    async def limits(self) -> list[Any]:
-        return []
+    async def limits(self) -> Sequence[LimitRow]:
+        return self._limits
 
     async def waiting(self, batch_id: int | None) -> list[KeptRow]:
         return self._waiting
@@ -59,9 +66,10 @@ async def asked(
     workers: int = 1,
     counts: Counts = COUNTS,
     catalogue: Catalogue | None = None,
+    limits: Sequence[LimitRow] = (),
     **there: list[KeptRow],
 ) -> list[Brake]:
-    store = Store(there.get("limited", []), there.get("waiting", []))
+    store = Store(there.get("limited", []), there.get("waiting", []), limits)
     app: Any = SimpleNamespace(store=store, catalogue=catalogue or Catalogue())
     return await brakes(app, None, counts, stages, workers)
 
@@ -90,6 +98,40 @@ async def test_what_is_asked_of_others_is_told_apart() -> None:
     assert [brake.by for brake in found] == [
         *(By.LIMIT, By.VENDOR, By.VENDOR, By.RETRY, By.PERSON),
     ]
+
+
+def a_limit(key: str, waits_s: float, clears_s: float, rate: float | None) -> LimitRow:
+    """Of a vendor, with three calls that wait."""
+    since = datetime.now(UTC) - timedelta(seconds=waits_s)
+    numbers = (rate, 1.0, None)
+    counts = (0.0, 0, 3, since, clears_s, None, "")
+    return LimitRow(key, *numbers, *numbers, False, *counts)
+
+
+async def test_a_vendor_s_calls_wait_for_its_tightest_limit() -> None:
+    """Not for those on which nobody waits but in passing, nor for what is no limit."""
+    rows = [
+        a_limit("vendor/crm/requests", 9, 4.0, 5.0),
+        a_limit("vendor/crm/tokens", 9, 60.0, 100.0),
+        a_limit("vendor/crm/pipeline/quotes/requests", 9, 90.0, None),
+        a_limit("vendor/llm/requests", 0, 1.0, 5.0),
+        a_limit("pipeline/quotes/erp", 9, 1.0, 5.0),
+    ]
+
+    found = await asked([], limits=rows)
+
+    assert found[0] == Brake(By.LIMIT, "", "vendor/crm/tokens", 3)
+    assert [brake.by for brake in found] == [By.LIMIT, By.PERSON]
+
+
+async def test_who_waits_for_an_answer_has_not_failed() -> None:
+    """Nor is it known when it goes on: its time is when it gives up."""
+    until = datetime.now(UTC) + timedelta(hours=1)
+
+    [found, _] = await asked([], waiting=[KeptRow("confirm", "SIGNAL", 1, until)])
+
+    assert found == Brake(By.ANSWER, "confirm", "SIGNAL", 1)
+    assert sentence(found).startswith("an answer: 1 item waits before confirm for a")
 
 
 async def test_nobody_works_is_said_first() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,8 +100,8 @@ def effects_show(effect: Number, json: Json = False) -> None:
         terminal.print_json(found)
         return
     for key, value in found.items():
-        if key not in ("passages", "artifacts"):
-            terminal.out.print(f"{key:12} {terminal.safe(terminal.plain(value))}")
+        if key not in ("passages", "artifacts") and value not in (None, "", {}):
+            terminal.out.print(f"{key:12} {terminal.safe(_shown(value))}")
     terminal.print_table(
         ["at", "event", "by"],
         [[terminal.clock(p.at), p.event, p.actor] for p in found["passages"]],
@@ -110,6 +111,17 @@ def effects_show(effect: Number, json: Json = False) -> None:
             "ask its receiver, then: `waybill effects resolve "
             f"{effect} --confirmed`, or `--not-sent` to send it, or `--refused`"
         )
+    if found["state"] is EffectState.AWAITING_RELEASE:
+        terminal.err.print(
+            f"it goes when you say so: `waybill effects release {effect}`"
+        )
+
+
+def _shown(value: Any) -> str:
+    """A field as a person reads it: times as clocks show them here."""
+    if isinstance(value, datetime):
+        return terminal.clock(value)
+    return str(terminal.plain(value))
 
 
 @effects.command("resolve")

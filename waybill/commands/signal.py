@@ -31,7 +31,9 @@ def signal(
     name: Annotated[
         str, typer.Argument(help="What it waits for: `waybill items why` says it.")
     ],
-    json: Annotated[str, typer.Option(help="The answer, as JSON.")] = "",
+    json: Annotated[
+        str, typer.Option(help="The answer, as JSON; what became of it is JSON too.")
+    ] = "",
     file: Annotated[
         str, typer.Option(help="A file with the answer, as JSON; -: stdin.")
     ] = "",
@@ -52,7 +54,7 @@ def signal(
         raise Usage("what is the answer?", hint="pass either --json or --file")
     body = json.encode("utf-8", "surrogateescape") if json else _read(file)
 
-    async def main(opened: App) -> tuple[ItemId, Taken, bool]:
+    async def main(opened: App) -> tuple[ItemId, Taken, list[str], bool]:
         number = await find_item(opened, item)
         taken = await deliver(
             opened.store,
@@ -63,10 +65,27 @@ def signal(
             author=opened.settings.reviewer,
             delivery=delivery,
         )
-        return number, taken, not await workers_up(opened)
+        asked = [
+            row.name
+            for row in await opened.store.signals(number)
+            if row.open and row.stage
+        ]
+        return number, taken, asked, not await workers_up(opened)
 
-    number, taken, idle = run_app(main)
-    terminal.say(f"item {number}, {name}: {SAID[taken]}")
+    number, taken, asked, idle = run_app(main)
+    if json:
+        found = {
+            "item": number,
+            "signal": name,
+            "taken": taken.name.lower(),
+            "waits": asked,
+        }
+        terminal.print_json(found)
+    else:
+        terminal.say(f"item {number}, {name}: {SAID[taken]}")
+    if taken is Taken.KEPT and asked:
+        said = f"what it waits for now is {', '.join(asked)}"
+        terminal.err.print(terminal.safe(said))
     if idle and taken is Taken.NOW:
         terminal.err.print(NOBODY)
 

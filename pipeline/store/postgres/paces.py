@@ -58,7 +58,8 @@ select x.stage, p.waits_for as name, count(*) as n, null::timestamptz as until
  group by 1, 2 order by 3 desc, 1, 2
 """
 WAITING = """
-select x.stage, x.why as name, count(*) as n, min(x.until) as until
+select x.stage, case when x.code = 'SIGNAL' then x.code else x.why end as name,
+       count(*) as n, min(x.until) as until
   from (select * from waybill.waiting order by until limit $1) x where {of}
  group by 1, 2 order by 3 desc, 1, 2
 """

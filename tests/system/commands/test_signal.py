@@ -24,6 +24,7 @@ def test_an_item_waits_for_an_answer_and_goes_on(home: Home) -> None:
     why = home.ok("items", "why", "one.png")["why"]
     [asked] = home.ok("items", "show", "one.png")["signals"]
     bad = home.run(*signal, '{"good": "perhaps"}').error()
+    early = home.run("signal", "one.png", "proof", "--json", "1")
     answered = home.run(*signal, '{"good": true}')
     again = home.run(*signal, '{"good": true}')
     other = home.run(*signal, '{"good": false}')
@@ -45,12 +46,17 @@ def test_an_item_waits_for_an_answer_and_goes_on(home: Home) -> None:
     assert f"`waybill signal {one} proof-read --json …`" in why
     assert (asked["stage"], asked["delivery"]) == ("proof", None)
     assert bad == (2, "SIGNAL_SCHEMA")
-    assert (answered.code, answered.out.strip()) == (
-        0,
-        f"item {one}, proof-read: it asked for that, and goes on",
-    )
+    said = {"item": int(one), "signal": "proof-read"}
+    assert answered.json() == {**said, "taken": "now", "waits": []}
+    assert early.json() == {**said, "signal": "proof", "taken": "kept"} | {
+        "waits": ["proof-read"]
+    }
+    assert "what it waits for now is proof-read" in early.err
+    assert (answered.code, early.code) == (0, 0)
     assert "no worker is up" in answered.err
-    assert (again.code, "taken before" in again.out) == (0, True)
+    assert again.json()["taken"] == "again"
+    assert "item" in two.out
+    assert "proof-read: it asked for that, and goes on" in two.out
     assert other.error() == (7, "SIGNAL_ANSWERED")
     assert two.code == 0, two
     assert gone_on.code == 0
