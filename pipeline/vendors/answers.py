@@ -27,12 +27,18 @@ TELLING = frozenset((400, 402, 403, 413, 429, 503))
 
 def declared_class(spec: VendorSpec, status: int, text: str) -> CallClass | None:
     """What the vendor's own table makes of an answer; None: it says nothing."""
+    word = _declared_word(spec, status, text)
+    return spec.errors.get(f"{status}:{word}" if word else str(status))
+
+
+def _declared_word(spec: VendorSpec, status: int, text: str) -> str:
+    """The word of the vendor's table that such an answer has; "" where none."""
     small = text.lower()
-    for key, kind in spec.errors.items():
+    for key in spec.errors:
         code, _, word = key.partition(":")
         if code == str(status) and word and word.lower() in small:
-            return kind
-    return spec.errors.get(str(status))
+            return word
+    return ""
 
 
 def is_declared(spec: VendorSpec, status: int) -> bool:
@@ -58,6 +64,10 @@ def refusal(
         said, code, hint = _of_model(text) or (said, code, hint)
     if kind is CallClass.PERMANENT and 300 <= status < 400:
         hint = "redirects are not followed: set url to the final address"
+    if kind is CallClass.PERMANENT and spec.model:
+        hint = "check its url and model in vendors.toml, and what the stage asks"
+    if word := _declared_word(spec, status, text):
+        said += f", as it says by {word}"
     if kind is CallClass.AUTH and spec.key:
         hint = f"check the key that it is called with, {spec.key}"
     error = failure(
@@ -139,7 +149,7 @@ _WORDS = {
     CallClass.TRANSIENT: ("is in trouble", _STATUS),
     CallClass.PERMANENT: (
         "refused the request",
-        "check its url and model in vendors.toml, and what the stage asks",
+        "check its url in vendors.toml, and what the stage asks",
     ),
     CallClass.AUTH: (
         "does not accept our key",
