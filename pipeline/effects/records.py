@@ -24,6 +24,7 @@ from pipeline.effects.sink import (
 )
 from pipeline.errors import WaybillError
 from pipeline.outbox import key_of
+from pipeline.vendors.failures import CallError
 
 # What a record may be refused for, and not for ever.
 PASSING = frozenset(
@@ -36,6 +37,9 @@ PASSING = frozenset(
         "PROCESSING_HALTED",
     }
 )
+# A collection may be refused so for one of its records; elsewise the fault is in all.
+OF_ONE = frozenset((400, 413, 422))
+APART_MAX = 40  # calls to find out; one bad record of two hundred takes 17
 
 
 class CrmSink:
@@ -60,7 +64,7 @@ class CrmSink:
             if group.setdefault(self._id_of(parcel), parcel) is not parcel:
                 found[parcel.effect.id] = NotSent("SAME_RECORD: one at a time")
         for tenant, group in groups.items():
-            found |= await self._upsert(tenant, list(group.values()))
+            found |= await self._apart(tenant, list(group.values()))
         return [found[p.effect.id] for p in parcels]
 
     async def ask(self, parcel: Parcel) -> Outcome:
@@ -70,14 +74,41 @@ class CrmSink:
     def _id_of(self, parcel: Parcel) -> str:
         return str(parcel.payload.get(self._spec.external_id) or parcel.effect.key)
 
+    async def _apart(
+        self, tenant: str, parcels: Sequence[Parcel]
+    ) -> dict[int, Outcome]:
+        """A collection; refused whole it is halved until it is known for whom."""
+        found: dict[int, Outcome] = {}
+        left = [parcels]
+        for _ in range(APART_MAX):
+            if not left:
+                break
+            group = left.pop()
+            try:
+                found |= await self._upsert(tenant, group)
+            except CallError as error:
+                if len(group) == 1 or error.status not in OF_ONE:
+                    found |= _of_all(group, outcome_of(error))
+                else:
+                    half = len(group) // 2
+                    left += [group[half:], group[:half]]
+        again = NotSent("REFUSED_TOGETHER: with others; it is sent again with fewer")
+        return found | _of_all([p for group in left for p in group], again)
+
     async def _upsert(
         self, tenant: str, parcels: Sequence[Parcel]
     ) -> dict[int, Outcome]:
+        """
+        One call.
+
+        Raises:
+            CallError: it was refused whole, for ever.
+        """
         spec = self._spec
         records = [
             {
-                "attributes": {"type": spec.object},
                 **parcel.payload,
+                "attributes": {"type": spec.object},
                 spec.external_id: self._id_of(parcel),
             }
             for parcel in parcels
@@ -96,15 +127,22 @@ class CrmSink:
                 timeout_s=self.timeout_s,
             )
         except WaybillError as error:
-            return dict.fromkeys((p.effect.id for p in parcels), outcome_of(error))
+            outcome = outcome_of(error)
+            if isinstance(error, CallError) and isinstance(outcome, Refused):
+                raise
+            return _of_all(parcels, outcome)
         answers = reply.data if isinstance(reply.data, list) else []
         if len(answers) != len(parcels):
             lost = Unknown("VENDOR_GARBAGE: not one outcome for each record")
-            return dict.fromkeys((p.effect.id for p in parcels), lost)
+            return _of_all(parcels, lost)
         return {
             p.effect.id: _of_record(answer)
             for p, answer in zip(parcels, answers, strict=True)
         }
+
+
+def _of_all(parcels: Sequence[Parcel], outcome: Outcome) -> dict[int, Outcome]:
+    return {parcel.effect.id: outcome for parcel in parcels}
 
 
 def _of_record(answer: Any) -> Outcome:
@@ -114,10 +152,16 @@ def _of_record(answer: Any) -> Outcome:
     if answer["success"] is True:
         kept = {k: answer[k] for k in ("id", "created") if k in answer}
         return Confirmed(kept)
-    errors = [e for e in answer.get("errors") or () if isinstance(e, Mapping)]
+    errors = [e for e in _listed(answer, "errors") if isinstance(e, Mapping)]
     codes = [str(e.get("statusCode") or e.get("errorCode") or "") for e in errors]
-    fields = [str(f) for e in errors for f in e.get("fields") or ()]
+    fields = [str(f) for e in errors for f in _listed(e, "fields")]
     # Not their sentences: those quote what was sent.
     why = f"{codes[0] if codes else 'VENDOR_REFUSED'}: the record is refused"
     why += f" for {', '.join(fields[:10])}" if fields else ""
     return NotSent(why) if codes and PASSING.issuperset(codes) else Refused(why)
+
+
+def _listed(answer: Mapping[str, Any], key: str) -> list[Any]:
+    """A list of an answer; empty where there is none, or something else."""
+    found = answer.get(key)
+    return found if isinstance(found, list) else []

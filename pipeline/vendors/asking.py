@@ -19,12 +19,16 @@ from pipeline.calls import CallClass, FilePart, Kind, Request
 from pipeline.errors import Usage as UsageError
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.failures import CallError, failure
-from pipeline.vendors.target import OURS, Target, target_of
+from pipeline.vendors.target import (
+    HEADER_NAME,
+    HEADER_VALUE,
+    OURS,
+    Target,
+    target_of,
+)
 
 ANTHROPIC_VERSION = "2023-06-01"
 QUERY_CHARS_MAX = 16_384
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8192}")
 _KEY = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
@@ -63,7 +67,7 @@ def sent(
     ours = OURS | {spec.key_header.lower(), spec.idempotency_header.lower()}
     for name, value in (*spec.headers.items(), *request.headers.items()):
         small = name.lower()
-        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
             raise _unsendable(spec, "a header that is none")
         if small in ours or (small == "content-type" and request.files):
             raise _unsendable(spec, f"the header {small}, which is the door's")
@@ -76,7 +80,9 @@ def sent(
 
 def _path(spec: VendorSpec, target: Target, request: Request) -> str:
     path = request.path
-    steps = unquote(path).replace("\\", "/").split("/")
+    # Some servers take `..;x` for `..`: what follows a semicolon is no part of a step.
+    parts = unquote(path).replace("\\", "/").split("/")
+    steps = [part.partition(";")[0] for part in parts]
     if re.search(r"[?#\x00-\x1f\x7f\\]", path) or ".." in steps or "." in steps:
         raise _unsendable(spec, "a path that leaves the vendor's URL, or has a query")
     below = quote(path.lstrip("/"), safe="/:@!$&'()*+,;=~%", errors="replace")
@@ -128,7 +134,7 @@ def _multipart(
         for name, value in form.items()
     ]
     for file in files:
-        if not _VALUE.fullmatch(file.media_type) or "/" not in file.media_type:
+        if not HEADER_VALUE.fullmatch(file.media_type) or "/" not in file.media_type:
             raise _unsendable(spec, "a file whose media type is none")
         head = f'form-data; name="{_name(file.field)}"; filename="{_name(file.name)}"'
         parts.append((f"{head}\r\nContent-Type: {file.media_type}", file.content))

@@ -27,7 +27,7 @@ class CallError(WaybillError):
         vendor: Whose call it was.
         in_doubt: Whether the vendor may have done what was asked: False when it
             never got the call, or said that it will not do it.
-        status: Of its answer; 0: there was none.
+        status: Of its answer, where that came whole; 0: there was none.
     """
 
     kind: CallClass

@@ -138,7 +138,11 @@ class Call:
             if declared_class(spec, heard.status, text) is not None:
                 raise refusal(spec, heard.status, None, text)
         if self.request.answer == "text":
-            return text_of(data, spec), ""
+            try:
+                return text_of(data, spec), ""
+            except CallError as error:
+                error.status = heard.status  # it came whole, and says at least that
+                raise
         return parsed(data, spec), ""
 
     async def _artifact(self, heard: Heard, artifacts: Artifacts) -> str:

@@ -20,6 +20,13 @@ OURS = frozenset(
         *("connection", "keep-alive", "upgrade", "trailer"),
     )
 )
+# Those of them that carry a key, which `key_header` may name.
+OF_KEYS = frozenset(("authorization", "proxy-authorization", "x-api-key"))
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+# As h11 takes it: no blank at its ends, and nothing that ends its line.
+HEADER_VALUE = re.compile(
+    r"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]{0,8190}[\x21-\x7e\x80-\xff])?)?"
+)
 
 
 class Target(NamedTuple):

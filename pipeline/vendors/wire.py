@@ -92,7 +92,10 @@ class Wire:
         request = httpx.Request(
             asked.method,
             asked.url,
-            headers=asked.headers,
+            # As bytes: httpx takes a text for ASCII, and a header may be Latin-1.
+            headers=[
+                (k.encode(), v.encode("latin-1")) for k, v in asked.headers.items()
+            ],
             content=asked.body or None,
             extensions={
                 # The whole has a bound of its own, around us.

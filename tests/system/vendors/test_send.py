@@ -97,6 +97,13 @@ async def test_what_a_stage_asks_is_sent(
     assert (reply.status, reply.data) == (200, {"ok": 1})
 
 
+async def test_a_header_may_be_latin() -> None:
+    async with saying(GOOD) as wires, Door() as door:
+        await door.send(wires.spec(), Request(headers={"x": "é"}), timeout_s=2)
+
+    assert b"x: \xe9\r\n" in wires.asked[0].lower()
+
+
 async def test_a_model_is_asked_by_its_declared_name_in_its_kinds_way() -> None:
     async with saying(GOOD) as wires, Door() as door:
         spec = wires.spec(kind="anthropic", model="m-1")
@@ -118,6 +125,10 @@ async def test_a_model_is_asked_by_its_declared_name_in_its_kinds_way() -> None:
         Request(headers={"x": "a\r\nauthorization: mine"}),
         Request(headers={"x y": "a"}),
         Request(headers={"x": "\u2028"}),
+        Request(headers={"x": " a"}),
+        Request(headers={"x": "a\t"}),
+        Request("..;/admin"),
+        Request("a/%2e%2e;x=1/admin"),
         Request("../admin"),
         Request("a/%2e%2e/admin"),
         Request("a\\..\\admin"),

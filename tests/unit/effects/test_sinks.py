@@ -142,6 +142,18 @@ async def test_a_failure_says_whether_it_happened(
         assert said.after_s == 9
 
 
+async def test_an_answer_that_says_yes_is_one_whatever_its_body() -> None:
+    """Nested without end, no number, no text: it was done, and is not sent again."""
+    spec = PostSpec(kind="http", name="erp", vendor="shop")
+    picture = failed(CallClass.GARBAGE, in_doubt=True, status=200)
+    calls = Calls(Reply(201, "[" * 100_000), Reply(200, "[NaN"), picture)
+    sink = PostSink(spec, calls)
+
+    said = [(await sink.send([parcel()]))[0] for _ in range(3)]
+
+    assert said == [Confirmed({"status": status}) for status in (201, 200, 200)]
+
+
 async def test_it_is_asked_for_by_its_key() -> None:
     """A 404 alone says that it was not done."""
     spec = PostSpec(kind="http", name="erp", vendor="shop", ask="/jobs/{key}")
@@ -164,6 +176,7 @@ async def test_it_is_asked_for_by_its_key() -> None:
 
 # -- records ---------------------------------------------------------------------------
 
+YES = Confirmed({})
 CRM = CrmSpec(
     kind="crm", name="crm", vendor="shop", object="Case", external_id="Key__c"
 )
@@ -212,6 +225,53 @@ async def test_a_lost_collection_is_lost_for_each() -> None:
     for answer in (failed(CallClass.TRANSIENT, in_doubt=True), short):
         said = await CrmSink(CRM, Calls(answer)).send(sent)
         assert [type(s) for s in said] == [Unknown, Unknown]
+
+
+async def test_a_record_that_spoils_its_collection_is_refused_alone() -> None:
+    """Where the whole is refused for one of them the others are sent without it."""
+
+    class OneBad(Calls):
+        async def send(
+            self, vendor: str, tenant: str, request: Request, **more: Any
+        ) -> Reply:
+            records = request.json["records"]
+            if any(record.get("Odd") for record in records):
+                raise failed(CallClass.PERMANENT, status=400)
+            self.made.append(Said(vendor, tenant, request, more["key"]))
+            return Reply(200, [{"success": True}] * len(records))
+
+    sent = [parcel(n, {"Odd": n == 77}) for n in range(1, 201)]
+    calls = OneBad()
+
+    said = await CrmSink(CRM, calls).send(sent)
+
+    refused = [p.payload for p, one in zip(sent, said, strict=True) if one != YES]
+    assert refused == [{"Odd": True}]
+    assert isinstance(said[76], Refused)
+    assert sum(len(c.request.json["records"]) for c in calls.made) == 199
+
+
+async def test_of_records_that_are_all_bad_some_wait() -> None:
+    """Who refuses everything is not asked without end."""
+    calls = Calls(*[failed(CallClass.PERMANENT, status=400) for _ in range(40)])
+
+    said = await CrmSink(CRM, calls).send([parcel(n) for n in range(1, 201)])
+
+    assert len(calls.made) == 40
+    assert {type(one) for one in said} == {Refused, NotSent}
+
+
+async def test_an_answer_of_the_wrong_shape_spoils_no_other() -> None:
+    """`errors` that are a number, and fields that are one."""
+    odd = [
+        {"success": False, "errors": 7},
+        {"success": False, "errors": [{"fields": 1}]},
+    ]
+    calls = Calls(Reply(200, [*odd, {"success": True}]))
+
+    said = await CrmSink(CRM, calls).send([parcel(1), parcel(2), parcel(3)])
+
+    assert [type(s) for s in said] == [Refused, Refused, Confirmed]
 
 
 async def test_one_record_is_not_twice_in_a_collection() -> None:

@@ -24,7 +24,7 @@ LLM = '[vendor.llm]\nkind = "openai"\nurl = "http://127.0.0.1:1/v1"\n'
 
 def declared(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "vendors.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -99,7 +99,7 @@ def test_what_tenants_and_days_may_cost(tmp_path: Path) -> None:
         (LLM + "[vendor.llm.breaker]\nmax_s = nan\n", "breaker.max_s: "),
         (LLM + 'errors = {"\N{ARABIC-INDIC DIGIT FOUR}03" = "quota"}\n', "llm.errors"),
         *((LLM + f"headers = {{x = {value}}}\n", "vendor.llm.headers.x: ")
-          for value in (r'"a\r\nhost: b"', '"\N{LATIN SMALL LETTER E WITH ACUTE}"',
+          for value in (r'"a\r\nhost: b"', '"\N{EURO SIGN}"',
                         '" a"', '"a "', r'"a\u0000"')),
         (LLM + 'headers = {"a b" = "c"}\n', "vendor.llm.headers."),
         (LLM + 'key_header = "content-length"\n', "content-length is the door's"),
@@ -109,6 +109,7 @@ def test_what_tenants_and_days_may_cost(tmp_path: Path) -> None:
         (LLM + "retry_shares = 3\n", "no such key; is retry_share meant?"),
         ("[vendor.x]\n", "vendor.x.url: it is missing"),
         (LLM + 'errors = {"often" = "quota"}\n', "vendor.llm.errors"),
+        (LLM + 'errors = {"٤٢٩" = "quota"}\n', "vendor.llm.errors"),
         (LLM + 'errors = {"403" = "sad"}\n', "vendor.llm.errors"),
         (LLM + 'headers = {Authorization = "Bearer x"}\n', "Authorization is"),
         ('[vendor.x]\nurl = "ftp://h"\n', "vendor.x.url: a vendor's url must"),
