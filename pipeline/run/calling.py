@@ -151,7 +151,7 @@ class Calling:
             answer = await self._sent(one, call, ticket, turn)
             for use in uses:
                 if use.weight > 1 and answer.usage.total:  # tokens, which were a guess
-                    outside.permits.owe(use.key, answer.usage.total - use.weight)
+                    outside.permits.owe(use, answer.usage.total)
             settled = _settled(call, answer)
             if check is not None:
                 try:

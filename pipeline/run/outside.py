@@ -96,8 +96,8 @@ class Permits(Protocol):
         """Nobody begins for so long."""
         ...
 
-    def owe(self, key: str, permits: float) -> None:
-        """So many more were used than were taken; fewer, when it is negative."""
+    def owe(self, use: Use, took: float) -> None:
+        """So much was used, whatever the permit was for."""
         ...
 
 
@@ -183,7 +183,7 @@ class Free:
     def pause(self, key: str, for_s: float) -> None:
         """Nobody waits here."""
 
-    def owe(self, key: str, permits: float) -> None:
+    def owe(self, use: Use, took: float) -> None:
         """Nothing is counted."""
 
     async def open(self, opening: CallOpening) -> CallId:

@@ -151,11 +151,12 @@ class FleetLimits:
             self._send_away(line)
         self._bell.set()
 
-    def owe(self, key: str, units: float) -> None:
-        """A call took more of a limit than it said; less, below 0."""
-        limit = self._limits.get(key)
+    def owe(self, use: Use, took: float) -> None:
+        """A call took so much of a limit, more or less than it said."""
+        limit = self._limits.get(use.key)
         if limit is not None:
-            limit.owed += units
+            # Of what is heavier than a whole window, no more than that was paid.
+            limit.owed += took - min(use.weight, use.spec.rate)
 
     def queues(self, uses: Sequence[Use]) -> bool:
         """Whether who comes now has to wait, as far as is known."""

@@ -140,6 +140,22 @@ async def test_what_a_call_took_beyond_its_permit_is_owed(world: World):
     assert less.starts == [close(2 * EVERY_S)]
 
 
+async def test_a_debt_is_over_in_two_windows(world: World):
+    """Whatever a vendor says that a call took; a limit that is wider is so at once."""
+    me = await world.join(lease_s=1e6)
+    await lease(world, me, ask(owed=1e12))
+    day = {"rate": 1.0, "per_s": 86400.0, "every_s": 86400.0}
+    await lease(world, me, ask("day", waiting=1, **day), calls=1)
+
+    await lease(world, me, ask("day", rank=2))
+    await world.clock.advance(4)
+
+    paid = await lease(world, me, ask(waiting=1), calls=1)
+    wider = await lease(world, me, ask("day", rank=2, waiting=1), calls=1)
+
+    assert paid.starts == wider.starts == [close(0)]
+
+
 async def test_limits_of_a_line_are_taken_together(world: World):
     """Each call waits for the slowest; the others are not taken before."""
     me = await world.join(lease_s=1e6)

@@ -46,7 +46,7 @@ class MemoryLimits(MemorySessions):
         now = self.now()
         rows = [self._limits.setdefault(ask.key, _Limit()) for ask in asks]
         units = [
-            self._taken_down(worker, row, ask)
+            self._taken_down(worker, row, ask, lead_s, horizon_s)
             for row, ask in zip(rows, asks, strict=True)
         ]
         room = [
@@ -80,7 +80,14 @@ class MemoryLimits(MemorySessions):
         ]
         return LimitLease(now, news, starts)
 
-    def _taken_down(self, worker: WorkerId, row: _Limit, ask: LimitAsk) -> int:
+    def _taken_down(
+        self,
+        worker: WorkerId,
+        row: _Limit,
+        ask: LimitAsk,
+        lead_s: float,
+        horizon_s: float,
+    ) -> int:
         """Take down what a worker tells; how many calls it may have under way."""
         now = self.now()
         if ask.rank >= row.rank:
@@ -92,6 +99,8 @@ class MemoryLimits(MemorySessions):
             row.tat = min(row.tat, ask.back_from + row.early_s)
         if ask.owed:
             row.tat = max(row.tat, now) + ask.owed * row.every
+        latest = now + row.early_s + 2.1 * row.per_s + lead_s + horizon_s
+        row.tat = min(row.tat, latest)
         if ask.pause_s > 0 and now + ask.pause_s > row.paused_until:
             row.paused_until, row.paused_by = now + ask.pause_s, "vendor"
         others = self._others(row, worker)

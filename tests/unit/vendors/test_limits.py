@@ -194,15 +194,31 @@ async def test_tokens_that_a_call_did_not_take_are_used_by_others() -> None:
     async with fleet() as limits:
         started = anyio.current_time()
         gaps = []
-        for owed in (0.0, -90.0, 300.0):
+        for took in (100, 10, 200):
             await begin_times(limits, use(spec, weight=100), 1)
-            limits[0].owe(KEY, owed)
+            limits[0].owe(use(spec, weight=100)[0], took)
             before = anyio.current_time()
             await begin_times(limits, use(spec, weight=100), 1)
             gaps.append(anyio.current_time() - before)
 
     assert started == pytest.approx(0, abs=1)
-    assert gaps == pytest.approx([1.02, 0.1, 4.08], abs=0.15)
+    assert gaps == pytest.approx([1.02, 0.1, 2.04], abs=0.15)
+
+
+async def test_an_answer_that_cannot_count_shuts_nobody_out_for_days() -> None:
+    """Nor does what is heavier than a window give back more than it paid."""
+    spec = LimitSpec(rate=100)
+    async with fleet() as limits:
+        gaps = []
+        for weight, took in ((100, 10**12), (250, 30)):
+            await begin_times(limits, use(spec, weight=weight), 1)
+            limits[0].owe(use(spec, weight=weight)[0], took)
+            before = anyio.current_time()
+            await begin_times(limits, use(spec, weight=100), 1)
+            gaps.append(anyio.current_time() - before)
+
+    assert gaps[0] < 5
+    assert gaps[1] == pytest.approx(0.3, abs=0.15)
 
 
 async def test_the_nearest_deadline_comes_first() -> None:
