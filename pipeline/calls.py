@@ -48,6 +48,9 @@ class FilePart:
     media_type: str = "application/octet-stream"
 
 
+TOKENS_MAX = 1_000_000_000  # nobody's call has more
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """
@@ -78,6 +81,12 @@ class Request:
     answer: Literal["json", "text", "artifact"] = "json"
     tokens: int = 0
     max_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what would be reserved and cannot be; raises ValueError."""
+        for name in ("tokens", "max_tokens"):
+            if not 0 <= getattr(self, name) <= TOKENS_MAX:
+                raise ValueError(f"{name} of a request is 0 to {TOKENS_MAX:,}")
 
 
 class Usage(BaseModel):

@@ -313,7 +313,8 @@ def _may_others(error: WaybillError) -> bool:
 def _tokens_at_most(request: Request) -> int:
     """A bound of what a request is worth: no token is shorter than a byte."""
     if request.json is not None:
-        return len(json.dumps(request.json, ensure_ascii=False).encode())
+        text = json.dumps(request.json, ensure_ascii=False)
+        return len(text.encode("utf-8", "surrogatepass"))
     form = sum(len(k) + len(v) for k, v in (request.form or {}).items())
     files = sum(len(f.content) for f in request.files)
     return len(request.content or b"") + form + files

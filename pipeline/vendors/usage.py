@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from pipeline.calls import Kind, Usage
+from pipeline.calls import TOKENS_MAX, Kind, Usage
 
-TOKENS_MAX = 1_000_000_000  # nobody's call has more: a count above is a lie
 WORD_CHARS_MAX = 200
 
 

@@ -21,6 +21,7 @@ budgets = typer.Typer(help="What vendors may cost.", no_args_is_help=True)
 
 COLUMNS = ["budget", "limit", "spent", "under way", "currency", "calls", "waiting"]
 NO_LIMIT = "none"
+LIMIT_MAX = 10**12  # of any currency
 DOLLARS = "USD"
 ABudget = Annotated[
     str,
@@ -85,19 +86,18 @@ def _bound(text: str, before: Sequence[BudgetRow]) -> Money | None:
         return None
     number, _, currency = text.strip().partition(" ")
     counted = {row.spent.currency for row in before}
-    if not currency:
-        if len(counted) > 1:
-            raise Usage(
-                f"it is counted in {' and '.join(sorted(counted))}",
-                hint=f'name one: --limit "{number} {min(counted)}"',
-            )
-        currency = min(counted, default=DOLLARS)
     try:
-        found = Money(Decimal(number.replace("_", "")), currency.strip())
+        wanted = Decimal(number.replace("_", ""))
     except InvalidOperation:
-        found = Money(Decimal(-1), "")
-    if not found.amount.is_finite() or found.amount < 0:
+        wanted = Decimal(-1)
+    if not wanted.is_finite() or not 0 <= wanted < LIMIT_MAX:
         raise Usage(f"{text!r} is no amount", hint="write 10.00, 10.00 EUR or none")
+    if not currency and len(counted) > 1:
+        raise Usage(
+            f"it is counted in {' and '.join(sorted(counted))}",
+            hint=f'name one: --limit "{number} {min(counted)}"',
+        )
+    found = Money(wanted, currency.strip() or min(counted, default=DOLLARS))
     if not (
         len(found.currency) == 3
         and found.currency.isascii()
@@ -106,6 +106,13 @@ def _bound(text: str, before: Sequence[BudgetRow]) -> Money | None:
     ):
         raise Usage(
             f"{found.currency!r} is no currency", hint="three letters, such as EUR"
+        )
+    if counted and found.currency not in counted:
+        raise Usage(
+            f"it is counted in {' and '.join(sorted(counted))}: a limit in "
+            f"{found.currency} would bound nothing of that",
+            code="BUDGET_CURRENCY",
+            hint=f'--limit "{number} {min(counted)}"',
         )
     return found
 

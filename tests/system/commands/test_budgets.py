@@ -138,6 +138,8 @@ def test_a_budget_is_set_and_who_waits_goes_on(
         ("day/2026-01-01", "1", (9, "NOT_FOUND")),
         ("day", "much", (2, "USAGE")),
         ("day", "-1", (2, "USAGE")),
+        ("batch/one", "1.00 EUR", (2, "BUDGET_CURRENCY")),
+        ("batch/one", "1e30", (2, "USAGE")),
         ("day", "NaN", (2, "USAGE")),
         ("day", "1 euro", (2, "USAGE")),
     ):

@@ -70,17 +70,19 @@ class FakeDoor:
 class World:
     """One stage that calls `llm`, whose fallback is `spare`."""
 
-    def __init__(self, answers: Any, *, check: Any = None, **llm: Any) -> None:
+    def __init__(
+        self, answers: Any, *, check: Any = None, ask: Request = ASK, **llm: Any
+    ) -> None:
         self.got: list[Any] = []
 
-        async def ask(letter: Letter, ctx: Any) -> Any:
-            answer = await ctx.vendor("llm").call("ask", ASK, check=check)
+        async def calls(letter: Letter, ctx: Any) -> Any:
+            answer = await ctx.vendor("llm").call("ask", ask, check=check)
             self.got.append(answer)
             return Advance(answer=str(answer.data))
 
         tape = Tape()
         retry = Retry(attempts=3, base_s=1, cap_s=2)
-        self.engine = Engine([tape.station("one", ask, retry=retry, timeout_s=60)])
+        self.engine = Engine([tape.station("one", calls, retry=retry, timeout_s=60)])
         self.door = FakeDoor(answers)
         llm = {"price": PRICE, "kind": "openai", "model": "large", **llm}
         vendors = {
@@ -266,6 +268,24 @@ async def test_a_call_must_say_how_long_its_answer_may_be() -> None:
 
     assert await world.engine.code(world.item) == "CALL_UNBOUNDED"
     assert world.door.sent == []
+
+
+@pytest.mark.parametrize("tokens", [-1, 10**30])
+def test_a_request_that_cannot_be_reserved_is_none(tokens: int) -> None:
+    """It is refused where it is made, in the stage's own line."""
+    with pytest.raises(ValueError, match="tokens of a request is 0 to 1,000,000,000"):
+        Request(tokens=tokens)
+    with pytest.raises(ValueError, match="max_tokens"):
+        Request(max_tokens=tokens)
+
+
+async def test_half_a_character_is_counted_as_well() -> None:
+    """Documents have them; the door sends them escaped."""
+    world = World(
+        lambda name, n: "yes", ask=replace(ASK, json={"q": "\ud800"}, tokens=0)
+    )
+
+    assert await world.run() == "done"
 
 
 async def test_a_vendor_that_nobody_declared_fails_by_name() -> None:
