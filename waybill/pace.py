@@ -85,27 +85,42 @@ async def brakes(
     return found
 
 
-def done_in(counts: Counts, pace: Pace, *, kept: bool = False) -> float | None:
+def still(brakes: Sequence[Brake]) -> int:
+    """How many items go on only when somebody answers, or pays."""
+    return sum(b.items for b in brakes if b.by in (By.ANSWER, By.MONEY))
+
+
+def done_in(
+    counts: Counts, pace: Pace, *, kept: bool = False, stay: int = 0
+) -> float | None:
     """
     Seconds until nothing moves any more, at this pace; None: nobody knows.
 
     Args:
         kept: No worker is up, or trouble keeps them: this pace is a past one.
+        stay: So many do not move at any pace.
     """
     if not counts.live:
         return 0.0
-    return 60 * counts.live / pace.left if pace.left and not kept else None
+    moving = counts.live - stay
+    return 60 * moving / pace.left if moving > 0 and pace.left and not kept else None
 
 
 def when_done(
-    counts: Counts, pace: Pace, due: datetime | None, *, kept: bool = False
+    counts: Counts,
+    pace: Pace,
+    due: datetime | None,
+    *,
+    kept: bool = False,
+    stay: int = 0,
 ) -> str:
     """When it will be done, as a sentence; "" when nothing moves, or nobody knows."""
-    left_s = done_in(counts, pace, kept=kept)
+    left_s = done_in(counts, pace, kept=kept, stay=stay)
     if not counts.live or left_s is None:
         return ""
     now = datetime.now(UTC)
-    items = "1 item is" if counts.live == 1 else f"{counts.live} items are"
+    moving = counts.live - stay
+    items = "1 item is" if moving == 1 else f"{moving} items are"
     said = f"at this pace {items} done in {terminal.span(left_s)}"
     if due is None:
         return said

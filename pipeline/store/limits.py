@@ -165,7 +165,12 @@ class LimitStore(Protocol):
         ...
 
     async def set_limit(self, key: str, numbers: LimitSet) -> None:
-        """The owner's own numbers for a limit, from now on."""
+        """
+        The owner's own numbers for a limit, from now on.
+
+        A rate, or a concurrency, that is not named stays as the owner set it; with
+        none of them the limit is as declared again.
+        """
         ...
 
     async def pause_limit(self, key: str, for_s: float | None) -> None:

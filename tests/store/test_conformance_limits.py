@@ -262,6 +262,26 @@ async def test_the_owners_numbers_stand_before_what_is_declared(world: World):
     assert (await row(world)).set_by_owner is False
 
 
+async def test_the_owner_s_rate_stays_when_the_concurrency_is_set(world: World):
+    """And the other way round; taken back are both."""
+    me = await world.join(lease_s=1e6)
+    await lease(world, me, ask(waiting=1), calls=1)
+    shown = []
+    for numbers in (
+        LimitSet(2.0, 1.0, 0.5, None),
+        LimitSet(concurrency=3),
+        LimitSet(4.0, 1.0, 0.25, None),
+        LimitSet(),
+    ):
+        await world.store.set_limit(KEY, numbers)
+        seen = await row(world)
+        shown.append((seen.rate, seen.concurrency, seen.set_by_owner))
+
+    assert shown == [
+        *((2.0, None, True), (2.0, 3, True), (4.0, 3, True), (10.0, None, False)),
+    ]
+
+
 async def test_the_newest_declaration_stands(world: World):
     """Whoever asks; an older one is not heard any more."""
     me = await world.join(lease_s=1e6)

@@ -14,11 +14,12 @@ from pipeline.store.limits import LimitRow
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
 from waybill.board import a_minute, frame
 from waybill.commands.status import _end
-from waybill.pace import Brake, By, brakes, done_in, sentence, when_done
+from waybill.pace import Brake, By, brakes, done_in, sentence, still, when_done
 
 COUNTS = Counts(10, 8, 1, 1, 0, 0, 0, 0, 0)
 PACE = Pace(60.0, {"ocr": 12.0}, 4.0)
-SEEN: dict[str, Any] = {"workers": [{"pid": 1}], "pace": PACE, "deadline_at": None}
+SEEN: dict[str, Any] = {"workers": [{"pid": 1}], "pace": PACE}
+SEEN |= {"deadline_at": None, "limited_by": []}
 
 
 class Store:
@@ -160,6 +161,19 @@ def test_the_end_is_told_at_this_pace() -> None:
     assert when_done(COUNTS, still, now) == when_done(over, PACE, now) == ""
     one = COUNTS._replace(live=1)
     assert when_done(one, PACE, None) == "at this pace 1 item is done in 15 s"
+
+
+def test_nothing_is_promised_of_who_waits_for_a_person() -> None:
+    """Nor for money: neither goes on at any pace."""
+    waits = [Brake(By.ANSWER, "ocr", "SIGNAL", 3), Brake(By.MONEY, "ocr", "", 3)]
+
+    assert still([*waits, Brake(By.PERSON, items=9), Brake(By.RETRY, "ocr")]) == 6
+    assert done_in(COUNTS, PACE, stay=6) == 30
+    assert done_in(COUNTS, PACE, stay=8) is None
+    said = when_done(COUNTS, PACE, None, stay=7)
+    assert said == "at this pace 1 item is done in 15 s"
+    seen = {**SEEN, "troubles": [], "limited_by": [*waits, waits[0]]}
+    assert _end(COUNTS, seen) == ""
 
 
 def test_nothing_is_promised_while_trouble_keeps_everything() -> None:

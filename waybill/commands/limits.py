@@ -18,6 +18,8 @@ from waybill import terminal
 from waybill.commands.options import YEARS_MAX_S, Header, Json
 from waybill.commands.run import run_app
 from waybill.compose import App
+from waybill.outside import declared_vendors
+from waybill.settings import read_settings
 
 limits = typer.Typer(
     help="How often vendors are called, by all workers together.", no_args_is_help=True
@@ -70,11 +72,20 @@ def limits_pause(
     ] = "",
     json: Json = False,
 ) -> None:
-    """Let nobody begin; calls under way go on."""
+    """
+    Let nobody begin; calls under way go on.
+
+    Items wait meanwhile, uncharged; those of a vendor with fallbacks go to these.
+    """
     for_s = seconds(for_) if for_ else None
     if for_s is not None and not 0 < for_s <= YEARS_MAX_S:
         raise Usage(f"{for_!r} is no such time", hint="10m, 2h, 1d")
     _change(key, lambda opened: opened.store.pause_limit(key, for_s), json)
+    vendor = OF_VENDOR.fullmatch(key)
+    spec = declared_vendors(read_settings()).vendors.get(vendor[1]) if vendor else None
+    if spec is not None and spec.fallbacks:
+        said = f"meanwhile its fallbacks are called: {', '.join(spec.fallbacks)}"
+        terminal.err.print(terminal.safe(said))
 
 
 @limits.command("resume")

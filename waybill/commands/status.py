@@ -23,7 +23,7 @@ from waybill.compose import App
 from waybill.foreground import workers_up
 from waybill.health import ASKED_S, seen_here, troubles, why_weak
 from waybill.inbox import survey_of
-from waybill.pace import brakes, done_in, sentence, when_done
+from waybill.pace import brakes, done_in, sentence, still, when_done
 from waybill.settings import read_settings
 
 SHOWN_MAX = 10  # of what is left in the inbox; `quarantine ls` shows all
@@ -83,14 +83,16 @@ async def _look(
     stages = await opened.store.stages(number)
     pace = await opened.store.pace(number)
     spent = await opened.store.spent(batch_id=number)
+    limited = await brakes(opened, number, counts, stages, len(workers))
+    kept = bool(wrong) or not workers
     return counts, {
         **summary(counts),
         "inbox": inbox,
         "stages": stages,
         "pace": pace,
-        "done_in_s": done_in(counts, pace, kept=bool(wrong) or not workers),
+        "done_in_s": done_in(counts, pace, kept=kept, stay=still(limited)),
         "deadline_at": one.deadline_at if one else None,
-        "limited_by": await brakes(opened, number, counts, stages, len(workers)),
+        "limited_by": limited,
         "spent": spent,
         "documents": await opened.store.in_work(batch_id=number, longer_than=LONG),
         "effects": outside(await opened.store.count_effects(number)),
@@ -158,7 +160,8 @@ def _print_status(counts: Counts, found: dict[str, Any]) -> None:
 def _end(counts: Counts, found: dict[str, Any]) -> str:
     """When it will be done; "" when nothing moves."""
     kept = bool(found["troubles"]) or not found["workers"]
-    return when_done(counts, found["pace"], found["deadline_at"], kept=kept)
+    stay = still(found["limited_by"])
+    return when_done(counts, found["pace"], found["deadline_at"], kept=kept, stay=stay)
 
 
 def _stage_table(

@@ -184,7 +184,12 @@ class MemoryLimits(MemorySessions):
         )
 
     async def set_limit(self, key: str, numbers: LimitSet) -> None:
-        self._limits.setdefault(key, _Limit()).set = numbers
+        row = self._limits.setdefault(key, _Limit())
+        if numbers.rate is None and numbers.concurrency is not None:
+            numbers = row.set._replace(concurrency=numbers.concurrency)
+        elif numbers.concurrency is None and numbers.rate is not None:
+            numbers = numbers._replace(concurrency=row.set.concurrency)
+        row.set = numbers
         self._look_again()
 
     async def pause_limit(self, key: str, for_s: float | None) -> None:

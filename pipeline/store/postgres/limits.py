@@ -73,8 +73,15 @@ insert into waybill.limits as l (key, rank, per_s, burst, every_s, set_rate, set
   set_every_s, set_concurrency)
 values ($1, -1, 1, 1, 0, $2, $3, $4, $5)
 on conflict (key) do update
-  set set_rate = excluded.set_rate, set_per_s = excluded.set_per_s,
-      set_every_s = excluded.set_every_s, set_concurrency = excluded.set_concurrency
+  set (set_rate, set_per_s, set_every_s) = (
+        select excluded.set_rate, excluded.set_per_s, excluded.set_every_s
+         where excluded.set_rate is not null or excluded.set_concurrency is null
+         union all
+        select l.set_rate, l.set_per_s, l.set_every_s
+         where excluded.set_rate is null and excluded.set_concurrency is not null),
+      set_concurrency = case when excluded.set_rate is null
+        then excluded.set_concurrency
+        else coalesce(excluded.set_concurrency, l.set_concurrency) end
 """
 PAUSE = """
 insert into waybill.limits as l (key, rank, per_s, burst, every_s, paused_until,

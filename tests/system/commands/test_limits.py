@@ -64,7 +64,7 @@ def test_a_pause_holds_until_it_is_resumed(owner: Home) -> None:
         (("pause", "vendor/nobody/requests"), 9, "limits ls"),
         (("set", KEY), 2, "--declared"),
         (("set", KEY, "--rate", "often"), 2, "600/min"),
-        (("set", KEY, "--rate", "0/s"), 2, "positive"),
+        (("set", KEY, "--rate", "0/s"), 2, "above 0"),
         (("set", KEY, "--rate", "1/s", "--declared"), 2, "--declared"),
         (("set", KEY, "--concurrency", "0"), 2, "concurrency"),
         (("pause", KEY, "--for", "soon"), 2, "90m"),
