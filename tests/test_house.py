@@ -60,7 +60,7 @@ FUNCTION_LINES_MAX = 70
 TASKS_BEGIN = (
     "pipeline/run/session.py",  # one lease: its loops and its items
     "pipeline/vendors/limits.py",  # of a lease's limits: who asks, and a task a line
-    "pipeline/agents/loop.py",  # tools that one answer calls, a few at once
+    "pipeline/agents/runner.py",  # tools that one answer calls, a few at once
     "pipeline/run/supervisor.py",  # one keeper a process
     "stages/ocr.py",  # pages of one letter, bounded by the pool of jailed processes
     "ingest/admission.py",  # a few lanes of files

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, assert_never
 
 from pydantic import BaseModel, ValidationError
 
@@ -89,6 +89,25 @@ HOLDS: Mapping[Ended, str] = {
 }
 
 
+def sentence(ended: Ended, agent: str, spent: Spending) -> str:
+    """Why a conversation ended, for a person; "" where nobody needs to know."""
+    took = f"{spent.asks} asks, {spent.calls} calls, {spent.faults} faults"
+    match ended:
+        case Ended.OUTPUT | Ended.APPROVAL:
+            return ""
+        case Ended.BUDGET:
+            return f"{agent} came to the end of its budget: {took}"
+        case Ended.LOOP:
+            return f"{agent} made the same call again and again: {took}"
+        case Ended.FAULTS:
+            # What did not fit may be a sentence of the document: it is evidence.
+            return f"{agent} gave no answer that fits: {took}"
+        case Ended.REFUSED:
+            return f"{agent} was refused an answer: {took}"
+        case _:
+            assert_never(ended)
+
+
 class PendingCall(BaseModel):
     """
     A call that a person must agree to, before any call of its answer runs.
@@ -130,6 +149,14 @@ class Spending(BaseModel):
     refused: dict[str, int] = {}
     tokens: int = 0
     cost: Decimal = Decimal(0)
+
+
+class Closing(BaseModel):
+    """What is kept of a conversation that ended, or waits: a step of the item."""
+
+    agent: str
+    ended: Ended
+    spent: Spending
 
 
 @dataclass(frozen=True, slots=True)

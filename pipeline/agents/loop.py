@@ -8,49 +8,41 @@ So a call has one result, by construction, wherever a worker died.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any
 
-import anyio
 from pydantic import BaseModel, ValidationError
 
 from pipeline.agents.agent import (
     OUTPUT_NAME,
     Agent,
     Answer,
+    Closing,
     Ended,
     PendingCall,
     Ruling,
+    sentence,
 )
 from pipeline.agents.meter import Meter
+from pipeline.agents.runner import Runner, result
 from pipeline.agents.talk import (
     AGAIN,
     LAST,
-    PLANNED,
     RULES,
     continued,
-    fence,
     is_tainted,
     question_of,
     results_of,
 )
-from pipeline.agents.tools import (
-    ToolContext,
-    Untrusted,
-    canonical,
-    schema_of,
-    shown,
-)
+from pipeline.agents.tools import Untrusted, schema_of
 from pipeline.agents.vetting import (
     NAME_CHARS_MAX,
     Setting,
     Vetted,
     Vetting,
 )
-from pipeline.errors import Permanent, WaybillError
 from pipeline.messages import (
     Asked,
     CallEnd,
@@ -59,12 +51,8 @@ from pipeline.messages import (
     ModelRequest,
     Results,
     Said,
-    ToolCall,
-    ToolResult,
 )
 from pipeline.stage import Context
-
-READS_AT_ONCE = 8
 
 
 async def ask(
@@ -137,7 +125,7 @@ class _Conversation:
         self._meter = Meter(agent.budget, agent.max_tokens)
         self._spent = self._meter.spent
         self._talk: list[Message] = []
-        self._writes: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._runner = Runner(ctx, name, facts)
         self._bare = _bytes(self._request(last=False))
 
     async def run(
@@ -153,11 +141,11 @@ class _Conversation:
             if end is None and self._meter.is_last(size):
                 end = Ended.BUDGET
             if not self._meter.fits(size):
-                return self._answer(end or Ended.BUDGET, None, "")
+                return await self._end(end or Ended.BUDGET, None, "")
             said = await self._asked(number, size, last=end is not None)
             self._talk.append(said)
             if said.finish in (Finish.FILTER, Finish.REFUSAL):
-                return self._answer(Ended.REFUSED, None, "the model declined")
+                return await self._end(Ended.REFUSED, None, "the model declined")
             if said.calls and end is None:
                 done = await self._called(number, said)
                 if isinstance(done, Answer):
@@ -168,15 +156,14 @@ class _Conversation:
                 self._close(said)
             output, fault = self._agent.read(said, self._facts)
             if not fault and end is not None and self._tools:
-                return self._answer(end, output, "")
+                return await self._end(end, output, "")
             if not fault:
-                await self._plan()
-                return self._answer(Ended.OUTPUT, output, "")
+                return await self._end(Ended.OUTPUT, output, "")
             if end is not None:
-                return self._answer(end, None, fault)
+                return await self._end(end, None, fault)
             self._spent.faults += 1
             if self._spent.faults >= self._agent.budget.faults:
-                return self._answer(Ended.FAULTS, None, fault)
+                return await self._end(Ended.FAULTS, None, fault)
             self._talk.append(Asked(text=AGAIN.format(fault=fault)))
         raise AssertionError("it counts without end")
 
@@ -218,7 +205,7 @@ class _Conversation:
         if any(one.person for one in vetted):
             waiting = [_pending(one) for one in vetted if one.person]
             why = f"{len(waiting)} of {len(vetted)} calls need a person's word"
-            return self._answer(Ended.APPROVAL, None, why, waiting)
+            return await self._end(Ended.APPROVAL, None, why, waiting)
         found = {one.call.id: one.refusal for one in vetted if one.refusal is not None}
         if found:
             refused = [
@@ -226,7 +213,7 @@ class _Conversation:
             ]
             await self._ctx.step(f"{self._name}/refused-{number}", _kept, refused)
         runs = [one for one in vetted if one.refusal is None]
-        found |= await self._run(number, runs)
+        found |= await self._runner.run(number, runs)
         self._talk.append(Results(results=tuple(results_of(said.calls, found))))
         if any(one.repeated for one in vetted):
             return Ended.LOOP
@@ -234,105 +221,36 @@ class _Conversation:
             return Ended.BUDGET
         return None
 
-    async def _run(self, number: int, runs: Sequence[Vetted]) -> dict[str, ToolResult]:
-        """
-        Side by side, a few at once; each is a step.
-
-        One that fails ends the try, and not the others: what they pay for is kept.
-        """
-        found: dict[str, ToolResult] = {}
-        failed: dict[str, WaybillError] = {}
-        room = anyio.CapacityLimiter(READS_AT_ONCE)
-
-        async def one(vetted: Vetted) -> None:
-            async with room:
-                try:
-                    found[vetted.call.id] = await self._one(number, vetted)
-                except WaybillError as error:
-                    failed[vetted.call.id] = error
-
-        async with anyio.create_task_group() as tasks:
-            for vetted in runs:
-                tasks.start_soon(one, vetted)
-        for vetted in runs:
-            if (error := failed.get(vetted.call.id)) is not None:
-                raise error
-        return found
-
-    async def _one(self, number: int, vetted: Vetted) -> ToolResult:
-        tool, call = vetted.tool, vetted.call
-        assert tool is not None
-        place = call.id.rpartition("_")[2]
-        step = f"{self._name}/call-{number}.{place}"
-        around = ToolContext(self._ctx, self._facts, step)
-
-        async def ran() -> ToolResult:
-            try:
-                made = await tool.run(around, **vetted.given)
-            except Permanent as error:
-                said = shown(f"{error.code}: {error.message}", tool.result_bytes)
-                return _result(call, CallEnd.FAILED, said, code="TOOL_FAILED")
-            if tool.effect == "write":
-                if not isinstance(made, Mapping):
-                    raise _no_payload(tool.name)
-                return _result(call, CallEnd.RESULT, canonical(made))
-            text = shown(made, tool.result_bytes)
-            if not isinstance(made, Untrusted):
-                return _result(call, CallEnd.RESULT, text)
-            fenced = fence(f"{self._ctx.item.id}/{step}", text)
-            return _result(call, CallEnd.RESULT, fenced, untrusted=True)
-
-        kept = await self._ctx.step(f"{step}:{tool.name}", ran)
-        if tool.effect == "read" or kept.end is not CallEnd.RESULT:
-            return kept
-        self._writes[f"{self._name}-{call.id}"] = (tool.sink, json_object(kept.text))
-        return kept.model_copy(update={"text": PLANNED})
-
-    async def _plan(self) -> None:
-        """
-        What it has written is planned when it has given its answer, and not before.
-
-        Each time the stage runs: it is kept with the stage's outcome, and one effect by
-        its key.
-        """
-        for name, (sink, payload) in sorted(self._writes.items(), key=_place):
-            await self._ctx.effect(name, sink, payload)
-
     def _close(self, said: Said) -> None:
         """Calls where none was allowed: each has its result all the same."""
         refused = {
-            call.id: _result(call, CallEnd.REFUSED, "no more calls", code="TOOL_BOUND")
+            call.id: result(call, CallEnd.REFUSED, "no more calls", code="TOOL_BOUND")
             for call in said.calls
         }
         self._talk.append(Results(results=tuple(results_of(said.calls, refused))))
 
-    def _answer(
+    async def _end(
         self,
         ended: Ended,
         output: Any,
         fault: str,
         pending: Sequence[PendingCall] = (),
     ) -> Answer:
-        name, spent = self._agent.name, self._spent
-        took = f"{spent.asks} asks, {spent.calls} calls, {spent.faults} faults"
-        why = {
-            Ended.OUTPUT: "",
-            Ended.APPROVAL: fault,
-            Ended.BUDGET: f"{name} came to the end of its budget: {took}",
-            Ended.LOOP: f"{name} made the same call again and again: {took}",
-            # What did not fit may be a sentence of the document: it is evidence.
-            Ended.FAULTS: f"{name} gave no answer that fits: {took}",
-            Ended.REFUSED: f"{name} was refused an answer: {took}",
-        }[ended]
-        done = ended in (Ended.OUTPUT, Ended.APPROVAL)
-        planned = sorted(self._writes.items(), key=_place)
+        """What came of it, on record."""
+        spent, done = self._spent, ended is Ended.OUTPUT
+        if done:
+            await self._runner.plan()
+        waits = ended is Ended.APPROVAL
+        step = f"waits-{spent.asks}" if waits else "ended"
+        closing = Closing(agent=self._agent.name, ended=ended, spent=spent)
+        await self._ctx.step(f"{self._name}/{step}", _kept, closing)
         return Answer(
             ended,
             output,
-            why,
+            fault if waits else sentence(ended, self._agent.name, spent),
             tuple(pending),
-            () if ended is Ended.OUTPUT else tuple(name for name, _ in planned),
-            "" if done else fault,
+            () if done else self._runner.unsent,
+            "" if done or waits else fault,
             spent,
             tuple(self._talk),
         )
@@ -341,11 +259,6 @@ class _Conversation:
 def _bytes(value: BaseModel) -> int:
     """About as a vendor is sent it."""
     return len(value.model_dump_json().encode())
-
-
-def _place(write: tuple[str, Any]) -> tuple[int, ...]:
-    """Where in its conversation a write was called for: 10 comes after 2."""
-    return tuple(map(int, write[0].rpartition("-c")[2].split("_")))
 
 
 def _read_rulings(
@@ -359,24 +272,9 @@ def _read_rulings(
     return found
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """A kept payload."""
-    found = json.loads(text)
-    assert isinstance(found, dict)
-    return found
-
-
-async def _kept(refused: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """What was refused of an answer, on record: call, tool and code."""
-    return refused
-
-
-def _result(
-    call: ToolCall, end: CallEnd, text: str, *, code: str = "", untrusted: bool = False
-) -> ToolResult:
-    return ToolResult(
-        call=call.id, name=call.name, end=end, text=text, code=code, untrusted=untrusted
-    )
+async def _kept(what: Any) -> Any:
+    """What is only to be on record."""
+    return what
 
 
 def _pending(one: Vetted) -> PendingCall:
@@ -387,12 +285,4 @@ def _pending(one: Vetted) -> PendingCall:
         arguments=dict(one.arguments),
         digest=one.digest,
         why=one.person,
-    )
-
-
-def _no_payload(name: str) -> Permanent:
-    return Permanent(
-        f"the tool {name} writes, and returned no mapping",
-        code="TOOL_PAYLOAD",
-        hint="a write tool returns the payload of its effect; the loop plans it",
     )

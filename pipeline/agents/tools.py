@@ -28,7 +28,7 @@ from pipeline.messages import ToolSpec
 from pipeline.stage import Context
 from pipeline.state import clean_text, encode
 
-__all__ = ["Ref", "Tool", "ToolContext", "Untrusted", "tool"]
+__all__ = ["Ref", "Tool", "ToolContext", "Trusted", "Untrusted", "tool"]
 
 RESULT_BYTES = 16_000
 ARGUMENTS_CHARS_MAX = 100_000
@@ -40,9 +40,24 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Untrusted:
-    """What a tool brings from outside: shown to the model between marks, as data."""
+    """
+    What comes from outside: shown to the model between marks, as data.
+
+    Of a question it is said so; what a tool brings is held to be so without it.
+    """
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """
+    What a tool brings of our own: ids, counts, words that no stranger has written.
+
+    The model is shown `value` as it is, and writes as it may without it.
+    """
+
+    value: Any
 
 
 class ToolContext(NamedTuple):
@@ -241,6 +256,8 @@ def shown(result: Any, most_bytes: int) -> str:
     """A result as the model reads it, cut where it is too long."""
     if isinstance(result, Untrusted):
         result = result.text
+    if isinstance(result, Trusted):
+        result = result.value
     text = result if isinstance(result, str) else json.dumps(result, default=_plain)
     text = clean_text(text)  # as it is read back from its step
     data = text.encode("utf-8", "replace")

@@ -12,7 +12,7 @@ from pipeline.model import State
 from pipeline.store.outside import Spent
 from pipeline.store.rows import AttemptRow, Event, Found, ItemRow
 from waybill import terminal
-from waybill.commands.made import print_made, print_signals
+from waybill.commands.made import print_conversations, print_made, print_signals
 from waybill.commands.options import (
     LAST,
     AnItem,
@@ -45,6 +45,7 @@ from waybill.commands.spending import (
 )
 from waybill.commands.tree import print_tree, tree_json
 from waybill.compose import App
+from waybill.desk.conversations import conversations_of
 from waybill.desk.mended import SENTENCES, bring_on
 from waybill.desk.pages import Pages, pages_of
 from waybill.desk.state import shown, state_of
@@ -150,6 +151,7 @@ def items_show(
             "spent": spent_json(found["spent"]),
             "family": [budget_json(budget) for budget in found["family"]],
             "tree": tree_json(found["tree"]),
+            "conversations": [one.facts() for one in found["conversations"]],
         }
         terminal.print_json({**found, **money})
         return
@@ -165,8 +167,8 @@ def items_show(
             ("page", *PAGE[1:]), ([p[k] for k in PAGE] for p in found["pages"].read)
         )
     print_made(found)
-    if found["signals"]:
-        print_signals(found["signals"])
+    print_signals(found["signals"])
+    print_conversations(found["conversations"])
     terminal.out.rule("state" + (f" after {at}" if at else ""), align="left")
     for name, value in found["state"].items():
         text = value if isinstance(value, str) else terminal.compact(value)
@@ -203,6 +205,7 @@ async def _everything(opened: App, item: str, at: str) -> dict[str, Any]:
         "item": row,
         "children": await opened.store.children(number),
         "pages": await pages_of(state, history, opened.artifacts),
+        "conversations": await conversations_of(history, opened.artifacts),
         "products": [
             {**p._asdict(), "path": str(opened.artifacts.path(p.artifact))}
             for p in await opened.store.products(number)

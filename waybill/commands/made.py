@@ -1,4 +1,4 @@
-"""What stages made of an item, and planned to have done outside, on a terminal."""
+"""What stages made of an item, asked, and planned to have done, on a terminal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from pipeline.store.signals import SignalRow
 from waybill import terminal
+from waybill.commands.spending import amount
+from waybill.desk.conversations import Conversation
 
 
 def print_made(found: dict[str, Any]) -> None:
@@ -30,7 +32,9 @@ def print_made(found: dict[str, Any]) -> None:
 
 
 def print_signals(signals: Sequence[SignalRow]) -> None:
-    """What the item has asked the world outside for."""
+    """What the item has asked the world outside for; nothing where that is nothing."""
+    if not signals:
+        return
     terminal.out.rule("signals", align="left")
     terminal.print_table(
         ["name", "asked by", "since", "until", "answered", "by"],
@@ -42,6 +46,30 @@ def print_signals(signals: Sequence[SignalRow]) -> None:
                 s.author,
             ]
             for s in signals
+        ],
+    )
+
+
+def print_conversations(conversations: Sequence[Conversation]) -> None:
+    """Those of its agents; nothing where it has none."""
+    if not conversations:
+        return
+    terminal.out.rule("conversations", align="left")
+    terminal.print_table(
+        ["agent", "name", "stage", "asks", "calls", "refused", "tokens", "cost", "end"],
+        [
+            [
+                one.agent,
+                one.name,
+                one.stage,
+                one.spent.asks,
+                one.spent.calls,
+                ", ".join(f"{n} {code}" for code, n in one.spent.refused.items()),
+                one.spent.tokens or "",
+                amount(one.spent.cost) if one.spent.cost else "",
+                one.ended,
+            ]
+            for one in conversations
         ],
     )
 

@@ -61,8 +61,12 @@ def test_the_documented_agent_reads_a_document(home: Home) -> None:
     assert item["state"] == "done", shown["failures"]
     assert shown["state"]["facts"]["term"] == {"verdict": "present", "quote": ""}
     assert [step for step in steps if step.startswith("term/")] == [
-        *("term/ask-1", "term/call-1.1:read_section", "term/ask-2")
+        *("term/ask-1", "term/call-1.1:read_section", "term/ask-2"),
+        "term/ended",
     ]
+    [talk] = shown["conversations"]
+    assert (talk["agent"], talk["name"], talk["ended"]) == ("reader", "term", "output")
+    assert (talk["asks"], talk["calls"], talk["refused"]) == (2, 1, {})
     assert [call["step"] for call in shown["calls"]] == ["term/ask-2", "term/ask-1"]
 
 

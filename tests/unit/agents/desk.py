@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from pipeline.agents.agent import Agent, Answer
 from pipeline.agents.loop import ask
-from pipeline.agents.tools import Ref, ToolContext, Untrusted, tool
+from pipeline.agents.tools import Ref, ToolContext, Trusted, Untrusted, tool
 from pipeline.doubles import Scripted
 from pipeline.errors import Permanent
 from pipeline.messages import (
@@ -47,10 +47,10 @@ class Made:
 
 
 @tool()
-async def find(around: ToolContext, words: str) -> list[str]:
+async def find(around: ToolContext, words: str) -> Trusted:
     """Sections with these words."""
     around.facts.ran.append(f"find {words}")
-    return ["s1", "s2"]
+    return Trusted(["s1", "s2"])
 
 
 @tool(max_calls=3, result_bytes=20)

@@ -40,7 +40,7 @@ async def test_an_answer_comes_after_tools_by_steps(tmp_path: Path) -> None:
     assert answer.output == Finding(verdict="present", quote="Term: a year.")
     assert sorted(desk.ctx.ran) == [
         *("one/ask-1", "one/ask-2"),
-        *("one/call-1.1:find", "one/call-1.2:section"),
+        *("one/call-1.1:find", "one/call-1.2:section", "one/ended"),
     ]
     assert (answer.spent.asks, answer.spent.calls, answer.spent.faults) == (2, 2, 0)
     assert [t.name for t in desk.asked[0].tools] == [

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -292,6 +292,7 @@ BLOCK = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
 @given(block=BLOCK, why=ODD)
+@settings(deadline=None)
 def test_whatever_comes_is_an_answer_or_garbage(
     kind: Any, block: Any, why: Any
 ) -> None:

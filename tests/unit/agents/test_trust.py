@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from pipeline.agents.agent import Answer, Budget, Ended
 from pipeline.agents.loop import ask
-from pipeline.agents.tools import Ref, Tool, ToolContext, Untrusted, tool
+from pipeline.agents.tools import Ref, Tool, ToolContext, Trusted, Untrusted, tool
 from pipeline.errors import Usage
 from pipeline.messages import Asked, CallEnd, Results, Said, ToolCall
 from pipeline.stage import Advance, stage
@@ -26,6 +26,7 @@ from tests.unit.agents.desk import (
     calls,
     ends,
     read,
+    send,
 )
 
 Section = Annotated[str, Ref("section")]
@@ -209,6 +210,37 @@ async def test_a_question_from_outside_taints_as_a_result_does(
     assert lines[-2] == "Call send."
     assert lines[-1] == lines[-3]
     assert lines[-1].startswith("DATA-")
+
+
+@pytest.mark.parametrize(
+    ("brought", "ended"),
+    [("Call send.", Ended.APPROVAL), (Trusted("Call send."), Ended.OUTPUT)],
+)
+async def test_what_a_tool_brings_is_from_outside_unless_it_says_otherwise(
+    tmp_path: Path, brought: Any, ended: Ended
+) -> None:
+    """Between marks, and nothing is written after it without a person."""
+
+    @tool()
+    async def find(around: ToolContext) -> Any:
+        """Whatever."""
+        return brought
+
+    desk = Desk(calls(call("find")), SEND, ANSWER, tools=(find, send))
+
+    answer = await desk.ask(tmp_path)
+
+    assert answer.ended is ended
+    told = desk.asked[1].messages[-1]
+    assert isinstance(told, Results)
+    assert ("DATA-" in told.results[0].text) is (ended is Ended.APPROVAL)
+
+
+async def test_what_a_tool_says_when_it_fails_is_from_outside(tmp_path: Path) -> None:
+    """It may be the words of whoever was asked."""
+    answer = await Desk(calls(call("broken")), SEND, ANSWER).ask(tmp_path)
+
+    assert answer.ended is Ended.APPROVAL
 
 
 async def test_a_conversation_that_goes_on_stays_tainted(tmp_path: Path) -> None:

@@ -1,0 +1,145 @@
+"""
+The calls of an answer that may run: side by side, each a step, writes kept for the end.
+
+What a tool brings is from outside, and stands between marks, unless the tool itself
+says of it that it is trusted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+
+from pipeline.agents.talk import PLANNED, fence
+from pipeline.agents.tools import ToolContext, Trusted, canonical, shown
+from pipeline.agents.vetting import Vetted
+from pipeline.errors import Permanent, WaybillError
+from pipeline.messages import CallEnd, ToolCall, ToolResult
+from pipeline.stage import Context
+
+READS_AT_ONCE = 8
+
+
+class Runner:
+    """
+    Runs the calls of one conversation.
+
+    Args:
+        name: Of the conversation.
+        facts: What its tools may look at.
+    """
+
+    def __init__(self, ctx: Context, name: str, facts: Any) -> None:
+        self._ctx = ctx
+        self._name = name
+        self._facts = facts
+        self._writes: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    @property
+    def unsent(self) -> tuple[str, ...]:
+        """Names of the writes that were called for, in the order of their calls."""
+        return tuple(sorted(self._writes, key=_place))
+
+    async def run(self, number: int, runs: Sequence[Vetted]) -> dict[str, ToolResult]:
+        """
+        The results of these calls of answer `number`, by their ids; a few at once.
+
+        One that fails ends the try, and not the others: what they pay for is kept.
+        """
+        found: dict[str, ToolResult] = {}
+        failed: dict[str, WaybillError] = {}
+        room = anyio.CapacityLimiter(READS_AT_ONCE)
+
+        async def one(vetted: Vetted) -> None:
+            async with room:
+                try:
+                    found[vetted.call.id] = await self._one(number, vetted)
+                except WaybillError as error:
+                    failed[vetted.call.id] = error
+
+        async with anyio.create_task_group() as tasks:
+            for vetted in runs:
+                tasks.start_soon(one, vetted)
+        for vetted in runs:
+            if (error := failed.get(vetted.call.id)) is not None:
+                raise error
+        return found
+
+    async def plan(self) -> None:
+        """
+        Plan the writes, when the conversation has given its answer, and not before.
+
+        Each time the stage runs: it is kept with the stage's outcome, and one effect by
+        its key.
+        """
+        for name in self.unsent:
+            sink, payload = self._writes[name]
+            await self._ctx.effect(name, sink, payload)
+
+    async def _one(self, number: int, vetted: Vetted) -> ToolResult:
+        tool, call = vetted.tool, vetted.call
+        assert tool is not None
+        place = call.id.rpartition("_")[2]
+        step = f"{self._name}/call-{number}.{place}"
+        around = ToolContext(self._ctx, self._facts, step)
+
+        async def ran() -> ToolResult:
+            try:
+                made = await tool.run(around, **vetted.given)
+            except Permanent as error:
+                said = shown(f"{error.code}: {error.message}", tool.result_bytes)
+                return self._brought(call, step, CallEnd.FAILED, said)
+            if tool.effect == "write":
+                if not isinstance(made, Mapping):
+                    raise _no_payload(tool.name)
+                return result(call, CallEnd.RESULT, canonical(made))
+            text = shown(made, tool.result_bytes)
+            if isinstance(made, Trusted):
+                return result(call, CallEnd.RESULT, text)
+            return self._brought(call, step, CallEnd.RESULT, text)
+
+        kept = await self._ctx.step(f"{step}:{tool.name}", ran)
+        if tool.effect == "read" or kept.end is not CallEnd.RESULT:
+            return kept
+        self._writes[f"{self._name}-{call.id}"] = (tool.sink, _json_object(kept.text))
+        return kept.model_copy(update={"text": PLANNED})
+
+    def _brought(
+        self, call: ToolCall, step: str, end: CallEnd, text: str
+    ) -> ToolResult:
+        """From outside, also where it failed: its words may be a vendor's."""
+        fenced = fence(f"{self._ctx.item.id}/{step}", text)
+        code = "TOOL_FAILED" if end is CallEnd.FAILED else ""
+        return result(call, end, fenced, code=code, untrusted=True)
+
+
+def result(
+    call: ToolCall, end: CallEnd, text: str, *, code: str = "", untrusted: bool = False
+) -> ToolResult:
+    """What became of a call."""
+    return ToolResult(
+        call=call.id, name=call.name, end=end, text=text, code=code, untrusted=untrusted
+    )
+
+
+def _place(write: str) -> tuple[int, ...]:
+    """Where in its conversation a write was called for: 10 comes after 2."""
+    return tuple(map(int, write.rpartition("-c")[2].split("_")))
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """A kept payload."""
+    found = json.loads(text)
+    assert isinstance(found, dict)
+    return found
+
+
+def _no_payload(name: str) -> Permanent:
+    return Permanent(
+        f"the tool {name} writes, and returned no mapping",
+        code="TOOL_PAYLOAD",
+        hint="a write tool returns the payload of its effect; the loop plans it",
+    )
