@@ -148,9 +148,15 @@ def _size(limit: tuple[int, int]) -> float:
     return math.inf if limit[0] == resource.RLIM_INFINITY else limit[0]
 
 
-def _heard(event: str, _: tuple[Any, ...]) -> None:
-    if event in EVENTS:
-        for each in LISTENING:
+def _heard(
+    event: str,
+    _: tuple[Any, ...],
+    events: frozenset[str] = EVENTS,
+    listening: list[Rlimits] = LISTENING,
+) -> None:
+    # Told also while the process ends, when the names of this module are gone.
+    if event in events:
+        for each in listening:
             each.note()
     elif event == "sys.addaudithook":
         # Nobody could take it out again, and it is asked for all that anybody does.

@@ -7,7 +7,7 @@ import resource
 import sys
 import threading
 from collections.abc import Iterator
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import pytest
 
@@ -265,3 +265,11 @@ async def test_a_limit_that_was_lower_for_a_while_replaces_nobody(
         dog._look_around()
 
     assert asked == []
+
+
+def test_who_listens_is_no_trouble_when_the_process_ends() -> None:
+    """Its hook is called when the names of its module are gone."""
+    heard = rlimits._heard
+    bare = FunctionType(heard.__code__, {}, "_heard", heard.__defaults__)
+
+    bare("open", ())
