@@ -91,7 +91,7 @@ def declared_models(
         for name, url in named.items()
         if url and vendors[name].model
     }
-    return shortest | read_models(settings.vendors_file, vendors)
+    return shortest | read_models(settings.vendors_file, vendors, shortest)
 
 
 def declared_sinks(

@@ -122,9 +122,16 @@ class _Models(BaseModel):
     model: dict[str, ModelSpec] = Field(default_factory=dict, max_length=200)
 
 
-def read_models(path: Path, vendors: Mapping[str, VendorSpec]) -> dict[str, ModelSpec]:
+def read_models(
+    path: Path,
+    vendors: Mapping[str, VendorSpec],
+    beside: Mapping[str, ModelSpec] | None = None,
+) -> dict[str, ModelSpec]:
     """
     The models that a file declares, by name; none where there is no file.
+
+    Args:
+        beside: Models that are declared elsewhere; they may stand in for these.
 
     Raises:
         Usage: MODELS_FILE, naming the key and what it may be.
@@ -139,7 +146,7 @@ def read_models(path: Path, vendors: Mapping[str, VendorSpec]) -> dict[str, Mode
         misfit = misfit_of(error, _Models)
         raise _bad(f"{path}: {misfit.said}", misfit.hint) from None
     for name, spec in found.items():
-        if wrong := _wrong(name, spec, found, vendors):
+        if wrong := _wrong(name, spec, {**(beside or {}), **found}, vendors):
             raise _bad(f"{path}: model.{name}: {wrong}")
     return {
         name: spec.model_copy(update={"name": name}) for name, spec in found.items()

@@ -13,7 +13,7 @@ from pipeline.errors import Usage
 from pipeline.run.services import find_key
 from pipeline.vendors.declared import VendorSpec, VendorTerms
 from waybill.commands.doctor import _vendors
-from waybill.outside import check_terms, declared_vendors
+from waybill.outside import check_terms, declared_models, declared_vendors
 from waybill.settings import Settings
 
 CRM = '[vendor.crm]\nurl = "https://crm.example/api"\nkey = "secret:crm"\n'
@@ -45,6 +45,21 @@ def test_what_is_declared_wrongly_is_named(
         declared_vendors(home(tmp_path, text, **more))
 
     assert "sk-1" not in f"{refused.value} {refused.value.hint}"
+
+
+def test_a_variables_model_stands_in_for_one_of_the_file(tmp_path: Path) -> None:
+    """By its name, `llm`; without the variable it is nobody's."""
+    text = '[vendor.big]\nkind = "openai"\nurl = "https://big.example/v1"\nmodel = "m"'
+    text += '\n[model.reader]\nvendor = "big"\nfallbacks = ["llm"]'
+    given = home(tmp_path, text, llm_url="https://b.example/v1", llm_model="small")
+    without = home(tmp_path, text)
+
+    found = declared_models(given, declared_vendors(given).vendors)
+    with pytest.raises(Usage, match="no other model 'llm'"):
+        declared_models(without, declared_vendors(without).vendors)
+
+    assert found["reader"].fallbacks == ("llm",)
+    assert found["llm"].vendor == "llm"
 
 
 def test_a_tenants_key_goes_before_the_services(tmp_path: Path) -> None:
