@@ -178,7 +178,8 @@ class Model(Protocol):
 
         Raises:
             Throttled, Transient: nobody of the chain answers now.
-            Permanent: a refusal, or MODEL_CONTEXT: it is too long for the last of them.
+            Permanent: VENDOR_REFUSED, or MODEL_CONTEXT: it is too long for the last of
+                them.  What its filter withholds is an answer, whose finish says so.
             WaybillError: BUDGET_USED_UP, CALLS_LIMIT.
         """
         ...

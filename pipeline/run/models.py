@@ -18,7 +18,7 @@ from pipeline.agents.declared import FINISHES, Cause, ModelSpec, cause_of
 from pipeline.agents.shapes import request_of, said_of, shape_of
 from pipeline.calls import Answer
 from pipeline.errors import Permanent, Usage, WaybillError
-from pipeline.messages import ModelAnswer, ModelRequest
+from pipeline.messages import Finish, ModelAnswer, ModelRequest, Said
 from pipeline.run.calling import Calling
 from pipeline.run.stay import Run, StepRecorder
 
@@ -73,6 +73,8 @@ class DeclaredModel:
         for spec in chain:
             last = spec is chain[-1]
             known = passed.causes.get(spec.name)
+            if known == Cause.FILTER and last:
+                return _withheld(spec, because)
             # Whoever stood behind the last one may be declared no more.
             if known is not None and not last:
                 because.append(known)
@@ -83,8 +85,13 @@ class DeclaredModel:
             except WaybillError as error:
                 cause = cause_of(error)
                 others = not last and cause is not None and cause in spec.on
-                if others or because:  # alone it needs no note: it is asked again
-                    passed = await self._note(step, passed, spec, cause, not others)
+                filtered = last and cause is Cause.FILTER
+                # Alone it needs no note where it is asked again.
+                if others or because or filtered:
+                    over = not others and not filtered
+                    passed = await self._note(step, passed, spec, cause, over)
+                if filtered:
+                    return _withheld(spec, because)
                 if not others:
                     raise
                 because.append(str(cause))
@@ -153,6 +160,16 @@ class DeclaredModel:
         text = json.dumps(note)
         await self._session.record_step(self._run, key, text, anyio.current_time())
         return _Passed(passed.notes + 1, {**passed.causes, spec.name: why})
+
+
+def _withheld(spec: ModelSpec, because: Sequence[str]) -> ModelAnswer:
+    """A vendor that withholds by an error says what others say by how they finish."""
+    return ModelAnswer(
+        said=Said(finish=Finish.FILTER),
+        declared=spec.name,
+        vendor=spec.vendor,
+        because=tuple(because),
+    )
 
 
 class _Passed(NamedTuple):

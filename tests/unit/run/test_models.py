@@ -235,6 +235,22 @@ async def test_what_no_other_model_mends_ends_the_chain(error: Exception) -> Non
     assert len(ctx.door.calls) == 1
 
 
+@pytest.mark.parametrize("fallbacks", [(), ("second",)])
+async def test_what_the_last_withholds_is_an_answer(fallbacks: Any) -> None:
+    """As where its vendor says so by how it finished; and it is asked once."""
+    withheld = [refusal(VENDORS["one"], 400, None, WITHHELD) for _ in range(2)]
+    reader = MODELS["reader"].model_copy(update={"fallbacks": fallbacks})
+    before = asking(*withheld, models={**MODELS, "reader": reader})
+    first = await ask(before)
+    after = asking(models={**MODELS, "reader": reader}, recorded=before.recorded)
+
+    again = await ask(after)
+
+    assert (first.said.finish, first.said.text) == (Finish.FILTER, "")
+    assert first.because == ("filter",) * len(fallbacks)
+    assert again == first
+
+
 async def test_a_cause_that_is_not_listed_ends_the_chain() -> None:
     """A refusal may be what one wants to know."""
     reader = MODELS["reader"].model_copy(update={"on": frozenset({Cause.OPEN})})
