@@ -191,7 +191,7 @@ class Spawn:
 
 
 class Item(NamedTuple):
-    """One document on its way: immutable facts, as claimed."""
+    """One document on its way: immutable facts, as claimed; of a `trial` or not."""
 
     id: ItemId
     tenant: str
@@ -199,6 +199,7 @@ class Item(NamedTuple):
     pipeline_id: int
     name: str
     input: dict[str, Any]
+    trial: bool = False
 
 
 class Claim(NamedTuple):
@@ -390,9 +391,10 @@ class Receipt:
 
 
 class Batch(NamedTuple):
-    """What was submitted together, with one deadline."""
+    """What was submitted together, with one deadline; a `trial` is run to be scored."""
 
     id: int
     tenant: str
     name: str
     deadline_at: datetime
+    trial: str = ""

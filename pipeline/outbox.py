@@ -3,8 +3,8 @@ The outbox: effects on the world outside, as stages plan them and as they stand.
 
     planned → sending → confirmed | refused | in doubt
 
-One that cannot be taken back waits before that for a person's release.  Nothing in
-this module makes anything happen.
+One that cannot be taken back waits before that for a person's release; one of a trial
+is written down and never sent.  Nothing in this module makes anything happen.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class EffectState(StrEnum):
     CONFIRMED = "confirmed"  # the receiver said that it is done
     REFUSED = "refused"  # the receiver said no, and has done nothing
     IN_DOUBT = "in_doubt"  # nobody knows whether it happened
+    NOT_SENT = "not_sent"  # planned in a trial: it stays as it is
 
 
 class SinkClass(StrEnum):

@@ -353,6 +353,7 @@ async def open_app(
                 open_sinks=sinks_opener(
                     settings, sinks, artifacts, proof_sheets(jail, artifacts)
                 ),
+                trials=home / "evals" / "out",
             )
             yield App(settings, store, artifacts, jail, catalogue, services)
         finally:

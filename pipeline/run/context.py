@@ -91,7 +91,9 @@ class StageContext:
 
     @property
     def out_dir(self) -> Path:
-        folder = self._session.services.out / self.item.tenant / self.item.batch
+        services = self._session.services
+        root = (services.trials if self.item.trial else None) or services.out
+        folder = root / self.item.tenant / self.item.batch
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

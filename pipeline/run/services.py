@@ -36,6 +36,8 @@ class Services:
     What stages may reach, given once by the composition root.
 
     Attributes:
+        out: Folder in which finished documents lie, by tenant and batch.
+        trials: The same of trials, whose documents nobody waits for; None: `out`.
         secrets: Folder of `<tenant>/<name>.txt`; None: there are none.
         vendors: Whom stages may call, by name.
         keys: Of vendors whose key is no file, by name.
@@ -62,6 +64,7 @@ class Services:
     sinks: Mapping[str, SinkFacts] = field(default_factory=dict)
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     open_sinks: Callable[[Caller], Mapping[str, Sink]] = lambda _: {}
+    trials: Path | None = None
 
     async def look(self) -> list[Trouble]:
         """Try every place; what is wrong with them."""

@@ -229,8 +229,13 @@ class AdmissionStore(Cancels, Protocol):
         """Pin a version of a pipeline folder; the same version twice is one row."""
         ...
 
-    async def open_batch(self, tenant: str, name: str, *, deadline_s: float) -> Batch:
-        """The batch of this name; made with a deadline `deadline_s` from now."""
+    async def open_batch(
+        self, tenant: str, name: str, *, deadline_s: float, trial: str = ""
+    ) -> Batch:
+        """
+        The batch of this name; made with a deadline `deadline_s` from now.  A `trial`
+        of that sends nothing outside; Conflict when it is there as something else.
+        """
         ...
 
     async def admit(
@@ -239,8 +244,8 @@ class AdmissionStore(Cancels, Protocol):
         """
         Receive files: one transaction, a receipt each, returned after COMMIT.
 
-        The same key of the same tenant and pipeline is one item; every later
-        one is a recorded duplicate of it, also within one call.
+        The same key of the same tenant and pipeline is one item; every later one is a
+        recorded duplicate of it, also within one call; in a trial each token is one.
         """
         ...
 
@@ -258,8 +263,8 @@ class HoldStore(Protocol):
         limit: int = 100,
     ) -> list[HoldRow]:
         """
-        Open holds, earliest deadline first, and of those equally urgent the ones
-        that need only a look; or the decided ones, newest first.
+        Open holds, earliest deadline first, and of those equally urgent the ones that
+        need only a look; or the decided ones, newest first.  Of trials: by `batch_id`.
 
         What is `sought` is looked for among the first `HOLDS_LOOKED_AT` of them.
         """

@@ -4,10 +4,11 @@ What both stores refuse, in the same words.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 from pipeline.errors import Conflict, Integrity, Usage
-from pipeline.model import Disposal, Receipt, Submission
+from pipeline.model import Batch, Disposal, ItemId, Receipt, Submission
 from pipeline.names import is_component, is_tenant, is_text, visible
 from pipeline.store.rows import HoldRow
 
@@ -52,6 +53,35 @@ def looked_at_again(
     if before[0] == batch_id:
         return submission
     return replace(submission, token=f"{submission.token}/in/{batch_id}")
+
+
+def check_trial(batch: Batch, trial: str) -> Batch:
+    """
+    The batch, when it is a trial of that, or none ("").
+
+    Raises:
+        Conflict: BATCH_IS_TRIAL.
+    """
+    if batch.trial == trial:
+        return batch
+    what = "is a trial" if batch.trial else "is no trial"
+    raise Conflict(
+        f"the batch {batch.tenant}/{batch.name} {what}",
+        code="BATCH_IS_TRIAL",
+        hint="name another batch: what is tried stands apart from what is done",
+    )
+
+
+def key_in_trial(
+    batch_id: int, submission: Submission, parent: ItemId | None
+) -> Submission:
+    """
+    The same, with a key that no other delivery has; of what was found in an item, no
+    other of that item.
+    """
+    origin = submission.token if parent is None else parent
+    said = f"trial\0{batch_id}\0{origin}\0{submission.key}"
+    return replace(submission, key=hashlib.sha256(said.encode()).hexdigest())
 
 
 def decided_before(hold: HoldRow) -> Conflict:

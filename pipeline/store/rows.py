@@ -7,6 +7,7 @@ Immutable, without behaviour; the words are those of `pipeline.model`.
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from pipeline.model import (
@@ -338,13 +339,34 @@ class Event(NamedTuple):
 
 
 class BatchRow(NamedTuple):
-    """A batch as `batches ls` shows it."""
+    """A batch as `batches ls` shows it; a `trial` is run to be scored."""
 
     id: int
     tenant: str
     name: str
     created_at: datetime
     deadline_at: datetime
+    trial: bool = False
+
+
+class TrialRow(NamedTuple):
+    """A batch that is run to be scored; it has `ended` when its result is written."""
+
+    batch: int
+    name: str
+    ended: bool
+
+
+class EffortRow(NamedTuple):
+    """
+    What an item took, with everything that was found in it: `seconds` of its stages,
+    calls of vendors, and what these did cost in each currency.
+    """
+
+    item: ItemId
+    seconds: float
+    calls: int
+    cost: dict[str, Decimal]
 
 
 class RefusedRow(NamedTuple):

@@ -44,6 +44,7 @@ READS = {
     *("failures", "waits", "limits", "budgets", "budget", "calls_of", "spent"),
     "signals",
     *("effect", "effects", "passages", "count_effects"),
+    *("trials", "efforts", "batches", "stands", "quarantined"),
 }
 
 _tokens = count(1)

@@ -19,7 +19,12 @@ from pipeline.model import (
     Submission,
 )
 from pipeline.store.memory.tables import EPOCH, Admitted, MemoryTables, Place
-from pipeline.store.refusals import check_names, looked_at_again
+from pipeline.store.refusals import (
+    check_names,
+    check_trial,
+    key_in_trial,
+    looked_at_again,
+)
 from pipeline.store.rows import PipelineRow
 
 
@@ -38,14 +43,18 @@ class MemoryAdmission(MemoryTables):
         )
         return number
 
-    async def open_batch(self, tenant: str, name: str, *, deadline_s: float) -> Batch:
+    async def open_batch(
+        self, tenant: str, name: str, *, deadline_s: float, trial: str = ""
+    ) -> Batch:
         check_names(tenant, name)
         self._weights.setdefault(tenant, 1.0)
         if (tenant, name) not in self._batches:
             deadline_at = self._at(self.now() + deadline_s)
             number = len(self._batches) + 1
-            self._batches[tenant, name] = Batch(number, tenant, name, deadline_at)
-        return self._batches[tenant, name]
+            self._batches[tenant, name] = Batch(
+                number, tenant, name, deadline_at, trial
+            )
+        return check_trial(self._batches[tenant, name], trial)
 
     async def set_deadline(
         self, batch_id: int, author: str, *, deadline_s: float
@@ -96,6 +105,8 @@ class MemoryAdmission(MemoryTables):
     ) -> list[Receipt]:
         pipeline = self._pipelines[pipeline_id]
         kept = self._receipts
+        if batch.trial:
+            submissions = [key_in_trial(batch.id, s, parent) for s in submissions]
         submissions = [
             looked_at_again(s, kept.get(s.token), batch.id) for s in submissions
         ]
@@ -112,7 +123,13 @@ class MemoryAdmission(MemoryTables):
                 item = len(self._items) + 1
                 self._keys[place] = item
                 facts = Item(
-                    item, batch.tenant, batch.name, pipeline_id, s.name, dict(s.input)
+                    item,
+                    batch.tenant,
+                    batch.name,
+                    pipeline_id,
+                    s.name,
+                    dict(s.input),
+                    bool(batch.trial),
                 )
                 deadline = (batch.deadline_at - EPOCH).total_seconds()
                 self._items[item] = Admitted(facts, s.key, deadline, self.now(), parent)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import anyio
 
 from pipeline.errors import Conflict, NotFound
-from pipeline.model import ItemId, State, WorkerId
+from pipeline.model import Item, ItemId, State, WorkerId
 from pipeline.outbox import EffectState, Planned, SinkClass
 from pipeline.state import clean_text
 from pipeline.store.effects import EffectId, EffectRow, Passage, Room, Settlement
@@ -51,7 +51,7 @@ class MemoryEffects(MemorySessions):
                 sink=p.sink,
                 key=p.key,
                 sink_class=p.sink_class,
-                state=S.PLANNED if p.released else S.AWAITING_RELEASE,
+                state=_planned_as(p, row),
                 payload=p.payload,
                 payload_ref=p.payload_ref,
                 artifacts=json.loads(p.artifacts),
@@ -59,7 +59,9 @@ class MemoryEffects(MemorySessions):
                 tries=0 if old is None else old.tries,
                 worker=None,
                 planned_at=self._at(self.now()),
-                due_at=self._gathered(p.gather_s) if p.released else None,
+                due_at=self._gathered(p.gather_s)
+                if p.released and not row.trial
+                else None,
                 sent_at=None,
                 ended_at=None,
                 answer=None,
@@ -213,7 +215,7 @@ class MemoryEffects(MemorySessions):
                 (e.sink, e.state)
                 for e in self._effects.values()
                 if e.batch_id == batch_id
-                or (batch_id is None and e.state is not S.CONFIRMED)
+                or (batch_id is None and e.state not in (S.CONFIRMED, S.NOT_SENT))
             )
         )
 
@@ -293,13 +295,19 @@ class MemoryEffects(MemorySessions):
         return [e.id for e in found]
 
 
+def _planned_as(plan: Planned, item: Item) -> EffectState:
+    if item.trial:
+        return S.NOT_SENT
+    return S.PLANNED if plan.released else S.AWAITING_RELEASE
+
+
 def _named(effect: EffectRow, batch_id: int | None, ids: Sequence[EffectId]) -> bool:
     return effect.batch_id == batch_id if batch_id is not None else effect.id in ids
 
 
 def _unsent_other(old: EffectRow, new: EffectRow) -> bool:
     """Whether a plan that was never sent is replaced by one that says otherwise."""
-    if old.tries or old.state not in (S.PLANNED, S.AWAITING_RELEASE):
+    if old.tries or old.state not in (S.PLANNED, S.AWAITING_RELEASE, S.NOT_SENT):
         return False
     body = ("payload", "payload_ref", "artifacts", "irreversible")
     return any(getattr(old, part) != getattr(new, part) for part in body)

@@ -37,7 +37,10 @@ class MemoryHolds(MemoryTables):
         rows = [
             h
             for h in self._holds.values()
-            if tenant in (None, h.tenant) and mine(h.item_id) and self._is(h, sought)
+            if tenant in (None, h.tenant)
+            and mine(h.item_id)
+            and self._is(h, sought)
+            and not (batch_id is None and self._items[h.item_id].facts.trial)
         ]
         if decided:
             ruled = [(h.decision, h) for h in rows if h.decision is not None]

@@ -28,6 +28,7 @@ from pipeline.store.postgres.results import PostgresResults
 from pipeline.store.postgres.sessions import PostgresSessions
 from pipeline.store.postgres.signals import PostgresSignals
 from pipeline.store.postgres.trees import PostgresTrees
+from pipeline.store.postgres.trials import PostgresTrials
 
 
 class PostgresStore(
@@ -50,6 +51,7 @@ class PostgresStore(
     PostgresResults,
     PostgresSignals,
     PostgresTrees,
+    PostgresTrials,
 ):
     """
     Everything durable, in one PostgreSQL database.

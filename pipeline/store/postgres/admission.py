@@ -14,7 +14,12 @@ from dataclasses import replace
 from pipeline.errors import Refused
 from pipeline.model import Batch, Disposal, Entry, ItemId, Receipt, Submission, WorkerId
 from pipeline.store.database import Connection, Topic
-from pipeline.store.refusals import check_names, looked_at_again
+from pipeline.store.refusals import (
+    check_names,
+    check_trial,
+    key_in_trial,
+    looked_at_again,
+)
 
 NEW_ITEMS = """
 with pinned as (select name, stages[1] as first from waybill.pipelines where id = $2),
@@ -60,6 +65,8 @@ select i.key, i.id from waybill.items i
    and i.tenant_id = (select tenant_id from waybill.batches where id = $3)
 """
 
+IS_TRIAL = "select trial is not null from waybill.batches where id = $1"
+
 # Locked: a parent that is being cancelled is let go before its children are born,
 # or finds them.
 PARENT = """
@@ -95,7 +102,9 @@ class PostgresAdmission(Topic):
             )
         )
 
-    async def open_batch(self, tenant: str, name: str, *, deadline_s: float) -> Batch:
+    async def open_batch(
+        self, tenant: str, name: str, *, deadline_s: float, trial: str = ""
+    ) -> Batch:
         """The batch of this name, made when it is new."""
         check_names(tenant, name)
 
@@ -106,18 +115,21 @@ class PostgresAdmission(Topic):
             )
             await con.execute(
                 """
-                insert into waybill.batches (tenant_id, name, deadline_at)
-                select id, $2, waybill.clock() + make_interval(secs => $3)
+                insert into waybill.batches (tenant_id, name, deadline_at, trial)
+                select id, $2, waybill.clock() + make_interval(secs => $3),
+                       nullif($4, '')
                   from waybill.tenants where name = $1
                 on conflict (tenant_id, name) do nothing
                 """,
                 tenant,
                 name,
                 deadline_s,
+                trial,
             )
             row = await con.fetchrow(
                 """
-                select b.id, t.name as tenant, b.name, b.deadline_at
+                select b.id, t.name as tenant, b.name, b.deadline_at,
+                       coalesce(b.trial, '') as trial
                   from waybill.batches b join waybill.tenants t on t.id = b.tenant_id
                  where t.name = $1 and b.name = $2
                 """,
@@ -125,7 +137,7 @@ class PostgresAdmission(Topic):
                 name,
             )
             assert row is not None
-            return Batch(*row.values())
+            return check_trial(Batch(*row.values()), trial)
 
         return await self._db.tx(work)
 
@@ -194,6 +206,8 @@ async def receive(
     `looked_at_again` makes a delivery of its own.  Items begin at `stage`,
     or at the pipeline's first one.
     """
+    if await con.fetchval(IS_TRIAL, batch_id):
+        submissions = [key_in_trial(batch_id, s, parent) for s in submissions]
     seen = await _receipts(con, [s.token for s in submissions])
     submissions = [looked_at_again(s, seen.get(s.token), batch_id) for s in submissions]
     tokens = [s.token for s in submissions]

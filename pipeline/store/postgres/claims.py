@@ -45,7 +45,7 @@ taken as (
   select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes, {solo}, {worker}
     from gone)
 select g.item_id, g.stage, g.seq, g.attempt, i.pipeline_id, i.name, i.input,
-       t.name as tenant, b.name as batch,
+       t.name as tenant, b.name as batch, b.trial is not null as trial,
        extract(epoch from g.deadline_at - waybill.clock())::float8 as left_s
   from gone g
   join waybill.items i on i.id = g.item_id
@@ -161,6 +161,7 @@ class PostgresClaims(Topic):
                     r["pipeline_id"],
                     r["name"],
                     json.loads(r["input"]),
+                    r["trial"],
                 ),
                 r["stage"],
                 r["seq"],

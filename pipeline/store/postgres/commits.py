@@ -124,10 +124,12 @@ with gone as (
 held as (
   insert into waybill.holds (item_id, stage, tenant_id, deadline_at, seq, code, why,
                              shown, shown_ref, proposal, proposal_ref, needs, again,
-                             next_stage)
+                             next_stage, trial)
   select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.code, t.why,
          t.shown, t.shown_ref, t.proposal, t.proposal_ref,
-         array_remove(string_to_array(t.needs, ','), ''), t.again, t.next_stage
+         array_remove(string_to_array(t.needs, ','), ''), t.again, t.next_stage,
+         (select b.trial is not null from waybill.items i
+            join waybill.batches b on b.id = i.batch_id where i.id = g.item_id)
     from gone g
     join unnest($1::bigint[], $2::text[], $3::int[], $4::text[], $5::text[],
                 $6::json[], $7::text[], $8::json[], $9::text[], $10::text[],

@@ -96,7 +96,7 @@ select count(*) from back
 LIST = f"select {COLUMNS}, {CANCELLED} as cancelled from waybill.effects e {JOINED}"
 COUNT_OPEN = """
 select sink, state, count(*) as n from waybill.effects
- where state <> 'confirmed' group by 1, 2
+ where state not in ('confirmed', 'not_sent') group by 1, 2
 """
 COUNT_BATCH = """
 select sink, state, count(*) as n from waybill.effects where batch_id = $1 group by 1, 2

@@ -51,7 +51,7 @@ OF_TENANT = "h.tenant_id = (select t.id from waybill.tenants t where t.name = {t
 CLAIM_NEXT = f"""
 with next as materialized (
   select h.id from waybill.holds h
-   where h.open and {{of}}
+   where h.open and not h.trial and {{of}}
      and (h.claimed_by is null or h.claimed_by = $1
           or h.claimed_until <= waybill.clock())
    order by {LINE} limit 1 for update skip locked),
@@ -84,6 +84,7 @@ DECIDED_OF_TENANT = """
 (select h.tenant_id from waybill.holds h where h.id = d.hold_id)
   = (select t.id from waybill.tenants t where t.name = {tenant})
 """
+DECIDED_NO_TRIAL = "not (select h.trial from waybill.holds h where h.id = d.hold_id)"
 
 DECIDE = """
 with noted as (
@@ -133,6 +134,8 @@ class PostgresHolds(Topic):
             given.values[1] = limit
         sql, of = (DECIDED, DECIDED_OF_TENANT) if decided else (OPEN, OF_TENANT)
         theirs = "true" if tenant is None else of.format(tenant=given(tenant))
+        if batch_id is None:
+            theirs += f" and {DECIDED_NO_TRIAL if decided else 'not h.trial'}"
         rows = await self._db.fetch(
             sql.format(of=theirs, sought=all_of(facts)), *given.values
         )

@@ -19,9 +19,10 @@ with planned as (
     key, class, state, payload, payload_ref, artifacts, irreversible, planned_at,
     due_at)
   select t.item_id, i.tenant_id, i.batch_id, t.stage, t.name, t.sink, t.key, t.class,
-         case when t.released then 'planned' else 'awaiting_release' end,
+         case when b.trial is not null then 'not_sent'
+              when t.released then 'planned' else 'awaiting_release' end,
          t.payload, t.payload_ref, t.artifacts, not t.released, waybill.clock(),
-         case when not t.released then null
+         case when not t.released or b.trial is not null then null
               when t.gather_s > 0 then to_timestamp(
                 ceil(extract(epoch from waybill.clock())::float8 / t.gather_s)
                 * t.gather_s)
@@ -33,6 +34,7 @@ with planned as (
            released, gather_s)
     join waybill.running u on u.item_id = t.item_id and u.worker_id = $12
     join waybill.items i on i.id = t.item_id
+    join waybill.batches b on b.id = i.batch_id
    order by t.sink, t.key
   on conflict (sink, key) do update
      set state = excluded.state, due_at = excluded.due_at, class = excluded.class,
@@ -41,7 +43,7 @@ with planned as (
          planned_at = excluded.planned_at, ended_at = null, answer = null, why = '',
          released_by = null, released_at = null
    where e.state = 'refused'
-      or (e.tries = 0 and e.state in ('planned', 'awaiting_release')
+      or (e.tries = 0 and e.state in ('planned', 'awaiting_release', 'not_sent')
           and (e.payload::text, e.payload_ref, e.artifacts::text, e.irreversible)
               is distinct from
               (excluded.payload::text, excluded.payload_ref, excluded.artifacts::text,

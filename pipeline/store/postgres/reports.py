@@ -23,7 +23,8 @@ from pipeline.store.rows import (
 )
 
 BATCH = """
-select b.id, t.name as tenant, b.name, b.created_at, b.deadline_at
+select b.id, t.name as tenant, b.name, b.created_at, b.deadline_at,
+       b.trial is not null as trial
   from waybill.batches b join waybill.tenants t on t.id = b.tenant_id
 """
 
@@ -198,7 +199,9 @@ class PostgresReports(Topic):
     ) -> list[RefusedRow]:
         """Files that could not be taken, newest first; also those `taken` since."""
         of, which = (
-            ("true", ()) if batch_id is None else ("r.batch_id = $3", (batch_id,))
+            ("b.trial is null", ())
+            if batch_id is None
+            else ("r.batch_id = $3", (batch_id,))
         )
         sql = REFUSED.format(of=of, later=LATER)
         rows = await self._db.fetch(sql, limit, taken, *which)

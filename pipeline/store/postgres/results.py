@@ -47,7 +47,7 @@ select b.id, t.name as tenant, b.name, e.stands
                  where state <> all(array['ready', 'running', 'waiting', 'joining'])
                  group by batch_id, state) s
          where n <> 0 group by batch_id) e
-  join waybill.batches b on b.id = e.batch_id
+  join waybill.batches b on b.id = e.batch_id and b.trial is null
   join waybill.tenants t on t.id = b.tenant_id
  order by b.id
 """
