@@ -16,7 +16,7 @@ STAGES = ("intake", "ocr", "moderation", "generation", "output", "searchable")
 
 # Rooms, and modules beside them: what fits nowhere asks for a room, and an entry here.
 ROOMS = {
-    "waybill": {"commands", "desk"},
+    "waybill": {"commands", "desk", "evals"},
     "pipeline": {"agents", "artifacts", "effects", "holds"}
     | {"jail", "run", "store", "vendors"},
     "stages": {"formats", "reading", "rules", "writing", "printing", "publishing"},

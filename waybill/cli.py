@@ -28,6 +28,7 @@ from waybill.commands import (
     demo,
     doctor,
     effects,
+    evals,
     export,
     ingest,
     items,
@@ -80,6 +81,7 @@ app.command(hidden=True)(service.work)
 app.command()(ingest.ingest)
 app.command()(separator.separator)
 app.command()(export.export)
+app.command("eval")(evals.evaluate)
 app.command()(status.status)
 app.command()(signal.signal)
 app.add_typer(items.items, name="items")

@@ -1,0 +1,134 @@
+"""
+Cases: documents, and what is known of each, from a file of JSON lines.
+
+A line is read by the first form that knows it (`FORMS`); each form is a module of a
+few lines that says which document it is of and which types are in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import Usage
+from waybill.evals import cuad, own
+from waybill.evals.labels import Label, Line
+
+LINE_BYTES_MAX = 16 << 20  # a document may stand in its line
+CASES_MAX = 20_000  # of one file; arbitrary
+
+FORMS: tuple[Callable[[Mapping[str, Any]], Line | None], ...] = (cuad.read, own.read)
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """
+    A document, and what it should be found to say.
+
+    Attributes:
+        number: Of its line, from 1.
+        name: What its item is called.
+        path, text, artifact: Where its bytes are; exactly one is set.
+        labels: By type; a type that is not there is not scored.
+    """
+
+    number: int
+    name: str
+    labels: Mapping[str, Label]
+    path: Path | None = None
+    text: str | None = field(default=None, repr=False)
+    artifact: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """The cases of a file; `digest` is of its bytes."""
+
+    file: Path
+    digest: str
+    cases: tuple[Case, ...]
+
+    @property
+    def types(self) -> list[str]:
+        """Every type that some case has a label of, in order."""
+        return sorted({type_ for case in self.cases for type_ in case.labels})
+
+
+def read_cases(file: Path) -> Cases:
+    """
+    Every case of a file.  Blocking.
+
+    Raises:
+        Usage: BAD_CASES, it cannot be read, a line has no known form, or the document
+            that one names is not there; the message names the line.
+    """
+    digest = hashlib.sha256()
+    cases = []
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(_bounded(lines), 1):
+                digest.update(line)
+                if line.strip():
+                    cases.append(_case(number, line, file.parent))
+    except OSError as error:
+        raise bad(f"{file} cannot be read: {error.strerror}") from None
+    if not cases:
+        raise bad(f"{file} has no case")
+    return Cases(file, digest.hexdigest(), tuple(cases))
+
+
+def _bounded(lines: Any) -> Iterator[bytes]:
+    for number in range(1, CASES_MAX + 2):
+        line = lines.readline(LINE_BYTES_MAX + 1)
+        if not line:
+            return
+        if len(line) > LINE_BYTES_MAX:
+            raise bad(f"line {number} has more than {LINE_BYTES_MAX >> 20} MiB")
+        yield line
+    raise bad(f"it has more than {CASES_MAX} lines")
+
+
+def _case(number: int, line: bytes, folder: Path) -> Case:
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        raise bad(f"line {number} is not JSON") from None
+    if not isinstance(said, dict):
+        raise bad(f"line {number} is no object")
+    for form in FORMS:
+        try:
+            found = form(said)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise bad(f"line {number}: {error}") from None
+        if found is not None:
+            return _placed(number, found, folder)
+    raise bad(f"line {number} has no form that is known")
+
+
+def _placed(number: int, line: Line, folder: Path) -> Case:
+    """The case, its document looked for beside the file."""
+    if line.text is not None:
+        name = line.name or f"case-{number}.txt"
+        return Case(number, name, line.labels, text=line.text)
+    if line.artifact:
+        if not SHA256.fullmatch(line.artifact):
+            raise bad(f"line {number}: its artifact is no sha256")
+        name = line.name or f"case-{number}"
+        return Case(number, name, line.labels, artifact=line.artifact)
+    for place in line.places:
+        path = folder / place
+        if path.is_file():
+            return Case(number, line.name or path.name, line.labels, path=path)
+    raise bad(f"line {number}: there is no file {line.places[0]!r} beside the cases")
+
+
+def bad(why: str) -> Usage:
+    """What is wrong with a file of cases."""
+    hint = "docs/eval.md has the forms of a case"
+    return Usage(f"the cases: {why}", code="BAD_CASES", hint=hint)

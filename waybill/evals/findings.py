@@ -1,0 +1,57 @@
+"""
+Findings: what a pipeline has left of each type in an item's state.
+
+They stand in the channel `findings`, or in `findings` of the channel `facts`: a list of
+`{type, verdict: present|absent|unclear, quotes: [{text, …}], value}`.  Whatever else
+stands there is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from waybill.evals.labels import type_name
+
+CHANNELS = {"findings", "facts"}
+VERDICTS = ("present", "unclear", "absent")  # of several for one type the first
+
+
+class Found(NamedTuple):
+    """What was found of one type in one document."""
+
+    verdict: str
+    quotes: tuple[str, ...]
+    values: tuple[Any, ...]
+
+
+def findings_of(state: Mapping[str, Any]) -> dict[str, Found] | None:
+    """By type; None where the state has no findings, not even an empty list."""
+    listed = state.get("findings")
+    if not isinstance(listed, list):
+        facts = state.get("facts")
+        listed = facts.get("findings") if isinstance(facts, Mapping) else None
+    if not isinstance(listed, list):
+        return None
+    found: dict[str, Found] = {}
+    for type_, one in _each(listed):
+        other = found.get(type_, Found("absent", (), ()))
+        verdict = min(other.verdict, one.verdict, key=VERDICTS.index)
+        quotes = other.quotes + one.quotes
+        found[type_] = Found(verdict, quotes, other.values + one.values)
+    return found
+
+
+def _each(listed: list[Any]) -> Iterator[tuple[str, Found]]:
+    for raw in listed:
+        if not isinstance(raw, Mapping) or raw.get("verdict") not in VERDICTS:
+            continue
+        quotes = tuple(text for q in raw.get("quotes") or () if (text := _text(q)))
+        value = raw.get("value")
+        values = () if value is None else (value,)
+        yield type_name(str(raw.get("type"))), Found(raw["verdict"], quotes, values)
+
+
+def _text(quote: Any) -> str:
+    text = quote.get("text") if isinstance(quote, Mapping) else quote
+    return text if isinstance(text, str) else ""

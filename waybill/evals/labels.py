@@ -1,0 +1,68 @@
+"""
+Labels: what is known of one type in one document, and the words that are compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+WORD = re.compile(r"\w+")
+HALF = 0.5  # so many of a labelled span's words must stand in a quote
+PIECE_WORDS_MIN = 3  # of a span in pieces; what is shorter says too little by itself
+
+
+class Label(NamedTuple):
+    """
+    Whether a type is in a document; its `spans` each in the pieces that it stands in.
+
+    `value` is None where none was labelled.
+    """
+
+    present: bool
+    spans: tuple[tuple[str, ...], ...] = ()
+    value: Any = None
+
+
+class Line(NamedTuple):
+    """What a form makes of a line: the document by `text`, `artifact` or `places`."""
+
+    labels: Mapping[str, Label]
+    places: tuple[str, ...] = ()
+    text: str | None = None
+    artifact: str = ""
+    name: str = ""
+
+
+def type_name(title: str) -> str:
+    """`Governing Law` is `governing_law`, `Rofr/Rofo/Rofn` is `rofr_rofo_rofn`."""
+    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
+
+
+def touches(quote: str, spans: Iterable[tuple[str, ...]]) -> bool:
+    """Whether the quote has half the words of a labelled span, or of a piece of one."""
+    there = _words(quote)
+    return any(
+        wanted and (wanted & there).total() >= HALF * wanted.total()
+        for span in spans
+        for wanted in _pieces(span)
+    )
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values say the same: as data, or as text but for case and spaces."""
+    if isinstance(one, str) and isinstance(other, str):
+        return one.casefold().split() == other.casefold().split()
+    return bool(one == other)
+
+
+def _pieces(span: tuple[str, ...]) -> list[Counter[str]]:
+    pieces = [_words(piece) for piece in span]
+    long = [piece for piece in pieces if piece.total() >= PIECE_WORDS_MIN]
+    return long or pieces
+
+
+def _words(text: str) -> Counter[str]:
+    return Counter(WORD.findall(text.casefold()))
