@@ -44,12 +44,13 @@ def batches_ls(limit: Limit = 50, header: Header = False, json: Json = False) ->
         return
     words = ["received", "live", "held", "done", "rejected", "failed"]
     terminal.print_table(
-        ["batch", "due", *words],
+        ["batch", "due", *words, "trial"],
         (
             [
                 f"{r['tenant']}/{r['name']}",
                 terminal.due(r["deadline_at"]),
                 *(r[w] for w in words),
+                "trial" if r["trial"] else "",
             ]
             for r in rows
         ),

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from pipeline.errors import Integrity
+from pipeline.errors import Integrity, Usage
 from waybill import exporting, terminal
 from waybill.commands.options import ABatch, Json, find_batch
 from waybill.commands.run import run_app
@@ -33,6 +33,13 @@ def export(
 
     async def main(opened: App) -> exporting.Exported:
         found = await find_batch(opened, batch)
+        if found.trial:
+            raise Usage(
+                f"the batch {found.name} is a trial: nothing of it is a result",
+                code="BATCH_IS_TRIAL",
+                hint="`waybill eval` has written what was scored, below evals/ in the "
+                "home",
+            )
         counts = await opened.store.counts(found.id)
         with _bar(counts.received) as note:
             return await exporting.export(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import NamedTuple
 
 import anyio
 
-from pipeline.errors import Unacceptable, Usage
+from ingest.admission import Found
+from pipeline.errors import Transient, Unacceptable, Usage
 from pipeline.folder import Pipeline
 from pipeline.model import Batch, ItemId, Submission
 from pipeline.store.rows import Standing
@@ -31,6 +33,7 @@ AUTHOR = "waybill eval"
 SLICE = 100  # receipts of one statement
 OPEN = ("ready", "running", "waiting", "held")
 ITEMS_MAX = 1_000_000  # of one trial, with all that is found in them
+PROBES = 3
 PARKED_S = 2.0  # between two looks whether what is live waits for somebody outside
 
 
@@ -111,26 +114,31 @@ async def begin(app: App, what: Trying, say: Callable[[str], None]) -> Batch:
 
 async def run(app: App, what: Trying, batch: Batch) -> list[Try]:
     """Admit every case and work until nothing of them moves without a person."""
-    tries = []
-    with Board(app, batch.id, what.total).show():
-        for case in what.cases.cases:
-            tries += await patiently(partial(_admit, app, what, batch, case))
+    tries: list[Try] = []
     board = Board(app, batch.id, what.total)
-    items = [t.item for t in tries if t.item is not None]
     look_at = anyio.current_time()
+
+    async def admit() -> None:
+        for case in what.cases.cases:
+            tries.extend(await patiently(partial(_admit, app, what, batch, case)))
+        # Whoever runs beside a worker is ended with it.
+        await anyio.sleep_forever()
 
     async def done() -> bool:
         nonlocal look_at
         counts = await board.look()
+        if len(tries) < what.total:
+            return False
         if counts.live == 0:
             return True
         if anyio.current_time() < look_at:
             return False
         look_at = anyio.current_time() + PARKED_S
+        items = [t.item for t in tries if t.item is not None]
         return not (await app.store.family(items)).moves
 
     with board.show():
-        await work_until(app, done)
+        await work_until(app, done, beside=[admit])
     return tries
 
 
@@ -169,17 +177,10 @@ async def _admit(app: App, what: Trying, batch: Batch, case: Case) -> list[Try]:
     code = why = media_type = ""
     facts: dict[str, object] = {"name": case.name}
     try:
-        found = await look_into(
-            app.services,
-            app.artifacts.path(key),
-            case.name,
-            what.tenant,
-            what.pipeline,
-            app.settings.max_file_bytes,
-        )
+        found = await _looked_into(app, what, case, key)
         media_type = found.media_type
         facts |= found.facts
-    except Unacceptable as error:
+    except (Unacceptable, Transient) as error:
         code, why = error.code, error.message
     begins = {"source": key, "media_type": media_type, "facts": facts}
     receipts = await app.store.admit(
@@ -199,6 +200,29 @@ async def _admit(app: App, what: Trying, batch: Batch, case: Case) -> list[Try]:
         ],
     )
     return [Try(case, n, r.item_id, code) for n, r in enumerate(receipts)]
+
+
+async def _looked_into(app: App, what: Trying, case: Case, key: str) -> Found:
+    """
+    What a probe says of the case's bytes, as admission asks one.
+
+    Raises:
+        Unacceptable: it would be quarantined.
+        Transient: each probe of `PROBES` ended, which is likely the file's fault.
+    """
+    ask = partial(
+        look_into,
+        app.services,
+        app.artifacts.path(key),
+        case.name,
+        what.tenant,
+        what.pipeline,
+        app.settings.max_file_bytes,
+    )
+    for _ in range(PROBES - 1):
+        with suppress(Transient):
+            return await ask()
+    return await ask()
 
 
 async def _kept(app: App, case: Case) -> tuple[str, int]:
