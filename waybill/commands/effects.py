@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json as jsonlib
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -86,8 +88,12 @@ def effects_show(effect: Number, json: Json = False) -> None:
 
     async def main(opened: App) -> dict[str, Any]:
         row = await opened.store.effect(effect)
+        text = row.payload
+        if text is None and row.payload_ref is not None:
+            text = (await opened.artifacts.get(row.payload_ref)).decode()
         return {
             **row._asdict(),
+            "payload": None if text is None else jsonlib.loads(text),
             "passages": await opened.store.passages(effect),
             "files": {
                 name: str(opened.artifacts.path(artifact))
@@ -121,6 +127,8 @@ def _shown(value: Any) -> str:
     """A field as a person reads it: times as clocks show them here."""
     if isinstance(value, datetime):
         return terminal.clock(value)
+    if isinstance(value, (Mapping, list)):
+        return terminal.compact(value)
     return str(terminal.plain(value))
 
 

@@ -39,6 +39,7 @@ def test_effects_are_released_sent_shown_and_reconciled(home: Home) -> None:
     }
     assert undone["undone"] == [rows["two.png"]["id"]]
     assert shown["state"] == "confirmed"
+    assert shown["payload"] == {"to": "ann@example.org"}
     assert "effect_released" in [p["event"] for p in shown["passages"]]
     at = home.folder / "box" / "default" / "may"
     handed = [path.name for path in sorted(at.glob("0*/*payload.json"))]
