@@ -107,7 +107,8 @@ def test_the_doctor_names_what_keeps_a_vendor_from_being_called(
         '[vendor.d]\nurl = "http://169.254.169.254/latest"\ninside = true\n'
     )
 
-    found = {check.name: check for check in _vendors(home(tmp_path, text))}
+    checks = _vendors(home(tmp_path, text))
+    found = {c.name: c for c in checks if c.name.startswith("vendor")}
 
     assert [check.ok for check in found.values()] == [False, False, True, False]
     assert "inside = true below [vendor.a]" in found["vendor a"].hint
