@@ -39,7 +39,7 @@ from pipeline.run.services import key_of
 from pipeline.run.stay import Run, StepRecorder
 from pipeline.state import encode
 from pipeline.vendors.declared import VendorLimits, VendorSpec
-from pipeline.vendors.failures import CallError
+from pipeline.vendors.failures import CallError, garbage
 from pipeline.vendors.hearing import Reply
 from pipeline.vendors.turn import Turn
 from pipeline.vendors.uses import Use, uses_of
@@ -153,14 +153,17 @@ class Calling:
                 if use.weight > 1 and answer.usage.total:  # tokens, which were a guess
                     outside.permits.owe(use, answer.usage.total)
             settled = _settled(call, answer)
-            if check is not None:
-                try:
+            try:
+                if check is not None:
                     check(answer)
-                except WaybillError as error:
-                    # It was answered, and is paid; but nothing is kept of it.
-                    spoilt = replace(settled, code=code_of(error.code))
-                    raise _Failed(error, spoilt) from None
-        text = encode(answer.model_dump(mode="json"))
+                text = _text_of(spec, answer)
+            except WaybillError as error:
+                # It was answered, and is paid; but nothing is kept of it.
+                spoilt = replace(settled, code=code_of(error.code))
+                raise _Failed(error, spoilt) from None
+            except BaseException:  # of the check itself: it ends the stage's try
+                outside.cashier.leave(replace(settled, code="STAGE_RAISED"))
+                raise
         key = (self._stage, one.step)
         try:
             await self._session.record_step(self._run, key, text, one.began, settled)
@@ -313,7 +316,10 @@ def _may_others(error: WaybillError) -> bool:
 def _tokens_at_most(request: Request) -> int:
     """A bound of what a request is worth: no token is shorter than a byte."""
     if request.json is not None:
-        text = json.dumps(request.json, ensure_ascii=False)
+        try:
+            text = json.dumps(request.json, ensure_ascii=False)
+        except (TypeError, ValueError, RecursionError):
+            return 0  # the door will say so, and send nothing
         return len(text.encode("utf-8", "surrogatepass"))
     form = sum(len(k) + len(v) for k, v in (request.form or {}).items())
     files = sum(len(f.content) for f in request.files)
@@ -334,6 +340,14 @@ def _answer(reply: Reply, one: _One, took_s: float) -> Answer:
         took_s=took_s,
         tries=one.tries,
     )
+
+
+def _text_of(spec: VendorSpec, answer: Answer) -> str:
+    """The answer as it is kept; VENDOR_GARBAGE where it is too deep for that."""
+    try:
+        return encode(answer.model_dump(mode="json"))
+    except (ValueError, RecursionError):
+        raise garbage(spec, "something too deep to be kept") from None
 
 
 def _cost(reply: Reply, one: _One) -> Decimal:

@@ -13,7 +13,7 @@ from typing import Protocol, Self
 
 from pydantic import SecretStr
 
-from pipeline.calls import CallId, CallOpening, Request
+from pipeline.calls import CallId, CallOpening, Request, Settled
 from pipeline.errors import Throttled, WaybillError
 from pipeline.stage import Artifacts
 from pipeline.vendors.declared import VendorSpec
@@ -112,6 +112,10 @@ class Cashier(Protocol):
         """Nobody knows what became of it: it counts as the most."""
         ...
 
+    def leave(self, settled: Settled) -> None:
+        """Settle a call without a wait for that."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Outside:
@@ -191,6 +195,9 @@ class Free:
         return CallId(opening.item_id, 1)
 
     def give_up(self, call: CallId) -> None:
+        """Nobody pays."""
+
+    def leave(self, settled: Settled) -> None:
         """Nobody pays."""
 
 

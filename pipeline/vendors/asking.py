@@ -15,10 +15,10 @@ from urllib.parse import quote, unquote, urlencode
 
 from pydantic import SecretStr
 
-from pipeline.calls import CallClass, FilePart, Kind, Request
+from pipeline.calls import FilePart, Kind, Request
 from pipeline.errors import Usage as UsageError
 from pipeline.vendors.declared import VendorSpec
-from pipeline.vendors.failures import CallError, failure
+from pipeline.vendors.failures import unsendable
 from pipeline.vendors.target import (
     HEADER_NAME,
     HEADER_VALUE,
@@ -68,9 +68,9 @@ def sent(
     for name, value in (*spec.headers.items(), *request.headers.items()):
         small = name.lower()
         if not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
-            raise _unsendable(spec, "a header that is none")
+            raise unsendable(spec, "a header that is none")
         if small in ours or (small == "content-type" and request.files):
-            raise _unsendable(spec, f"the header {small}, which is the door's")
+            raise unsendable(spec, f"the header {small}, which is the door's")
         headers[small] = value
     headers.update(_credentials(spec, key))
     if spec.idempotency_header and idempotency_key:
@@ -84,14 +84,14 @@ def _path(spec: VendorSpec, target: Target, request: Request) -> str:
     parts = unquote(path).replace("\\", "/").split("/")
     steps = [part.partition(";")[0] for part in parts]
     if re.search(r"[?#\x00-\x1f\x7f\\]", path) or ".." in steps or "." in steps:
-        raise _unsendable(spec, "a path that leaves the vendor's URL, or has a query")
+        raise unsendable(spec, "a path that leaves the vendor's URL, or has a query")
     below = quote(path.lstrip("/"), safe="/:@!$&'()*+,;=~%", errors="replace")
     whole = f"{target.path}/{below}" if below else target.path or "/"
     if request.query:
         query = urlencode(request.query, quote_via=quote, errors="replace")
         whole = f"{whole}?{query}"
     if len(whole) > QUERY_CHARS_MAX:
-        raise _unsendable(spec, f"more than {QUERY_CHARS_MAX} characters of path")
+        raise unsendable(spec, f"more than {QUERY_CHARS_MAX} characters of path")
     return whole
 
 
@@ -100,14 +100,14 @@ def _body(spec: VendorSpec, request: Request) -> tuple[bytes, str]:
     forms = request.form is not None or bool(request.files)
     given = [request.json is not None, forms, request.content is not None]
     if sum(given) > 1:
-        raise _unsendable(spec, "more than one body: json, form and files, or content")
+        raise unsendable(spec, "more than one body: json, form and files, or content")
     if request.json is not None:
         what = request.json
         what = with_model(spec, what)
         try:
             text = json.dumps(what, allow_nan=False)
         except (TypeError, ValueError, RecursionError):
-            raise _unsendable(spec, "what is no JSON") from None
+            raise unsendable(spec, "what is no JSON") from None
         return text.encode("ascii"), "application/json"
     if request.files:
         return _multipart(spec, request.form or {}, request.files)
@@ -135,7 +135,7 @@ def _multipart(
     ]
     for file in files:
         if not HEADER_VALUE.fullmatch(file.media_type) or "/" not in file.media_type:
-            raise _unsendable(spec, "a file whose media type is none")
+            raise unsendable(spec, "a file whose media type is none")
         head = f'form-data; name="{_name(file.field)}"; filename="{_name(file.name)}"'
         parts.append((f"{head}\r\nContent-Type: {file.media_type}", file.content))
     # Of the content, so that a call that is repeated sends the same bytes, and that
@@ -180,13 +180,3 @@ def _credentials(spec: VendorSpec, key: SecretStr | str) -> dict[str, str]:
     else:
         headers["authorization"] = f"Bearer {secret}"
     return headers
-
-
-def _unsendable(spec: VendorSpec, what: str) -> CallError:
-    return failure(
-        CallClass.PERMANENT,
-        spec,
-        f"was not called: the stage gave {what}",
-        code="VENDOR_REQUEST",
-        hint="mend the Request that the stage makes",
-    )

@@ -140,8 +140,12 @@ class Cashier:
 
     def give_up(self, call: CallId) -> None:
         """Nobody waits to hear how it ended: it did cost the most that it can."""
+        self.leave(Settled(call, None, code=UNKNOWN_END))
+
+    def leave(self, settled: Settled) -> None:
+        """Settle a call without a wait for that."""
         if not self._lost:
-            self._ends.join(Settled(call, None, code=UNKNOWN_END))
+            self._ends.join(settled)
             self._bell.set()
 
     async def run(self) -> None:

@@ -97,3 +97,14 @@ def garbage(spec: VendorSpec, what: str) -> CallError:
         hint="check that url is the service's base URL; a proxy may be in between",
         in_doubt=True,
     )
+
+
+def unsendable(spec: VendorSpec, what: str) -> CallError:
+    """The failure of a stage that gave `what`; nobody was called."""
+    return failure(
+        CallClass.PERMANENT,
+        spec,
+        f"was not called: the stage gave {what}",
+        code="VENDOR_REQUEST",
+        hint="mend the Request that the stage makes",
+    )

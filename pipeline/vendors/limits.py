@@ -155,8 +155,10 @@ class FleetLimits:
         """A call took so much of a limit, more or less than it said."""
         limit = self._limits.get(use.key)
         if limit is not None:
-            # Of what is heavier than a whole window, no more than that was paid.
-            limit.owed += took - min(use.weight, use.spec.rate)
+            # A window's worth at most, either way: after one the vendor's own count
+            # begins anew, and what it says of one call may be a lie.
+            most = use.spec.rate
+            limit.owed += min(took, most) - min(use.weight, most)
 
     def queues(self, uses: Sequence[Use]) -> bool:
         """Whether who comes now has to wait, as far as is known."""

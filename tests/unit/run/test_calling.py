@@ -239,6 +239,35 @@ async def test_an_answer_that_does_not_pass_is_paid_and_not_kept() -> None:
     assert await world.ledger() == [("llm", "VENDOR_GARBAGE", COST), ("spare", "", 0)]
 
 
+def deep(levels: int) -> Any:
+    value: Any = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+async def test_an_answer_too_deep_to_be_kept_is_garbage_and_settled() -> None:
+    """Nothing of it stays reserved."""
+    world = World(lambda name, n: deep(900) if n == 1 else "flat")
+
+    assert await world.run() == "done"
+
+    assert await world.ledger() == [("llm", "VENDOR_GARBAGE", COST), ("llm", "", COST)]
+
+
+async def test_a_check_that_fails_by_itself_leaves_nothing_reserved() -> None:
+    """An error of the stage's own, which ends its try: the call was answered."""
+
+    def check(answer: Any) -> None:
+        raise KeyError("choices")
+
+    world = World(lambda name, n: "yes", check=check)
+
+    assert await world.run() == "failed"
+
+    assert await world.ledger() == [("llm", "STAGE_RAISED", COST)] * 3
+
+
 async def test_a_call_that_is_cut_off_counts_as_the_most() -> None:
     """Its item is cancelled while it is under way: nobody can wait for its end."""
     world = World(lambda name, n: "yes")
