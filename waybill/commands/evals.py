@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from waybill.evals.trial import Trying
 
 EVALS = "evals"  # in the home: results, by the name of their batch
 REPEAT_MAX = 100
+CODES_MAX = 10  # that are shown; --json has them all
 BASE = "base"  # the role of a pipeline that is compared with
 COLUMNS = ("type", "in", "precision", "recall", "f1", "exact", "wrong")
 COLUMNS_MORE = ("fabricated", "wrongly absent", "unclear")
@@ -182,6 +184,8 @@ def _print(report: dict[str, Any], header: bool) -> None:
     items = report["cases"] * report["repeat"]
     lines = {
         "items": f"{items}, {whole['held_items']} held, {whole['failed_items']} failed",
+        "held": _codes(report["held_items"]),
+        "failed": _codes(report["failed_items"]),
         "good": f"{report['good_types']} of {len(report['types'])} types with "
         "precision of 0.8 at recall of 0.5",
         "took": f"{whole['seconds_per_item']:.2f} s of stages an item; "
@@ -193,6 +197,12 @@ def _print(report: dict[str, Any], header: bool) -> None:
     for word, line in lines.items():
         if line:
             terminal.err.print(f"{word:8} {terminal.safe(line)}", soft_wrap=True)
+
+
+def _codes(items: Sequence[dict[str, Any]]) -> str:
+    """`2 ODD, 1 BAD`: of items that are named, by how many."""
+    counted = Counter(item["code"] for item in items)
+    return ", ".join(f"{n} {code}" for code, n in counted.most_common(CODES_MAX))
 
 
 def _row(type_: str, rates: dict[str, Any]) -> list[str]:

@@ -24,11 +24,11 @@ found = re.search({rule!r}, text)
 quotes = [{{"text": found.group(), "page": 1}}] if found else []
 verdict = "present" if found else "absent"
 findings = [{{"type": "governing_law", "verdict": verdict, "quotes": quotes}}]
-await ctx.effect("tell", "box", {{"law": verdict}})
 if text.startswith("Odd"):
     return Hold("ODD", facts={{"findings": findings}})
 if text.startswith("Bad"):
     raise Permanent("no", code="BAD")
+await ctx.effect("tell", "box", {{"law": verdict}})
 (ctx.out_dir / ctx.item.name).write_text(verdict)
 return Advance(facts={{"findings": findings}})
 """
@@ -138,7 +138,7 @@ def test_decisions_become_cases(home: Home) -> None:
     for name in ("first", "second", "third"):
         (made / f"{name}.txt").write_text(f"Odd {name}. It is {LAW}. End.")
     home.run("ingest", "--pipeline", folder, "--wait", made)
-    holds = {h["item_name"]: f"h{h['id']}" for h in home.ok("review", "ls")}
+    holds = {h["item_name"]: h["hold"] for h in home.ok("review", "ls")}
     facts = {"findings": [{"type": "governing_law", "verdict": "absent", "quotes": []}]}
     home.ok("review", "approve", holds["first.txt"], "--yes")
     home.ok("review", "reject", holds["third.txt"], "--reason", "no contract")
@@ -150,7 +150,8 @@ def test_decisions_become_cases(home: Home) -> None:
     text = home.ok("review", "export", "--to", f"{to}2", "--documents", "text")
     twice = home.run("review", "export", "--to", to, "--json")
 
-    lines = {line["name"]: line for line in map(json.loads, to.open())}
+    written = map(json.loads, to.read_text().splitlines())
+    lines = {line["name"]: line for line in written}
     assert (said["cases"], said["labels"], said["corrected"]) == (2, 2, 1)
     assert said["left_out"] == {holds["third.txt"]: "rejected"}
     assert lines["first.txt"]["expect"] == {
