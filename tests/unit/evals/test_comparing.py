@@ -1,4 +1,4 @@
-"""Comparing of results: what is worse by more than the margin, and what is no result."""
+"""Comparing of results: what is worse by more than the margin, and what is none."""
 
 from __future__ import annotations
 
