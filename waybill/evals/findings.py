@@ -1,19 +1,19 @@
 """
 Findings: what a pipeline has left of each type in an item's state.
 
-They stand in the channel `findings`, or in `findings` of the channel `facts`: a list of
-`{type, verdict: present|absent|unclear, quotes: [{text, …}], value}`.  Whatever else
-stands there is not looked at.
+They stand in the channel `findings` or `clauses`, or in `findings` of the channel
+`facts`: a list, or a mapping by type, of `{type, verdict, quotes: [{text, …}], value}`,
+the verdict `present`, `absent` or `unclear`.  What else stands there is not looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from waybill.evals.labels import type_name
 
-CHANNELS = {"findings", "facts"}
+CHANNELS = {"findings", "clauses", "facts"}
 VERDICTS = ("present", "unclear", "absent")  # of several for one type the first
 
 
@@ -27,12 +27,17 @@ class Found(NamedTuple):
 
 def findings_of(state: Mapping[str, Any]) -> dict[str, Found] | None:
     """By type; None where the state has no findings, not even an empty list."""
-    listed = state.get("findings")
-    if not isinstance(listed, list):
-        facts = state.get("facts")
-        listed = facts.get("findings") if isinstance(facts, Mapping) else None
-    if not isinstance(listed, list):
-        return None
+    facts = state.get("facts")
+    within = facts.get("findings") if isinstance(facts, Mapping) else None
+    for listed in (state.get("findings"), within, state.get("clauses")):
+        if isinstance(listed, Mapping):
+            return _joined(listed.values())
+        if isinstance(listed, list):
+            return _joined(listed)
+    return None
+
+
+def _joined(listed: Iterable[Any]) -> dict[str, Found]:
     found: dict[str, Found] = {}
     for type_, one in _each(listed):
         other = found.get(type_, Found("absent", (), ()))
@@ -42,7 +47,7 @@ def findings_of(state: Mapping[str, Any]) -> dict[str, Found] | None:
     return found
 
 
-def _each(listed: list[Any]) -> Iterator[tuple[str, Found]]:
+def _each(listed: Iterable[Any]) -> Iterator[tuple[str, Found]]:
     for raw in listed:
         if not isinstance(raw, Mapping) or raw.get("verdict") not in VERDICTS:
             continue

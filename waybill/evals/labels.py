@@ -52,7 +52,9 @@ def touches(quote: str, spans: Iterable[tuple[str, ...]]) -> bool:
 
 
 def same_value(one: Any, other: Any) -> bool:
-    """Whether two values say the same: as data, or as text but for case and spaces."""
+    """Whether two values say the same: as data, or by their text, case and spaces."""
+    if isinstance(one, str) and isinstance(other, Mapping):
+        other = other.get("text")
     if isinstance(one, str) and isinstance(other, str):
         return one.casefold().split() == other.casefold().split()
     return bool(one == other)

@@ -75,7 +75,8 @@ def test_a_value_is_compared_where_one_is_labelled() -> None:
     quote = "governed by the laws of Ohio"
 
     right = graded(label, found(quote, value="state of ohio"), TEXT)
-    wrong = graded(label, found(quote, value="Iowa"), TEXT)
+    wrong = graded(label, found(quote, value={"text": "Iowa"}), TEXT)
+    assert graded(label, found(quote, value={"text": "state of Ohio"}), TEXT) == right
     none = graded(LAW, found(quote, value="Iowa"), TEXT)
 
     assert [(t.valued, t.values_right) for t in (right, wrong, none)] == [
@@ -159,5 +160,8 @@ def test_findings_are_found_in_either_channel() -> None:
     there = findings_of({"facts": {"findings": [one, two, *odd]}})
 
     assert there == {"governing_law": Found("present", ("laws of Ohio",), ("Ohio",))}
+    assert findings_of({"clauses": {"x": two}, "facts": {}}) == {
+        "governing_law": Found("present", ("laws of Ohio",), ("Ohio",))
+    }
     assert findings_of({"findings": []}) == {}
     assert findings_of({"facts": {"pages": 1}}) is None
