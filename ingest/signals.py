@@ -107,7 +107,8 @@ def _text(body: bytes) -> str:
     try:
         return encode(from_json(body, allow_inf_nan=False))
     except (ValueError, Permanent):
-        raise Usage("the answer is no JSON", code="SIGNAL_SCHEMA") from None
+        hint = """write it as JSON, a text in quotation marks: '"yes"'"""
+        raise Usage("the answer is no JSON", code="SIGNAL_SCHEMA", hint=hint) from None
 
 
 async def _fits(
@@ -173,4 +174,6 @@ def _misfit(error: Any, written: str) -> str:
     if rule == "required":
         wanted = [name for name in wanted if name not in error.instance]
     said = "" if isinstance(wanted, dict) or rule.endswith("Of") else f" {wanted}"
+    if rule == "type":
+        rule = "it must be of type"
     return visible(f"{where.lstrip('.') or 'it'}: {rule}{said}"[:200])

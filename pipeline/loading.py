@@ -47,7 +47,8 @@ def hangs(path: Path, patience_s: float) -> Usage:
     return Usage(
         f"{path} takes longer than {patience_s:g} s to import",
         code="PIPELINE_HANGS",
-        hint="what takes long belongs into a stage, not at the top of its file",
+        hint="try again when the machine is less busy; else: what takes long belongs "
+        "into a stage, not at the top of its file",
     )
 
 

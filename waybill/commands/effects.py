@@ -150,7 +150,10 @@ def effects_resolve(
 ) -> None:
     """Say what became of an effect in doubt."""
     if confirmed + not_sent + refused != 1:
-        raise Usage("say one of --confirmed, --not-sent and --refused")
+        raise Usage(
+            "say one of --confirmed, --not-sent and --refused",
+            hint="ask its receiver: did it happen?",
+        )
     state = EffectState.CONFIRMED if confirmed else EffectState.REFUSED
     if not_sent:
         state = EffectState.PLANNED
@@ -167,7 +170,11 @@ def effects_resolve(
 
 @effects.command("resend")
 def effects_resend(effect: Number, yes: Yes = False, json: Json = False) -> None:
-    """Send one again that was refused or is in doubt, as it was, under its key."""
+    """
+    Send one again that was refused or is in doubt, as it was, under its key.
+
+    It goes at once, also one that waited for a release: to say this is one.
+    """
     if not yes:
         terminal.confirm(f"send effect {effect} again?")
 
@@ -217,7 +224,7 @@ def effects_release(
 
 @effects.command("undo")
 def effects_undo(which: Which, json: Json = False) -> None:
-    """Call released effects back that nobody has sent yet."""
+    """Call released effects back that nobody has sent yet; it asks nothing."""
 
     async def main(opened: App) -> list[int]:
         given = await _named(opened, which)

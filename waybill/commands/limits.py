@@ -36,7 +36,7 @@ ALimit = Annotated[str, typer.Argument(help="As `limits ls` names it.", metavar=
 @limits.command("ls")
 def limits_ls(header: Header = False, json: Json = False) -> None:
     """Every limit: what it allows, what is used, who waits, and when that clears."""
-    _print(run_app(_all), json, header=header)
+    _print(run_app(_that_limit), json, header=header)
 
 
 @limits.command("set")
@@ -110,6 +110,18 @@ def _change(key: str, change: Callable[[App], Awaitable[Any]], json: bool) -> No
 
 async def _all(opened: App) -> list[LimitRow]:
     return await opened.store.limits()
+
+
+async def _that_limit(opened: App) -> list[LimitRow]:
+    """Without those that allow anything, and are there to be paused."""
+    return [
+        row
+        for row in await _all(opened)
+        if row.rate is not None
+        or row.concurrency is not None
+        or row.paused_until is not None
+        or row.set_by_owner
+    ]
 
 
 def _print(rows: Sequence[LimitRow], json: bool, *, header: bool = False) -> None:

@@ -97,12 +97,12 @@ def _place(why: Reasons) -> str:
         case State.WAITING if why.signals:
             return f"{where} before {row.stage}: {_asked(why)}{_nobody(why)}"
         case State.WAITING:
-            tries = _count(row.attempt, "charged attempt", "charged attempts")
+            tries = _count(row.attempt, "attempt is", "attempts are") + " charged"
             if why.stage:
-                tries += f" of {why.stage.stage.retry.attempts}"
+                tries += f", of {why.stage.stage.retry.attempts}"
             return (
                 f"{where} before {row.stage} because of {row.why or 'its own wish'}; "
-                f"{_goes_on(row)}, after {tries}."
+                f"{_goes_on(row)}; {tries}."
                 f"{_rests(why)}{_put_aside(why)}{_nobody(why)}"
             )
         case State.HELD:

@@ -205,7 +205,8 @@ class PostgresEffects(Topic):
         """One effect; raises NotFound."""
         rows = await self._db.fetch(f"{LIST} where e.id = $1", effect_id)
         if not rows:
-            raise NotFound(f"there is no effect {effect_id}")
+            hint = "`waybill effects ls` lists them"
+            raise NotFound(f"there is no effect {effect_id}", hint=hint)
         return _row(rows[0])
 
     async def passages(self, effect_id: EffectId) -> list[Passage]:

@@ -103,7 +103,7 @@ def test_a_waiting_item_tells_when_and_how_often() -> None:
     )
 
     assert "because of THROTTLED; it goes on in 10 min" in text
-    assert "after 2 charged attempts of 4" in text
+    assert "; 2 attempts are charged, of 4" in text
     assert "[limit.llm]" in text
 
 
@@ -113,7 +113,7 @@ def test_a_waiting_item_that_is_late_was_due() -> None:
 
     text = explain(reasons(State.WAITING, until=past, attempt=1, why="STAGE_RAISED"))
 
-    assert "; it was due 9 s ago, after 1 charged attempt of 4." in text
+    assert "; it was due 9 s ago; 1 attempt is charged, of 4." in text
     assert "late" not in text
 
 

@@ -121,7 +121,7 @@ async def test_what_is_wrong_is_named() -> None:
 
     assert wrong == [
         "lines[0]: additionalProperties False",
-        "lines[0].text: type string",
+        "lines[0].text: it must be of type string",
         "lines[0].page: minimum 1",
     ]
     assert misfits(SCHEMA, {"lines": []}) == ["it: required ['good']"]
