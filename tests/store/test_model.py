@@ -476,7 +476,8 @@ ACTIONS: dict[str, tuple[int, Callable[[Histories], Any]]] = {
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_random_histories_in_memory():
+@pytest.mark.parametrize("histories", [60, pytest.param(300, marks=pytest.mark.proof)])
+def test_random_histories_in_memory(histories):
     """No history of 50 steps breaks a guarantee of the memory store: after every
     action, each of which was taken, it is where the model says."""
     walked: Counter[str] = Counter()
@@ -487,7 +488,8 @@ def test_random_histories_in_memory():
             return World(Lawful(store), Clock(store.advance))
 
         run_state_machine_as_test(
-            lambda: Histories(make, runner.run, walked), settings=_settings(150, 50)
+            lambda: Histories(make, runner.run, walked),
+            settings=_settings(histories, 50),
         )
 
     # After each of these the store was where the model is.

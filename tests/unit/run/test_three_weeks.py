@@ -199,6 +199,11 @@ class Campaign:
 
 
 @pytest.mark.usefixtures("_quiet")
+@pytest.mark.parametrize(
+    "anyio_backend",
+    ["asyncio", pytest.param("trio", marks=pytest.mark.proof)],
+    indirect=True,
+)
 async def test_three_weeks_of_letters_lose_double_and_delay_nothing() -> None:
     """2,000 letters of 20 tenants through bursts, weekends and daily crashes: each is
     done or rejected in time, no finished stage or step runs again, no bound breaks."""
