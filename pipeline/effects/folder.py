@@ -186,7 +186,9 @@ def _publish(at: Path, part: Path, rows: list[Row]) -> dict[str, Outcome]:
             shutil.rmtree(part)
             later = NotSent("HANDED_OVER: others of its folder are there already")
             return {r.key: known.get(r.key) or later for r in rows}
-        number = len(_numbers(at)) + 1
+        # Behind the last, not by their count: a number that was left out, for a folder
+        # of somebody else's, would bring one up again, and its notes would be lost.
+        number = max((int(note.stem) for note in _numbers(at)), default=0) + 1
         while (at / f"{number:04d}").exists():
             number += 1
         _write_manifest(part, number, at, rows)

@@ -75,6 +75,22 @@ async def test_a_key_is_handed_over_once(bench: Bench) -> None:
     assert len(list((bench.at / "0002").glob("*.pdf"))) == 1
 
 
+async def test_a_folder_of_somebody_elses_brings_no_number_up_again(
+    bench: Bench,
+) -> None:
+    """What the notes of a number hold is kept, though its folder is taken away."""
+    await bench.sink.send(await bench.parcels(1))
+    (bench.at / "0002").mkdir()
+    await bench.sink.send(await bench.parcels(2))
+    (bench.at / "0003").rename(bench.root / "taken away")
+    await bench.sink.send(await bench.parcels(3))
+
+    await bench.sink.send(await bench.parcels(2))
+
+    assert bench.folders() == ["0001", "0002", "0004"]
+    assert len(list((bench.at / "0004").glob("*.pdf"))) == 1
+
+
 async def test_a_crash_before_it_appears_is_finished(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
