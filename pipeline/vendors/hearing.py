@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from pipeline.artifacts.durable import new_part
 from pipeline.calls import KEPT_HEADERS, Request, Usage
@@ -177,6 +178,11 @@ async def _written(pieces: AsyncIterator[bytes], file: IO[bytes]) -> None:
     await in_thread(file.flush)
 
 
+# A stream of a model's tokens comes in pieces of a hundred bytes and more.  What comes
+# byte by byte costs a thousand times its size, and this process has others to hear.
+PIECES_FREE, PIECE_BYTES = 5_000, 16
+
+
 async def _unpacked(
     heard: Heard, spec: VendorSpec, bytes_max: int
 ) -> AsyncGenerator[bytes, None]:
@@ -192,8 +198,14 @@ async def _unpacked(
         raise garbage(spec, "an answer that is packed as nobody asked for")
     unpack = zlib.decompressobj(wbits=31) if "gzip" in packing else None
     left = bytes_max
+    pieces = size = 0
     async with aclosing(heard.body) as chunks:
         async for chunk in chunks:
+            pieces, size = pieces + 1, size + len(chunk)
+            if pieces > PIECES_FREE and size < pieces * PIECE_BYTES:
+                raise garbage(spec, "an answer in crumbs")
+            if pieces % 100 == 0:
+                await anyio.lowlevel.checkpoint()  # what is here already waits for none
             try:
                 piece = unpack.decompress(chunk, left + 1) if unpack else chunk
             except zlib.error:

@@ -179,6 +179,7 @@ async def test_what_cannot_be_sent_is_the_stages_fault(request_: Request) -> Non
         (GOOD[:10], "VENDOR_DOWN"),
         (CHUNKS + b"zz\r\n{}", "VENDOR_GARBAGE"),
         (CHUNKS + b"2\r\n{}\r\n", "VENDOR_DOWN"),
+        (CHUNKS + b"1\r\n \r\n" * 6000 + b"2\r\n{}\r\n0\r\n\r\n", "VENDOR_GARBAGE"),
         (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n", "VENDOR_GARBAGE"),
     ],
 )  # fmt: skip
