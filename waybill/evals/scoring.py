@@ -9,6 +9,7 @@ never said, is neither present nor absent: it was not found.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from waybill.evals.findings import Found
 from waybill.evals.labels import Label, same_value, touches
 
 Z = 1.959964  # of 95 %
+LINE_END = re.compile(r"\r\n|\r|\f")
 
 
 @dataclass(slots=True)
@@ -101,8 +103,13 @@ def graded(label: Label, found: Found | None, document: str | None) -> Tally:
 
 
 def plain(text: str) -> str:
-    """The same, its lines ended in one way."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    """
+    The same, its lines ended in one way.
+
+    A form feed is a line's end too: one stands between the pages of `text`, where a
+    document that is a text has an ordinary line break.
+    """
+    return LINE_END.sub("\n", text)
 
 
 def shares(t: Tally) -> dict[str, Share]:

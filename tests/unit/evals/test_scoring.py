@@ -62,11 +62,11 @@ def test_an_item_that_failed_found_nothing() -> None:
 
 
 def test_a_quote_is_exact_to_the_letter() -> None:
-    """But for how lines end."""
-    quotes = ("laws of Ohio.\r\nIt ends", "laws of ohio", "laws  of Ohio")
-    tally = graded(LAW, found(*quotes), TEXT)
+    """But for how lines end, also where a page does."""
+    same = ("laws of Ohio.\r\nIt ends", "laws of Ohio.\fIt ends")
+    tally = graded(LAW, found(*same, "laws of ohio", "laws  of Ohio"), TEXT)
 
-    assert (tally.quotes, tally.exact) == (3, 1)
+    assert (tally.quotes, tally.exact) == (4, 2)
 
 
 def test_a_value_is_compared_where_one_is_labelled() -> None:
