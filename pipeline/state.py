@@ -282,9 +282,14 @@ def _kind(error: ErrorDetails) -> str:
     return kind
 
 
-@lru_cache(maxsize=512)
 def result_adapter(fn: Callable[..., Any]) -> TypeAdapter[Any]:
     """How the result of a step function is read back: by its return annotation."""
+    # A method is made anew whenever it is looked up; its function is one.
+    return _result_adapter(getattr(fn, "__func__", fn))
+
+
+@lru_cache(maxsize=512)
+def _result_adapter(fn: Callable[..., Any]) -> TypeAdapter[Any]:
     target = inspect.unwrap(getattr(fn, "func", fn))
     try:
         annotation = get_type_hints(target, include_extras=True).get("return", Any)

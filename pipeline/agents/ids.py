@@ -11,7 +11,7 @@ never the id itself.  Where a `Ref` could not be looked up it cannot be declared
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import UnionType
@@ -63,15 +63,20 @@ def named(value: Any, ours: Mapping[str, Any]) -> Any:
     return value
 
 
-def with_ids(schema: Any, ours: Mapping[str, Mapping[str, Any]]) -> Any:
+def shown_ids(ours: Collection[str]) -> tuple[str, ...]:
+    """The ids of one kind that a model is shown; none where they are too many."""
+    return tuple(ours) if len(ours) <= IDS_SHOWN else ()
+
+
+def with_ids(schema: Any, shown: Mapping[str, Collection[str]]) -> Any:
     """A schema as a model is shown it: with those of our ids that it may name."""
     match schema:
         case dict():
-            made = {k: with_ids(v, ours) for k, v in schema.items() if k != MARK}
-            ids = ours.get(schema.get(MARK, ""), {})
-            return made | {"enum": list(ids)} if 0 < len(ids) <= IDS_SHOWN else made
+            made = {k: with_ids(v, shown) for k, v in schema.items() if k != MARK}
+            ids = shown.get(schema.get(MARK, ""), ())
+            return made | {"enum": list(ids)} if ids else made
         case list():
-            return [with_ids(each, ours) for each in schema]
+            return [with_ids(each, shown) for each in schema]
         case _:
             return schema
 

@@ -126,7 +126,8 @@ class _Conversation:
         self._spent = self._meter.spent
         self._talk: list[Message] = []
         self._runner = Runner(ctx, name, facts)
-        self._bare = _bytes(self._request(last=False))
+        self._known = _bytes(self._request(last=False))
+        self._counted = 0  # messages of the talk whose bytes are among them
 
     async def run(
         self,
@@ -137,7 +138,7 @@ class _Conversation:
         self._talk = [*continued(history), question_of(self._of, question)]
         end: Ended | None = None
         for number in count(1):
-            size = self._bare + sum(map(_bytes, self._talk))
+            size = self._size()
             if end is None and self._meter.is_last(size):
                 end = Ended.BUDGET
             if not self._meter.fits(size):
@@ -168,6 +169,12 @@ class _Conversation:
         raise AssertionError("it counts without end")
 
     # -- asking ----------------------------------------------------------------------
+
+    def _size(self) -> int:
+        """Bytes of the next ask; what was counted is not counted again."""
+        self._known += sum(map(_bytes, self._talk[self._counted :]))
+        self._counted = len(self._talk)
+        return self._known
 
     def _request(self, *, last: bool) -> ModelRequest:
         agent = self._agent

@@ -49,6 +49,8 @@ class Runner:
 
         One that fails ends the try, and not the others: what they pay for is kept.
         """
+        if len(runs) == 1:  # as most are: a task of its own costs as much as its step
+            return {runs[0].call.id: await self._one(number, runs[0])}
         found: dict[str, ToolResult] = {}
         failed: dict[str, WaybillError] = {}
         room = anyio.CapacityLimiter(READS_AT_ONCE)
@@ -84,28 +86,30 @@ class Runner:
         assert tool is not None
         place = call.id.rpartition("_")[2]
         step = f"{self._name}/call-{number}.{place}"
-        around = ToolContext(self._ctx, self._facts, step)
-
-        async def ran() -> ToolResult:
-            try:
-                made = await tool.run(around, **vetted.given)
-            except Permanent as error:
-                said = shown(f"{error.code}: {error.message}", tool.result_bytes)
-                return self._brought(call, step, CallEnd.FAILED, said)
-            if tool.effect == "write":
-                if not isinstance(made, Mapping):
-                    raise _no_payload(tool.name)
-                return result(call, CallEnd.RESULT, canonical(made))
-            text = shown(made, tool.result_bytes)
-            if isinstance(made, Trusted):
-                return result(call, CallEnd.RESULT, text)
-            return self._brought(call, step, CallEnd.RESULT, text)
-
-        kept = await self._ctx.step(f"{step}:{tool.name}", ran)
+        kept = await self._ctx.step(f"{step}:{tool.name}", self._ran, step, vetted)
         if tool.effect == "read" or kept.end is not CallEnd.RESULT:
             return kept
         self._writes[f"{self._name}-{call.id}"] = (tool.sink, _json_object(kept.text))
         return kept.model_copy(update={"text": PLANNED})
+
+    async def _ran(self, step: str, vetted: Vetted) -> ToolResult:
+        """What one call brought, or why it failed."""
+        tool, call = vetted.tool, vetted.call
+        assert tool is not None
+        around = ToolContext(self._ctx, self._facts, step)
+        try:
+            made = await tool.run(around, **vetted.given)
+        except Permanent as error:
+            said = shown(f"{error.code}: {error.message}", tool.result_bytes)
+            return self._brought(call, step, CallEnd.FAILED, said)
+        if tool.effect == "write":
+            if not isinstance(made, Mapping):
+                raise _no_payload(tool.name)
+            return result(call, CallEnd.RESULT, canonical(made))
+        text = shown(made, tool.result_bytes)
+        if isinstance(made, Trusted):
+            return result(call, CallEnd.RESULT, text)
+        return self._brought(call, step, CallEnd.RESULT, text)
 
     def _brought(
         self, call: ToolCall, step: str, end: CallEnd, text: str

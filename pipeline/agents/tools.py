@@ -17,12 +17,12 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from pipeline.agents.ids import Ref, as_given, with_ids
+from pipeline.agents.ids import Ref, as_given, shown_ids, with_ids
 from pipeline.errors import Permanent, Usage
 from pipeline.messages import ToolSpec
 from pipeline.stage import Context
@@ -34,6 +34,7 @@ RESULT_BYTES = 16_000
 ARGUMENTS_CHARS_MAX = 100_000
 PLACE_CHARS_MAX = 100  # a key that a model invents is as long as it likes
 SAID_CHARS_MAX = 300  # likewise of what is wrong there
+SPECS_KEPT = 512  # of tools with the ids that they may name
 NESTED = "it is nested too deep"
 M = TypeVar("M", bound=BaseModel)
 
@@ -109,12 +110,25 @@ class Tool:
 
     def spec(self, ours: Mapping[str, Mapping[str, Any]]) -> ToolSpec:
         """As a model is told of it, with those of our ids that it may name."""
-        schema = with_ids(schema_of(self.arguments), ours)
-        return ToolSpec(name=self.name, description=self.description, parameters=schema)
+        kinds = sorted(set(self.refs.values()))
+        ids = tuple((kind, shown_ids(ours.get(kind, ()))) for kind in kinds)
+        return _spec(self.name, self.description, self.arguments, ids)
 
     def needs_person(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a person must agree first."""
         return self.approve(arguments) if callable(self.approve) else self.approve
+
+
+@lru_cache(maxsize=SPECS_KEPT)
+def _spec(
+    name: str,
+    description: str,
+    arguments: type[Arguments],
+    ids: tuple[tuple[str, tuple[str, ...]], ...],
+) -> ToolSpec:
+    """One for all conversations that may name the same ids: nobody changes it."""
+    schema = with_ids(schema_of(arguments), dict(ids))
+    return ToolSpec(name=name, description=description, parameters=schema)
 
 
 @cache

@@ -125,7 +125,7 @@ class Calling:
         """
         outside, tenant = self._outside, self._run.item.tenant
         request, spec = one.request, one.spec
-        tokens = request.tokens or _tokens_at_most(request)
+        tokens = _tokens(spec, self._run.pipeline, request)
         uses = uses_within(
             spec, self._run.pipeline, tenant, tokens + request.max_tokens
         )
@@ -313,6 +313,16 @@ def _may_others(error: WaybillError) -> bool:
     )
 
 
+def _tokens(spec: VendorSpec, pipeline: Pipeline, request: Request) -> int:
+    """What a request is worth; 0 where neither a limit nor a price asks for it."""
+    terms = pipeline.vendors.get(spec.name)
+    limits = [spec.limits, spec.limits_per_tenant]
+    limits += [] if terms is None else [terms.limits]
+    if not spec.price.costs and all(limit.tokens is None for limit in limits):
+        return 0
+    return request.tokens or _tokens_at_most(request)
+
+
 def _tokens_at_most(request: Request) -> int:
     """A bound of what a request is worth: no token is shorter than a byte."""
     if request.json is not None:
@@ -353,10 +363,10 @@ def _text_of(spec: VendorSpec, answer: Answer) -> str:
 def _cost(reply: Reply, one: _One) -> Decimal:
     """What it did cost; the most, where a vendor with a price says not what it took."""
     price = one.spec.price
-    if reply.usage is None:
+    if reply.usage is None and price.costs:
         tokens = one.request.tokens or _tokens_at_most(one.request)
         return price.most(tokens, one.request.max_tokens)
-    return price.of(reply.usage)
+    return price.of(reply.usage or NOTHING)
 
 
 def _settled(call: CallId, answer: Answer) -> Settled:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -119,15 +119,21 @@ class DeclaredModel:
         kind = vendor.kind
         calling = Calling(self._session, self._run, self._stage, vendor, self._left_s)
 
+        read: list[tuple[Any, Said]] = []
+
         def check(answer: Answer) -> None:
-            said_of(kind, answer.data, asked, number)
+            read.append((answer.data, said_of(kind, answer.data, asked, number)))
 
         sent = request_of(kind, asked, spec.output, spec.max_tokens_field)
         answer = await calling.call(step, sent, check=check)
         # What was paid for is read as it came, though its vendor was declared anew.
         shape = shape_of(answer.data) if kept else kind
+        if read and read[-1][0] == answer.data:
+            said = read[-1][1]
+        else:  # from a step, or changed in the keeping: no database takes all text
+            said = said_of(shape, answer.data, asked, number)
         return ModelAnswer(
-            said=said_of(shape, answer.data, asked, number),
+            said=said,
             declared=spec.name,
             vendor=answer.vendor,
             model=answer.model,
