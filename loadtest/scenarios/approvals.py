@@ -23,14 +23,8 @@ from typing import Any
 import anyio
 
 from loadtest.scenarios.chaos import Scene, scene, stop
-from loadtest.scenarios.zero_trust import (
-    ENDS_S,
-    ORDER,
-    ORDERS,
-    PIPELINE,
-    VENDORS,
-    documents_of,
-)
+from loadtest.scenarios.contracts_given import ORDER, ORDERS, made_up
+from loadtest.scenarios.zero_trust import ENDS_S, PIPELINE, VENDORS
 from loadtest.trial import Progress
 from loadtest.vendors.playing import Steered, playing
 from pipeline.artifacts.files import FileArtifacts
@@ -157,11 +151,11 @@ async def approvals(
 ) -> dict[str, Any]:
     """Everybody writes, after a person's word; workers die meanwhile."""
     rng = random.Random(seed)
-    documents = documents_of(items, seed, ORDERS, every=1)
+    documents = made_up(items, seed, ORDERS, every=1)
     batch = await it.store.open_batch("acme", "approvals", deadline_s=86_400)
     rows = [
-        Submission(name, name, name, 1, {"sections": dict(sections)})
-        for name, sections in documents.items()
+        Submission(name, name, name, 1, deal.given())
+        for name, deal in documents.items()
     ]
     await it.store.admit(batch, it.pipeline_id, rows)
     reviewer = Reviewer(it, seed)

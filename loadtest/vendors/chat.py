@@ -44,6 +44,8 @@ class Said(NamedTuple):
     tool: str = ""
     arguments: dict[str, Any] | None = None
     more: tuple[tuple[str, dict[str, Any]], ...] = ()  # calls beside it
+    kind: str = "completion"  # what it is in the book
+    one_id: bool = False  # whether all its calls have the same
 
     @property
     def calls(self) -> list[tuple[str, dict[str, Any]]]:
@@ -91,7 +93,7 @@ class Chat(Plain):
             data["content" if _anthropic(call) else "choices"] = []
         headers = (("request-id" if _anthropic(call) else "x-request-id", identity),)
         key = call.headers.get(play.key_header, "")
-        done = [Taken("completion", key, call.body)]
+        done = [Taken(said.kind, key, call.body)]
         return Reply(
             data=data, headers=headers, tokens=(spent.prompt, spent.answer), taken=done
         )
@@ -140,7 +142,7 @@ def completion(
     if said.calls:
         spoken["tool_calls"] = [
             {
-                "id": f"call_{identity}{n}",
+                "id": f"call_{identity}{0 if said.one_id else n}",
                 "type": "function",
                 "function": {"name": name, "arguments": json.dumps(arguments)},
             }
@@ -182,7 +184,8 @@ def message(
     if said.text is not None:
         content.append({"type": "text", "text": said.text})
     for n, (name, arguments) in enumerate(said.calls):
-        tool = {"type": "tool_use", "id": f"toolu_{identity}{n}", "name": name}
+        number = 0 if said.one_id else n
+        tool = {"type": "tool_use", "id": f"toolu_{identity}{number}", "name": name}
         content.append({**tool, "input": arguments})
     return {
         "id": f"msg_{identity}",
@@ -236,7 +239,7 @@ def _text(call: Call, fault: str) -> str:
         return json.dumps({"greeting": LETTER["greeting"], "paragraphs": []})
     if asked.get("type") == "json_object":
         return json.dumps(LETTER)
-    last = list(_texts(fields["messages"][-1:]))
+    last = list(texts_of(fields["messages"][-1:]))
     return f"You said: {' '.join(last)[:200]}"
 
 
@@ -321,7 +324,7 @@ def _spent(call: Call, play: Play, said: Said) -> Spent:
 
 def _prompt_tokens(call: Call) -> int:
     messages = call.fields.get("messages") or []
-    chars = sum(len(text) for text in _texts(messages))
+    chars = sum(len(text) for text in texts_of(messages))
     pictures = sum(1 for _ in _pictures(messages))
     return max(1, chars // CHARS_A_TOKEN) + pictures * PICTURE_TOKENS
 
@@ -339,7 +342,8 @@ def _parts(messages: Iterable[Any]) -> Iterator[Any]:
         yield from content if isinstance(content, list) else [content]
 
 
-def _texts(messages: Iterable[Any]) -> Iterator[str]:
+def texts_of(messages: Iterable[Any]) -> Iterator[str]:
+    """All that is said in them."""
     for part in _parts(messages):
         if isinstance(part, str):
             yield part

@@ -133,6 +133,8 @@ class Play(_Set):
         tokens: Of a completion; `cached` of the prompt's, `reasoning` of the answer's.
         api_max: Calls that the CRM allows a day; `page_size`: records of a page.
         done_after_s: How long an asynchronous job takes.
+        labels: A file of what a reader finds in documents (`labels.py`); "": it quotes
+            the first sentence of what it read.
         forbidden: The tool that a reader calls although it was not given it.
         order: The word by which a reader that obeys knows an order in what it reads.
         at_once: How often it then calls the second tool, in one answer; above 1 the
@@ -161,6 +163,7 @@ class Play(_Set):
     api_max: int = Field(default=15_000, ge=1)
     page_size: int = Field(default=2000, ge=1, le=2000)
     done_after_s: float = Field(default=0.2, ge=0, le=HANG_S)
+    labels: str = ""
     forbidden: str = "pay"
     order: str = "mallory"
     at_once: int = Field(default=1, ge=1, le=20)

@@ -68,7 +68,7 @@ READER = Agent(
     tools=(section, record, pay),
     output=Finding,
     checks=(is_verbatim,),
-    budget=Budget(asks=6, calls=10, faults=3, same_call=2, tokens=20_000),
+    budget=Budget(asks=8, calls=12, faults=3, same_call=2, tokens=20_000),
 )
 
 
@@ -78,7 +78,7 @@ async def read(deal: Any, ctx: Context) -> Outcome:
     found = await ask(
         ctx,
         READER,
-        f"document: {ctx.item.name}\nIs there a clause on its term?",
+        f"document: {ctx.item.name}\nclause: {deal.clause}\nIs there such a clause?",
         name="term",
         facts=deal.sections,
         refs={"section": deal.sections},

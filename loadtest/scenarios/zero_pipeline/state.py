@@ -10,8 +10,11 @@ from pipeline.stage import merge
 
 
 class Deal(BaseModel):
-    """Its sections by id, the finding, and what a person said of calls."""
+    """
+    Its sections by id, what is looked for, what was found, and a person's rulings.
+    """
 
     sections: dict[str, str] = {}
+    clause: str = "Term"
     rulings: Annotated[dict[str, Any], merge] = {}
     finding: Annotated[dict[str, Any], merge] = {}

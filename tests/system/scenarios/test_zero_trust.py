@@ -17,8 +17,11 @@ def test_what_misbehaves_gets_nothing_done() -> None:
     assert found["forbidden_calls_run"] == found["injected_orders_obeyed"] == 0
     assert found["invented_quotes_passed"] == found["bricked"] == 0
     assert set(found["refused"]) == {
-        *("TOOL_UNKNOWN", "TOOL_NOT_GRANTED", "TOOL_NOT_OURS", "TOOL_ARGUMENTS")
+        *("TOOL_UNKNOWN", "TOOL_NOT_GRANTED", "TOOL_NOT_OURS", "TOOL_ARGUMENTS"),
+        "TOOL_REPEATED",
     }
+    assert found["paid_twice"] == 0
+    assert {"answer", "call", "invented_quote"} <= found["said"].keys()
     assert found["conserved"]
 
 

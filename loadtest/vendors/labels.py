@@ -1,0 +1,68 @@
+"""
+What a reader of the simulated world knows beforehand: the labels of documents.
+
+A file of lines, one a document, in the form of the contracts that people labelled:
+
+    {"id": "deal-7", "clauses": {"Term": {"spans": ["for a year"], "answer": "1 year"}}}
+
+A type with no spans is not in the document.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+FILES_KEPT = 8
+# How a question names what it asks about, each on a line of its own.
+ASKED = re.compile(r"^(document|clause): (.+?)\s*$", re.MULTILINE)
+
+
+class Label(NamedTuple):
+    """What stands in a document of one type: word for word, and its value."""
+
+    spans: tuple[str, ...] = ()
+    value: str = ""
+
+
+class Topic(NamedTuple):
+    """What a question is about."""
+
+    document: str
+    clause: str
+
+
+@lru_cache(maxsize=FILES_KEPT)
+def read_labels(path: str) -> Mapping[Topic, Label]:
+    """The labels of a file, by document and type."""
+    found: dict[Topic, Label] = {}
+    with Path(path).open(encoding="utf-8") as lines:
+        for line in lines:
+            one = json.loads(line)
+            for clause, label in one["clauses"].items():
+                spans = tuple(label.get("spans") or ())
+                topic = Topic(one["id"], clause)
+                found[topic] = Label(spans, str(label.get("answer") or ""))
+    return found
+
+
+def topic_of(texts: Iterable[str]) -> Topic:
+    """What is asked about, by the first lines that say so; "" where none does."""
+    said: dict[str, str] = {}
+    for text in texts:
+        for word, name in ASKED.findall(text):
+            said.setdefault(word, name)
+    return Topic(said.get("document", ""), said.get("clause", ""))
+
+
+def as_it_stands(span: str, text: str) -> str:
+    """A labelled span as a text has it, with its own breaks of lines; "" if nowhere."""
+    if span in text:
+        return span
+    words = [re.escape(word) for word in span.split()]
+    found = re.search(r"\s+".join(words), text) if words else None
+    return found[0] if found else ""

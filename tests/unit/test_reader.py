@@ -1,0 +1,105 @@
+"""The model that reads from labels: right where it knows, wrong where it is told to."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.vendors.kinds import Call, Reply
+from loadtest.vendors.readers import INVENTED, WRONG, Reader
+from loadtest.vendors.settings import Play
+
+LABEL = {"Term": {"spans": ["ends after\na year"], "answer": "1 year"}}
+SECTION = {
+    "type": "function",
+    "function": {
+        "name": "section",
+        "parameters": {
+            "type": "object",
+            "properties": {"at": {"type": "string", "enum": ["s1", "s2"]}},
+            "required": ["at"],
+        },
+    },
+}
+FIELDS = {
+    "verdict": {"type": "string", "enum": ["present", "absent"]},
+    "quote": {"type": "string"},
+    "value": {"type": "string"},
+}
+
+
+def asked(*brought: str, clause: str = "Term", tools: bool = True) -> Call:
+    question = f"document: deal-1\nclause: {clause}\nIs there one?"
+    messages: list[dict[str, Any]] = [{"role": "user", "content": question}]
+    messages += [
+        {"role": "tool", "content": f"data:\nDATA-ab\n{text}\nDATA-ab"}
+        for text in brought
+    ]
+    body: dict[str, Any] = {"model": "m", "messages": messages}
+    schema = {"type": "object", "properties": FIELDS, "required": [*FIELDS]}
+    body["response_format"] = {"type": "json_schema", "json_schema": {"schema": schema}}
+    if tools:
+        body |= {"tools": [SECTION], "tool_choice": "auto"}
+    path = "/v1/chat/completions"
+    return Call("POST", path, {}, json.dumps(body).encode(), "http://reader")
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Play:
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text(json.dumps({"id": "deal-1", "clauses": LABEL}) + "\n")
+    return Play(kind="reader", labels=str(labels))
+
+
+def said(call: Call, play: Play, fault: str = "") -> tuple[Reply, dict[str, Any]]:
+    reply = Reader().answer(call, play, fault, random.Random(1))
+    return reply, reply.data["choices"][0]["message"]
+
+
+def test_it_reads_until_it_has_what_it_looks_for(play: Play) -> None:
+    """Section by section; the quote stands as the text has it, broken elsewhere."""
+    for brought, at in (((), "s1"), (("Nothing of it.",), "s2")):
+        _, message = said(asked(*brought), play)
+        given = json.loads(message["tool_calls"][0]["function"]["arguments"])
+        assert given == {"at": at}
+
+    reply, message = said(asked("Nothing.", "It ends\nafter a year, fully."), play)
+
+    right = {"verdict": "present", "quote": "ends\nafter a year", "value": "1 year"}
+    assert json.loads(message["content"]) == right
+    assert [taken.what for taken in reply.taken] == ["answer"]
+
+
+def test_what_no_label_says_is_absent(play: Play) -> None:
+    _, message = said(asked("It ends after a year.", clause="Fee", tools=False), play)
+
+    assert json.loads(message["content"])["verdict"] == "absent"
+
+
+@pytest.mark.parametrize(
+    ("fault", "field", "wrong"),
+    [("invented_quote", "quote", INVENTED), ("wrong_value", "value", WRONG)],
+)
+def test_a_wrong_answer_is_in_the_book_by_its_name(
+    play: Play, fault: str, field: str, wrong: str
+) -> None:
+    reply, message = said(asked("It ends after a year."), play, fault)
+
+    assert json.loads(message["content"])[field] == wrong
+    assert [taken.what for taken in reply.taken] == [fault]
+
+
+def test_calls_with_one_id_two_outputs_and_nothing_at_all(play: Play) -> None:
+    _, twins = said(asked("None here."), play, "same_ids")
+    _, twice = said(asked("It ends after a year."), play, "two_outputs")
+    _, empty = said(asked("It ends after a year."), play, "empty_text")
+
+    assert len({call["id"] for call in twins["tool_calls"]}) == 1
+    assert len(twins["tool_calls"]) == 2
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(twice["content"])
+    assert empty["content"] == ""
