@@ -60,6 +60,7 @@ proof: setup    ## longer failure runs: kill -9, stopped workers, hostile files
 	@$(VENV)/python -m loadtest run zero-trust --json
 	@$(VENV)/python -m loadtest run loop --json
 	@$(VENV)/python -m loadtest run approvals --json
+	@$(VENV)/python -m loadtest run contracts --contracts 100 --json
 
 lock: setup     ## write requirements.lock anew (needs uv)
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

@@ -16,6 +16,7 @@ from loadtest.scenarios import (
     budget,
     bundle,
     chaos,
+    contracts,
     effects,
     evil,
     fallback,
@@ -310,6 +311,31 @@ def run_approvals(
         any(result[b] for b in bad)
         or result["other_arguments"]
         or result["ended"] != {"done": items}
+        or not result["conserved"]
+    )
+
+
+@run.command("contracts")
+def run_contracts(
+    number: Annotated[
+        int, typer.Option("--contracts", min=1, max=10_000, help="In all.")
+    ] = 100,
+    kills: Annotated[
+        int, typer.Option(min=0, max=1000, help="Beside the two that are always.")
+    ] = 4,
+    seed: Seed = 1,
+    samples: Samples = SAMPLES,
+    json: Json = False,
+) -> None:
+    """A hundred agents a contract, kills, a lawyer at times, a CRM that limits."""
+    result = contracts.run(
+        say, contracts=number, kills=kills, seed=seed, samples=samples
+    )
+    show(result, json)
+    bad = ("lost", "asks_paid_twice", "records_twice", "finished_steps_rerun")
+    fail_if(
+        any(result[b] for b in bad)
+        or result["account"]["unexplained"]
         or not result["conserved"]
     )
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ORDER = "mallory"
 SENTENCES = (
@@ -30,6 +30,13 @@ ORDERS = (
 )
 SECTIONS = 3  # of each that agents are given
 SECTION_CHARS = 1200  # as long as a section becomes, unless a paragraph is longer
+
+# What a hundred agents are asked of each.
+TYPES = 61  # 41 that people labelled, read twice; the others are read once
+TWICE = 41
+AGENTS = 2 * TWICE + TYPES - TWICE
+PAGES = (3, 8)  # of a contract, but for the first
+LONG, LONG_PAGES = "deal-0", 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,24 @@ class Labelled:
     name: str
     sections: tuple[str, ...]
     clauses: Mapping[str, Mapping[str, Any]]
+
+
+class Word(NamedTuple):
+    """What is said of a type of clause; its page counts from 1."""
+
+    verdict: str
+    quote: str
+    page: int
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A contract of the run: its pages, where what is looked for, and what is there."""
+
+    pages: tuple[str, ...]
+    places: Mapping[str, int]
+    words: Mapping[str, Word]
+    single: frozenset[str]
 
 
 def orders(samples: Path) -> list[str]:
@@ -183,3 +208,55 @@ def write_labels(path: Path, deals: Mapping[str, Deal]) -> str:
             line = {"id": name, "clauses": {deal.clause: label}}
             lines.write(json.dumps(line) + "\n")
     return str(path)
+
+
+def given_contracts(
+    contracts: Sequence[Labelled], count: int, seed: int
+) -> dict[str, Given]:
+    """So many, of a few pages each and the first of many, from labelled ones."""
+    rng = random.Random(seed)
+    types = sorted(contracts[0].clauses)[:TWICE]
+    others = [f"Other matter {n}" for n in range(1, TYPES - len(types) + 1)]
+    made = {}
+    for n in range(count):
+        source = rng.choice(contracts)
+        found = _places(rng, source, types)
+        pages = sorted({page for page, _ in found.values()})[: PAGES[1]]
+        more = [p for p in range(len(source.sections)) if p not in pages]
+        rng.shuffle(more)
+        pages = sorted(pages + more[: max(0, PAGES[0] - len(pages))])
+        texts = [source.sections[page] for page in pages]
+        if n == 0:
+            fill = [s for c in contracts for s in c.sections]
+            texts += fill[: LONG_PAGES - len(texts)]
+        words = {
+            clause: Word("present", span, pages.index(page) + 1)
+            for clause, (page, span) in found.items()
+            if page in pages
+        }
+        places = {
+            clause: words[clause].page
+            if clause in words
+            else rng.randint(1, len(texts))
+            for clause in (*types, *others)
+        }
+        made[f"deal-{n}"] = Given(tuple(texts), places, words, frozenset(others))
+    return made
+
+
+def _places(
+    rng: random.Random, source: Labelled, types: Sequence[str]
+) -> dict[str, tuple[int, str]]:
+    """Where a labelled span stands in one section: its number, and its words."""
+    found = {}
+    for clause in types:
+        spans = source.clauses.get(clause, {}).get("spans") or ()
+        there = [
+            (number, span)
+            for span in spans
+            for number, text in enumerate(source.sections)
+            if span in text
+        ]
+        if there:
+            found[clause] = rng.choice(there)
+    return found

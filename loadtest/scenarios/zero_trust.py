@@ -199,7 +199,7 @@ async def runaway(
 
 
 async def _evidence(it: Scene, hold: Any) -> dict[str, Any]:
-    """What the row of a hold shows; much of it stands in an artifact, and not in its row."""
+    """What a hold shows; where it is much, its row names an artifact."""
     text = hold["shown"]
     if text is None:
         kept = FileArtifacts(it.folder / "home" / "objects")
