@@ -17,7 +17,8 @@ import anyio
 from loadtest.scenarios.chaos import Scene
 from loadtest.scenarios.contracts_given import Word
 
-DAY_S, NIGHT_S = 4.0, 3.0  # a working day of the run, and the night after it
+DAY_S, NIGHT_S = 12.0, 8.0  # a working day of the run, and the night after it
+LOOK_S = 3.0  # between two looks at what is held
 COMMAND_S = 120.0
 
 
@@ -47,11 +48,11 @@ class Lawyer:
             end = anyio.current_time() + DAY_S
             while anyio.current_time() < end:
                 await self._round(end)
-                await anyio.sleep(0.5)
+                await anyio.sleep(LOOK_S)
             await anyio.sleep(NIGHT_S)
 
     async def _round(self, until: float) -> None:
-        for row in await self._waybill("ls", "--limit", "20") or ():
+        for row in await self._waybill("ls", "--limit", "50") or ():
             if anyio.current_time() > until:
                 return  # the next day
             shown = await self._waybill("show", row["hold"])
