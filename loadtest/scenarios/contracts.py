@@ -118,6 +118,7 @@ class Kills:
     """Workers that were killed, and when."""
 
     at_contract: int
+    every: int  # contracts, and then any worker
     left: int
     seen: list[str] = field(default_factory=list)
 
@@ -128,7 +129,7 @@ class Kills:
         elif "contract" not in self.seen and done >= self.at_contract:
             with anyio.move_on_after(1):
                 await self._kill(it, "contract", rng.choice(await it.in_company()))
-        elif self.left and rng.random() < 0.3:
+        elif self.left and done >= self.seen.count("any") * self.every:
             with anyio.move_on_after(1):
                 await self._kill(it, "any", rng.choice(await it.in_company()))
 
@@ -170,7 +171,8 @@ async def read_all(
     began = time.monotonic()
     roots = await _submit(it, given)
     lawyer = Lawyer(it, {name: one.words for name, one in given.items()})
-    strikes = Kills(max(1, round(KILL_SHARE * len(given))), kills)
+    at = max(1, round(KILL_SHARE * len(given)))
+    strikes = Kills(at, len(given) // (kills + 1), kills)
     fleet = it.start("worker", "--processes", "2", WAYBILL_CORES="1")
     try:
         async with anyio.create_task_group() as tasks:

@@ -224,6 +224,16 @@ def test_a_steps_result_is_read_back_as_what_it_was(
     assert adapter.validate_json(text) == result
 
 
+def test_the_steps_of_one_method_are_read_back_alike() -> None:
+    """However often the method is looked up: to read its signature is dear."""
+
+    class Talk:
+        async def ran(self) -> int:
+            return 1
+
+    assert result_adapter(Talk().ran) is result_adapter(Talk().ran)
+
+
 def test_a_fold_of_a_few_channels_reads_no_other() -> None:
     """What is not asked for may even be what no reducer can join."""
     channels = Channels(Letter)
