@@ -23,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.purse import Most
+
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 Kind = Literal["openai", "anthropic", "http", "moderation", "ocr"]  # its shape
 
@@ -226,6 +228,9 @@ def money(value: Any) -> Any:
 Amount = Annotated[Money | None, BeforeValidator(money)]
 
 
+Count = Annotated[int | None, Field(ge=1, le=2**53, strict=True)]
+
+
 class WhenUsedUp(StrEnum):
     """What becomes of an item whose next call no budget pays for."""
 
@@ -243,6 +248,8 @@ class Budget(BaseModel):
             retries it, it may call as often again.
         item: For an item with everything that is found in it.
         batch: For all items of a batch.
+        item_asks, item_tokens, item_calls, item_faults: Of all conversations of an
+            item's agents, and of those of everything that is made of it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -251,6 +258,15 @@ class Budget(BaseModel):
     item: Amount = None
     batch: Amount = None
     when_used_up: WhenUsedUp = WhenUsedUp.HOLD
+    item_asks: Count = None
+    item_tokens: Count = None
+    item_calls: Count = None
+    item_faults: Count = None
+
+    @property
+    def purse(self) -> Most:
+        """What a family's agents may take."""
+        return Most(self.item_asks, self.item_tokens, self.item_calls, self.item_faults)
 
     @model_validator(mode="after")
     def _of_one_currency(self) -> Self:

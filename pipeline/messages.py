@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.calls import Usage
+from pipeline.purse import Draw, Drawn, Most
 
 
 class Value(BaseModel):
@@ -165,6 +166,10 @@ class Model(Protocol):
     def name(self) -> str:
         """As it was asked for."""
 
+    @property
+    def longest(self) -> int:
+        """The most tokens of an answer, of whoever may give it; 0: nobody says."""
+
     async def ask(
         self, step: str, request: ModelRequest, *, number: int = 1
     ) -> ModelAnswer:
@@ -202,6 +207,19 @@ class Talking(Protocol):
 
     def granted(self, agent: str) -> Granted:
         """The tools that `[grant]` of the pipeline gives to an agent of this stage."""
+        ...
+
+    @property
+    def most(self) -> Most:
+        """What agents may take for this item, and all that is made of it."""
+
+    async def draw(self, step: str, draw: Draw) -> Drawn:
+        """
+        Take from the purse of the item's family, and keep what came of it as a step.
+
+        Raises:
+            WaybillError: the item is not this worker's any more.
+        """
         ...
 
     def model(self, name: str, *others: str) -> Model:

@@ -15,6 +15,8 @@ from uuid import UUID
 
 from pipeline.calls import Settled
 from pipeline.outbox import Planned
+from pipeline.parts import Part
+from pipeline.purse import Draw
 from pipeline.signals import Ask
 
 ItemId = int
@@ -129,24 +131,6 @@ class Wait:
 Outcome = Advance | Done | Hold | Reject | Wait
 
 # -- children: one document becomes several -------------------------------------------
-PARTS_MAX = 500  # of one spawn: a journal's batch is no larger
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """
-    One document found in another: what `Context.spawn` makes a child of.
-
-    `key` is what makes it the same document, as `Submission.key` does; "" is never
-    a duplicate.  A `refused_code` makes it a quarantined receipt and no item.
-    """
-
-    name: str
-    input: Mapping[str, Any]
-    key: str = ""
-    size_bytes: int = 0
-    refused_code: str = ""
-    refused_why: str = ""
 
 
 class Kin(NamedTuple):
@@ -334,8 +318,9 @@ class Entry:
     """
     What the journal commits for one item: all of it, or nothing.
 
-    With a `spawn` the store writes the checkpoint's update: the children's ids.  Only
-    of its worker's own item `progress` and what follows it is written.
+    With a `spawn` the store writes the checkpoint's update: the children's ids; with a
+    `draw` what was granted.  Only of its worker's own item `progress` and what follows
+    it is written.
     """
 
     item_id: ItemId
@@ -346,6 +331,7 @@ class Entry:
     progress: Progress | None = None
     products: tuple[Product, ...] = ()
     settled: Settled | None = None
+    draw: Draw | None = None
     effects: tuple[Planned, ...] = ()
 
 

@@ -22,18 +22,20 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.calls import Answer, FilePart, Request, Vendor
 from pipeline.messages import Talking
 from pipeline.model import (
-    PARTS_MAX,
     Advance,
     Done,
     Hold,
     Item,
     Kin,
     Outcome,
-    Part,
     Reject,
     Wait,
 )
 from pipeline.outbox import Planning
+from pipeline.parts import (
+    PARTS_MAX,
+    Part,
+)
 from pipeline.reducers import REDUCERS, add, append, merge, replace
 from pipeline.signals import Asking
 from pipeline.signatures import named

@@ -46,8 +46,18 @@ from pipeline.doubles import (
 from pipeline.errors import WaybillError
 from pipeline.folder import Pipeline, PipelineFolder
 from pipeline.messages import Model
-from pipeline.model import Checkpoint, Claim, Item, Kin, Outcome, Part, Progress, Spawn
+from pipeline.model import (
+    Checkpoint,
+    Claim,
+    Item,
+    Kin,
+    Outcome,
+    Progress,
+    Spawn,
+)
 from pipeline.outbox import Planned, SinkFacts
+from pipeline.parts import Part
+from pipeline.purse import Draw, Most, Purse
 from pipeline.run.attempt import Cancelled, Joining, Raised, attempt
 from pipeline.run.context import StageContext
 from pipeline.run.outcomes import Returned
@@ -112,6 +122,7 @@ class Context(StageContext):
         models: Whom it may ask, by name: declared on a vendor, or a function that
             answers a `ModelRequest` with what is `Said`, or raises.
         grants: Lines of `[grant]`.
+        purse: Of the item's family: what it may take, and has taken.
         took: Tokens and cost of each ask of a model that is a function.
         sinks: Where its effects may go; None: wherever it says.
         keys: Of vendors whose key is no secret, by name.
@@ -144,6 +155,7 @@ class Context(StageContext):
         vendors: Mapping[str, VendorSpec] | None = None,
         models: Mapping[str, ModelSpec | Script] | None = None,
         grants: Mapping[str, Sequence[str]] | None = None,
+        purse: Purse | None = None,
         took: tuple[int, Decimal] = (0, Decimal(0)),
         sinks: Mapping[str, SinkFacts] | None = None,
         keys: Mapping[str, SecretStr] | None = None,
@@ -184,6 +196,7 @@ class Context(StageContext):
         if pipeline is None:
             pipeline = _alone(stage, folder, branches)
         pipeline = replace(pipeline, grants=grants or pipeline.grants)
+        self._recorder.purse = purse or Purse()
         run = Run(claim, pipeline, stage.name, 0, 0, None, math.inf)
         for name, result in (recorded or {}).items():
             run.memo[stage.name, name] = encode(result)
@@ -192,6 +205,10 @@ class Context(StageContext):
 
     def left_s(self) -> float:
         return self.seconds_left
+
+    @property
+    def most(self) -> Most:
+        return self._recorder.purse.most
 
     def model(self, name: str, *others: str) -> Model:
         script = self._scripts.get(name)
@@ -274,6 +291,7 @@ class _Recorder:
         self.ran: list[str] = []
         self.spawned: dict[str, list[Part]] = {}
         self.progressed: list[tuple[int, int]] = []
+        self.purse = Purse()
         self._ids: dict[str, int] = {}
         self._watch = watch
 
@@ -293,10 +311,15 @@ class _Recorder:
         run.memo[key] = text
         self._watch("step", f"{key[1]} ({anyio.current_time() - began:.2f} s)")
 
-    async def record_spawn(
-        self, run: Run, key: tuple[str, str], spawn: Spawn, began: float
+    async def record_decided(
+        self, run: Run, key: tuple[str, str], what: Spawn | Draw, began: float
     ) -> str:
+        if isinstance(what, Draw):
+            drawn = self.purse.draw(what).model_dump_json()
+            await self.record_step(run, key, drawn, began)
+            return drawn
         await anyio.lowlevel.checkpoint()
+        spawn = what
         ids: list[int | None] = []
         for place, part in enumerate(spawn.parts):
             born = part.key or spawn.token_of(place)

@@ -20,7 +20,7 @@ Agents: a prompt, a model, tools, the schema of an answer, checks in code, a bud
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -89,14 +89,23 @@ HOLDS: Mapping[Ended, str] = {
 }
 
 
-def sentence(ended: Ended, agent: str, spent: Spending) -> str:
-    """Why a conversation ended, for a person; "" where nobody needs to know."""
+def sentence(
+    ended: Ended, agent: str, spent: Spending, lacks: Sequence[str] = ()
+) -> str:
+    """
+    Why a conversation ended, for a person; "" where nobody needs to know.
+
+    Args:
+        lacks: Keys of the pipeline's `[budget]` that came to their end.
+    """
     took = f"{spent.asks} asks, {spent.calls} calls, {spent.faults} faults"
     match ended:
         case Ended.OUTPUT | Ended.APPROVAL:
             return ""
         case Ended.BUDGET:
-            return f"{agent} came to the end of its budget: {took}"
+            whose = " and ".join(lacks)
+            whose = f"{whose} of its item" if lacks else "its budget"
+            return f"{agent} came to the end of {whose}: {took}"
         case Ended.LOOP:
             return f"{agent} made the same call again and again: {took}"
         case Ended.FAULTS:
@@ -171,6 +180,7 @@ class Answer:
         unsent: Writes that are not planned, for it gave no answer.
         fault: What was wrong with its last answer; may repeat what that says.
         talk: All that was said, to go on with or to be shown.
+        lacks: Keys of the pipeline's `[budget]` that came to their end.
     """
 
     ended: Ended
@@ -181,6 +191,7 @@ class Answer:
     fault: str = ""
     spent: Spending = field(default_factory=Spending)
     talk: tuple[Message, ...] = ()
+    lacks: tuple[str, ...] = ()
 
     def hold(self, *ask: str, **updates: Any) -> Hold:
         """
@@ -203,6 +214,7 @@ class Answer:
             else self.output.model_dump(mode="json"),
             "calls": [call.model_dump(mode="json") for call in self.pending],
             "unsent": list(self.unsent),
+            "lacks": list(self.lacks),
             "fault": self.fault,
             "talk": [message.model_dump(mode="json") for message in self.talk[-20:]],
         }

@@ -27,6 +27,7 @@ from pipeline.agents.agent import (
 )
 from pipeline.agents.meter import Meter
 from pipeline.agents.runner import Runner, result
+from pipeline.agents.share import Share, kept
 from pipeline.agents.talk import (
     AGAIN,
     LAST,
@@ -124,7 +125,11 @@ class _Conversation:
         self._vetting = Vetting(setting, _read_rulings(rulings))
         self._meter = Meter(agent.budget, agent.max_tokens)
         self._spent = self._meter.spent
+        self._model = ctx.model(*agent.models)
+        longest = agent.max_tokens or self._model.longest
+        self._share = Share(ctx, name, self._meter, longest)
         self._talk: list[Message] = []
+        self._counted = 0  # calls, of the family's
         self._runner = Runner(ctx, name, facts)
         self._known = _bytes(self._request(last=False))
         self._counted = 0  # messages of the talk whose bytes are among them
@@ -142,6 +147,11 @@ class _Conversation:
             if end is None and self._meter.is_last(size):
                 end = Ended.BUDGET
             if not self._meter.fits(size):
+                return await self._end(end or Ended.BUDGET, None, "")
+            room = await self._share.ask(number, size, last=end is not None)
+            if room < 2:
+                end = end or Ended.BUDGET
+            if not room:
                 return await self._end(end or Ended.BUDGET, None, "")
             said = await self._asked(number, size, last=end is not None)
             self._talk.append(said)
@@ -165,6 +175,8 @@ class _Conversation:
             self._spent.faults += 1
             if self._spent.faults >= self._agent.budget.faults:
                 return await self._end(Ended.FAULTS, None, fault)
+            if not await self._share.fault(number):
+                end = Ended.BUDGET
             self._talk.append(Asked(text=AGAIN.format(fault=fault)))
         raise AssertionError("it counts without end")
 
@@ -193,10 +205,11 @@ class _Conversation:
         )
 
     async def _asked(self, number: int, size: int, *, last: bool) -> Said:
-        model = self._ctx.model(*self._agent.models)
         request = self._request(last=last)
-        answer = await model.ask(f"{self._name}/ask-{number}", request, number=number)
+        step = f"{self._name}/ask-{number}"
+        answer = await self._model.ask(step, request, number=number)
         self._meter.took(size, answer)
+        self._share.took(answer.usage.total)
         return answer.said
 
     # -- calls -----------------------------------------------------------------------
@@ -213,18 +226,24 @@ class _Conversation:
             waiting = [_pending(one) for one in vetted if one.person]
             why = f"{len(waiting)} of {len(vetted)} calls need a person's word"
             return await self._end(Ended.APPROVAL, None, why, waiting)
+        before = self._counted
+        self._counted = self._vetting.calls
+        room = await self._share.calls(number, self._counted - before)
+        vetted = self._vetting.bounded(vetted, room)
+        self._spent.refused = dict(self._vetting.refused)
         found = {one.call.id: one.refusal for one in vetted if one.refusal is not None}
         if found:
             refused = [
                 (r.call, r.name[:NAME_CHARS_MAX], r.code) for r in found.values()
             ]
-            await self._ctx.step(f"{self._name}/refused-{number}", _kept, refused)
+            await self._ctx.step(f"{self._name}/refused-{number}", kept, refused)
         runs = [one for one in vetted if one.refusal is None]
         found |= await self._runner.run(number, runs)
         self._talk.append(Results(results=tuple(results_of(said.calls, found))))
         if any(one.repeated for one in vetted):
             return Ended.LOOP
-        if self._vetting.calls >= self._agent.budget.calls:
+        over = room < self._counted - before
+        if over or self._vetting.calls >= self._agent.budget.calls:
             return Ended.BUDGET
         return None
 
@@ -248,18 +267,23 @@ class _Conversation:
         if done:
             await self._runner.plan()
         waits = ended is Ended.APPROVAL
-        step = f"waits-{spent.asks}" if waits else "ended"
         closing = Closing(agent=self._agent.name, ended=ended, spent=spent)
-        await self._ctx.step(f"{self._name}/{step}", _kept, closing)
+        note = closing.model_dump(mode="json")
+        if waits:  # and holds its share
+            await self._ctx.step(f"{self._name}/waits-{spent.asks}", kept, note)
+        else:
+            await self._share.end(note)
+        lacks = self._share.lacks if ended is Ended.BUDGET else ()
         return Answer(
             ended,
             output,
-            fault if waits else sentence(ended, self._agent.name, spent),
+            fault if waits else sentence(ended, self._agent.name, spent, lacks),
             tuple(pending),
             () if done else self._runner.unsent,
             "" if done or waits else fault,
             spent,
             tuple(self._talk),
+            lacks,
         )
 
 
@@ -277,11 +301,6 @@ def _read_rulings(
         with suppress(ValidationError):
             found[digest] = Ruling.model_validate(one)
     return found
-
-
-async def _kept(what: Any) -> Any:
-    """What is only to be on record."""
-    return what
 
 
 def _pending(one: Vetted) -> PendingCall:

@@ -60,6 +60,17 @@ class Meter:
         self.spent.tokens += tokens
         self.spent.cost += answer.cost
 
+    def at_most(self, size: int, longest: int) -> tuple[int, int]:
+        """
+        Tokens that an ask of so many bytes takes at most, and the one after it.
+
+        Args:
+            longest: The most tokens of an answer.
+        """
+        longest = max(longest, self._longest)
+        asked = self._asked + self._new(size)  # of the first: all of it is new
+        return asked + longest, asked + self._grown + longest
+
     def _fits(self, size: int, after: int) -> bool:
         """`after`: tokens that must be left."""
         ahead = self._ahead(size) + after

@@ -85,6 +85,16 @@ class Vetting:
                 self.refused[one.refusal.code] += 1
         return found
 
+    def bounded(self, vetted: Sequence[Vetted], room: int) -> list[Vetted]:
+        """The same, of which the first `room` may run, and the others no more."""
+        made = list(vetted)
+        for place, one in enumerate(made[room:], room):
+            if one.refusal is None:
+                why = "no more calls for this item: give your answer"
+                made[place] = _refused(one.call, "TOOL_BOUND", why)
+                self.refused["TOOL_BOUND"] += 1
+        return made
+
     def _one(self, call: ToolCall, tainted: bool) -> Vetted:
         setting = self._setting
         self._every += 1

@@ -39,6 +39,7 @@ from pipeline.model import (
     ToReady,
     ToWaiting,
 )
+from pipeline.purse import Draw
 from pipeline.run.attempt import STUCK_S, abandon, attempt, use_of
 from pipeline.run.clock import clock
 from pipeline.run.endings import Ending, aside, ending, error_text
@@ -304,15 +305,20 @@ class Carrier:
         run.memo[key] = text
         self._grown(run, text)
 
-    async def record_spawn(
-        self, run: Run, key: tuple[str, str], spawn: Spawn, began: float
+    async def record_decided(
+        self, run: Run, key: tuple[str, str], what: Spawn | Draw, began: float
     ) -> str:
-        """Make children durable; returns their ids, as the step's result."""
+        """Have the store decide a step; returns its result: ids, or what was drawn."""
         took_s = anyio.current_time() - began
         _refuse_abandoned(run)
         seq, run.seq = run.seq, run.seq + 1
         checkpoint = Checkpoint(seq, key[0], key[1], None, None, None, took_s)
-        await self._journal.record(Entry(run.item.id, checkpoint, spawn=spawn))
+        entry = Entry(run.item.id, checkpoint)
+        if isinstance(what, Spawn):
+            entry.spawn = what
+        else:
+            entry.draw = what
+        await self._journal.record(entry)
         # The store wrote them; after a lost answer nobody else could say.
         run.memo[key] = await until_answered(self.store.result_of, run.item.id, seq)
         return run.memo[key]

@@ -19,10 +19,11 @@ from pipeline.jail.custom import FileFunction
 from pipeline.messages import Granted, Model
 from pipeline.model import (
     Kin,
-    Part,
     Product,
     Progress,
 )
+from pipeline.parts import Part
+from pipeline.purse import Draw, Drawn, Most
 from pipeline.run.calling import Calling
 from pipeline.run.family import Family
 from pipeline.run.models import DeclaredModel
@@ -167,6 +168,19 @@ class StageContext:
     def granted(self, agent: str) -> Granted:
         grants, item = self._run.pipeline.grants, self.item
         return granted(grants, item.tenant, self._stage.name, agent)
+
+    @property
+    def most(self) -> Most:
+        return self._run.pipeline.budget.purse
+
+    async def draw(self, step: str, draw: Draw) -> Drawn:
+        key = (self._stage.name, step)
+        kept = self._run.memo.get(key)
+        if kept is None:
+            self._session.check_lease()
+            began = anyio.current_time()
+            kept = await self._session.record_decided(self._run, key, draw, began)
+        return Drawn.model_validate_json(kept)
 
     def model(self, name: str, *others: str) -> Model:
         given = (self._session, self._run, self._stage.name, (name, *others))

@@ -12,7 +12,16 @@ import anyio
 from pydantic import TypeAdapter
 
 from pipeline.errors import NeedsReview, Permanent
-from pipeline.model import PARTS_MAX, Checkpoint, Kin, Part, Spawn, State
+from pipeline.model import (
+    Checkpoint,
+    Kin,
+    Spawn,
+    State,
+)
+from pipeline.parts import (
+    PARTS_MAX,
+    Part,
+)
 from pipeline.run.stay import Parked, Run, StepRecorder, memoised, until_answered
 from pipeline.state import clean_text, encode
 from pipeline.store.rows import KinRow
@@ -45,7 +54,7 @@ class Family:
                 tuple(_clean(part) for part in self._counted(parts)),
             )
             began = anyio.current_time()
-            kept = await self._session.record_spawn(self._run, key, spawn, began)
+            kept = await self._session.record_decided(self._run, key, spawn, began)
         return _IDS.validate_json(kept)
 
     def _branch(self, at: str) -> str:

@@ -64,6 +64,10 @@ class DeclaredModel:
     def name(self) -> str:
         return self._chain[0].name
 
+    @property
+    def longest(self) -> int:
+        return max(spec.max_tokens for spec in self._chain)
+
     async def ask(
         self, step: str, request: ModelRequest, *, number: int = 1
     ) -> ModelAnswer:

@@ -16,6 +16,7 @@ from pipeline.errors import StoreUnavailable
 from pipeline.folder import Pipeline
 from pipeline.model import Checkpoint, Claim, Item, Product, Progress, Spawn
 from pipeline.outbox import Planned
+from pipeline.purse import Draw
 from pipeline.run.outside import Outside
 from pipeline.run.services import Services
 from pipeline.signals import Ask
@@ -104,10 +105,13 @@ class StepRecorder(Protocol):
         """Return when the result is durable, and with it what its call did cost."""
         ...
 
-    async def record_spawn(
-        self, run: Run, key: tuple[str, str], spawn: Spawn, began: float
+    async def record_decided(
+        self, run: Run, key: tuple[str, str], what: Spawn | Draw, began: float
     ) -> str:
-        """Return, when children are durable, their ids as JSON text."""
+        """
+        Return, when it is durable, what the store decided, as JSON text: the ids of
+        children, or what was drawn.
+        """
         ...
 
     def note_progress(self, run: Run, progress: Progress) -> None:

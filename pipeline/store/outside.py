@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from pipeline.calls import CallId, CallOpening, Money, ServiceBudget, Settled, Usage
 from pipeline.model import ItemId, WorkerId
+from pipeline.purse import Amounts, Most
 from pipeline.store.effects import EffectStore
 from pipeline.store.limits import LimitStore
 from pipeline.store.port import WorkStore
@@ -206,8 +207,32 @@ class CallStore(Protocol):
         ...
 
 
+class PurseRow(NamedTuple):
+    """
+    What a family's agents have taken, by the id of its outermost item.
+
+    Attributes:
+        held: By conversations that go on.
+        lacked: The key of `[budget]` that did not give what was last wanted; "" none.
+    """
+
+    item: ItemId
+    most: Most
+    taken: Amounts
+    held: Amounts
+    lacked: str
+
+
 class BudgetStore(Protocol):
-    """What people ask about money."""
+    """What people ask about money, and about what agents take."""
+
+    async def purse(self, item: ItemId) -> PurseRow | None:
+        """That of the item's family; None where nothing was drawn from one."""
+        ...
+
+    async def purses(self, *, limit: int = 100) -> list[PurseRow]:
+        """Those that lacked something, by the id of their item."""
+        ...
 
     async def budgets(self, *, limit: int = 100) -> list[BudgetRow]:
         """Those that are bounded or keep items waiting, and today; by name."""

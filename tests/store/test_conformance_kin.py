@@ -15,13 +15,13 @@ from pipeline.model import (
     Entry,
     Finish,
     ItemId,
-    Part,
     Spawn,
     State,
     ToJoining,
     ToReady,
     WorkerId,
 )
+from pipeline.parts import Part
 from tests.store.world import World, done, finished, parked, sent, step, waiting
 
 HOUR_S = 3600.0

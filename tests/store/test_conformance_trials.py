@@ -7,9 +7,15 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import Conflict
-from pipeline.model import Batch, Disposal, Entry, Part, Spawn
+from pipeline.model import (
+    Batch,
+    Disposal,
+    Entry,
+    Spawn,
+)
 from pipeline.outbox import EffectState as S
 from pipeline.outbox import Planned, SinkClass
+from pipeline.parts import Part
 from pipeline.store.effects import Room
 from pipeline.store.rows import EffortRow, TrialRow
 from tests.store.world import World, done, finished, parked, sent, step

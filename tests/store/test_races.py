@@ -28,11 +28,11 @@ from pipeline.model import (
     Entry,
     Finish,
     ItemId,
-    Part,
     State,
     ToJoining,
     WorkerId,
 )
+from pipeline.parts import Part
 from pipeline.store.postgres import PostgresStore
 from tests.store.conftest import Urls
 from tests.store.test_conformance_kin import family, spawning

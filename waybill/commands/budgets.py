@@ -10,11 +10,11 @@ import typer
 
 from pipeline.calls import Money
 from pipeline.errors import Usage
-from pipeline.store.outside import BudgetRow
+from pipeline.store.outside import BudgetRow, PurseRow
 from waybill import terminal
 from waybill.commands.options import Header, Json, Limit, find_batch
 from waybill.commands.run import run_app
-from waybill.commands.spending import amount, budget_json
+from waybill.commands.spending import amount, budget_json, purse_json, purse_line
 from waybill.compose import App
 
 budgets = typer.Typer(help="What vendors may cost.", no_args_is_help=True)
@@ -22,6 +22,7 @@ budgets = typer.Typer(help="What vendors may cost.", no_args_is_help=True)
 COLUMNS = ["budget", "limit", "spent", "under way", "currency", "calls", "waiting"]
 NO_LIMIT = "none"
 LIMIT_MAX = 10**12  # of any currency
+Found = tuple[list[BudgetRow], list[PurseRow]]
 DOLLARS = "USD"
 ABudget = Annotated[
     str,
@@ -31,24 +32,32 @@ ABudget = Annotated[
 
 @budgets.command("ls")
 def budgets_ls(limit: Limit = 100, header: Header = False, json: Json = False) -> None:
-    """Budgets that are bounded or keep items waiting, every tenant, and today."""
+    """
+    Budgets that are bounded or keep items waiting, every tenant, and today; and what
+    agents of an item came to the end of.
+    """
 
-    async def main(opened: App) -> list[BudgetRow]:
-        return await opened.store.budgets(limit=limit)
+    async def main(opened: App) -> Found:
+        purses = await opened.store.purses(limit=limit)
+        return await opened.store.budgets(limit=limit), purses
 
-    _print(run_app(main), json, header=header)
+    rows, purses = run_app(main)
+    _print(rows, json, purses, header=header)
 
 
 @budgets.command("show")
 def budgets_show(budget: ABudget, json: Json = False) -> None:
-    """One budget, a line a currency."""
+    """One budget, a line a currency; of an item what its agents may take as well."""
 
-    async def main(opened: App) -> list[BudgetRow]:
-        return await opened.store.budget(await _named(opened, budget))
+    async def main(opened: App) -> Found:
+        rows = await opened.store.budget(await _named(opened, budget))
+        scope, _, item = budget.partition("/")
+        purse = await opened.store.purse(int(item)) if scope == "item" else None
+        return rows, [purse] if purse is not None else []
 
-    rows = run_app(main)
-    _print(rows, json)
-    if not rows:
+    rows, purses = run_app(main)
+    _print(rows, json, purses)
+    if not rows and not purses:
         terminal.err.print(terminal.safe(f"{budget}: no limit, and nothing was called"))
 
 
@@ -125,11 +134,20 @@ async def _named(opened: App, budget: str) -> str:
     return budget
 
 
-def _print(rows: Sequence[BudgetRow], json: bool, *, header: bool = False) -> None:
+def _print(
+    rows: Sequence[BudgetRow],
+    json: bool,
+    purses: Sequence[PurseRow] = (),
+    *,
+    header: bool = False,
+) -> None:
     if json:
-        terminal.print_json([budget_json(row) for row in rows])
+        of_agents = [one for purse in purses for one in purse_json(purse)]
+        terminal.print_json([*map(budget_json, rows), *of_agents])
         return
     terminal.print_table(COLUMNS, map(_row, rows), header=header)
+    for purse in purses:
+        terminal.say(f"item/{purse.item}: its agents took {purse_line(purse)}")
 
 
 def _row(row: BudgetRow) -> list[Any]:

@@ -41,6 +41,8 @@ from waybill.commands.spending import (
     call_json,
     call_row,
     cost_line,
+    purse_json,
+    purse_line,
     spent_json,
 )
 from waybill.commands.tree import print_tree, tree_json
@@ -150,6 +152,7 @@ def items_show(
             "calls": [call_json(call) for call in found["calls"]],
             "spent": spent_json(found["spent"]),
             "family": [budget_json(budget) for budget in found["family"]],
+            "purse": found["purse"] and purse_json(found["purse"]),
             "tree": tree_json(found["tree"]),
             "conversations": [one.facts() for one in found["conversations"]],
         }
@@ -157,6 +160,8 @@ def items_show(
         return
     _print_facts(found["item"], found["children"], found["pages"])
     _print_spent(found["spent"], [budget.spent for budget in found["family"]])
+    if (purse := found["purse"]) is not None:
+        terminal.say(f"its agents, with all its family, took {purse_line(purse)}")
     if found["tree"]:
         root: ItemRow = found["item"]
         head = f"{root.id} {terminal.visible(root.name)}"
@@ -218,6 +223,7 @@ async def _everything(opened: App, item: str, at: str) -> dict[str, Any]:
         "calls": await opened.store.calls_of(number),
         "spent": await opened.store.spent(item=number),
         "family": await opened.store.budget(f"item/{number}"),
+        "purse": await opened.store.purse(number),
         "tree": await opened.store.tree(number),
     }
 

@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.calls import Usage
-from pipeline.store.outside import BudgetRow, CallRow, Spent
+from pipeline.purse import Amounts
+from pipeline.store.outside import BudgetRow, CallRow, PurseRow, Spent
 from waybill import terminal
 
 
@@ -75,6 +76,35 @@ def call_json(call: CallRow) -> dict[str, Any]:
         "gen_ai.usage.output_tokens": usage.output_tokens + usage.reasoning_tokens,
         "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
     }
+
+
+def purse_json(row: PurseRow) -> list[dict[str, Any]]:
+    """What a family's agents may take, an object for each thing that is counted."""
+    return [
+        {
+            "budget": f"item/{row.item}",
+            "of": name,
+            "limit": most,
+            "taken": taken,
+            "held": held,
+            "left": None if most is None else max(0, most - taken - held),
+            "lacked": row.lacked == f"item_{name}",
+        }
+        for name, most, taken, held in zip(
+            Amounts._fields, row.most, row.taken, row.held, strict=True
+        )
+    ]
+
+
+def purse_line(row: PurseRow) -> str:
+    """`37 of 100 asks, 2 more held; 12000 tokens`."""
+    return "; ".join(
+        f"{one['taken']}"
+        + (f" of {one['limit']}" if one["limit"] is not None else "")
+        + f" {one['of']}"
+        + (f", {one['held']} more held" if one["held"] else "")
+        for one in purse_json(row)
+    )
 
 
 CALL_COLUMNS = [

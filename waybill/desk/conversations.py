@@ -6,6 +6,7 @@ How one ended stands in a step of its own; of one that goes on its asks and call
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -78,7 +79,9 @@ async def _with(
         # After a person's word: what follows is counted on.
         one = one._replace(ended=GOES_ON)
     if step["end"]:
-        end = Closing.model_validate_json(await update_of(c, artifacts))
+        found = json.loads(await update_of(c, artifacts))
+        # Where it was drawn from a purse what was drawn stands beside it.
+        end = Closing.model_validate(found.get("note") or found)
         asks = end.spent.asks
         return Conversation(*key, end.agent, end.ended.value, end.spent, asks)
     spent = one.spent.model_copy()

@@ -13,6 +13,7 @@ import anyio.lowlevel
 
 from pipeline.calls import CallId, CallOpening, Money, ServiceBudget, Settled, Usage
 from pipeline.model import ItemId, WorkerId
+from pipeline.purse import Purse
 from pipeline.store.ledger import (
     Account,
     Caller,
@@ -26,7 +27,7 @@ from pipeline.store.ledger import (
 )
 from pipeline.store.memory.ledger import Kept
 from pipeline.store.memory.sessions import MemorySessions
-from pipeline.store.outside import RESTING, BudgetRow, CallRow, Short, Spent
+from pipeline.store.outside import RESTING, BudgetRow, CallRow, PurseRow, Short, Spent
 
 
 class MemoryCalls(MemorySessions):
@@ -70,10 +71,14 @@ class MemoryCalls(MemorySessions):
             {c.opening.token: n for n, c in enumerate(calls, 1) if c.how is None},
         )
 
-    def _root(self, item: ItemId) -> ItemId:
-        while (parent := self._items[item].parent) is not None:
-            item = parent
-        return item
+    async def purse(self, item: ItemId) -> PurseRow | None:
+        root = self._root(item)
+        found = self._purses.get(root)
+        return None if found is None else _purse_row(root, found)
+
+    async def purses(self, *, limit: int = 100) -> list[PurseRow]:
+        rows = sorted(self._purses.items())
+        return [_purse_row(of, p) for of, p in rows if p.lacked][:limit]
 
     def _tenant(self, name: str) -> int:
         return self._tenants().index(name) + 1
@@ -253,3 +258,7 @@ def _spent(currency: str, account: Account) -> Spent:
     )
     sums = account.calls, account.failed, account.spent, account.reserved
     return Spent(currency, *sums, usage)
+
+
+def _purse_row(root: ItemId, purse: Purse) -> PurseRow:
+    return PurseRow(root, purse.most, purse.taken, purse.held, purse.lacked)

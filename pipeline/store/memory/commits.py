@@ -26,6 +26,7 @@ from pipeline.model import (
     ToWaiting,
     WorkerId,
 )
+from pipeline.purse import Purse
 from pipeline.store.memory.admission import MemoryAdmission
 from pipeline.store.memory.effects import MemoryEffects
 from pipeline.store.memory.signals import MemorySignals
@@ -48,7 +49,9 @@ class MemoryCommits(MemoryEffects, MemoryAdmission, MemorySignals):
                 raise Refused("the database refused the rows (checkpoints_pkey)")
         for e in entries:
             place = self._running.get(e.item_id)
-            if e.spawn is not None and (place is None or place.worker != worker):
+            if (e.spawn or e.draw) is not None and (
+                place is None or place.worker != worker
+            ):
                 raise Refused(f"item {e.item_id} is not this worker's")
         for e in entries:
             if e.checkpoint is not None:
@@ -71,7 +74,11 @@ class MemoryCommits(MemoryEffects, MemoryAdmission, MemorySignals):
         ]
 
     def _born(self, entry: Entry, checkpoint: Checkpoint) -> Checkpoint:
-        """The checkpoint, with the ids of the children that came with it."""
+        """The checkpoint, with the ids of the children, or what was drawn, in it."""
+        if entry.draw is not None:
+            root = self._root(entry.item_id)
+            drawn = self._purses.setdefault(root, Purse()).draw(entry.draw)
+            return checkpoint._replace(update=drawn.model_dump_json())
         if entry.spawn is None:
             return checkpoint
         facts = self._items[entry.item_id].facts

@@ -30,6 +30,7 @@ from pipeline.model import (
     State,
     WorkerId,
 )
+from pipeline.purse import Purse
 from pipeline.store.rows import HoldRow, Origin, PipelineRow, TroubleRow
 from pipeline.store.signals import Delivery
 
@@ -117,6 +118,7 @@ class MemoryTables:
         self._progress: dict[ItemId, Progress] = {}
         self._products: dict[tuple[ItemId, str], Product] = {}
         self._signals: dict[tuple[ItemId, str], Signal] = {}
+        self._purses: dict[ItemId, Purse] = {}
 
     def __repr__(self) -> str:
         return (
@@ -169,6 +171,11 @@ class MemoryTables:
 
     def _open_kin(self, parent: ItemId) -> list[ItemId]:
         return [i for i in self._kin.get(parent, ()) if i not in self._outcomes]
+
+    def _root(self, item: ItemId) -> ItemId:
+        while (parent := self._items[item].parent) is not None:
+            item = parent
+        return item
 
     def _reached(self, item: ItemId, place: Place) -> str:
         """The stage its checkpoints since the claim lead to; "" when none does."""

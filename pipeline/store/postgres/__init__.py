@@ -23,6 +23,7 @@ from pipeline.store.postgres.holds import PostgresHolds
 from pipeline.store.postgres.items import PostgresItems
 from pipeline.store.postgres.limits import PostgresLimits
 from pipeline.store.postgres.paces import PostgresPaces
+from pipeline.store.postgres.purses import PostgresPurses
 from pipeline.store.postgres.reports import PostgresReports
 from pipeline.store.postgres.results import PostgresResults
 from pipeline.store.postgres.sessions import PostgresSessions
@@ -47,6 +48,7 @@ class PostgresStore(
     PostgresCounts,
     PostgresItems,
     PostgresPaces,
+    PostgresPurses,
     PostgresReports,
     PostgresResults,
     PostgresSignals,

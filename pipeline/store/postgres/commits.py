@@ -29,6 +29,7 @@ from pipeline.store.database import Connection, Topic
 from pipeline.store.postgres.admission import write_spawns
 from pipeline.store.postgres.cancels import end_cancelled
 from pipeline.store.postgres.outbox import write_effects
+from pipeline.store.postgres.purses import write_draws
 from pipeline.store.postgres.sessions import ALIVE
 from pipeline.store.postgres.settling import write_settled
 from pipeline.store.postgres.signals import write_asks
@@ -172,7 +173,8 @@ class PostgresCommits(Topic):
         async def work(con: Connection) -> set[ItemId]:
             if await con.fetchval(ALIVE, worker) is None:
                 raise LeaseLost("this worker's lease ran out")
-            written = await write_spawns(con, worker, entries)
+            drawn = await write_draws(con, worker, entries)
+            written = await write_spawns(con, worker, drawn)
             await write_checkpoints(con, worker, written)
             await write_attempts(con, worker, written)
             await write_progress(con, worker, written)

@@ -24,6 +24,7 @@ from pipeline.messages import (
     Said,
     ToolCall,
 )
+from pipeline.purse import Purse
 from pipeline.stage import Advance, stage
 from pipeline.testing import Context
 
@@ -121,10 +122,12 @@ class Desk:
         recorded: Any = None,
         took: tuple[int, Decimal] = (0, Decimal(0)),
         by_size: Callable[[ModelRequest], int] | None = None,
+        purse: Purse | None = None,
         **given: Any,
     ) -> None:
         self.took = took
         self.by_size = by_size
+        self.purse = purse
         self.said = said
         self.asked: list[ModelRequest] = []
         self.made = Made()
@@ -146,6 +149,7 @@ class Desk:
             folder=folder,
             recorded=self.recorded,
             took=self.took,
+            purse=self.purse,
         )
         if self.by_size is not None:
             self.ctx.model = lambda name: Measured(self)
@@ -155,6 +159,8 @@ class Desk:
 
 class Measured:
     """A model that takes tokens by what it is asked, at a cent a thousand."""
+
+    longest = 0
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk

@@ -44,7 +44,7 @@ class Recorder:
     async def record_step(self, *_: Any) -> None:
         raise AssertionError("these stages have no steps")
 
-    async def record_spawn(self, *_: Any) -> str:
+    async def record_decided(self, *_: Any) -> str:
         raise AssertionError("these stages have no children")
 
 

@@ -12,7 +12,12 @@ import pytest
 from pydantic import BaseModel
 
 from pipeline.errors import SignalTimeout, Throttled, Transient
-from pipeline.model import Advance, Part, State, ToWaiting
+from pipeline.model import (
+    Advance,
+    State,
+    ToWaiting,
+)
+from pipeline.parts import Part
 from pipeline.signals import Callbacks
 from pipeline.store.signals import Delivery, Taken
 from tests.unit.engine import DAY_S, SLOW, Engine, Letter, Tape, lost, until

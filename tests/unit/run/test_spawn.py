@@ -10,15 +10,17 @@ import pytest
 
 from pipeline.errors import Permanent
 from pipeline.model import (
-    PARTS_MAX,
     Advance,
     Done,
     Entry,
-    Part,
     Reject,
     State,
     ToJoining,
     Wait,
+)
+from pipeline.parts import (
+    PARTS_MAX,
+    Part,
 )
 from pipeline.stage import Stage
 from tests.unit.engine import Engine, Letter, Tape, landed, lost, not_sent, until

@@ -1,0 +1,141 @@
+"""What all agents of an item may take together: it ends, and nothing is lost by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.agents.agent import Budget, Ended
+from pipeline.messages import Said
+from pipeline.purse import Amounts, Draw, Drawn, Most, Purse
+from tests.unit.agents.desk import ANSWER, Desk, Finding, call, calls
+
+LIE = Said(text='{"verdict": "present", "quote": "a lie"}')
+FREE = Budget(asks=99, calls=99, faults=99)
+
+
+class Watched(Purse):
+    """One that knows how it was before and after each draw."""
+
+    def __init__(self, most: Most) -> None:
+        super().__init__(most)
+        self.were = [Purse(most)]
+
+    def draw(self, wish: Draw) -> Drawn:
+        """As ever."""
+        drawn = super().draw(wish)
+        self.were.append(Purse(self.most, self.taken, self.held, self.lacked))
+        return drawn
+
+
+def talkative(times: int = 20) -> list[Said]:
+    """It asks for two tools each time, and knows its answer when it must."""
+    return [
+        calls(call("find", words=f"a{n}"), call("find", words=f"b{n}"))
+        for n in range(times)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("most", "lacks", "asks"),
+    [
+        (Most(asks=4), "item_asks", 4),
+        (Most(calls=5), "item_calls", 4),
+        (Most(tokens=9_000), "item_tokens", 8),
+    ],
+)
+async def test_at_the_end_there_is_one_last_answer(
+    tmp_path: Path, most: Most, lacks: str, asks: int
+) -> None:
+    """Without tools; the hold names what came to its end, and nothing is held."""
+    purse = Purse(most)
+    desk = Desk(*talkative(), budget=FREE, purse=purse, by_size=lambda _: 1_000)
+    script = desk.script
+    desk.script = (  # type: ignore[method-assign]
+        lambda asked: script(asked) if asked.tools_allowed else ANSWER
+    )
+
+    answer = await desk.ask(tmp_path)
+
+    assert (answer.ended, answer.lacks) == (Ended.BUDGET, (lacks,))
+    assert answer.output == Finding(verdict="present", quote="Term: a year.")
+    assert abs(answer.spent.asks - asks) <= 1
+    assert purse.held == Amounts()
+    assert purse.taken.asks == answer.spent.asks
+    assert purse.taken.tokens == answer.spent.tokens
+    hold = answer.hold()
+    assert (hold.code, hold.evidence["lacks"]) == ("AGENT_BUDGET", [lacks])
+    assert lacks in hold.why
+
+
+async def test_faults_of_all_are_counted(tmp_path: Path) -> None:
+    """Two are forgiven, wherever; then there is one last answer."""
+    purse = Purse(Most(faults=2), taken=Amounts(faults=1))
+    desk = Desk(LIE, budget=FREE, purse=purse)
+
+    answer = await desk.ask(tmp_path)
+
+    assert (answer.ended, answer.lacks) == (Ended.BUDGET, ("item_faults",))
+    assert answer.spent.asks == 3
+    assert purse.taken.faults == 2
+
+
+async def test_what_others_have_taken_is_not_there(tmp_path: Path) -> None:
+    """Nobody is asked, and it says why."""
+    purse = Purse(Most(asks=9), held=Amounts(asks=9))
+    desk = Desk(ANSWER, purse=purse)
+
+    answer = await desk.ask(tmp_path)
+
+    assert (answer.ended, answer.spent.asks) == (Ended.BUDGET, 0)
+    assert desk.asked == []
+
+
+async def test_where_nothing_is_bounded_nothing_is_drawn(tmp_path: Path) -> None:
+    """It costs no step."""
+    desk = Desk(*talkative(1), ANSWER)
+
+    await desk.ask(tmp_path)
+
+    assert not [name for name in desk.ctx.ran if "purse" in name]
+
+
+@given(
+    plan=st.lists(st.sampled_from(["tools", "lie"]), max_size=5),
+    asks=st.integers(1, 6),
+    many=st.integers(1, 6),
+    faults=st.integers(1, 3),
+)
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+async def test_whatever_crashes_nothing_is_counted_twice(
+    tmp_path: Path, plan: list[str], asks: int, many: int, faults: int
+) -> None:
+    """The purse is as if there had been no crash, behind every step."""
+    tools = talkative()
+    said = [tools[n] if kind == "tools" else LIE for n, kind in enumerate(plan)]
+    most = Most(asks=asks, calls=many, faults=faults)
+    purse = Watched(most)
+    first = Desk(*said, ANSWER, budget=FREE, purse=purse)
+    wanted = await first.ask(tmp_path)
+    steps = list(first.ctx.recorded.items())
+
+    assert purse.held == Amounts()
+    for name in ("asks", "calls", "faults"):
+        assert getattr(purse.taken, name) <= getattr(most, name)
+    for cut in range(len(steps)):
+        kept = dict(steps[:cut])
+        draws = sum("/purse-" in name for name in kept)  # the last is how it ended
+        again = replace(purse.were[draws])
+        after = Desk(*said, ANSWER, budget=FREE, purse=again, recorded=kept)
+        answer = await after.ask(tmp_path)
+
+        assert (answer.ended, answer.output) == (wanted.ended, wanted.output)
+        assert (again.taken, again.held) == (purse.taken, purse.held)
