@@ -209,6 +209,10 @@ class Talking(Protocol):
         """The tools that `[grant]` of the pipeline gives to an agent of this stage."""
         ...
 
+    def remembered(self, step: str) -> Any:
+        """What a step of this stage was kept as, plain data; None: it has not run."""
+        ...
+
     @property
     def most(self) -> Most:
         """What agents may take for this item, and all that is made of it."""

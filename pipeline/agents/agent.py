@@ -209,9 +209,9 @@ class Answer:
             raise Usage("the agent has its answer", code="AGENT_ENDED")
         evidence = {
             "spent": self.spent.model_dump(mode="json"),
-            "output": None
-            if self.output is None
-            else self.output.model_dump(mode="json"),
+            "output": self.output.model_dump(mode="json")
+            if isinstance(self.output, BaseModel)
+            else self.output,
             "calls": [call.model_dump(mode="json") for call in self.pending],
             "unsent": list(self.unsent),
             "lacks": list(self.lacks),

@@ -122,7 +122,7 @@ class _Conversation:
             refs,
             agent.budget,
         )
-        self._vetting = Vetting(setting, _read_rulings(rulings))
+        self._vetting = Vetting(setting, read_rulings(rulings))
         self._meter = Meter(agent.budget, agent.max_tokens)
         self._spent = self._meter.spent
         self._model = ctx.model(*agent.models)
@@ -219,7 +219,7 @@ class _Conversation:
         Vetting all calls of an answer, then run them; None: the conversation goes on.
         """
         tainted = any(map(is_tainted, self._talk))
-        vetted = self._vetting.vet(said.calls, tainted=tainted)
+        vetted = await self._vetted(number, said, tainted)
         self._spent.calls = self._vetting.calls
         self._spent.refused = dict(self._vetting.refused)
         if any(one.person for one in vetted):
@@ -246,6 +246,29 @@ class _Conversation:
         if over or self._vetting.calls >= self._agent.budget.calls:
             return Ended.BUDGET
         return None
+
+    async def _vetted(self, number: int, said: Said, tainted: bool) -> list[Vetted]:
+        """
+        Vet the calls of an answer; what persons said of them is kept as steps.
+
+        Whoever has been heard once is heard for good, whatever the state says later.
+        """
+        vetting, step = self._vetting, f"{self._name}/ruled-{number}.1"
+        for place in count(2):
+            if (found := self._ctx.remembered(step)) is None:
+                break
+            vetting.recall(read_rulings(found))
+            step = f"{self._name}/ruled-{number}.{place}"
+        before = set(vetting.used)
+        vetted = vetting.vet(said.calls, tainted=tainted)
+        new = {
+            digest: word.model_dump(mode="json")
+            for digest, word in vetting.used.items()
+            if digest not in before
+        }
+        if new:
+            await self._ctx.step(step, kept, new)
+        return vetted
 
     def _close(self, said: Said) -> None:
         """Calls where none was allowed: each has its result all the same."""
@@ -292,7 +315,7 @@ def _bytes(value: BaseModel) -> int:
     return len(value.model_dump_json().encode())
 
 
-def _read_rulings(
+def read_rulings(
     given: Mapping[str, Ruling | Mapping[str, Any]],
 ) -> dict[str, Ruling]:
     """A ruling that does not fit is none: whoever made it is asked again."""

@@ -66,16 +66,22 @@ class Vetting:
 
     def __init__(self, setting: Setting, rulings: Mapping[str, Ruling]) -> None:
         self._setting = setting
-        self._rulings = rulings
+        self._rulings = dict(rulings)
         self._every = 0
         self._of_tool: Counter[str] = Counter()
         self._same: Counter[tuple[str, str]] = Counter()
         self.refused: Counter[str] = Counter()
+        self.used: dict[str, Ruling] = {}  # by digest: what persons said, and counts
 
     @property
     def calls(self) -> int:
         """How many there were, refused ones among them; what is beyond is refused."""
         return min(self._every, self._setting.budget.calls)
+
+    def recall(self, kept: Mapping[str, Ruling]) -> None:
+        """What persons said before, and counted: it goes before what is said now."""
+        self.used |= kept
+        self._rulings |= kept
 
     def vet(self, calls: Sequence[ToolCall], *, tainted: bool) -> list[Vetted]:
         """Every call of an answer; `tainted`: the agent has read from outside."""
@@ -170,18 +176,23 @@ class Vetting:
             case "approve":
                 assert word is not None
                 if word.arguments is None:
+                    self.used[one.digest] = word
                     return one._replace(person="")
                 arguments, wrong = read_arguments(found, canonical(word.arguments))
                 given, strange = ({}, "") if wrong else self._named(found, arguments)
                 if wrong or strange:
                     why = f"what a person put in does not fit: {wrong or strange}"
                     return one._replace(person=why)
+                self.used[one.digest] = word
                 return one._replace(person="", arguments=arguments, given=given)
             case "deny":
                 assert word is not None
+                self.used[one.digest] = word
                 why = f"a person denied it: {word.reason or 'without a reason'}"
                 return _ended(call, CallEnd.DENIED, "TOOL_DENIED", why)
             case "expired":
+                assert word is not None
+                self.used[one.digest] = word
                 why = "nobody ruled on it in time; it was not denied"
                 return _ended(call, CallEnd.EXPIRED, "TOOL_EXPIRED", why)
             case _:

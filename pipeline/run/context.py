@@ -169,6 +169,10 @@ class StageContext:
         grants, item = self._run.pipeline.grants, self.item
         return granted(grants, item.tenant, self._stage.name, agent)
 
+    def remembered(self, step: str) -> Any:
+        text = self._run.memo.get((self._stage.name, step))
+        return None if text is None else json.loads(text)
+
     @property
     def most(self) -> Most:
         return self._run.pipeline.budget.purse

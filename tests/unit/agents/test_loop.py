@@ -238,6 +238,49 @@ async def test_a_ruling_that_does_not_fit_is_none(tmp_path: Path, ruling: Any) -
     assert after.ctx.effects == {}
 
 
+async def test_what_a_person_said_once_is_not_asked_again(tmp_path: Path) -> None:
+    """Also where the state has another hold's rulings in the place of the first's."""
+    twice = [calls(call("send", to=to), call("send", to=f"{to}2")) for to in "ab"]
+    desk = Desk(calls(call("section", at="s1")), *twice, ANSWER)
+    answer = await desk.ask(tmp_path)
+    said = [("approve", "deny"), ("deny", "approve")]
+    # Of the first answer one call after the other, of the second both at once.
+    for turn in ([0], [1], [0, 1]):
+        digests = [waiting.digest for waiting in answer.pending]
+        assert len(digests) == 2 if turn != [1] else 1
+        verdicts = said[answer.spent.asks - 2]
+        words = {
+            digest: {"verdict": verdicts[n], "reason": "no"}
+            for digest, n in zip(digests, turn, strict=False)
+        }
+        recorded = desk.ctx.recorded
+        desk = Desk(*desk.said, recorded=recorded)
+        answer = await desk.ask(tmp_path, rulings=words)
+
+    after = Desk(*desk.said, recorded=desk.ctx.recorded)
+    again = await after.ask(tmp_path)
+
+    assert (answer.ended, again.ended) == (Ended.OUTPUT, Ended.OUTPUT)
+    sent = [json.loads(e.payload)["to"] for e in after.ctx.effects.values()]
+    assert sent == ["a", "b2"]
+    assert after.made.ran == []
+
+
+@pytest.mark.parametrize("output", [None, Finding])
+async def test_a_hold_shows_the_work_so_far_of_whatever_kind(
+    tmp_path: Path, output: Any
+) -> None:
+    """A text as it is, an object as data, and nothing where there is none."""
+    talkative = calls(call("find", words="a"))
+    given: dict[str, Any] = {"output": output, "checks": (), "budget": Budget(asks=2)}
+    some = await Desk(talkative, ANSWER, **given).ask(tmp_path)
+    none = await Desk(talkative, **given).ask(tmp_path)
+
+    text = ANSWER.text if output is None else json.loads(ANSWER.text)
+    assert some.hold().evidence["output"] == text
+    assert none.hold().evidence["output"] is None
+
+
 async def test_a_ruling_on_another_call_is_none(tmp_path: Path) -> None:
     """The same arguments in another conversation are another call."""
     desk = Desk(calls(call("section", at="s1")), calls(call("send", to="x")), ANSWER)
