@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pipeline.calls import Settled
+from pipeline.lapse import Lapse
 from pipeline.outbox import Planned
 from pipeline.parts import Part
 from pipeline.purse import Draw
@@ -80,6 +81,7 @@ class Hold:
         evidence: JSON-able data the reviewer is shown (spans, crops, scores).
         needs: Channels, or keys of them, that the reviewer must supply.
         ask: Like `needs`, but the stage runs again with the answer.
+        lapse: What becomes of it when nobody decides in time; None: it waits.
         updates: What the state receives when the hold is approved.
     """
 
@@ -88,6 +90,7 @@ class Hold:
     evidence: Any
     needs: tuple[str, ...]
     ask: tuple[str, ...]
+    lapse: Lapse | None
     updates: Mapping[str, Any]
 
     def __init__(
@@ -98,9 +101,11 @@ class Hold:
         evidence: Any = None,
         needs: Sequence[str] = (),
         ask: Sequence[str] = (),
+        lapse: Lapse | None = None,
         **updates: Any,
     ) -> None:
         said = {"code": code, "why": why, "evidence": evidence, "updates": updates}
+        said["lapse"] = lapse
         for name, value in (said | {"needs": tuple(needs), "ask": tuple(ask)}).items():
             object.__setattr__(self, name, value)
 
@@ -268,6 +273,8 @@ class ToHeld:
     next_stage: str
     shown_ref: str | None = None
     proposal_ref: str | None = None
+    lapse: str | None = None  # JSON text: `ends`, and the update where it does not
+    lapse_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

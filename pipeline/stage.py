@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.calls import Answer, FilePart, Request, Vendor
+from pipeline.lapse import Lapse
 from pipeline.messages import Talking
 from pipeline.model import (
     Advance,
@@ -53,6 +54,7 @@ __all__ = [
     "Hold",
     "Item",
     "Kin",
+    "Lapse",
     "Outcome",
     "Part",
     "Reject",

@@ -33,7 +33,7 @@ ON_TOP = {
         *("bound", "calls", "loading", "names", "outbox", "pinned", "proof", "stage"),
         *("declared", "folder", "messages", "model", "reducers", "threads", "trouble"),
         *("doubles", "errors", "misfits", "signals", "signatures", "state", "testing"),
-        *("parts", "purse"),
+        *("lapse", "parts", "purse"),
     },
     "stages": {*STAGES, "document", "layout"},
     "ingest": {

@@ -30,6 +30,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.agents.tools import NESTED, Tool, misfit, unkept
 from pipeline.errors import Usage
+from pipeline.lapse import EXPIRED, Lapse
 from pipeline.messages import Finish, Message, Said
 from pipeline.model import Hold
 
@@ -144,7 +145,7 @@ class Ruling(BaseModel):
         reason: Told to the model when it is denied.
     """
 
-    verdict: str  # approve, deny, expired
+    verdict: str  # approve, deny, EXPIRED
     arguments: dict[str, Any] | None = None
     reason: str = ""
 
@@ -193,13 +194,15 @@ class Answer:
     talk: tuple[Message, ...] = ()
     lacks: tuple[str, ...] = ()
 
-    def hold(self, *ask: str, **updates: Any) -> Hold:
+    def hold(self, *ask: str, lapse_s: float | None = None, **updates: Any) -> Hold:
         """
         What a stage returns when a person must go on: with the work so far.
 
         Args:
             ask: Channels that the person answers, and the stage runs again with; for
                 calls the one that its rulings are in.
+            lapse_s: Seconds after which it goes on without a person: of calls each is
+                ruled `expired`, which is no denial.  None: it waits.
 
         Raises:
             Usage: AGENT_ENDED, there is nothing to ask a person.
@@ -218,7 +221,16 @@ class Answer:
             "fault": self.fault,
             "talk": [message.model_dump(mode="json") for message in self.talk[-20:]],
         }
-        return Hold(code, self.why, evidence=evidence, ask=ask, **updates)
+        lapse = None
+        if lapse_s is not None:
+            word = {"verdict": EXPIRED}
+            rulings = {call.digest: word for call in self.pending}
+            given: dict[str, Any] = {}
+            if ask and rulings:
+                channel, dot, key = ask[0].partition(".")
+                given[channel] = {key: rulings} if dot else rulings
+            lapse = Lapse(lapse_s, updates=given)
+        return Hold(code, self.why, evidence=evidence, ask=ask, lapse=lapse, **updates)
 
 
 @dataclass(frozen=True, slots=True)

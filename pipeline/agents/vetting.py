@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pipeline import lapse
 from pipeline.agents.agent import Budget, Ruling
 from pipeline.agents.ids import named
 from pipeline.agents.tools import Tool, canonical, read_arguments
@@ -190,7 +191,7 @@ class Vetting:
                 self.used[one.digest] = word
                 why = f"a person denied it: {word.reason or 'without a reason'}"
                 return _ended(call, CallEnd.DENIED, "TOOL_DENIED", why)
-            case "expired":
+            case lapse.EXPIRED:
                 assert word is not None
                 self.used[one.digest] = word
                 why = "nobody ruled on it in time; it was not denied"

@@ -20,9 +20,16 @@ from pipeline.store.rows import HoldRow
 WHY_CHARS_MAX = 500
 
 
-def park(hold: Hold, stage: BoundStage, seq: int, shown: str, proposal: str) -> ToHeld:
+def park(
+    hold: Hold,
+    stage: BoundStage,
+    seq: int,
+    shown: str,
+    proposal: str,
+    lapse: str | None = None,
+) -> ToHeld:
     """
-    The move that parks an item; `shown` and `proposal` are JSON text.
+    The move that parks an item; `shown`, `proposal` and `lapse` are JSON text.
 
     Of `hold` only the words and the names count: its evidence stands in `shown`.
     """
@@ -36,6 +43,8 @@ def park(hold: Hold, stage: BoundStage, seq: int, shown: str, proposal: str) -> 
         needs=(*hold.needs, *hold.ask),
         again=bool(hold.ask),
         next_stage=stage.next,
+        lapse=lapse,
+        lapse_s=None if hold.lapse is None else hold.lapse.after_s,
     )
 
 

@@ -138,7 +138,8 @@ def _of_outcome(run: Run, bound: BoundStage, end: Returned, took_s: float) -> En
             done = Finish(State.DONE, bound.name)
             return Ending(done, end.update, took_s=took_s)
         case Hold():
-            return Ending(park(outcome, bound, run.seq, end.shown, end.update))
+            parked = park(outcome, bound, run.seq, end.shown, end.update, end.lapse)
+            return Ending(parked)
         case Reject():
             why = sentence(outcome.why)
             rejected = Finish(State.REJECTED, bound.name, outcome.code, why)

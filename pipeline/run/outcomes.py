@@ -16,12 +16,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipeline.errors import CODE_CHARS_MAX, Permanent, code_of
+from pipeline.lapse import Lapse
 from pipeline.model import Advance, Done, Hold, Outcome, Reject, Wait
 from pipeline.run.blame import seconds
 from pipeline.run.frames import name_of
 from pipeline.run.stay import Run
 from pipeline.state import clean_text, encode
 
+LAPSE_CHARS_MAX = 8192  # as of an update that stands in its row
 BENEATH = 4  # levels that an update may stand in: evidence and state of a hold
 
 
@@ -31,13 +33,15 @@ class Returned:
     The stage returned an outcome, and its updates fit.
 
     `update` are the updates as JSON text, `state` is what the item's state would be
-    with them; `shown`, of a hold, is what a reviewer sees, as JSON text.
+    with them; `shown`, of a hold, is what a reviewer sees, as JSON text, and `lapse`
+    what it comes to without one.
     """
 
     outcome: Outcome
     update: str
     state: BaseModel
     shown: str = ""
+    lapse: str | None = None
 
 
 def returned(outcome: Any, run: Run) -> Returned:
@@ -63,9 +67,40 @@ def returned(outcome: Any, run: Run) -> Returned:
         valid = channels.validate(ours.updates)
         state = channels.apply(run.state, valid)
         seen = shown(ours.evidence, run) if isinstance(ours, Hold) else ""
-        return Returned(ours, _update(valid), state, seen)
+        lapse = _lapse(ours, run) if isinstance(ours, Hold) else None
+        return Returned(ours, _update(valid), state, seen, lapse)
     except Permanent as error:
         raise bad_outcome(error.message, error.hint) from None
+
+
+def _lapse(hold: Hold, run: Run) -> str | None:
+    """What a hold comes to when nobody decides, as JSON text."""
+    if hold.lapse is None:
+        return None
+    channels = run.pipeline.channels
+    valid = channels.validate(hold.lapse.updates)
+    channels.apply(run.state, valid)
+    ends = hold.lapse.action == "end"
+    text = encode({"ends": ends, "update": valid}, beneath=BENEATH)
+    if len(text) > LAPSE_CHARS_MAX:
+        raise Permanent(
+            f"what lapsing puts into the state has more than {LAPSE_CHARS_MAX} "
+            "characters",
+            code="BAD_UPDATE",
+            hint="keep it in an artifact, or let the stage run again and see to it",
+        )
+    return text
+
+
+def _read_lapse(value: Any) -> Lapse | None:
+    if value is None:
+        return None
+    if not isinstance(value, Lapse) or value.action not in ("go_on", "end"):
+        raise TypeError("no Lapse")
+    after_s = seconds(value.after_s)
+    if after_s <= 0:
+        raise ValueError("no time")
+    return Lapse(after_s, value.action, _updates(value.updates))
 
 
 def shown(evidence: Any, run: Run) -> str:
@@ -144,7 +179,7 @@ def _updates(value: Any) -> dict[str, Any]:
 FIELDS: dict[type[Outcome], tuple[str, ...]] = {
     Advance: ("updates",),
     Done: ("updates",),
-    Hold: ("code", "why", "evidence", "needs", "ask", "updates"),
+    Hold: ("code", "why", "evidence", "needs", "ask", "lapse", "updates"),
     Reject: ("code", "why", "updates"),
     Wait: ("for_s", "why"),
 }
@@ -155,6 +190,7 @@ READ: dict[str, Callable[[Any], Any]] = {
     "evidence": lambda value: value,
     "needs": _names,
     "ask": _names,
+    "lapse": _read_lapse,
     "updates": _updates,
 }
 WANTED = {
@@ -164,6 +200,7 @@ WANTED = {
     "evidence": "plain data",
     "needs": "names of channels",
     "ask": "names of channels",
+    "lapse": "a Lapse with seconds above 0",
     "updates": "channels with their values",
 }
 

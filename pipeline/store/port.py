@@ -188,7 +188,7 @@ class WorkStore(SignalStore, Protocol):
         """
         Put waiting items back in line: those whose time has come, those that join
         children of which none is open any more, and those that join past their
-        deadline.  Whatever else has to be put in order now and then, is.
+        deadline.  Holds lapse, and what else must be put in order now and then, is.
 
         Returns how many, and the seconds until the next one whose time will come
         (None: none waits).
@@ -321,7 +321,7 @@ class HoldStore(Protocol):
         stands; both are None on reject.
 
         Raises:
-            Conflict: decided before (the message names by whom and when),
+            Conflict: decided before (the message names by whom and when), LAPSED,
                 another reviewer's lease, or `digest` is not what is held.
             NotFound: no such hold.
         """

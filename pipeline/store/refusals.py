@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import replace
 
 from pipeline.errors import Conflict, Integrity, Usage
+from pipeline.lapse import EXPIRED
 from pipeline.model import Batch, Disposal, ItemId, Receipt, Submission
 from pipeline.names import is_component, is_tenant, is_text, visible
 from pipeline.store.rows import HoldRow
@@ -89,11 +90,24 @@ def decided_before(hold: HoldRow) -> Conflict:
     first = hold.decision
     if first is None:
         return Conflict(f"hold h{hold.id} is closed: its item was cancelled or retried")
+    if first.verb == EXPIRED:
+        return lapsed(hold)
     return Conflict(
         f"hold h{hold.id} was decided before: {first.verb} by {first.author} "
         f"at {first.decided_at:%Y-%m-%d %H:%M:%S %Z}",
         code="DECIDED",
         hint=f"the first decision stands; see `waybill items show {hold.item_id}`",
+    )
+
+
+def lapsed(hold: HoldRow) -> Conflict:
+    """Nobody decided in time, and the item went on, or ended, without."""
+    assert hold.lapses_at is not None
+    return Conflict(
+        f"hold h{hold.id} lapsed at {hold.lapses_at:%Y-%m-%d %H:%M:%S %Z}: nobody had "
+        "decided it",
+        code="LAPSED",
+        hint=f"what came of it: `waybill items show {hold.item_id}`",
     )
 
 

@@ -112,12 +112,14 @@ class HoldRow(NamedTuple):
     proposal_ref: str | None = None
     changed: bool = False  # since it was parked, by somebody in the database
     pipeline: str = ""  # its name
+    lapse: dict[str, Any] | None = None  # what it comes to then: `ends`, `update`
+    lapses_at: datetime | None = None
 
 
 class Decision(NamedTuple):
-    """A person's ruling on a hold: final."""
+    """A person's ruling on a hold, or that nobody ruled in time: final."""
 
-    verb: str  # approve | reject | edit
+    verb: str  # approve | reject | edit | expired
     author: str
     reason: str
     decided_at: datetime

@@ -150,11 +150,27 @@ def waiting(for_s: float, *, attempt: int = 0, why: str = "THROTTLED") -> ToWait
 
 
 def parked(
-    seq: int = 0, *, stage: str = "read", after: str = "judge", again: bool = False
+    seq: int = 0,
+    *,
+    stage: str = "read",
+    after: str = "judge",
+    again: bool = False,
+    lapse: str | None = None,
+    lapse_s: float | None = None,
 ) -> ToHeld:
     """Held with the usual picture and proposal."""
     return ToHeld(
-        stage, seq, "LOOK", "why not", SHOWN, PROPOSAL, ("text",), again, after
+        stage,
+        seq,
+        "LOOK",
+        "why not",
+        SHOWN,
+        PROPOSAL,
+        ("text",),
+        again,
+        after,
+        lapse=lapse,
+        lapse_s=lapse_s,
     )
 
 

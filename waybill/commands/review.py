@@ -72,8 +72,8 @@ def review_ls(
         terminal.err.print("no hold matches" if asked else nothing)
     terminal.print_table(
         [
-            *("hold", "item", "age", "due", "pipeline", "stage", "reason", "name"),
-            "claimed by",
+            *("hold", "item", "age", "due", "lapses", "pipeline", "stage", "reason"),
+            *("name", "claimed by"),
         ],
         (
             [
@@ -81,6 +81,7 @@ def review_ls(
                 h.item_id,
                 terminal.ago(h.held_at),
                 terminal.due(h.deadline_at),
+                "" if h.lapses_at is None else terminal.due(h.lapses_at),
                 h.pipeline,
                 h.stage,
                 h.code if h.decision is None else f"{h.decision.verb} {h.code}",

@@ -34,6 +34,10 @@ def print_view(view: View) -> None:
     )
     if hold.why:
         _print_whole(hold.why)
+    if hold.lapses_at is not None and hold.lapse is not None:
+        then = "ends, rejected" if hold.lapse["ends"] else "goes on without you"
+        left = terminal.due(hold.lapses_at)
+        _print_whole(f"lapses in {left}: expired, and the item {then}")
     if view.evidence:
         found = evidence_texts(view.evidence)
         shown = (Padding(text, (0, 0, 0, 2 * depth)) for depth, text in found)

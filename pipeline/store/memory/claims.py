@@ -16,11 +16,12 @@ from pipeline.model import (
     WorkerId,
 )
 from pipeline.store.memory.calls import MemoryCalls
+from pipeline.store.memory.holds import MemoryHolds
 from pipeline.store.port import HISTORY_BYTES, TENANTS_MIN
 from pipeline.store.rows import KinRow, PipelineRow, Share
 
 
-class MemoryClaims(MemoryCalls):
+class MemoryClaims(MemoryHolds, MemoryCalls):
     """Lines and timers; see the port for every contract."""
 
     async def claim(
@@ -105,7 +106,8 @@ class MemoryClaims(MemoryCalls):
         rested = self._go_on(limit)
         for item in rested:
             self._on_again(item)
-        moved = len(joined) + len(rested)
+        lapsed, next_s = self._let_lapse(limit)
+        moved = len(joined) + len(rested) + lapsed
         while self._timers and moved < limit:
             until, item = self._timers[0]
             place = self._waiting.get(item) or self._joining.get(item)
@@ -113,11 +115,11 @@ class MemoryClaims(MemoryCalls):
                 heapq.heappop(self._timers)
                 continue
             if until > self.now():
-                return moved, until - self.now()
+                return moved, min(until - self.now(), next_s or math.inf)
             heapq.heappop(self._timers)
             self._on_again(item)
             moved += 1
-        return moved, None
+        return moved, next_s
 
     async def history(
         self, items: Sequence[ItemId], *, slices: int | None = None

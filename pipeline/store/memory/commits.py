@@ -155,6 +155,10 @@ class MemoryCommits(MemoryEffects, MemoryAdmission, MemorySignals):
             decision=None,
             shown_ref=move.shown_ref,
             proposal_ref=move.proposal_ref,
+            lapse=None if move.lapse is None else json.loads(move.lapse),
+            lapses_at=None
+            if move.lapse_s is None
+            else self._at(self.now() + move.lapse_s),
             pipeline=self._pipelines[row.facts.pipeline_id].name,
         )
         self._holds[number] = hold._replace(digest=digest_of(hold))

@@ -4,9 +4,11 @@ Holds and decisions in memory.
 
 from __future__ import annotations
 
+import json
 import re
 
 from pipeline.errors import NotFound, Refused
+from pipeline.lapse import EXPIRED, LAPSED, NOBODY
 from pipeline.model import (
     Checkpoint,
     Finish,
@@ -17,7 +19,7 @@ from pipeline.model import (
 from pipeline.names import part_pattern
 from pipeline.store.memory.tables import MemoryTables, Place, digest_of
 from pipeline.store.port import ANY
-from pipeline.store.refusals import changed, decided_before, stale, taken
+from pipeline.store.refusals import changed, decided_before, lapsed, stale, taken
 from pipeline.store.rows import Decision, HoldRow, Sought
 
 
@@ -101,6 +103,8 @@ class MemoryHolds(MemoryTables):
         hold = await self.hold(hold_id)
         if not self._is_open(hold):
             raise decided_before(hold)
+        if hold.lapses_at is not None and hold.lapses_at <= self._at(self.now()):
+            raise lapsed(hold)
         if hold.claimed_by not in (None, author):
             raise taken(hold)
         if hold.changed:
@@ -111,16 +115,24 @@ class MemoryHolds(MemoryTables):
             raise Refused("the database refused the rows (decisions_check)")
         if verb == "reject" and not reason:
             raise Refused("the database refused the rows (decisions_check)")
-        decision = Decision(verb, author, reason, self._at(self.now()))
-        self._holds[hold_id] = hold._replace(
-            decision=decision, claimed_by=None, claimed_until=None
-        )
-        del self._open[hold.item_id]
-        after = hold.stage if hold.again else hold.next_stage
+        self._close(hold, verb, author, reason)
         if verb == "reject":
             end = Finish(State.REJECTED, hold.stage, "REVIEW_REJECTED", reason)
             self._end(hold.item_id, end)
             return self._holds[hold_id]
+        self._decided(hold, update, ref)
+        return self._holds[hold_id]
+
+    def _close(self, hold: HoldRow, verb: str, author: str, reason: str) -> None:
+        decision = Decision(verb, author, reason, self._at(self.now()))
+        self._holds[hold.id] = hold._replace(
+            decision=decision, claimed_by=None, claimed_until=None
+        )
+        del self._open[hold.item_id]
+
+    def _decided(self, hold: HoldRow, update: str | None, ref: str | None) -> None:
+        """The item goes on with what was decided."""
+        after = hold.stage if hold.again else hold.next_stage
         row = self._items[hold.item_id]
         row.checkpoints.append(
             Checkpoint(hold.seq, hold.stage, None, update, ref, after, 0.0)
@@ -130,7 +142,28 @@ class MemoryHolds(MemoryTables):
             self._put_ready(hold.item_id, Place(after, hold.seq + 1))
         else:
             self._end(hold.item_id, Finish(State.DONE, hold.stage))
-        return self._holds[hold_id]
+
+    def _let_lapse(self, limit: int) -> tuple[int, float | None]:
+        """Decide what nobody decided in time; how many, and seconds to the next."""
+        open_ = map(self._holds.__getitem__, self._open.values())
+        timed = [(h.lapses_at, h) for h in open_ if h.lapses_at is not None]
+        timed.sort(key=lambda pair: pair[0])
+        now, moved = self._at(self.now()), 0
+        for until, hold in timed:
+            if until > now:
+                return moved, (until - now).total_seconds()
+            if moved == limit or hold.digest != digest_of(hold):
+                continue
+            moved += 1
+            assert hold.lapse is not None
+            self._close(hold, EXPIRED, NOBODY, "")
+            if hold.lapse["ends"]:
+                why = "nobody decided in time"
+                end = Finish(State.REJECTED, hold.stage, LAPSED, why)
+                self._end(hold.item_id, end)
+            else:
+                self._decided(hold, json.dumps(hold.lapse["update"]), None)
+        return moved, None
 
     def _is(self, hold: HoldRow, sought: Sought) -> bool:
         at = hold.decision.decided_at if hold.decision else hold.held_at

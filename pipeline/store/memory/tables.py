@@ -212,4 +212,6 @@ def digest_of(hold: HoldRow) -> str:
     """What a decision is bound to, as `waybill.hold_digest` tells it of a row."""
     what = (hold.code, hold.why, hold.shown, hold.shown_ref, hold.proposal)
     how = (hold.proposal_ref, hold.needs, hold.again, hold.next_stage)
-    return hashlib.sha256(json.dumps(what + how, sort_keys=True).encode()).hexdigest()
+    until = None if hold.lapses_at is None else hold.lapses_at.timestamp()
+    text = json.dumps((*what, *how, hold.lapse, until), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -15,6 +15,7 @@ from pipeline.store.database import Database, Topic
 from pipeline.store.port import HISTORY_BYTES, TENANTS_MIN
 from pipeline.store.postgres.budgets import Rested
 from pipeline.store.postgres.counts import FOLD
+from pipeline.store.postgres.holds import let_lapse
 from pipeline.store.postgres.sessions import ALIVE
 from pipeline.store.rows import KinRow, PipelineRow, Share
 
@@ -252,7 +253,10 @@ class PostgresClaims(Topic):
         )
         await self._db.fetch(FOLD)
         rested = await self._rested.wake(limit)
-        return rows[0]["moved"] + rested, rows[0]["next_s"]
+        lapsed, lapse_s = await let_lapse(self._db, limit)
+        moved = rows[0]["moved"] + rested + lapsed
+        times = [s for s in (rows[0]["next_s"], lapse_s) if s is not None]
+        return moved, min(times, default=None)
 
     async def history(
         self, items: Sequence[ItemId], *, slices: int | None = None

@@ -12,11 +12,12 @@ import json
 import asyncpg
 
 from pipeline.errors import NotFound
+from pipeline.lapse import EXPIRED, LAPSED, NOBODY
 from pipeline.model import HoldId, ItemId
-from pipeline.store.database import Connection, Topic
+from pipeline.store.database import Connection, Database, Topic
 from pipeline.store.port import ANY, HOLDS_LOOKED_AT
 from pipeline.store.postgres.seeking import Parameters, all_of, beside, of_items
-from pipeline.store.refusals import changed, decided_before, stale, taken
+from pipeline.store.refusals import changed, decided_before, lapsed, stale, taken
 from pipeline.store.rows import Decision, HoldRow, Sought
 
 # A hold that was decided before its row told its digest keeps the one of then.
@@ -24,13 +25,13 @@ FACTS = """
 select h.id, h.item_id, i.name as item_name, t.name as tenant, b.name as batch,
        i.pipeline_id, i.pipeline, h.stage, h.code, h.why, h.shown, h.shown_ref,
        h.proposal, h.proposal_ref, h.digest, h.needs,
-       h.again, h.seq, h.next_stage, h.held_at, h.deadline_at,
+       h.again, h.seq, h.next_stage, h.held_at, h.deadline_at, h.lapse, h.lapses_at,
        case when h.claimed_until > waybill.clock() then h.claimed_by end as claimed_by,
        case when h.claimed_until > waybill.clock() then h.claimed_until end
          as claimed_until,
        d.verb, d.author, d.reason, d.decided_at,
        h.digest <> waybill.hold_digest(h.code, h.why, h.shown, h.shown_ref, h.proposal,
-         h.proposal_ref, h.needs, h.again, h.next_stage)
+         h.proposal_ref, h.needs, h.again, h.next_stage, h.lapse, h.lapses_at)
          and (h.open or coalesce(d.decided_at >= (
            select m.applied_at from waybill.migrations m where m.number = 7), false))
          as changed
@@ -113,6 +114,59 @@ ended as (
 insert into waybill.audit (item_id, event, stage, actor, code)
 select item_id, 'decided_' || $2, stage, $3, code from closed
 """
+
+
+STILL = """
+select open, coalesce(lapses_at <= waybill.clock(), false) as late
+  from waybill.holds where id = $1
+"""
+
+# What somebody changed in the database is left to a person.
+LAPSE = """
+with due as materialized (
+  select h.id from waybill.holds h
+   where h.open and h.lapses_at <= waybill.clock()
+     and h.digest = waybill.hold_digest(h.code, h.why, h.shown, h.shown_ref, h.proposal,
+           h.proposal_ref, h.needs, h.again, h.next_stage, h.lapse, h.lapses_at)
+   order by h.lapses_at limit $1 for update skip locked),
+closed as (
+  update waybill.holds h set open = false, claimed_by = null, claimed_until = null
+    from due d where h.id = d.id
+  returning h.id, h.item_id, h.seq, h.stage, h.tenant_id, h.deadline_at, h.digest,
+            (h.lapse ->> 'ends')::boolean as ends, h.lapse -> 'update' as update,
+            case when h.again then h.stage else h.next_stage end as after),
+noted as (
+  insert into waybill.decisions (hold_id, verb, author, reason, digest)
+  select id, $2, $3, '', digest from closed),
+kept as (
+  insert into waybill.checkpoints (item_id, seq, stage, update, next_stage, took_s)
+  select item_id, seq, stage, update::jsonb, after, 0 from closed where not ends),
+line as (
+  insert into waybill.ready (item_id, stage, tenant_id, deadline_at, seq)
+  select item_id, after, tenant_id, deadline_at, seq + 1
+    from closed where not ends and after <> ''),
+ended as (
+  insert into waybill.outcomes (item_id, state, stage, code, why)
+  select item_id, case when ends then 'rejected' else 'done' end, stage,
+         case when ends then $4 else '' end,
+         case when ends then 'nobody decided in time' else '' end
+    from closed where ends or after = ''),
+audited as (
+  insert into waybill.audit (item_id, event, stage, actor, code)
+  select item_id, 'decided_' || $2, stage, $3, $4 from closed)
+select (select count(*) from closed) as moved,
+       extract(epoch from (select min(lapses_at) from waybill.holds
+                            where open and lapses_at > waybill.clock())
+                 - waybill.clock())::float8 as next_s
+"""
+
+
+async def let_lapse(database: Database, limit: int) -> tuple[int, float | None]:
+    """
+    Decide the holds that nobody decided in time; how many, and seconds to the next.
+    """
+    [row] = await database.fetch(LAPSE, limit, EXPIRED, NOBODY, LAPSED)
+    return row["moved"], row["next_s"]
 
 
 class PostgresHolds(Topic):
@@ -233,11 +287,11 @@ class PostgresHolds(Topic):
             if not rows:
                 raise NotFound(f"no hold h{hold_id}")
             hold = hold_row(rows[0])
-            still = await con.fetchval(
-                "select open from waybill.holds where id = $1", hold_id
-            )
+            [(still, late)] = await con.fetch(STILL, hold_id)
             if hold.decision is not None or not still:
                 raise decided_before(hold)
+            if late:
+                raise lapsed(hold)
             if hold.claimed_by not in (None, author):
                 raise taken(hold)
             if hold.changed:
@@ -281,4 +335,5 @@ def hold_row(r: asyncpg.Record) -> HoldRow:
     facts = {name: r[name] for name in HoldRow._fields if name != "decision"}
     facts["shown"] = json.loads(r["shown"] or "{}")
     facts["proposal"] = json.loads(r["proposal"] or "{}")
+    facts["lapse"] = None if r["lapse"] is None else json.loads(r["lapse"])
     return HoldRow(**facts, decision=decision)

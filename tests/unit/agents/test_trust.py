@@ -328,6 +328,21 @@ async def test_a_ruling_that_is_none_does_not_end_its_item(
     assert desk.ctx.effects == {}
 
 
+async def test_a_hold_that_lapses_rules_each_call_expired(tmp_path: Path) -> None:
+    """Which is no denial: the model is told so, and goes on."""
+    held = await asked(Desk(SEND, ANSWER), tmp_path, Untrusted("x"))
+    hold = held.hold("rulings", lapse_s=60)
+    assert hold.lapse is not None
+    desk = Desk(SEND, ANSWER)
+
+    rulings = hold.lapse.updates["rulings"]
+    answer = await asked(desk, tmp_path, Untrusted("x"), rulings=rulings)
+
+    assert (hold.lapse.after_s, hold.lapse.action) == (60, "go_on")
+    assert ends(answer.talk) == [("expired", "TOOL_EXPIRED")]
+    assert (answer.ended, desk.ctx.effects) == (Ended.OUTPUT, {})
+
+
 async def test_calls_beyond_the_budget_are_refused_and_not_taken(
     tmp_path: Path,
 ) -> None:
