@@ -346,13 +346,14 @@ def run_loop(
     seed: Seed = 1,
     json: Json = False,
 ) -> None:
-    """Models that never stop: each item ends inside its budget, in a hold."""
+    """Models that never stop, four a document: each ends inside its budgets, held."""
     faults = {"loops": 1.0}
     result = zero_trust.run(say, items=items, seed=seed, faults=faults, loops=True)
     show(result, json)
     fail_if(
         result["ended"] != items
         or result["over_budget"]
+        or result["items_over_budget"]
         or result["without_work"]
         or not result["conserved"]
     )

@@ -34,6 +34,7 @@ from loadtest.trial import SAMPLES, Progress
 from loadtest.vendors.playing import Steered, playing
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.model import Submission
+from pipeline.purse import Amounts
 from pipeline.store import embedded
 
 PIPELINE = Path(__file__).parent / "zero_pipeline"
@@ -99,7 +100,19 @@ select i.name, o.state, o.code, o.why,
   from waybill.items i left join waybill.outcomes o on o.item_id = i.id
 """
 HELD = "select code, count(*) as n from waybill.holds where open group by 1"
-ASKED = "select count(*) from waybill.checkpoints where step like 'term/ask-%'"
+ASKED = "select count(*) from waybill.checkpoints where step like 'term%/ask-%'"
+PURSES = "select * from waybill.purses"
+# Of documents whose model never stops: several readers each, and one purse.
+SEVERAL = """
+[stage.read]
+readers = 4
+
+[budget]
+item_asks = 11
+item_tokens = 40_000
+item_calls = 16
+item_faults = 4
+"""
 
 Documents = Mapping[str, Deal]
 
@@ -181,6 +194,8 @@ async def runaway(
     )
     evidence = [await _evidence(it, hold) for hold in holds]
     spent = [one["spent"] for one in evidence]
+    purses = await it.con.fetch(PURSES)
+    counted = Amounts._fields
     return {
         "items": len(documents),
         "held": dict(Counter(h["code"] for h in holds)),
@@ -192,6 +207,12 @@ async def runaway(
         "asks_max": max((s["asks"] for s in spent), default=0),
         "tokens_max": max((s["tokens"] for s in spent), default=0),
         "without_work": sum(not one["talk"] for one in evidence),
+        "item_budget": {c: max(p[f"most_{c}"] for p in purses) for c in counted},
+        "item_spent_max": {c: max(p[c] for p in purses) for c in counted},
+        "items_over_budget": sum(
+            any(p[c] + p[f"{c}_held"] > p[f"most_{c}"] for c in counted) for p in purses
+        ),
+        "items_that_hold_on": sum(any(p[f"{c}_held"] for c in counted) for p in purses),
         "asks": await it.con.fetchval(ASKED),
         "answers": world.counts("llm")["calls"],
         "conserved": (await it.store.counts()).conserved,
@@ -259,6 +280,10 @@ def run(
     ):
         folder = Path(place)
         shutil.copytree(PIPELINE, folder / "zero")
+        if loops:
+            manifest = folder / "zero" / "pipeline.toml"
+            text = manifest.read_text().replace("[budget]", SEVERAL.strip())
+            manifest.write_text(text)
         (folder / "home").mkdir()
         if all(deal.source for deal in documents.values()):
             world.set("llm", labels=write_labels(folder / "labels.jsonl", documents))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
+import anyio
 from pydantic import BaseModel
 
-from pipeline.agents.agent import Agent, Budget, Ended
+from pipeline.agents.agent import Agent, Answer, Budget, Ended
 from pipeline.agents.loop import ask
 from pipeline.agents.tools import Ref, ToolContext, Untrusted, tool
 from pipeline.model import Advance, Outcome
-from pipeline.stage import Context, Retry, stage
+from pipeline.stage import Context, Retry, Settings, stage
 
 
 class Finding(BaseModel):
@@ -72,17 +73,32 @@ READER = Agent(
 )
 
 
-@stage(timeout_s=300, retry=Retry(attempts=20, cap_s=2), window=2000)
+class Reading(Settings):
+    """How many read each document, side by side, with the same question."""
+
+    readers: int = 1
+
+
+@stage(settings=Reading, timeout_s=300, retry=Retry(attempts=20, cap_s=2), window=2000)
 async def read(deal: Any, ctx: Context) -> Outcome:
     """One question about the document."""
-    found = await ask(
-        ctx,
-        READER,
-        f"document: {ctx.item.name}\nclause: {deal.clause}\nIs there such a clause?",
-        name="term",
-        facts=deal.sections,
-        refs={"section": deal.sections},
-    )
-    if found.ended is not Ended.OUTPUT:
-        return found.hold(finding={"ended": found.ended.value})
-    return Advance(finding=found.output.model_dump())
+    answers: dict[int, Answer] = {}
+
+    async def one(number: int) -> None:
+        answers[number] = await ask(
+            ctx,
+            READER,
+            f"document: {ctx.item.name}\nclause: {deal.clause}\nIs there such a clause?",
+            name="term" if number == 1 else f"term{number}",
+            facts=deal.sections,
+            refs={"section": deal.sections},
+        )
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(1, ctx.settings.readers + 1):
+            tasks.start_soon(one, number)
+    for number in sorted(answers):
+        found = answers[number]
+        if found.ended is not Ended.OUTPUT:
+            return found.hold(finding={"ended": found.ended.value})
+    return Advance(finding=answers[1].output.model_dump())
