@@ -129,10 +129,10 @@ class _Conversation:
         longest = agent.max_tokens or self._model.longest
         self._share = Share(ctx, name, self._meter, longest)
         self._talk: list[Message] = []
-        self._counted = 0  # calls, of the family's
+        self._called_for = 0  # calls that the family's purse was asked for
         self._runner = Runner(ctx, name, facts)
         self._known = _bytes(self._request(last=False))
-        self._counted = 0  # messages of the talk whose bytes are among them
+        self._weighed = 0  # messages of the talk whose bytes are among them
 
     async def run(
         self,
@@ -184,8 +184,8 @@ class _Conversation:
 
     def _size(self) -> int:
         """Bytes of the next ask; what was counted is not counted again."""
-        self._known += sum(map(_bytes, self._talk[self._counted :]))
-        self._counted = len(self._talk)
+        self._known += sum(map(_bytes, self._talk[self._weighed :]))
+        self._weighed = len(self._talk)
         return self._known
 
     def _request(self, *, last: bool) -> ModelRequest:
@@ -226,9 +226,9 @@ class _Conversation:
             waiting = [_pending(one) for one in vetted if one.person]
             why = f"{len(waiting)} of {len(vetted)} calls need a person's word"
             return await self._end(Ended.APPROVAL, None, why, waiting)
-        before = self._counted
-        self._counted = self._vetting.calls
-        room = await self._share.calls(number, self._counted - before)
+        fresh = self._vetting.calls - self._called_for
+        self._called_for = self._vetting.calls
+        room = await self._share.calls(number, fresh)
         vetted = self._vetting.bounded(vetted, room)
         self._spent.refused = dict(self._vetting.refused)
         found = {one.call.id: one.refusal for one in vetted if one.refusal is not None}
@@ -242,7 +242,7 @@ class _Conversation:
         self._talk.append(Results(results=tuple(results_of(said.calls, found))))
         if any(one.repeated for one in vetted):
             return Ended.LOOP
-        over = room < self._counted - before
+        over = room < fresh
         if over or self._vetting.calls >= self._agent.budget.calls:
             return Ended.BUDGET
         return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.model import Advance, Hold, Outcome, Part
+from pipeline.model import Advance, Hold, Outcome
+from pipeline.parts import Part
 from pipeline.stage import Context, Retry, stage
 
 DOUBT = "CLAUSES_IN_DOUBT"

@@ -83,12 +83,14 @@ class Reading(Settings):
 async def read(deal: Any, ctx: Context) -> Outcome:
     """One question about the document."""
     answers: dict[int, Answer] = {}
+    about = f"document: {ctx.item.name}\nclause: {deal.clause}"
+    question = f"{about}\nIs there such a clause?"
 
     async def one(number: int) -> None:
         answers[number] = await ask(
             ctx,
             READER,
-            f"document: {ctx.item.name}\nclause: {deal.clause}\nIs there such a clause?",
+            question,
             name="term" if number == 1 else f"term{number}",
             facts=deal.sections,
             refs={"section": deal.sections},
