@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.system.command import Home, eventually
 
 FIND = """
@@ -70,6 +72,7 @@ def finder(home: Home, name: str, rule: str) -> Path:
     return folder
 
 
+@pytest.mark.proof
 def test_a_killed_trial_goes_on_and_tells_nobody(home: Home) -> None:
     """What was done is not done again; no effect is sent, nobody has to review it."""
     (home.folder / "vendors.toml").write_text(
