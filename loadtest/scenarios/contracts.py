@@ -40,6 +40,7 @@ from loadtest.scenarios.contracts_lawyer import Lawyer
 from loadtest.trial import SAMPLES, Progress
 from loadtest.vendors.playing import Steered, playing
 from pipeline.artifacts.files import FileArtifacts
+from pipeline.errors import Usage
 from pipeline.model import Submission
 from pipeline.store import embedded
 
@@ -242,7 +243,10 @@ def run(
     """On a server, with vendors and in a folder of its own."""
     sources = labelled(samples)
     if not sources:
-        raise FileNotFoundError(f"no contracts_cuad below {samples}")
+        raise Usage(
+            f"there are no contracts to read in {samples}",
+            hint="--samples names the folder that has contracts_cuad in it",
+        )
     given = given_contracts(
         [one for one in sources if len(one.sections) >= PAGES[0]], contracts, seed
     )
