@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtest.scenarios import contracts
+from loadtest.scenarios import contracts, contracts_given
 from loadtest.trial import SAMPLES
 
 
@@ -22,6 +22,6 @@ def test_contracts_come_through_kills_once_each_and_every_field_is_explained() -
     assert [found[one] for one in bad] == [0, 0, 0, 0]
     assert found["conserved"]
     assert {"page", "contract"} <= found["kills"].keys()
-    assert found["account"]["fields"] == 2 * contracts.TYPES
+    assert found["account"]["fields"] == 2 * contracts_given.TYPES
     assert found["account"]["unexplained"] == 0
     assert found["records"] == 2
