@@ -35,6 +35,7 @@ class _Export(BaseModel):
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
     channels: list[str] = Field(default_factory=list, max_length=100)
+    parts: bool = True  # whether what was found in an item has a row of its own
 
 
 class Manifest(BaseModel):

@@ -80,6 +80,7 @@ class Pipeline:
         branches: Name of a branch -> its first stage.
         jailed: Name of a module -> its file, whose functions may run in the jail.
         exports: Channels, or keys of them (`reply.writer`), that an export shows.
+        exports_parts: Whether what was found in an item has rows of its own there.
         budget: How often its items may call vendors, and for how much.
         vendors: Tighter terms on which its items call a vendor, by its name.
         grants: Tools that agents may call, by `tenant/stage/agent`.
@@ -93,6 +94,7 @@ class Pipeline:
     branches: Mapping[str, str] = field(default_factory=dict)
     jailed: Mapping[str, Path] = field(default_factory=dict)
     exports: Sequence[str] = ()
+    exports_parts: bool = True
     budget: Budget = UNBOUNDED
     vendors: Mapping[str, VendorTerms] = field(default_factory=dict)
     grants: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -148,6 +150,7 @@ def load(root: Path, builtin: Builtin) -> Pipeline:
         branches={name: b.stages[0] for name, b in manifest.branch.items()},
         jailed=_find_jailed(root, manifest.jailed),
         exports=_find_exports(root, manifest.export.channels, channels),
+        exports_parts=manifest.export.parts,
     )
 
 

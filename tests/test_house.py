@@ -19,7 +19,8 @@ ROOMS = {
     "waybill": {"commands", "desk", "evals"},
     "pipeline": {"agents", "artifacts", "effects", "holds"}
     | {"jail", "run", "store", "vendors"},
-    "stages": {"formats", "reading", "rules", "writing", "printing", "publishing"},
+    "stages": {"abstracts", "clauses", "formats", "reading", "rules"}
+    | {"writing", "printing", "publishing"},
     "ingest": {"http", "watch"},
     "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"},
 }
@@ -92,19 +93,12 @@ ENVIRONMENT = {
     "stages/printing/fonts.py",
     *("stages/printing/proofs.py", "stages/printing/typesetter.py"),
     "stages/publishing/making.py",  # where it leaves its files
+    *("stages/abstracts/reading.py", "stages/abstracts/sheet.py"),
     "stages/reading/tesseract.py",
     "loadtest/",
 }
-EMPTY_NAMES = {
-    "util",
-    "utils",
-    "helper",
-    "helpers",
-    "common",
-    "base",
-    "manager",
-    "misc",
-}
+EMPTY_NAMES = {"util", "utils", "helper", "helpers", "common", "base", "manager"}
+EMPTY_NAMES |= {"misc"}
 HEADS = ["Reads", "Writes", "Steps", "Limits", "Ends"]
 
 # What a document is made of.  The engine moves items: it would not know a page.

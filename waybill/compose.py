@@ -42,6 +42,7 @@ from pipeline.store.migrate import available, migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.threads import in_thread
 from pipeline.trouble import Place, trouble_of
+from stages.abstracts.jailed import ABSTRACTING
 from stages.document import Document
 from stages.formats import bundle
 from stages.formats import probe as probing
@@ -81,7 +82,8 @@ LOADS = loads_of(BUILTIN)  # for commands that look, and run nothing
 PROOFS = Loads(lambda root: prove(top_levels(root)))
 PROVEN_S = PROOF_S + 1.0  # it says itself which file takes too long
 # Whose functions may run in the jail; a pipeline folder says which of its own may.
-JAILED = (bundle, page, sheet, probing, typesetter, proofs, making, jailbreak)
+OURS = (bundle, page, sheet, probing, typesetter, proofs, making, jailbreak)
+JAILED = (*OURS, *ABSTRACTING)
 # What a second reader may address, and what one has: its nets, and a page's cells.
 SECOND_MEMORY_BYTES, SECOND_HAS_BYTES = 4 << 30, 1 << 30
 PROBE_CPU_S = 120.0  # a hundred-page scan is probed in a few seconds

@@ -83,7 +83,8 @@ async def results(app: App, batch_id: int) -> AsyncIterator[list[Result]]:
     last = 0
     while rows := await app.store.received(batch_id, after=last, limit=SLICE):
         last = rows[-1].id
-        yield [await _result(app, row) for row in rows]
+        made = [await _result(app, row) for row in rows]
+        yield [one for one in made if one is not None]
 
 
 async def columns(app: App, batch_id: int) -> list[str]:
@@ -132,17 +133,20 @@ def _cell(value: Any) -> str:
     return FORMULA.sub(r"\1\2'", terminal.visible(text, lines=True))
 
 
-async def _result(app: App, row: ReceivedRow) -> Result:
+async def _result(app: App, row: ReceivedRow) -> Result | None:
     if row.standing is not None:
         return await _of_item(app, row.standing)
     word = "duplicate" if row.disposal is Disposal.DUPLICATE else "quarantined"
     return Result(row.item, row.name, "", word, "", row.code, None, None, {}, [])
 
 
-async def _of_item(app: App, standing: Standing) -> Result:
+async def _of_item(app: App, standing: Standing) -> Result | None:
+    """None of a part, where its pipeline gives parts no row."""
     number = standing.row.pipeline_id
     try:
         pipeline = await app.catalogue.get(number, app.store, IMPORT_S)
+        if standing.row.parent_id is not None and not pipeline.exports_parts:
+            return None
         return shaped(standing, pipeline, await _state(app, standing, pipeline))
     except UNREADABLE as error:
         return shaped(standing, None, {})._replace(incomplete=error.code)

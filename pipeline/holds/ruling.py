@@ -12,6 +12,11 @@ from pipeline.folder import Pipeline
 from pipeline.state import encode
 from pipeline.store.rows import HoldRow
 
+# How a hold is answered that asks for more than a value, by its code.
+ANSWERED_BY = {
+    APPROVAL: "rule h{0} --approve all, or --deny …",
+    "CLAUSES_DOUBTFUL": "clause h{0} --accept all, or --correct …",
+}
 EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -29,12 +34,11 @@ def ruling(hold: HoldRow, pipeline: Pipeline, edits: dict[str, Any]) -> str:
         raise Usage(error.message, code=error.code, hint=error.hint) from None
     missing = [name for name in hold.needs if _given(edits, name) in EMPTY]
     if missing:
+        way = ANSWERED_BY.get(hold.code, f"edit h{{0}} --set {missing[0]}=…")
         raise Usage(
             f"hold h{hold.id} ({hold.code}) needs {', '.join(missing)} from you",
             code="ANSWER_NEEDED",
-            hint=f"waybill review rule h{hold.id} --approve all, or --deny …"
-            if hold.code == APPROVAL
-            else f"waybill review edit h{hold.id} --set {missing[0]}=…",
+            hint=f"waybill review {way.format(hold.id)}",
         )
     try:
         # As every other update: what the machine found beside it stays.

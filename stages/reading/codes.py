@@ -44,4 +44,6 @@ CODES = table(
     # What was asked for amiss.
     Code("NO_SUCH_PAPER", Cause.CALLER, End.REFUSED),
     Code("TYPESET_FAILED", Cause.CALLER, End.REFUSED),
+    Code("RULES_MISSING", Cause.CALLER, End.REFUSED),
+    Code("RULES_INVALID", Cause.CALLER, End.REFUSED),
 )

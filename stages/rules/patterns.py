@@ -15,8 +15,12 @@ _PIECE = re.compile(
 )
 
 
-def too_slow(pattern: str) -> str | None:
-    """Why `pattern` could take long on some text; None when it cannot."""
+def too_slow(pattern: str, most: int = MAX_PATTERN_COST) -> str | None:
+    """
+    Why `pattern` could take long on some text; None when it cannot.
+
+    `most` tries a place are allowed.
+    """
     cost = 1
     groups: list[bool] = []  # does the open group contain a quantifier?
     closed = False  # did the last piece close a group that contains one?
@@ -26,15 +30,15 @@ def too_slow(pattern: str) -> str | None:
         if part in ("*", "+") or (piece[2] and not piece[3]):
             return "unbounded; write {0,40} in the place of * or {1,40} of +"
         if part == "?" or piece[1] is not None:
-            most = 2 if part == "?" else int(piece[3] or piece[1] or 1)
-            if closed or (group and most > 4):
+            times = 2 if part == "?" else int(piece[3] or piece[1] or 1)
+            if closed or (group and times > 4):
                 return "a repeated group with a repetition in it"
-            cost *= most if part == "?" or piece[2] else 1
+            cost *= times if part == "?" or piece[2] else 1
             groups = [True] * len(groups)
         elif part.startswith("("):
             groups.append(False)
         closed = part == ")" and bool(groups) and groups.pop()
         group = part == ")"
-    if cost > MAX_PATTERN_COST:
-        return f"too many repetitions: their product exceeds {MAX_PATTERN_COST}"
+    if cost > most:
+        return f"too many repetitions: their product exceeds {most}"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,6 +65,21 @@ async def test_every_file_received_has_a_row() -> None:
     assert (second.item, second.state, second.code) == (
         *(None, "quarantined", "PDF_ENCRYPTED"),
     )
+
+
+async def test_what_was_found_in_an_item_has_a_row_unless_its_pipeline_says_not() -> (
+    None
+):
+    """Parts of a bundle are documents; readers of a contract are none."""
+    part = Standing(ROW._replace(id=8, parent_id=7), '{"source": "s"}', [], [])
+    rows = became(Standing(ROW, '{"source": "s"}', [], [])), became(part, 2)
+    catalogue = Catalogue()
+    shown = [r.item for r in await found(Desk(Store(*rows), catalogue, Artifacts()))]
+
+    catalogue.pipeline = replace(catalogue.pipeline, exports_parts=False)
+    left = [r.item for r in await found(Desk(Store(*rows), catalogue, Artifacts()))]
+
+    assert (shown, left) == ([7, 8], [7])
 
 
 async def test_a_row_that_cannot_be_read_whole_says_so() -> None:

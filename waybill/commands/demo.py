@@ -1,5 +1,6 @@
 """
-`waybill demo`: forty files, from the inbox to printed replies, in a minute.
+`waybill demo`: forty letters, from the inbox to printed replies, in a minute; with
+`--pipeline contracts` eight contracts, from the inbox to records and abstracts.
 
 Everything is real: the embedded PostgreSQL, the watcher, tesseract, the typesetter.
 The documents are generated.  Killed in the middle, the next call goes on with what
@@ -10,13 +11,16 @@ from __future__ import annotations
 
 import json as jsonlib
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from ingest.watch.watcher import Pace
 from pipeline.artifacts.durable import write_atomically
+from pipeline.errors import Usage
+from pipeline.holds.ruling import ANSWERED_BY
 from pipeline.store.rows import Counts
 from waybill import terminal
 from waybill.board import Board
@@ -28,16 +32,65 @@ from waybill.foreground import work_until
 from waybill.manifest import out_folder, write_manifest
 from waybill.settings import read_settings
 
-FILES = 40
-BATCH = "letters"
+if TYPE_CHECKING:
+    from loadtest.corpora.letters import DemoFile
+
 LIMIT_S = 900.0  # a stuck demo says so instead of hanging
 
 
+class Show(NamedTuple):
+    """
+    What a demo shows.
+
+    Attributes:
+        make: Writes the documents of a seed into a folder.
+        does: What becomes of them, for who watches.
+        made: What the output folder is called.
+    """
+
+    files: int
+    make: Callable[[Path, int], Sequence[DemoFile]]
+    what: str
+    does: str
+    made: str
+
+
+def _letters(folder: Path, seed: int) -> Sequence[DemoFile]:
+    from loadtest.corpora.letters import demo_files  # which draws: no other command
+
+    return demo_files(folder, seed=seed, count=40)
+
+
+def _contracts(folder: Path, seed: int) -> Sequence[DemoFile]:
+    from loadtest.corpora.contracts import contract_files
+
+    return contract_files(folder, seed=seed)
+
+
+SHOWS = {
+    "letters": Show(
+        40,
+        _letters,
+        "documents",
+        "reading, checking, answering and printing",
+        "replies",
+    ),
+    "contracts": Show(
+        8, _contracts, "contracts", "reading and checking, by rules alone,", "abstracts"
+    ),
+}
+
+
 def demo(
+    pipeline: Annotated[
+        str, typer.Option(help=f"What to show: {', '.join(SHOWS)}.")
+    ] = "letters",
     seed: Annotated[int, typer.Option(help="Other documents.")] = 1,
     json: Json = False,
 ) -> None:
-    """Make 40 letters, run them through everything, show what became of them."""
+    """Make 40 letters, or 8 contracts, run them through everything, show the end."""
+    if pipeline not in SHOWS:
+        raise Usage(f"there is no demo of {pipeline!r}", hint=", ".join(SHOWS))
     settings = read_settings()
     log_to_home(settings)
     say("starting PostgreSQL")
@@ -45,7 +98,7 @@ def demo(
 
     async def main() -> dict[str, Any]:
         async with open_app(settings, urls) as opened:
-            return await run(opened, seed)
+            return await run(opened, pipeline, seed)
 
     result = run_async(main)
     code = result.pop("exit")
@@ -61,31 +114,34 @@ def say(text: str) -> None:
     terminal.err.print(f"[dim]{terminal.safe(text)}[/dim]")
 
 
-async def run(opened: App, seed: int) -> dict[str, Any]:
+async def run(opened: App, pipeline: str, seed: int) -> dict[str, Any]:
     """The demo itself; returns what `--json` prints, and the exit code."""
+    show = SHOWS[pipeline]
     home = opened.settings.home / "demo"
-    number, begun = _current(home)
+    number, begun = _current(home, pipeline)
     tenant = f"demo-{number}"
     folder = home / str(number)
     folders = opened.folders(inbox=folder / "inbox", beside=folder)
     if begun:
         say(f"going on with {tenant}, which was interrupted")
     else:
-        say(f"making {FILES} documents")
-        _drop(folder, folders.inbox / tenant / BATCH / BATCH, seed)
+        say(f"making {show.files} {show.what}")
+        _drop(folder, folders.inbox / tenant / pipeline / pipeline, pipeline, seed)
     started = time.monotonic()
-    _, loaded = await opened.publish(BATCH)
-    batch = await opened.store.open_batch(tenant, BATCH, deadline_s=loaded.deadline_s)
+    _, loaded = await opened.publish(pipeline)
+    batch = await opened.store.open_batch(
+        tenant, pipeline, deadline_s=loaded.deadline_s
+    )
     watcher = opened.watcher(folders, Pace(rescan_s=0.5, settle_s=0.3))
-    board = Board(opened, batch.id, FILES)
+    board = Board(opened, batch.id, show.files)
 
     async def done() -> bool:
         counts = await board.look()
         if time.monotonic() - started > LIMIT_S:
             return True
-        return counts.received >= FILES and counts.live == 0
+        return counts.received >= show.files and counts.live == 0
 
-    say(f"reading, checking, answering and printing them (tenant {tenant})")
+    say(f"{show.does} them (tenant {tenant})")
     with board.show():
         await work_until(opened, done, beside=[watcher.run])
     write_atomically(folder / "finished", b"")
@@ -93,10 +149,12 @@ async def run(opened: App, seed: int) -> dict[str, Any]:
     manifest = await write_manifest(opened, batch.id)
     return {
         **summary(counts),
-        "batch": f"{tenant}/{BATCH}",
+        "batch": f"{tenant}/{pipeline}",
         "seconds": round(time.monotonic() - started, 1),
-        "out": str(out_folder(opened, tenant, BATCH)),
+        "out": str(out_folder(opened, tenant, pipeline)),
         "manifest": str(manifest),
+        "made": show.made,
+        "documents": show.files,
         "holds": await _holds(opened, tenant),
         "quarantine": [
             {"name": r.name, "code": r.code}
@@ -106,25 +164,30 @@ async def run(opened: App, seed: int) -> dict[str, Any]:
     }
 
 
-def _current(home: Path) -> tuple[int, bool]:
+def _current(home: Path, pipeline: str) -> tuple[int, bool]:
     """The number of this demo, and whether it goes on with an interrupted one."""
     home.mkdir(parents=True, exist_ok=True)
     numbers = sorted(int(p.name) for p in home.iterdir() if p.name.isdigit())
     if not numbers:
         return 1, False
     last = home / str(numbers[-1])
-    if (last / "finished").exists():
+    if (last / "finished").exists() or _shows(last) != pipeline:
         return numbers[-1] + 1, False
     # Interrupted before all files were dropped: drop them again, as new ones.
     return numbers[-1], (last / "dropped").exists()
 
 
-def _drop(folder: Path, inbox: Path, seed: int) -> None:
-    """Make the documents beside the inbox, then move them in."""
-    from loadtest.corpora.letters import demo_files  # which draws: no other command
+def _shows(folder: Path) -> str:
+    """Of which pipeline a demo is."""
+    path = folder / "pipeline"
+    return path.read_text() if path.exists() else "letters"
 
-    made = folder / "made"
-    files = demo_files(made, seed=seed, count=FILES)
+
+def _drop(folder: Path, inbox: Path, pipeline: str, seed: int) -> None:
+    """Make the documents beside the inbox, then move them in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "pipeline", pipeline.encode())
+    files = SHOWS[pipeline].make(folder / "made", seed)
     inbox.mkdir(parents=True, exist_ok=True)
     for file in files:
         file.path.replace(inbox / file.path.name)
@@ -154,8 +217,11 @@ def report(result: dict[str, Any]) -> None:
     terminal.out.print()
     left, right = law(counts, zeros=False)
     terminal.out.print(f"[bold]{left}[/bold] {right}")
+    if parts := counts.received - result["documents"]:
+        of = f"{result['documents']} documents, read by {parts} children"
+        terminal.out.print(of)
     terminal.out.print(f"in {result['seconds']} s, everything included")
-    terminal.out.print(f"\nreplies     {terminal.safe(result['out'])}")
+    terminal.out.print(f"\n{result['made']:11} {terminal.safe(result['out'])}")
     terminal.out.print(f"manifest    {terminal.safe(result['manifest'])}")
     for refused in result["quarantine"]:
         line = f"{refused['code']}  {refused['name']}"
@@ -169,7 +235,9 @@ def report(result: dict[str, Any]) -> None:
         for hold in result["holds"]:
             name = hold["hold"]
             verb = "approve " + name
-            if hold["needs"]:
+            if hold["code"] in ANSWERED_BY:
+                verb = ANSWERED_BY[hold["code"]].format(name[1:]).partition(",")[0]
+            elif hold["needs"]:
                 verb = f'edit {name} --set {hold["needs"][0]}="what you read"'
             terminal.out.print(f"  {me} review show {name}")
             terminal.out.print(f"  {me} review {verb}")

@@ -14,6 +14,7 @@ from pipeline.state import clean_text
 from pipeline.store.rows import HoldRow, Sought
 from waybill import terminal
 from waybill.commands.approving import Met, approve_several
+from waybill.commands.clauses import review_clause
 from waybill.commands.corrections import review_export
 from waybill.commands.deciding import How, data_of, decide, view_data
 from waybill.commands.options import (
@@ -296,6 +297,7 @@ def review_edit(
 
 
 review.command("rule")(review_rule)
+review.command("clause")(review_clause)
 review.command("export")(review_export)
 
 

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
-from pipeline.agents.agent import APPROVAL
+from pipeline.holds.ruling import ANSWERED_BY
 from pipeline.store.rows import HoldRow
 from waybill import terminal
 from waybill.desk.evidence import Line, Span, brief
@@ -19,6 +19,7 @@ from waybill.desk.state import Change
 PIECES_MAX = 12  # named on a screen
 EVIDENCE_LINES_MAX = 60  # on a screen; --json has it all
 EVIDENCE_CHARS_MAX = 6000  # likewise
+TEXT_CHARS_MAX = 6000  # likewise, where nothing in it is marked
 MARKS = "▸", "◂"
 
 
@@ -43,7 +44,7 @@ def print_view(view: View) -> None:
         shown = (Padding(text, (0, 0, 0, 2 * depth)) for depth, text in found)
         _print_panel("evidence", Group(*shown))
     if view.text:
-        _print_panel("text", marked(view.text, view.marked))
+        _print_panel("text", _excerpt(view))
     if hold.needs:
         out.print(terminal.safe(f"needs from you: {', '.join(hold.needs)}"))
     if hold.claimed_by:
@@ -75,8 +76,8 @@ def _print_ways(view: View) -> None:
             about += change_lines(after.changes, called)
         about.append(f"the item {after.then}")
         way = f"{verb} {name}{given.get(verb, '')}"
-        if verb == "edit" and view.hold.code == APPROVAL:
-            way = f"rule {name} --approve all"
+        if verb == "edit" and view.hold.code in ANSWERED_BY:
+            way = ANSWERED_BY[view.hold.code].format(view.hold.id)
         _print_way(f"{me} {way}", about)
 
 
@@ -98,6 +99,15 @@ def _print_whole(line: str, *, inset: int = 0, style: str = "") -> None:
 def _print_panel(title: str, inside: RenderableType) -> None:
     panel = Panel(inside, title=title, title_align="left")
     terminal.out.print(panel, soft_wrap=False)
+
+
+def _excerpt(view: View) -> Text:
+    """The text in question with its marks; of a long one without any the beginning."""
+    if view.marked or len(view.text) <= TEXT_CHARS_MAX:
+        return marked(view.text, view.marked)
+    shown = marked(view.text[:TEXT_CHARS_MAX], [])
+    left = len(view.text) - TEXT_CHARS_MAX
+    return shown.append(f"\n… {left} characters more: `review open` writes all of it")
 
 
 def evidence_texts(found: Sequence[Line]) -> Iterator[tuple[int, Text]]:

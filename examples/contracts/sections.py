@@ -1,0 +1,39 @@
+"""
+Sections: a contract's text in, its structure out, and what rules find in it.
+
+Reads   `text` left by OCR, and the folder's rule files.
+Writes  `structure`: sections, types of clauses, and what the two routes found of each;
+        in `facts` how many sections, definitions, exhibits and signatures there are.
+Steps   none: reading again gives the same bytes and the same name.
+Limits  one jailed process: the text is a stranger's, and is split once for all types.
+Ends    Advance; RULES_MISSING and RULES_INVALID fail.
+"""
+
+import json
+
+from pipeline.stage import Advance, Context, Outcome, Settings, stage
+from stages.abstracts import reading
+
+
+class SectionsSettings(Settings):
+    """Keys of `[stage.sections]`."""
+
+    rules: str = "rules/*.toml"
+
+
+@stage(settings=SectionsSettings, timeout_s=900)
+async def sections(contract, ctx: Context) -> Outcome:
+    """Take the contract apart, and read it by rules."""
+    root = ctx.folder.root
+    names = [
+        str(path.relative_to(root)) for path in ctx.folder.files(ctx.settings.rules)
+    ]
+    rules = {name: ctx.folder.text(name) for name in names}
+    text = await ctx.artifacts.put(contract.text.encode())
+    kept = await ctx.artifacts.put(json.dumps(rules).encode())
+    found, files = await ctx.jailed_files(
+        reading.read,
+        text=str(ctx.artifacts.path(text)),
+        rules=str(ctx.artifacts.path(kept)),
+    )
+    return Advance(structure=files[reading.STRUCTURE], facts=found)

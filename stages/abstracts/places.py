@@ -1,0 +1,96 @@
+"""
+Where a quote stands: in the document's text, on which page, and in which box.
+
+A quote is the document's own words or it is none.  Breaks of lines and the shapes of
+quotation marks and dashes are forgiven, for whoever copies from a page on a screen has
+others; what is kept is always the text as the document has it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from stages.abstracts.forms import Cited, Spot
+from stages.clauses.sections import page_breaks, page_of
+from stages.layout import Box, Layout, around
+
+QUOTE_CHARS_MAX = 20_000
+PLACES_MAX = 1_000  # of one quote, such as a word, that are looked at
+# Characters that look alike, each as one character: no place moves.
+ALIKE = str.maketrans("“”„‟‘’‚‛‐‑‒–—\u00a0", "\"\"\"\"''''-----\u0020")
+
+
+def place_of(text: str, quote: str, near: int = 0) -> tuple[int, int] | None:
+    """
+    `[start, end)` of `quote` in `text`, the occurrence nearest to `near`.
+
+    None where it stands nowhere, is empty, or longer than `QUOTE_CHARS_MAX`.
+    """
+    words = quote.translate(ALIKE).split()
+    if not words or len(quote) > QUOTE_CHARS_MAX:
+        return None
+    pattern = re.compile(r"\s+".join(map(re.escape, words)))
+    best: tuple[int, int] | None = None
+    for number, match in enumerate(pattern.finditer(text.translate(ALIKE))):
+        if number == PLACES_MAX:
+            break
+        if best is None or abs(match.start() - near) < abs(best[0] - near):
+            best = match.span()
+    return best
+
+
+def cited(text: str, start: int, end: int, readers: Sequence[str]) -> Cited:
+    """The quote that is `text[start:end]`."""
+    page = page_of(start, page_breaks(text))
+    return Cited(
+        start=start, end=end, text=text[start:end], page=page, readers=tuple(readers)
+    )
+
+
+def parts(quote: Cited) -> dict[int, str]:
+    """What of a quote stands on which page."""
+    pieces = quote.text.split("\f")
+    return {quote.page + n: piece for n, piece in enumerate(pieces) if piece.strip()}
+
+
+def with_spots(quote: Cited, layouts: Mapping[int, Layout]) -> Cited:
+    """
+    The quote with its boxes, on those pages whose words are known.
+
+    Args:
+        layouts: By page, 1-based; of a page without one there is no box.
+    """
+    spots = [
+        spot
+        for page, piece in parts(quote).items()
+        if page in layouts and (spot := _spot(page, piece, layouts[page])) is not None
+    ]
+    return quote.model_copy(update={"spots": tuple(spots)})
+
+
+def _spot(page: int, piece: str, layout: Layout) -> Spot | None:
+    """Where the words of `piece` stand, a box for each of their lines."""
+    begins: list[tuple[int, int, int]] = []  # line, start and end of each word
+    boxes: list[Box] = []
+    text: list[str] = []
+    at = 0
+    for number, line in enumerate(layout.lines):
+        for word in line.words:
+            begins.append((number, at, at + len(word.text)))
+            boxes.append(word.box)
+            text.append(word.text)
+            at += len(word.text) + 1
+    found = place_of(" ".join(text), piece)
+    if found is None:
+        return None
+    start, end = found
+    lines: dict[int, list[Box]] = {}
+    for (number, first, last), box in zip(begins, boxes, strict=True):
+        if first < end and start < last:
+            lines.setdefault(number, []).append(box)
+    rows = tuple(around(row) for row in lines.values())
+    if not rows:
+        return None
+    size = (layout.width, layout.height)
+    return Spot(page=page, box=around(rows), lines=rows, size=size)

@@ -1,0 +1,278 @@
+"""
+The jailed side of `abstract`: a contract's record in, a printed abstract out.
+
+The record travels to typst as JSON data, never as markup, so a contract that says
+`#include` prints as it is.  The template is the pipeline folder's own.  Where no face
+can draw a character it is a white box on paper; the record has it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import Permanent
+from stages.abstracts.checks import companies, words_of
+from stages.printing.fonts import FONT_SUFFIXES, face_of, loaded
+from stages.printing.typesetter import tidy
+
+ABSTRACT = "abstract.pdf"
+FACES = ("DejaVu Serif", "DejaVu Sans")
+QUOTE_CHARS_MAX = 800  # of one on paper
+SAID_CHARS_MAX = 140  # of a key term that has no value
+NAME_CHARS_MAX = 120  # of a party
+PARTIES_MAX = 8
+TERMS = (  # in a lawyer's order; what a contract lacks is left out
+    *("agreement_date", "effective_date", "expiration_date", "initial_term", "term"),
+    *(
+        "renewal_term",
+        "notice_period_to_terminate_renewal",
+        "termination_for_convenience",
+    ),
+    *("governing_law", "jurisdiction", "dispute_resolution", "arbitration"),
+    *("exclusivity", "non_compete", "price", "payment_terms", "minimum_commitment"),
+    *("cap_on_liability", "liquidated_damages", "anti_assignment", "change_of_control"),
+)
+FIRST = ("parties", "dates", "termination", "law", "money", "risk")
+CHECKS = {
+    "quotes_verbatim": "Quotes",
+    "expiry_agrees": "Expiry",
+    "signers_are_parties": "Signers",
+    "one_currency": "Currency",
+}
+ACTIONS = {
+    "accept": "accepted",
+    "correct": "corrected",
+    "absent": "ruled absent",
+    "missed": "added",
+}
+
+
+def typeset(record: str, template: str, paper: str) -> dict[str, Any]:
+    """
+    Write the abstract as a PDF, the file `ABSTRACT` in the scratch folder.
+
+    Args:
+        record: Path of an artifact: `record.record` as JSON.
+        template: The typst source.
+        paper: As typst calls it, such as `a4`.
+
+    Returns:
+        Its number of pages.
+
+    Raises:
+        Permanent: FONT_MISSING; TYPESET_FAILED when typst refuses the template.
+    """
+    data = json.loads(Path(record).read_text(encoding="utf-8"))
+    given = json.dumps(page_of(data) | {"fonts": FACES, "paper": paper})
+    pdf = _compiled(template, given)
+    Path(os.environ["TMPDIR"], ABSTRACT).write_bytes(pdf)
+    return {"pages": _page_count(pdf), "size_bytes": len(pdf)}
+
+
+# -- what is printed -------------------------------------------------------------------
+
+
+def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The `data` of the template: the record as a reader wants it, texts tidied."""
+    clauses: Mapping[str, Any] = data["clauses"]
+    titles = {name: field["title"] for name, field in clauses.items()}
+    there = {n: f for n, f in clauses.items() if f["verdict"] != "absent"}
+    name, pages = str(data["name"]), int(data["pages"])
+    return {
+        "title": _plain(str(data["title"]), 200),
+        "short": _plain(name, 90),
+        "parties": _parties(clauses),
+        "note": data["note"],
+        "terms": list(_terms(clauses)),
+        "checks": [
+            {**check, "title": CHECKS.get(check["name"], check["name"])}
+            for check in data["checks"]
+        ],
+        "decisions": [
+            {
+                "title": titles.get(one["type"], one["type"]),
+                "action": ACTIONS[one["action"]],
+                "by": _plain(one["by"], 60) or "a reviewer",
+                "at": one["at"][:16].replace("T", " "),
+            }
+            for one in data["decisions"]
+        ],
+        "gaps": [
+            {**gap, "title": titles.get(gap["type"], gap["type"].replace("_", " "))}
+            for gap in data["gaps"]
+        ],
+        "groups": [
+            {"title": group, "clauses": [_clause(field) for field in fields]}
+            for group, fields in _grouped(there)
+        ],
+        "absent": [
+            {"title": group, "names": [_absent(field) for field in fields]}
+            for group, fields in _grouped(
+                {n: f for n, f in clauses.items() if f["verdict"] == "absent"}
+            )
+        ],
+        "readers": data["readers"],
+        "model": data["model"],
+        "source_line": f"{_plain(name, 160)} · {pages} page{'s' * (pages != 1)} · "
+        f"sha256 {str(data['source'])[:16]}…",
+    }
+
+
+def _grouped(
+    clauses: Mapping[str, Mapping[str, Any]],
+) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """Clauses by their groups, in the order in which those come."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for field in clauses.values():
+        groups.setdefault(field["group"], []).append(field)
+    for name in sorted(groups, key=_rank):
+        yield name.replace("_", " "), groups[name]
+
+
+def _rank(group: str) -> int:
+    """As a lawyer asks: who, when, how it ends, then the rest as it comes."""
+    return FIRST.index(group) if group in FIRST else len(FIRST)
+
+
+def _clause(field: Mapping[str, Any]) -> dict[str, Any]:
+    decision = field["decision"]
+    said = _value(field)
+    quotes = [
+        {
+            "text": _plain(quote["text"], QUOTE_CHARS_MAX),
+            "page": quote["page"],
+            "readers": ", ".join(quote["readers"]),
+        }
+        for quote in field["quotes"]
+    ]
+    return {
+        "title": field["title"],
+        # A title or a name is its own quote.
+        "value": "" if quotes and said == quotes[0]["text"] else said,
+        "doubtful": field["verdict"] == "unclear",
+        "decided": ""
+        if decision is None
+        else f"{ACTIONS[decision['action']]} by {_plain(decision['by'], 40)}",
+        "sure": "" if decision else f"{round(field['confidence'] * 100)} %",
+        "quotes": quotes,
+    }
+
+
+def _absent(field: Mapping[str, Any]) -> str:
+    decided = " (ruled absent)" if field["decision"] else ""
+    return f"{field['title']}{decided}"
+
+
+def _terms(clauses: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name in TERMS:
+        field = clauses.get(name)
+        if field is None or field["verdict"] != "present":
+            continue
+        said = _value(field) or _plain(field["quotes"][0]["text"], SAID_CHARS_MAX)
+        page = field["quotes"][0]["page"]
+        yield {"title": field["title"], "said": said, "page": page}
+
+
+def _parties(clauses: Mapping[str, Any]) -> list[str]:
+    """Who the parties are: each once, without what they are called for short."""
+    field = clauses.get("parties")
+    if field is None or field["verdict"] != "present":
+        return []
+    named: dict[frozenset[str], str] = {}
+    for quote in field["quotes"]:
+        said = _plain(quote["text"], NAME_CHARS_MAX)
+        words = words_of(said)
+        # Of a name in capitals and one that is not, the second is nicer to read.
+        if words and (words not in named or named[words].isupper()):
+            named[words] = said
+    whole = [
+        said
+        for words, said in named.items()
+        if len(said.split()) > 1 and not any(words < other for other in named)
+    ]
+    # Where companies are named, what else is there is what they are called.
+    firms = [said for said in whole if companies(said)]
+    return (firms or whole or list(named.values()))[:PARTIES_MAX]
+
+
+UNITS = {"Y": "year", "M": "month", "W": "week", "D": "day", "H": "hour"}
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
+
+
+def _value(field: Mapping[str, Any]) -> str:
+    """A value as people write it: `5 years`, `17 May 2026`."""
+    value = field["value"]
+    if value is None:
+        return ""
+    said = str(value["text"])
+    if value["kind"] == "duration":
+        number, unit = said.strip("PT")[:-1], UNITS.get(said[-1:], "")
+        return f"{number} {unit}{'' if number == '1' else 's'}" if unit else said
+    if value["kind"] == "date" and len(said) == 10:
+        year, month, day = said.split("-")
+        return f"{int(day)} {MONTHS[int(month) - 1]} {year}"
+    if value["kind"] == "money" and value["amount"]:
+        return f"{value['currency']} {float(value['amount']):,.2f}"
+    return _plain(said, SAID_CHARS_MAX)
+
+
+def _plain(text: str, most: int) -> str:
+    """On one line, without marks that steer a page; cut where it is too long."""
+    line = " ".join(tidy(text).split())
+    if len(line) <= most:
+        return line
+    return f"{line[:most].rsplit(' ', 1)[0]} …"
+
+
+# -- typst -----------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def _fonts() -> Any:
+    paths = [path for family in FACES for path in _faces(family)]
+    return loaded(tuple(dict.fromkeys(paths)))
+
+
+def _faces(family: str) -> Sequence[str]:
+    """A family's regular face, and those that lie beside it: bold and italic."""
+    path = Path(face_of(family)[0])
+    stem = path.stem.split("-")[0]
+    beside = sorted(path.parent.glob(f"{stem}-*"))
+    return [str(path), *(str(p) for p in beside if p.suffix in FONT_SUFFIXES)]
+
+
+def _compiled(template: str, given: str) -> bytes:
+    import typst
+
+    source = template.encode()
+    compiler = typst.Compiler(source, font_paths=_fonts())
+    try:
+        pdf = compiler.compile(source, format="pdf", sys_inputs={"data": given})
+    except typst.TypstError as error:
+        # The diagnostic may quote the contract.
+        raise Permanent(
+            "typst refused the abstract",
+            code="TYPESET_FAILED",
+            hint="check `template` and `paper` in [stage.abstract]",
+        ) from error
+    assert isinstance(pdf, bytes)
+    return pdf
+
+
+def _page_count(pdf: bytes) -> int:
+    # A second parser: a file that PDFium cannot open is no abstract.
+    import pypdfium2
+
+    document = pypdfium2.PdfDocument(pdf)
+    try:
+        return len(document)
+    finally:
+        document.close()

@@ -1,0 +1,283 @@
+"""
+Values that stand in a clause, in one form: dates, durations, amounts, places.
+
+Each function reads a quote and returns the first value of its kind, or None.  What is
+written in two ways at once (`thirty (30) days`) is read by its figures.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["none", "date", "duration", "money", "percent", "place", "text", "names"]
+
+MAX_FOUND = 500  # of one kind in one text
+
+
+class Value(BaseModel):
+    """
+    A value in one form.
+
+    Attributes:
+        text: A date as ISO 8601 (`2016-05-17`), a duration as ISO 8601 (`P1Y`, `P30D`),
+            an amount as figures and currency (`1000000.00 USD`), a share as figures
+            (`12.5 %`), a place or a title as written, with single blanks.
+        amount: The figures alone, of amounts and shares.
+        currency: ISO 4217, of amounts.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    text: str
+    amount: Decimal | None = None
+    currency: str | None = None
+
+
+class Place(NamedTuple):
+    """`[start, end)` of a text, and the value that stands there."""
+
+    start: int
+    end: int
+    value: Value
+
+
+def value_of(kind: Kind, text: str) -> Value | None:
+    """The first value of `kind` in `text`; None where there is none."""
+    if kind in ("none", "text", "names"):
+        return None
+    return next((place.value for place in _FINDERS[kind](text)), None)
+
+
+# -- dates -----------------------------------------------------------------------------
+
+_MONTHS = {
+    name: number
+    for number, names in enumerate(
+        (
+            ("january", "jan"),
+            ("february", "feb"),
+            ("march", "mar"),
+            ("april", "apr"),
+            ("may",),
+            ("june", "jun"),
+            ("july", "jul"),
+            ("august", "aug"),
+            ("september", "sept", "sep"),
+            ("october", "oct"),
+            ("november", "nov"),
+            ("december", "dec"),
+        ),
+        start=1,
+    )
+    for name in names
+}
+_MONTH = rf"(?P<month>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})\b\.?"
+# Scans tear an ordinal from its figure: `20t h`.
+_DAY = r"(?P<day>\d{1,2})[ ]?(?:s[ ]?t|n[ ]?d|r[ ]?d|t[ ]?h)?"
+_YEAR = r"(?P<year>(?:19|20)\d\d)(?!\d)"
+_B = r"[\s,]{0,6}"
+_DATES = (
+    re.compile(rf"(?i)\b{_MONTH}{_B}{_DAY}\b{_B}(?:of{_B})?{_YEAR}"),
+    re.compile(
+        rf"(?i)(?<![\d/.]){_DAY}\b{_B}(?:day{_B}of{_B}|of{_B})?{_MONTH}{_B}{_YEAR}"
+    ),
+    re.compile(
+        r"(?<![\d/.-])(?P<month>\d{1,2})/(?P<day>\d{1,2})/(?P<year>(?:19|20)?\d\d)(?![\d/])"
+    ),
+    re.compile(
+        r"(?<![\d/.-])(?P<year>(?:19|20)\d\d)-(?P<month>\d{2})-(?P<day>\d{2})(?![\d-])"
+    ),
+)
+
+
+def dates(text: str) -> list[Place]:
+    """Dates with day, month and year, in the text's order."""
+    found: dict[int, Place] = {}
+    for pattern in _DATES:
+        for match in pattern.finditer(text):
+            if len(found) >= MAX_FOUND:
+                break
+            if (day := _date(match)) is not None:
+                value = Value(kind="date", text=day.isoformat())
+                found.setdefault(match.start(), Place(*match.span(), value))
+    places: list[Place] = []
+    for start in sorted(found):
+        if not places or start >= places[-1].end:
+            places.append(found[start])
+    return places
+
+
+def _date(match: re.Match[str]) -> date | None:
+    month, year = match["month"].lower(), int(match["year"])
+    number = int(month) if month.isdigit() else _MONTHS[month]
+    if year < 100:
+        year += 1900 if year >= 50 else 2000
+    try:
+        return date(year, number, int(match["day"]))
+    except ValueError:
+        pass
+    try:  # 24/10/2011, as most of the world writes it
+        return date(year, int(match["day"]), number) if month.isdigit() else None
+    except ValueError:
+        return None
+
+
+# -- durations -------------------------------------------------------------------------
+
+_ONES = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"),
+    *("seventeen", "eighteen", "nineteen"),
+)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_FIGURES = (
+    {word: number for number, word in enumerate(_ONES)}
+    | {word: 20 + 10 * place for place, word in enumerate(_TENS)}
+    | {
+        f"{ten}-{_ONES[one]}": 20 + 10 * place + one
+        for place, ten in enumerate(_TENS)
+        for one in range(1, 10)
+    }
+    | {"one hundred": 100, "hundred": 100}
+    | {
+        f"one hundred {link}{ten}": 120 + 10 * place
+        for place, ten in enumerate(_TENS)
+        for link in ("", "and ")
+    }
+)
+_NUMBER_WORD = "|".join(
+    re.escape(word).replace(r"\ ", r"\s").replace(r"\-", r"[-\s]")
+    for word in sorted(_FIGURES, key=len, reverse=True)
+)
+_DURATION = re.compile(
+    rf"(?i)\b(?:(?P<word>{_NUMBER_WORD})\s{{0,3}}(?:\(\s?(?P<inner>\d{{1,4}})\s?\))?"
+    r"|(?P<figure>\d{1,4})(?:st|nd|rd|th)?(?:\s?\([a-z -]{3,40}\))?)"
+    r"[\s-]{0,3}(?:(?:full|calendar|business|working|consecutive|contract)[\s-]{1,3})?"
+    r"(?P<unit>year|month|week|day|hour)s?\b"
+)
+_UNITS = {
+    "year": "P{}Y",
+    "month": "P{}M",
+    "week": "P{}W",
+    "day": "P{}D",
+    "hour": "PT{}H",
+}
+
+
+def durations(text: str) -> Iterator[Place]:
+    """Durations in years, months, weeks, days or hours, in the text's order."""
+    for match in _DURATION.finditer(text):
+        figure = match["inner"] or match["figure"]
+        if figure is None:
+            figure = str(_figure(match["word"].lower()))
+        written = _UNITS[match["unit"].lower()].format(int(figure))
+        yield Place(*match.span(), Value(kind="duration", text=written))
+
+
+def _figure(word: str) -> int:
+    spaced = re.sub(r"\s", " ", word)
+    return _FIGURES.get(spaced) or _FIGURES[spaced.replace(" ", "-")]
+
+
+# -- amounts ---------------------------------------------------------------------------
+
+_CURRENCIES: Mapping[str, str] = {
+    "$": "USD", "us$": "USD", "u.s.$": "USD", "usd": "USD", "dollars": "USD",
+    "€": "EUR", "eur": "EUR", "euro": "EUR", "euros": "EUR",
+    "£": "GBP", "gbp": "GBP", "pounds": "GBP",
+    "¥": "JPY", "jpy": "JPY", "yen": "JPY",
+    "rmb": "CNY", "cny": "CNY", "cad": "CAD", "c$": "CAD", "cdn$": "CAD",
+    "aud": "AUD", "a$": "AUD", "chf": "CHF", "inr": "INR", "hk$": "HKD", "hkd": "HKD",
+}  # fmt: skip
+_SIGN = (
+    r"(?:us\$|u\.s\.\$|hk\$|cdn\$|c\$|a\$|\$|€|£|¥"
+    r"|\b(?:usd|eur|euro|gbp|jpy|rmb|cny|cad|aud|chf|inr|hkd)\b)"
+)
+_SUM = r"\d{1,3}(?:,\d{3}){1,5}(?:\.\d{1,4})?|\d{1,15}(?:\.\d{1,4})?"
+_AMOUNTS = re.compile(
+    rf"(?i)(?P<sign>{_SIGN})\s{{0,3}}(?P<sum>{_SUM})(?:\s{{0,2}}(?P<scale>million|billion|thousand|m|k)\b)?"
+    rf"|(?<![\d.,$])(?P<sum2>{_SUM})(?:\s{{0,2}}(?P<scale2>million|billion|thousand))?"
+    r"\s{0,3}(?:u\.?s\.?\s{0,2})?(?P<name>dollars|euros?|pounds|yen|usd|eur|gbp|rmb|cad|chf)\b"
+)
+_SCALES = {"million": 6, "m": 6, "billion": 9, "thousand": 3, "k": 3}
+
+
+def amounts(text: str) -> Iterator[Place]:
+    """Amounts of money, in the text's order; `$` is read as US dollars."""
+    for match in _AMOUNTS.finditer(text):
+        sign = (match["sign"] or match["name"]).lower()
+        figures = (match["sum"] or match["sum2"]).replace(",", "")
+        scale = (match["scale"] or match["scale2"] or "").lower()
+        try:
+            amount = Decimal(figures).scaleb(_SCALES.get(scale, 0))
+        except InvalidOperation:
+            continue
+        amount = (
+            amount.quantize(Decimal("0.01"))
+            if amount == amount.quantize(Decimal("0.01"))
+            else amount
+        )
+        currency = _CURRENCIES[sign]
+        value = Value(
+            kind="money",
+            text=f"{amount:f} {currency}",
+            amount=amount,
+            currency=currency,
+        )
+        yield Place(*match.span(), value)
+
+
+_PERCENT = re.compile(
+    r"(?<![\d.])(?P<sum>\d{1,3}(?:\.\d{1,4})?)\)?\s{0,3}(?:%|per\s?cent\b)",
+    re.IGNORECASE,
+)
+
+
+def percents(text: str) -> Iterator[Place]:
+    """Shares in per cent, in the text's order."""
+    for match in _PERCENT.finditer(text):
+        amount = Decimal(match["sum"])
+        value = Value(kind="percent", text=f"{amount} %", amount=amount)
+        yield Place(*match.span(), value)
+
+
+# -- places ----------------------------------------------------------------------------
+
+_LAW_OF = re.compile(
+    r"(?i:\blaws?\b.{0,40}?\bof\s{1,3}(?:the\s{1,3})?"
+    r"(?:(?:state|commonwealth|province|republic|kingdom|people'?s\srepublic)\s{1,3}of\s{1,3})?"
+    r"(?:the\s{1,3})?)"
+    r"(?P<place>[A-Z][A-Za-z.]{1,24}(?:\s(?:of\s|and\s)?[A-Z][A-Za-z.]{1,24}){0,3})",
+    re.DOTALL,
+)
+_ADJECTIVE = re.compile(
+    r"\b(?P<place>English|German|Swiss|French|Dutch|Israeli|Japanese|Chinese|Indian"
+    r"|Canadian|Australian|Danish|Swedish|New York|Delaware|California|Texas)"
+    r"\s{1,3}law\b"
+)
+_NO_PLACE = frozenset(("State", "Party", "Agreement", "Law", "Contract"))
+
+
+def places(text: str) -> Iterator[Place]:
+    """Whose law it is: a state or a country, as written."""
+    for match in (*_LAW_OF.finditer(text), *_ADJECTIVE.finditer(text)):
+        written = " ".join(match["place"].split()).rstrip(".")
+        if written.split()[0] in _NO_PLACE:
+            continue
+        yield Place(*match.span("place"), Value(kind="place", text=written))
+
+
+_FINDERS: dict[str, Callable[[str], list[Place] | Iterator[Place]]] = {
+    "date": dates,
+    "duration": durations,
+    "money": amounts,
+    "percent": percents,
+    "place": places,
+}

@@ -1,0 +1,77 @@
+"""`waybill review clause`: what is typed, as answers; and what is refused at once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from pipeline.errors import Usage
+from pipeline.store.rows import HoldRow
+from tests.unit.abstracts.made import TEXT
+from waybill.commands.clauses import Words, answers_of
+
+AT = datetime(2026, 11, 27, 10, tzinfo=UTC)
+WHO = {"by": "a reviewer", "at": "2026-11-27T10:00:00+00:00"}
+
+
+def ruled(
+    accept: list[str] | None = None,
+    correct: list[str] | None = None,
+    absent: list[str] | None = None,
+    missed: list[str] | None = None,
+) -> dict[str, Any]:
+    """What these words say of a hold with two types and a check in doubt."""
+    doubts = [{"rule_on": n} for n in ("fees", "governing_law", "expiry_agrees")]
+    evidence = {"doubts": doubts, "types": "audit_rights, parties"}
+    shown = {"evidence": evidence, "state": {"text": TEXT}}
+    given = dict.fromkeys(HoldRow._fields) | {"id": 7, "shown": shown}
+    hold = HoldRow(**{**given, "needs": ["rulings"]})  # type: ignore[arg-type]
+    said = Words(accept or [], correct or [], absent or [], missed or [])
+    found: dict[str, Any] = answers_of(hold, said, "a reviewer", AT)["rulings"]
+    return found
+
+
+def test_each_word_becomes_an_answer_with_who_and_when():
+    """`all` is what is in doubt and not ruled on otherwise."""
+    found = ruled(
+        accept=["all"],
+        correct=['fees={"quote": "Birch shall pay", "value": "$5,000"}'],
+        missed=["audit_rights=It continues for"],
+    )
+
+    assert found == {
+        "fees": {
+            "action": "correct",
+            "quote": "Birch shall pay",
+            "value": "$5,000",
+            **WHO,
+        },
+        "audit_rights": {"action": "missed", "quote": "It continues for", **WHO},
+        "governing_law": {"action": "accept", **WHO},
+        "expiry_agrees": {"action": "accept", **WHO},
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "why"),
+    [
+        ({"correct": ["fees=Birch pays nothing"]}, "QUOTE_NOWHERE", "fees"),
+        ({"accept": ["rent"]}, "USAGE", "rent"),
+        ({"accept": ["fees"], "absent": ["fees"]}, "USAGE", "twice"),
+        ({"missed": ["audit_rights"]}, "USAGE", "TYPE="),
+        ({"correct": ["fees={no"]}, "USAGE", "JSON"),
+        ({"correct": ['fees={"words": "x"}']}, "USAGE", "fees"),
+        ({}, "USAGE", "nothing is ruled"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_decided(
+    words: dict[str, list[str]], code: str, why: str
+):
+    with pytest.raises(Usage) as raised:
+        ruled(**words)
+
+    assert raised.value.code == code
+    assert why in raised.value.message
+    assert "nothing" not in raised.value.message or not words

@@ -1,0 +1,97 @@
+"""The record of a contract, what a CRM is told of it, and what is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pypdfium2
+import pytest
+
+from stages.abstracts import sheet
+from stages.abstracts.checks import checks
+from stages.abstracts.forms import Decision, Gap
+from stages.abstracts.record import fields_of, record, written
+from tests.unit.abstracts.made import TEXT, absent, clauses, structure
+
+TEMPLATE = Path(__file__).parents[3] / "examples/contracts/templates/abstract.typ"
+
+
+def recorded(**others: Any) -> dict[str, Any]:
+    found = clauses(**others)
+    head = {"name": "supply.pdf", "item": 7, "source": "ab" * 32, "pages": 2}
+    gaps = [Gap(type="insurance", why="AGENT_BUDGET")]
+    types = structure().types
+    made = checks(found, TEXT, structure().sections)
+    return record(head, types, found, made, gaps, "none")
+
+
+def test_a_record_accounts_for_every_field():
+    """Quotes, pages, readers, who decided; and plainly that no model has read."""
+    decision = Decision(action="absent", by="a reviewer", at="2026-11-27", was="absent")
+    found = absent("audit_rights").model_copy(update={"decision": decision})
+
+    data = json.loads(written(recorded(audit_rights=found)))
+
+    assert (data["model"], data["readers"]) == ("none", ["heading", "words"])
+    assert "rules alone" in data["note"]
+    law = data["clauses"]["governing_law"]["quotes"][0]
+    assert (law["text"], law["page"]) == ("The laws of Ohio govern it.", 2)
+    assert law["readers"] == ["heading", "words"]
+    assert data["decisions"] == [
+        {"type": "audit_rights", **decision.model_dump(mode="json")}
+    ]
+    assert data["counts"] == {
+        "types": 7,
+        "present": 6,
+        "absent": 1,
+        "unclear": 0,
+        "gaps": 1,
+        "decided": 1,
+    }
+
+
+def test_a_crm_is_told_values_and_nothing_of_what_is_absent():
+    columns = {
+        "Start": "effective_date",
+        "Law": "governing_law",
+        "Audit": "audit_rights",
+    }
+
+    told = fields_of(recorded(), columns)
+
+    assert told == {"Start": "2025-05-01", "Law": "The laws of Ohio govern it."}
+
+
+def test_what_is_printed_is_what_a_lawyer_reads():
+    """Dates and sums as people write them; each party once; nothing of typst."""
+    page = sheet.page_of(recorded())
+
+    assert page["parties"] == ["Alder Works, Inc.", "Birch LLC"]
+    assert [(t["title"], t["said"]) for t in page["terms"]][:2] == [
+        ("Effective Date", "1 May 2025"),
+        ("Expiration Date", "30 April 2028"),
+    ]
+    assert [gap["title"] for gap in page["gaps"]] == ["insurance"]
+    assert [group["names"] for group in page["absent"]] == [["Audit Rights"]]
+
+
+@pytest.mark.parametrize("name", ["supply.pdf", '#panic("no") $x$ \\ *b* `c`'])
+def test_an_abstract_is_a_pdf_that_says_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What looks like typst in a contract is printed as it is, and never run."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    kept = tmp_path / "record.json"
+    kept.write_bytes(written({**recorded(), "name": name, "title": name}))
+
+    made = sheet.typeset(str(kept), TEMPLATE.read_text(), "a4")
+
+    with pypdfium2.PdfDocument(tmp_path / sheet.ABSTRACT) as document:
+        text = "".join(p.get_textpage().get_text_range() for p in document)
+        width = document[0].get_width()
+    assert made["pages"] >= 1
+    assert name in text
+    assert "The laws of Ohio govern it." in text
+    assert round(width) == 595

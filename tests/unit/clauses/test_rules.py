@@ -1,0 +1,54 @@
+"""
+Rules of clauses: each file finds its own examples, by both of its routes where it says
+so, and leaves alone what reads like them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import Usage
+from stages.clauses.reading import load_types, read_clause, sections_of
+
+RULES = Path(__file__).parents[3] / "examples" / "contracts" / "rules"
+FILES = {path.name: path.read_text(encoding="utf-8") for path in RULES.glob("*.toml")}
+TYPES = load_types(FILES)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_rule_file_finds_its_own_examples_and_no_others(name: str) -> None:
+    """What `yes` says is found; what `no` says is not."""
+    rules = TYPES[name]
+    # Of some types rules can only say that a person should look.
+    wanted = "unclear" if rules.form.trust == "none" else "present"
+
+    missed = [
+        text
+        for text in rules.form.examples.yes
+        if read_clause(rules, text, sections_of(text)).verdict != wanted
+    ]
+    mistaken = [
+        text
+        for text in rules.form.examples.no
+        if read_clause(rules, text, sections_of(text)).verdict == "present"
+    ]
+
+    assert (missed, mistaken) == ([], [])
+
+
+def test_a_broken_rule_file_is_named() -> None:
+    """Who edits the rules is told which file and what of it."""
+    with pytest.raises(Usage, match=r"term\.toml") as raised:
+        load_types({"term.toml": FILES["insurance.toml"].replace('insurance"]', '("]')})
+
+    assert raised.value.code == "RULES_INVALID"
+
+
+def test_no_rule_file_is_an_error() -> None:
+    """A folder without rules would find every clause absent."""
+    with pytest.raises(Usage) as raised:
+        load_types({})
+
+    assert raised.value.code == "RULES_MISSING"

@@ -1,0 +1,173 @@
+"""`waybill review clause`: a lawyer's word on the clauses of a contract in doubt."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from pydantic import ValidationError
+
+from pipeline.errors import Usage
+from pipeline.store.rows import HoldRow
+from stages.abstracts.answers import NOWHERE, Answer
+from stages.abstracts.places import place_of
+from waybill.commands.deciding import How, decide
+from waybill.commands.options import (
+    Digest,
+    DryRun,
+    HoldArg,
+    Json,
+    Next,
+    NoRun,
+    Reason,
+    Yes,
+)
+from waybill.settings import read_settings
+
+ALL = "all"
+Named = list[str]
+
+
+def review_clause(
+    hold: HoldArg,
+    accept: Annotated[
+        Named, typer.Option(help="A type or check as it was found; or all.")
+    ] = [],  # noqa: B006
+    correct: Annotated[
+        Named,
+        typer.Option(help='TYPE="its words", or TYPE={"quote": "…", "value": "…"}.'),
+    ] = [],  # noqa: B006
+    absent: Annotated[
+        Named, typer.Option(help="A type that the contract does not have.")
+    ] = [],  # noqa: B006
+    missed: Annotated[
+        Named, typer.Option(help='TYPE="its words", of one that nobody found.')
+    ] = [],  # noqa: B006
+    reason: Reason = "",
+    digest: Digest = "",
+    no_run: NoRun = False,
+    next_: Next = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Accept, correct, or say absent or missed; what is left out is asked again."""
+    how = How(reason, digest, no_run, yes, dry_run, json, next_)
+    said = Words(accept, correct, absent, missed)
+    reviewer = read_settings().reviewer
+
+    def edits(found: HoldRow) -> dict[str, Any]:
+        return answers_of(found, said, reviewer, datetime.now(UTC))
+
+    decide(hold, "edit", how, edits)
+
+
+class Words(NamedTuple):
+    """What was said, as it was typed, by action."""
+
+    accept: Sequence[str]
+    correct: Sequence[str]
+    absent: Sequence[str]
+    missed: Sequence[str]
+
+
+def answers_of(
+    hold: HoldRow, said: Words, reviewer: str, at: datetime
+) -> dict[str, Any]:
+    """
+    Answers for the channel that the hold asks for, with who gave them and when.
+
+    Raises:
+        Usage: the hold has no doubts; a name that is none of its types and checks; a
+            quote that stands nowhere; one ruled on twice; or nothing is said.
+    """
+    evidence = hold.shown.get("evidence") if isinstance(hold.shown, dict) else None
+    evidence = evidence if isinstance(evidence, dict) else {}
+    doubts = [d["rule_on"] for d in evidence.get("doubts") or () if "rule_on" in d]
+    if not doubts or not hold.needs:
+        raise Usage(
+            f"h{hold.id} asks about no clauses",
+            hint=f"waybill review show h{hold.id}",
+        )
+    known = {*doubts, *str(evidence.get("types") or "").split(", ")} - {""}
+    state = hold.shown.get("state") or {}
+    text = str(state.get("text") or "")
+    answers: dict[str, Any] = {}
+    for name, given in _given(said, doubts, known):
+        if name in answers:
+            raise Usage(f"{name} is ruled on twice")
+        answer = _answer(name, given, text)
+        who = {"by": reviewer, "at": at.isoformat(timespec="seconds")}
+        answers[name] = answer.model_dump(exclude_defaults=True) | who
+    if ALL in said.accept:
+        rest = (name for name in doubts if name not in answers)
+        who = {"by": reviewer, "at": at.isoformat(timespec="seconds")}
+        answers |= {name: {"action": "accept", **who} for name in rest}
+    if not answers:
+        raise Usage(
+            "nothing is ruled",
+            hint="--accept all, or --accept, --correct, --absent of "
+            f"{', '.join(doubts[:6])}; --missed of any type",
+        )
+    return {hold.needs[0]: answers}
+
+
+def _given(
+    said: Words, doubts: Sequence[str], known: Collection[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each type or check that was named, and what was said of it."""
+    for name in said.accept:
+        if name != ALL:
+            yield _known(name, known, doubts), {"action": "accept"}
+    for name in said.absent:
+        yield _known(name, known, doubts), {"action": "absent"}
+    for action, typed in (("correct", said.correct), ("missed", said.missed)):
+        for one in typed:
+            name, equals, written = one.partition("=")
+            if not equals or not written.strip():
+                raise Usage(f'--{action} is TYPE="words of the contract"')
+            yield (
+                _known(name, known, doubts),
+                {**_written(name, written), "action": action},
+            )
+
+
+def _known(name: str, known: Collection[str], doubts: Sequence[str]) -> str:
+    if name not in known:
+        raise Usage(
+            f"no type and no check is named {name[:40]!r}",
+            hint=f"in doubt are {', '.join(doubts)}; `review show` lists all types",
+        )
+    return name
+
+
+def _written(name: str, written: str) -> Mapping[str, Any]:
+    """A quote as it is, or an object with `quote` and `value`."""
+    if not written.lstrip().startswith("{"):
+        return {"quote": written}
+    try:
+        found = jsonlib.loads(written)
+    except ValueError as error:
+        raise Usage(f"what is said of {name} is no JSON: {error}") from None
+    if not isinstance(found, dict) or not found.keys() <= {"quote", "value"}:
+        raise Usage(f'of {name} one says {{"quote": "…", "value": "…"}}')
+    return found
+
+
+def _answer(name: str, given: Mapping[str, Any], text: str) -> Answer:
+    try:
+        answer = Answer.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Usage(f"{name}: {place}: {first['msg']}") from None
+    if answer.quote and place_of(text, answer.quote) is None:
+        raise Usage(
+            f"{name}: {NOWHERE}",
+            code="QUOTE_NOWHERE",
+            hint="copy the words from text.txt, which `waybill review open` writes",
+        )
+    return answer
