@@ -162,7 +162,9 @@ class Stock:
             if isinstance(error, (*GONE, TimeoutError)):
                 self.check_open()
                 status = template.process.returncode
-                raise no_start(f"no jail could be made: status {status}") from None
+                late = f"it did not start in {START_S:g} s: the machine may be busy"
+                why = late if status == -9 else f"status {status}"
+                raise no_start(f"no jail could be made: {why}") from None
             raise
         return template
 

@@ -27,7 +27,7 @@ from stages.abstracts.forms import (
 )
 from stages.abstracts.places import QUOTE_CHARS_MAX, cited, place_of
 from stages.abstracts.readers import value_in
-from stages.clauses.values import Kind, value_of
+from stages.clauses.values import Kind, form_of, value_of
 
 NOWHERE = "its quote stands nowhere in the document"
 VALUES = {
@@ -92,8 +92,9 @@ def fault(
         return "it needs a quote: none was found"
     if answer.quote and place_of(text, answer.quote) is None:
         return NOWHERE
-    if answer.value and kind in VALUES and value_of(kind, answer.value) is None:
-        return f"its value is not {VALUES[kind]}"
+    form = form_of(kind)
+    if answer.value and form in VALUES and value_of(form, answer.value) is None:
+        return f"its value is not {VALUES[form]}"
     return ""
 
 
@@ -113,10 +114,11 @@ def answered(clause: Clause, answer: Answer, kind: Kind, text: str) -> Clause:
         quotes = (cited(text, *place, (PERSON,)),)
         value = value_in(quotes, kind)
     if answer.value:
-        read_as = value_of(kind, answer.value) if kind in VALUES else None
+        form = form_of(kind)
+        read_as = value_of(form, answer.value) if form in VALUES else None
         said = answer.value if read_as is None else read_as.text
         value = Said(
-            kind="text" if kind == "none" else kind,
+            kind="text" if form == "none" else form,
             text=said,
             amount=str(read_as.amount) if read_as and read_as.amount else None,
             currency=read_as.currency if read_as else None,

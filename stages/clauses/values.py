@@ -15,7 +15,10 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-Kind = Literal["none", "date", "duration", "money", "percent", "place", "text", "names"]
+Kind = Literal[
+    "none", "date", "duration", "notice", "term", "money", "percent", "place", "text",
+    "names",
+]  # fmt: skip
 
 MAX_FOUND = 500  # of one kind in one text
 
@@ -46,6 +49,11 @@ class Place(NamedTuple):
     start: int
     end: int
     value: Value
+
+
+def form_of(kind: Kind) -> Kind:
+    """The form that a value of a kind is written in: of notice, that of a duration."""
+    return "duration" if kind in ("notice", "term") else kind
 
 
 def value_of(kind: Kind, text: str) -> Value | None:
@@ -181,6 +189,23 @@ def durations(text: str) -> Iterator[Place]:
         yield Place(*match.span(), Value(kind="duration", text=written))
 
 
+# What makes a duration the time before something: `ninety (90) days' prior notice`.
+_BEFORE = re.compile(
+    r"(?i)['’]?s?[\s,]{0,3}(?:written\s|prior\b|before\b|preceding\b|notice\b|in\s+advance"
+    r"|advance\b|or\s+more\b)"
+)
+
+
+def notices(text: str) -> Iterator[Place]:
+    """Durations of notice."""
+    return (found for found in durations(text) if _BEFORE.match(text, found.end))
+
+
+def terms(text: str) -> Iterator[Place]:
+    """Durations that are none of notice."""
+    return (found for found in durations(text) if not _BEFORE.match(text, found.end))
+
+
 def _figure(word: str) -> int:
     spaced = re.sub(r"\s", " ", word)
     return _FIGURES.get(spaced) or _FIGURES[spaced.replace(" ", "-")]
@@ -277,6 +302,8 @@ def places(text: str) -> Iterator[Place]:
 _FINDERS: dict[str, Callable[[str], list[Place] | Iterator[Place]]] = {
     "date": dates,
     "duration": durations,
+    "notice": notices,
+    "term": terms,
     "money": amounts,
     "percent": percents,
     "place": places,

@@ -75,9 +75,7 @@ SHOWS = {
         "reading, checking, answering and printing",
         "replies",
     ),
-    "contracts": Show(
-        8, _contracts, "contracts", "reading and checking, by rules alone,", "abstracts"
-    ),
+    "contracts": Show(8, _contracts, "contracts", "reading and checking", "abstracts"),
 }
 
 
