@@ -51,7 +51,7 @@ async def pages_of(ctx: Context, text: str) -> list[str]:
     return _texts[text]
 
 
-@stage(timeout_s=600, retry=Retry(attempts=20, cap_s=2), window=1000)
+@stage(timeout_s=600, retry=Retry(attempts=20, cap_s=2), window=300)
 async def clause(part: Any, ctx: Context) -> Outcome:
     """One question; where it has no answer, that is said."""
     page = (await pages_of(ctx, part.text))[part.page - 1]

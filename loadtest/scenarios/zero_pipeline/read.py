@@ -79,7 +79,7 @@ class Reading(Settings):
     readers: int = 1
 
 
-@stage(settings=Reading, timeout_s=300, retry=Retry(attempts=20, cap_s=2), window=2000)
+@stage(settings=Reading, timeout_s=300, retry=Retry(attempts=20, cap_s=2), window=200)
 async def read(deal: Any, ctx: Context) -> Outcome:
     """One question about the document."""
     answers: dict[int, Answer] = {}

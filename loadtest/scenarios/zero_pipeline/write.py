@@ -54,7 +54,7 @@ WRITER = Agent(
 )
 
 
-@stage(timeout_s=300, retry=Retry(attempts=20, cap_s=2), window=2000)
+@stage(timeout_s=300, retry=Retry(attempts=20, cap_s=2), window=200)
 async def write(deal: Any, ctx: Context) -> Outcome:
     """One conversation, which a person has to agree to."""
     rulings = {key: Ruling.model_validate(one) for key, one in deal.rulings.items()}
