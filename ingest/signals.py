@@ -71,15 +71,16 @@ async def deliver(
     payload, ref = await inline_or_ref(text, artifacts)
     kept = delivery[:ID_CHARS_MAX] or hashlib.sha256(body).hexdigest()
     answer = Delivery(kept, payload, ref, author, until)
-    taken = Taken.UNSEEN
-    while taken is Taken.UNSEEN:
+    # Whose item it is comes first: strangers do not learn what it asks for.
+    while (
+        taken := await store.answer(item, name, answer, tenant=tenant)
+    ) is Taken.UNSEEN:
         # The item may park, and say what fits, between the look and the answer.
         rows = await store.signals(item, name)
         schema = rows[0].schema if rows and rows[0].open else None
         if schema is not None:
             await _fits(store, item, rows[0], text, author)
-        seen = answer._replace(schema=schema)
-        taken = await store.answer(item, name, seen, tenant=tenant)
+        answer = answer._replace(schema=schema)
     match taken:
         case Taken.NOW | Taken.KEPT | Taken.AGAIN:
             return taken

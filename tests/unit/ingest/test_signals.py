@@ -126,7 +126,7 @@ async def test_what_is_wrong_is_named() -> None:
     ]
     assert misfits(SCHEMA, {"lines": []}) == ["it: required ['good']"]
     tree = TypeAdapter(dict[str, int]).json_schema()
-    assert misfits(tree, {"secret": "x"}) == ["…: type integer"]
+    assert misfits(tree, {"secret": "x"}) == ["…: it must be of type integer"]
 
 
 async def test_a_pattern_cannot_be_made_to_run_for_ever() -> None:
@@ -204,3 +204,15 @@ async def test_a_large_answer_is_kept_as_an_artifact() -> None:
     [row] = await door.store.signals(1)
     assert row.payload is None
     assert json.loads(door.artifacts.kept[str(row.ref)]) == said
+
+
+async def test_a_stranger_does_not_learn_what_fits() -> None:
+    """Another's item, a URL of yesterday: nothing is compared, noted or told."""
+    door = await Door().open()
+    wrong = {"good": "perhaps"}
+
+    assert await door.send(wrong) == "SIGNAL_SCHEMA"
+    assert await door.send(wrong, tenant="other") == "SIGNAL_FOREIGN"
+    assert await door.send(wrong, until=1.0) == "SIGNAL_FOREIGN"
+    await door.store.cancel([1], "ann")
+    assert await door.send(wrong) == "SIGNAL_LATE"
