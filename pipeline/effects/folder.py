@@ -19,10 +19,12 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
+
+import anyio
 
 from pipeline.artifacts.durable import sync_folder, write_atomically
 from pipeline.effects.declared import FolderSpec
@@ -100,12 +102,17 @@ class FolderSink:
             if not new:
                 return done
             part = at / f".{uuid4().hex}{PART}"
-            rows = await self._fill(part, new)
-            if self._sheet is not None:
-                beside = await self._sheet(rows)
-                for name, data in beside.items():
-                    await in_thread(write_atomically, part / name, data)
-            return done | await in_thread(_publish, at, part, rows)
+            try:
+                rows = await self._fill(part, new)
+                if self._sheet is not None:
+                    beside = await self._sheet(rows)
+                    for name, data in beside.items():
+                        await in_thread(write_atomically, part / name, data)
+                return done | await in_thread(_publish, at, part, rows)
+            finally:
+                # On a full disk a part for each try is what keeps it full.
+                with anyio.CancelScope(shield=True):
+                    await in_thread(_left, at, part)
         except WaybillError as error:
             # Whatever did appear is in the notes: nothing comes twice by trying again.
             again = NotSent(f"{error.code}: {error.message}")
@@ -244,6 +251,15 @@ def _numbers(at: Path) -> list[Path]:
 def _notes(at: Path) -> Iterator[dict[str, Any]]:
     for path in _numbers(at):
         yield json.loads(path.read_text(encoding="utf-8"))
+
+
+def _left(at: Path, part: Path) -> None:
+    """Take away what did not appear, unless it is noted: that is finished later."""
+    if not part.exists():
+        return
+    with suppress(OSError, ValueError), _alone(at):
+        if part.name not in {note["part"] for note in _notes(at)}:
+            shutil.rmtree(part)
 
 
 def _sweep(at: Path) -> None:

@@ -13,6 +13,7 @@ from pipeline.effects import folder as module
 from pipeline.effects.declared import FolderSpec
 from pipeline.effects.folder import FolderSink, Row, reconcile
 from pipeline.effects.sink import Absent, Confirmed, NotSent
+from pipeline.errors import Trouble
 from pipeline.testing import MemoryArtifacts
 from tests.unit.effects.receivers import parcel
 
@@ -149,6 +150,31 @@ async def test_a_missing_file_keeps_the_folder_away(bench: Bench) -> None:
 
     assert all(isinstance(s, NotSent) for s in said)
     assert bench.folders() == []
+
+
+async def test_what_does_not_appear_takes_no_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk each try would leave a part of it, and keep it full."""
+    write, wrote = module.write_atomically, []
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == wall:
+            raise Trouble("the disk is full", code="DISK_FULL")
+        wrote.append(path.name)
+        write(path, data)
+
+    monkeypatch.setattr(module, "write_atomically", full)
+    parcels = await bench.parcels(1, 2)
+    for name in ("manifest.json", f"00000002-{2:040x}"[:21] + "-reply.pdf"):
+        wall = name
+        said = await bench.sink.send(parcels)
+        assert all(isinstance(s, NotSent) for s in said)
+        assert bench.hidden() == bench.folders() == []
+    wall = ""
+
+    assert isinstance((await bench.sink.send(parcels))[1], Confirmed)
+    assert wrote.count("manifest.json") == 1
 
 
 async def test_batches_do_not_share_a_folder(bench: Bench) -> None:
