@@ -85,7 +85,9 @@ class PostSink:
 
     async def ask(self, parcel: Parcel) -> Outcome:
         """Look its key up."""
-        assert isinstance(self._spec, PostSpec)
+        if not isinstance(self._spec, PostSpec) or not self._spec.ask:
+            # It could be, when it was sent: its sink is declared otherwise by now.
+            return Unknown("SINK_CHANGED: its receiver cannot be asked any more")
         path = self._spec.ask.replace("{key}", parcel.effect.key)
         request = Request(path, method="GET", answer="text")
         try:

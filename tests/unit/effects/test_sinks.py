@@ -174,6 +174,15 @@ async def test_it_is_asked_for_by_its_key() -> None:
     assert calls.made[0].key == ""  # under it the vendor knows the request itself
 
 
+async def test_who_cannot_be_asked_any_more_is_not() -> None:
+    """Its sink lost `ask` meanwhile: the vendor's own address would say yes."""
+    calls = Calls(Reply(200, "{}"))
+    spec = PostSpec(kind="http", name="erp", vendor="shop", dedupes=True)
+
+    assert isinstance(await PostSink(spec, calls).ask(parcel(3)), Unknown)
+    assert calls.made == []
+
+
 # -- records ---------------------------------------------------------------------------
 
 YES = Confirmed({})
