@@ -23,7 +23,7 @@ from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.evals import trial
 from waybill.evals.cases import Cases, read_cases
-from waybill.evals.comparing import Difference, compared, read_result
+from waybill.evals.comparing import SLOWER, Difference, compared, read_result
 from waybill.evals.result import result_of, scored
 from waybill.evals.trial import Trying
 
@@ -47,6 +47,9 @@ def evaluate(
     margin: Annotated[
         float, typer.Option(min=0, max=1, help="So much worse is no regression.")
     ] = 0.02,
+    slower: Annotated[
+        float, typer.Option(min=0, help="As a share; so much slower is none either.")
+    ] = SLOWER,
     tenant: Annotated[str, typer.Option(help="Whose grants and vendors.")] = "default",
     header: Header = False,
     json: Json = False,
@@ -62,7 +65,7 @@ def evaluate(
 
     report = run_app(main)
     base = report.pop("base", base)
-    differences = [] if base is None else compared(report, base, margin)
+    differences = [] if base is None else compared(report, base, margin, slower)
     if base is not None:
         report |= _comparison(against, base, margin, differences)
         same = base.get("cases_digest") == known.digest
