@@ -13,8 +13,8 @@ from pipeline.errors import Usage
 
 UP = ("precision", "recall", "f1", "exact_quote", "values_right", "agreement")
 DOWN = ("wrong", "fabricated", "wrongly_absent", "unclear", "held", "failed")
-# In shares of what the base took.  Seconds have a margin of their own: they are those of
-# a machine that may have been busy with something else.
+# In shares of what the base took.  Seconds have a margin of their own: they are those
+# of a machine that may have been busy with something else.
 COST, SECONDS = "cost_per_item", "seconds_per_item"
 SLOWER = 2.0  # three times as long; measured: a loaded machine took twice as long
 RESULT_BYTES_MAX = 64 << 20
