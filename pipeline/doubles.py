@@ -174,6 +174,13 @@ Script = Callable[[ModelRequest], Said]
 ZERO = Decimal(0)
 
 
+def scripted(
+    name: str, script: Script, tokens: int, cost: Decimal
+) -> Callable[[Context], Scripted]:
+    """What makes a model of a function, for a context that asks for it."""
+    return lambda ctx: Scripted(name, script, ctx, tokens, cost)
+
+
 class Scripted:
     """A model that is a function; what it says is a step, as a real one's is."""
 

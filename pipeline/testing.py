@@ -41,11 +41,10 @@ from pipeline.doubles import (
     InProcess,
     MemoryArtifacts,
     Script,
-    Scripted,
+    scripted,
 )
 from pipeline.errors import WaybillError
 from pipeline.folder import Pipeline, PipelineFolder
-from pipeline.messages import Model
 from pipeline.model import (
     Checkpoint,
     Claim,
@@ -183,9 +182,10 @@ class Context(StageContext):
             callbacks=Callbacks(b"testing", "http://waybill.test"),
             sinks=AnySink() if sinks is None else sinks,
             models={n: m for n, m in models.items() if isinstance(m, ModelSpec)},
+            scripts={
+                n: scripted(n, m, *took) for n, m in models.items() if callable(m)
+            },
         )
-        self._scripts = {n: m for n, m in models.items() if callable(m)}
-        self._took = took
         if secrets and not isinstance(secrets, Path):
             _write_secrets(scratch / "secrets" / item.tenant, secrets)
         store = _Store(stage.name, kin, signals or {})
@@ -209,12 +209,6 @@ class Context(StageContext):
     @property
     def most(self) -> Most:
         return self._recorder.purse.most
-
-    def model(self, name: str, *others: str) -> Model:
-        script = self._scripts.get(name)
-        if script is None:
-            return super().model(name, *others)
-        return Scripted(name, script, self, *self._took)
 
     async def run(self, state: BaseModel) -> Try:
         """Try the stage once on `state`: its time, its outcome and its errors count."""

@@ -96,6 +96,7 @@ async def attempt(
     if run.cancelled:
         return Cancelled()
     run.late_s = 0.0
+    run.under_way = set()
     try:
         end = await _in_scope(recorder, run, bound, limits, began)
     finally:

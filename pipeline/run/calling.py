@@ -36,7 +36,7 @@ from pipeline.errors import Usage as UsageError
 from pipeline.folder import Pipeline
 from pipeline.run.outside import Outside, Ticket
 from pipeline.run.services import key_of
-from pipeline.run.stay import Run, StepRecorder
+from pipeline.run.stay import Run, StepRecorder, one_at_a_time
 from pipeline.state import encode
 from pipeline.vendors.declared import VendorLimits, VendorSpec
 from pipeline.vendors.failures import CallError, garbage
@@ -97,6 +97,12 @@ class Calling:
         kept = self._run.memo.get((self._stage, step))
         if kept is not None:
             return Answer.model_validate_json(kept)
+        with one_at_a_time(self._run, (self._stage, step)):
+            return await self._chained(step, request, check)
+
+    async def _chained(
+        self, step: str, request: Request, check: Check | None
+    ) -> Answer:
         self._session.check_lease()
         tried = _tried(self._run, self._stage, step)
         specs = self._session.services.vendors

@@ -187,6 +187,9 @@ class StageContext:
         return Drawn.model_validate_json(kept)
 
     def model(self, name: str, *others: str) -> Model:
+        script = self._session.services.scripts.get(name)
+        if script is not None:
+            return script(self)
         given = (self._session, self._run, self._stage.name, (name, *others))
         return DeclaredModel(*given, self.left_s)
 

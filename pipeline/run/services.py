@@ -17,12 +17,13 @@ from pipeline.effects.posting import Caller
 from pipeline.effects.sink import Sink
 from pipeline.errors import Trouble, Usage
 from pipeline.jail.custom import FileFunction
+from pipeline.messages import Model
 from pipeline.names import is_tenant
 from pipeline.outbox import SinkFacts
 from pipeline.run.doubts import Doubts
 from pipeline.run.outside import Door
 from pipeline.signals import Callbacks
-from pipeline.stage import Artifacts
+from pipeline.stage import Artifacts, Context
 from pipeline.threads import in_thread
 from pipeline.trouble import Place, look_at
 from pipeline.vendors.declared import VendorSpec
@@ -47,6 +48,7 @@ class Services:
         callbacks: Makes the URLs to which signals are sent; None: nobody listens.
         sinks: Where effects go, by the names that stages use.
         models: Whom agents ask, by name.
+        scripts: In tests, models that are functions: each makes one for a context.
         open_sinks: Opens them for one session, which calls vendors so.
     """
 
@@ -63,6 +65,7 @@ class Services:
     callbacks: Callbacks | None = None
     sinks: Mapping[str, SinkFacts] = field(default_factory=dict)
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    scripts: Mapping[str, Callable[[Context], Model]] = field(default_factory=dict)
     open_sinks: Callable[[Caller], Mapping[str, Sink]] = lambda _: {}
     trials: Path | None = None
 

@@ -5,14 +5,15 @@ An item's stay in a worker: what is known of it there, and who records for it.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import anyio
 
 from pipeline.calls import Settled
-from pipeline.errors import StoreUnavailable
+from pipeline.errors import Permanent, StoreUnavailable
 from pipeline.folder import Pipeline
 from pipeline.model import Checkpoint, Claim, Item, Product, Progress, Spawn
 from pipeline.outbox import Planned
@@ -61,6 +62,8 @@ class Run:
     unfolded: list[str] | None = None  # what its state is yet to be made of
     asks: dict[str, Ask] = field(default_factory=dict)  # of this attempt
     joins: bool = False  # this attempt waits for the item's children
+    # Steps of this attempt that have begun and not ended.
+    under_way: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def item(self) -> Item:
@@ -146,6 +149,28 @@ def resumed(claim: Claim, pipeline: Pipeline, history: Sequence[Checkpoint]) -> 
     )
 
 
+@contextmanager
+def one_at_a_time(run: Run, key: tuple[str, str]) -> Iterator[None]:
+    """
+    While a step is under way; another of its name would be made, and paid, twice.
+
+    Raises:
+        Permanent: STEP_TWICE.
+    """
+    going = run.under_way  # of this attempt, whatever begins anew meanwhile
+    if key in going:
+        raise Permanent(
+            f"the step {key[1]!r} is under way already",
+            code="STEP_TWICE",
+            hint="give each step of a stage a name of its own",
+        )
+    going.add(key)
+    try:
+        yield
+    finally:
+        going.discard(key)
+
+
 async def memoised(
     recorder: StepRecorder,
     run: Run,
@@ -161,9 +186,10 @@ async def memoised(
         return adapter.validate_json(kept)  # type: ignore[no-any-return]
     recorder.check_lease()
     began = anyio.current_time()
-    result = await fn(*args)
-    text = encode(adapter.dump_python(result, mode="json"))
-    await recorder.record_step(run, key, text, began)
+    with one_at_a_time(run, key):
+        result = await fn(*args)
+        text = encode(adapter.dump_python(result, mode="json"))
+        await recorder.record_step(run, key, text, began)
     return result
 
 

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from pipeline.errors import NotFound, Permanent, StageTimeout, Throttled, Usage
+from pipeline.messages import Asked, ModelRequest, Said
 from pipeline.model import Kin, State
 from pipeline.stage import (
     Advance,
@@ -74,6 +75,30 @@ async def test_a_stage_is_called_as_it_is() -> None:
     assert door.calls == [("dictionary", "/x", body, "", 7)]
     assert (ctx.ran, ctx.progressed) == (["ask"], [(0, 1)])
     assert ctx.recorded["ask"]["data"] == {"text": "Hallo", "sure": 1}
+
+
+@stage(timeout_s=60)
+async def summed_up(letter: Letter, ctx: Context) -> Any:
+    """Ask a model; keep what it said."""
+    asked = ModelRequest(system="", messages=(Asked(text=letter.text),))
+    answer = await ctx.model("reader").ask("sum", asked)
+    return Advance(text=answer.said.text)
+
+
+async def test_a_model_is_a_function_also_where_the_stage_is_run() -> None:
+    """As a worker runs it, and called directly."""
+
+    def reader(request: ModelRequest) -> Said:
+        return Said(text=request.messages[0].text[:2])  # type: ignore[union-attr]
+
+    run = Trial(summed_up, models={"reader": reader})
+    called = Trial(summed_up, models={"reader": reader})
+
+    tried = await run.run(Letter(text="long"))
+
+    assert tried.outcome == Advance(text="lo")
+    assert await summed_up(Letter(text="long"), called) == Advance(text="lo")
+    assert run.ran == called.ran == ["sum"]
 
 
 async def test_what_was_recorded_is_not_run_again() -> None:

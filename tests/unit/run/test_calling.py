@@ -351,6 +351,26 @@ async def test_calls_beside_each_other_are_steps_of_their_own(many: int) -> None
     assert len(await world.ledger()) == many
 
 
+async def test_two_calls_of_one_name_at_once_are_a_bug() -> None:
+    """Both would be paid; one after the other the second has the first one's answer."""
+
+    async def ask(letter: Letter, ctx: Any) -> Any:
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(ctx.vendor("llm").call, "ask", ASK)
+        return Advance()
+
+    world = World(lambda name, n: "yes")
+    bound = world.engine.pipeline.stages["one"]
+    stages = {"one": replace(bound, stage=replace(bound.stage, run=ask))}
+    world.engine.pipeline = replace(world.engine.pipeline, stages=stages)
+
+    assert await world.run() == "failed"
+
+    assert await world.engine.code(world.item) == "STEP_TWICE"
+    assert len(await world.ledger()) < 2
+
+
 async def test_a_pipelines_terms_tighten_what_it_calls() -> None:
     """Its timeout is the call's, its limits are kept beside the vendor's own."""
     world = World(lambda name, n: "yes", limits=VendorLimits(requests=Rate(9, 1)))

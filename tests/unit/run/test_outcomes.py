@@ -240,6 +240,7 @@ OUTCOMES: dict[type[Any], dict[str, Any]] = {
         "evidence": {"seen": 1},
         "needs": ("text",),
         "ask": ("answer",),
+        "lapse": None,
         "updates": {"pence": 1},
     },
     Reject: {"code": "NO", "why": "odd", "updates": {"text": "fine"}},
