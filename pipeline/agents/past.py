@@ -8,7 +8,9 @@ import json
 import re
 from typing import Any
 
+from pipeline.errors import Permanent
 from pipeline.messages import CallEnd, ToolResult
+from pipeline.state import encode
 
 NOTHING = "(nothing)"  # neither vendor takes an empty text
 NAME_CHARS_MAX = 64  # of a tool; what both vendors take
@@ -28,13 +30,14 @@ def sendable_name(name: str) -> str:
 
 
 def as_object(written: str) -> dict[str, Any]:
-    """Arguments as an object, also such as are none."""
+    """
+    Arguments as an object, also such as are none.
+
+    What could not be sent is none either: NaN, `1e999`, what is too deep; halves of
+    characters are left out.
+    """
     try:
-        found = json.loads(written, parse_constant=_no_number)
-    except (ValueError, RecursionError):
+        found = json.loads(encode(json.loads(written)))
+    except (ValueError, RecursionError, Permanent):
         found = None
     return found if isinstance(found, dict) else {}
-
-
-def _no_number(word: str) -> None:
-    raise ValueError(word)  # NaN is no JSON, whatever Python says

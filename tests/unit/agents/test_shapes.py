@@ -320,6 +320,29 @@ def test_blank_texts_are_not_sent() -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"at": 1e999}',
+        '{"at": [-1e999]}',
+        '{"at": NaN}',
+        '{"at": "\\ud800"}',
+        "[1",
+        '{"at": ' * 300 + "1" + "}" * 300,
+    ],
+)
+def test_what_a_model_once_wrote_can_be_sent_to_every_vendor(
+    kind: Any, written: str
+) -> None:
+    """Arguments that were refused are shown again; no conversation ends with them."""
+    said = Said(calls=(ToolCall(id="c1_1", name="look", arguments=written),))
+
+    told = json.dumps(body(kind, talk(messages=(said,))), allow_nan=False)
+
+    assert not any(sign in told for sign in ("Infinity", "NaN", "ud800"))
+
+
 def test_only_models_are_asked() -> None:
     """A CRM speaks neither shape."""
     with pytest.raises(Usage):
