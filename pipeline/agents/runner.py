@@ -16,7 +16,7 @@ import anyio
 from pipeline.agents.talk import PLANNED, fence
 from pipeline.agents.tools import ToolContext, Trusted, canonical, shown
 from pipeline.agents.vetting import Vetted
-from pipeline.errors import Permanent, WaybillError
+from pipeline.errors import Permanent
 from pipeline.messages import CallEnd, ToolCall, ToolResult
 from pipeline.stage import Context
 
@@ -52,14 +52,14 @@ class Runner:
         if len(runs) == 1:  # as most are: a task of its own costs as much as its step
             return {runs[0].call.id: await self._one(number, runs[0])}
         found: dict[str, ToolResult] = {}
-        failed: dict[str, WaybillError] = {}
+        failed: dict[str, Exception] = {}
         room = anyio.CapacityLimiter(READS_AT_ONCE)
 
         async def one(vetted: Vetted) -> None:
             async with room:
                 try:
                     found[vetted.call.id] = await self._one(number, vetted)
-                except WaybillError as error:
+                except Exception as error:  # of a tool: whatever it is
                     failed[vetted.call.id] = error
 
         async with anyio.create_task_group() as tasks:

@@ -126,7 +126,12 @@ async def test_writes_are_planned_in_the_order_of_their_calls(tmp_path: Path) ->
     assert list(desk.ctx.effects) == [f"crm/one-c1_{n}" for n in range(1, 12)]
 
 
-async def test_a_read_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [Transient("not now", code="VENDOR_DOWN"), ValueError("not now")]
+)
+async def test_a_read_that_fails_leaves_the_others_alone(
+    tmp_path: Path, error: Exception
+) -> None:
     """What they did is kept, and the stage's next try makes the failed one alone."""
     done: list[str] = []
 
@@ -134,14 +139,14 @@ async def test_a_read_that_fails_leaves_the_others_alone(tmp_path: Path) -> None
     async def find(around: ToolContext, words: str) -> str:
         """Slow, or away at first."""
         if words == "away" and not done:
-            raise Transient("not now", code="VENDOR_DOWN")
+            raise error
         await anyio.sleep(5)
         done.append(words)
         return words
 
     made = calls(call("find", words="slow"), call("find", words="away"))
     desk = Desk(made, ANSWER, tools=(find,))
-    with pytest.raises(Transient, match="not now"):
+    with pytest.raises(type(error), match="not now"):
         await desk.ask(tmp_path)
     after = Desk(made, ANSWER, tools=(find,), recorded=desk.ctx.recorded)
 
