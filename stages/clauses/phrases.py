@@ -107,7 +107,7 @@ def _check(pieces: Sequence[str], written: str) -> None:
         if ".." in re.sub(r" \.{2,3} ", " ", piece):
             raise ValueError(f"{written!r}: a gap wants a blank on either side")
         # The end of a word is matched once and never tried shorter: it costs nothing.
-        if (why := too_slow(expression(piece.replace("~", "")))) is not None:
+        if (why := too_slow(_with_gaps(piece.replace("~", "")))) is not None:
             raise ValueError(f"{written!r}: {why}")
 
 
@@ -118,12 +118,16 @@ def _compiled(piece: str, written: str) -> re.Pattern[str]:
         raise ValueError(f"{written!r} is no expression: {error}") from None
 
 
+def _with_gaps(piece: str) -> str:
+    """The gaps within brackets as the expressions that they stand for."""
+    for gap, most in GAPS.items():
+        piece = piece.replace(gap, rf"\b.{{1,{most}}}\b")
+    return piece
+
+
 def expression(piece: str) -> str:
     """The regular expression that a part of a phrase stands for."""
-    pattern = piece
-    for gap, most in GAPS.items():  # those within brackets
-        pattern = pattern.replace(gap, rf"\b.{{1,{most}}}\b")
-    pattern = pattern.replace("~", r"\w{0,30}+")
+    pattern = _with_gaps(piece).replace("~", r"\w{0,30}+")
     # Signs of money and shares stand against their figures: `$5`, `5%`.
     return rf"(?:(?<!\w)|(?=%))(?:{pattern})(?:(?!\w)|(?<=\$))"
 

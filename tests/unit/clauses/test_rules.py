@@ -52,3 +52,21 @@ def test_no_rule_file_is_an_error() -> None:
         load_types({})
 
     assert raised.value.code == "RULES_MISSING"
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        r"(\\w |a )" * 25 + "z",
+        "(a |a a ){0,4}" * 5 + "z",
+        r"(\\w |a ){2}" * 8 + "z",
+        "(ab?|a)" * 12 + "z",
+        "(a |a a )" * 25 + "z",
+    ],
+)
+def test_choices_that_begin_alike_are_tries(phrase: str) -> None:
+    """No rule of anybody's own takes for ever on a sentence of `a a a`."""
+    broken = FILES["insurance.toml"].replace("under = [", f'under = [["{phrase}"],', 1)
+
+    with pytest.raises(Usage, match="their product"):
+        load_types({"insurance.toml": broken})
