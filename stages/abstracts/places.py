@@ -9,7 +9,11 @@ others; what is kept is always the text as the document has it.
 from __future__ import annotations
 
 import re
+from array import array
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 from stages.abstracts.forms import Cited, Spot
 from stages.clauses.sections import page_breaks, page_of
@@ -27,17 +31,50 @@ def place_of(text: str, quote: str, near: int = 0) -> tuple[int, int] | None:
 
     None where it stands nowhere, is empty, or longer than `QUOTE_CHARS_MAX`.
     """
-    words = quote.translate(ALIKE).split()
+    words = " ".join(quote.translate(ALIKE).split())
     if not words or len(quote) > QUOTE_CHARS_MAX:
         return None
-    pattern = re.compile(r"\s+".join(map(re.escape, words)))
+    flat = _flat(text)
     best: tuple[int, int] | None = None
-    for number, match in enumerate(pattern.finditer(text.translate(ALIKE))):
-        if number == PLACES_MAX:
+    at = flat.text.find(words)
+    for _ in range(PLACES_MAX):
+        if at < 0:
             break
-        if best is None or abs(match.start() - near) < abs(best[0] - near):
-            best = match.span()
+        start, end = flat.place(at), flat.place(at + len(words) - 1) + 1
+        if best is None or abs(start - near) < abs(best[0] - near):
+            best = start, end
+        at = flat.text.find(words, at + len(words))
     return best
+
+
+class _Flat(NamedTuple):
+    """A text with one blank between words, and where each word begins: here, there."""
+
+    text: str
+    here: array[int]
+    there: array[int]
+
+    def place(self, at: int) -> int:
+        """Where a letter stands in the text as it was."""
+        word = bisect_right(self.here, at) - 1
+        return self.there[word] + at - self.here[word]
+
+
+@lru_cache(maxsize=2)  # the same text is searched for every quote
+def _flat(text: str) -> _Flat:
+    """Found in it by `str.find`, a quote takes time in proportion, whatever it says."""
+    words: list[str] = []
+    here, there = array("l"), array("l")
+    at = 0
+    for match in _WORD.finditer(text.translate(ALIKE)):
+        words.append(match[0])
+        here.append(at)
+        there.append(match.start())
+        at += len(match[0]) + 1
+    return _Flat(" ".join(words), here, there)
+
+
+_WORD = re.compile(r"\S+")
 
 
 def cited(text: str, start: int, end: int, readers: Sequence[str]) -> Cited:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from stages.abstracts.places import cited, place_of, with_spots
 from stages.layout import Layout, ReadBlock, ReadLine, ReadWord
 
@@ -67,3 +69,14 @@ def layout(*lines: str) -> Layout:
     block = ReadBlock(box=(0, 0, 1, 1), lines=tuple(made))
     facts = {"width": 500, "height": 700, "dpi": 100, "reader": "layer"}
     return Layout.model_validate({**facts, "source": "layer", "blocks": [block]})
+
+
+def test_a_quote_of_one_word_over_and_over_takes_no_time() -> None:
+    """Also where a text that says nothing else begins it at every word."""
+    text = "a " * 300_000
+
+    began = time.process_time()
+
+    assert place_of(text, "a " * 9_999 + "b") is None
+    assert place_of(text + "b", "a " * 9_998 + "a b") == (580_002, 600_001)
+    assert time.process_time() - began < 10  # it was minutes
