@@ -14,7 +14,7 @@ from datetime import date, timedelta
 
 from stages.abstracts.forms import Check, Clause
 from stages.clauses.sections import Section
-from stages.clauses.values import dates, durations
+from stages.clauses.values import amounts, dates, durations
 
 Clauses = Mapping[str, Clause]
 
@@ -154,9 +154,13 @@ def one_currency(clauses: Clauses) -> Check:
     """All amounts are in one currency."""
     found: dict[str, list[str]] = {}
     for clause in clauses.values():
-        if clause.verdict == "present" and clause.value and clause.value.currency:
-            found.setdefault(clause.value.currency, []).append(clause.type)
-    about = tuple(name for names in found.values() for name in names)
+        if clause.verdict != "present":
+            continue
+        said = {clause.value.currency} if clause.value else set()
+        said |= {a.value.currency for q in clause.quotes for a in amounts(q.text)}
+        for currency in sorted(filter(None, said)):
+            found.setdefault(currency, []).append(clause.type)
+    about = tuple(dict.fromkeys(name for names in found.values() for name in names))
     if not found:
         return Check(name="one_currency", ok=None, why="not made: no amount was read")
     if len(found) == 1:

@@ -16,8 +16,8 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 Kind = Literal[
-    "none", "date", "duration", "notice", "term", "money", "percent", "place", "text",
-    "names",
+    "none", "date", "end", "duration", "notice", "term", "money", "percent", "place",
+    "text", "names",
 ]  # fmt: skip
 
 MAX_FOUND = 500  # of one kind in one text
@@ -53,6 +53,8 @@ class Place(NamedTuple):
 
 def form_of(kind: Kind) -> Kind:
     """The form that a value of a kind is written in: of notice, that of a duration."""
+    if kind == "end":
+        return "date"
     return "duration" if kind in ("notice", "term") else kind
 
 
@@ -120,6 +122,25 @@ def dates(text: str) -> list[Place]:
         if not places or start >= places[-1].end:
             places.append(found[start])
     return places
+
+
+# What makes a date the end of something: `expiring on February 29, 2024`.
+_AT_THE_END = re.compile(
+    r"(?i)\b(?:expir\w{0,5}|until|through|thru|ending|ends?|terminat\w{0,4}|conclud\w{0,4})"
+    r"\b[^.;]{0,30}\Z"
+)
+END_CHARS = 45
+
+
+def ends(text: str) -> list[Place]:
+    """Dates at which something ends, by the words before them; else the last one."""
+    found = dates(text)
+    said = [
+        place
+        for place in found
+        if _AT_THE_END.search(text[max(0, place.start - END_CHARS) : place.start])
+    ]
+    return said or found[-1:]
 
 
 def _date(match: re.Match[str]) -> date | None:
@@ -301,6 +322,7 @@ def places(text: str) -> Iterator[Place]:
 
 _FINDERS: dict[str, Callable[[str], list[Place] | Iterator[Place]]] = {
     "date": dates,
+    "end": ends,
     "duration": durations,
     "notice": notices,
     "term": terms,

@@ -80,10 +80,16 @@ def test_amounts_in_two_currencies_fail():
     value = {"kind": "money", "text": "1 EUR", "amount": "1", "currency": "EUR"}
     other = clauses()["fees"].model_copy(update={"value": said("none", "")})
     other = other.model_validate({**other.model_dump(), "value": value})
+    fees = clauses()["fees"]
+    both = fees.quotes[0].model_copy(update={"text": "GBP 7,500 and EUR 2,000"})
 
     found = check(clauses(cap=other), "one_currency")
+    beside = check(
+        clauses(fees=fees.model_copy(update={"quotes": (both,)})), "one_currency"
+    )
 
     assert (found.ok, found.why) == (False, "amounts are in EUR, USD")
+    assert (beside.ok, "EUR, GBP" in beside.why) == (False, True)
 
 
 def test_a_quote_that_is_not_the_text_fails():
