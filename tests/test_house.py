@@ -76,6 +76,7 @@ ANYTHING_MAY_BE_RAISED = {
     "pipeline/run/carry.py": 1,  # the edge of the worker, around an item
     "pipeline/jail/program.py": 1,  # what a jailed process was asked to run
     "ingest/http/server.py": 1,  # the edge of a connection, beside those of workers
+    "pipeline/agents/runner.py": 1,  # a tool, whose siblings end before it is raised
     "pipeline/effects/courier.py": 1,  # a sink, around what one call carries
     "pipeline/loading.py": 1,  # whatever loading a pipeline raises, for who waits
 }

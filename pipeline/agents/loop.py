@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
@@ -44,6 +45,7 @@ from pipeline.agents.vetting import (
     Vetted,
     Vetting,
 )
+from pipeline.errors import Usage
 from pipeline.messages import (
     Asked,
     CallEnd,
@@ -54,6 +56,9 @@ from pipeline.messages import (
     Said,
 )
 from pipeline.stage import Context
+
+# Conversations that this one takes place in: a tool may ask an agent of its own.
+_WITHIN: ContextVar[frozenset[str]] = ContextVar("_WITHIN", default=frozenset())
 
 
 async def ask(
@@ -84,10 +89,22 @@ async def ask(
 
     Raises:
         Permanent: TOOL_PAYLOAD, a tool that writes returned no payload.
+        Usage: CONVERSATION_NAME, a tool holds one by the name of that which called it.
         WaybillError: what asking a model raises.
     """
+    within = _WITHIN.get()
+    if name in within:
+        raise Usage(
+            f"the conversation {name!r} cannot be held within itself",
+            code="CONVERSATION_NAME",
+            hint="name it by `around.call`, which no other has",
+        )
     talk = _Conversation(agent, ctx, name, facts, refs or {}, rulings or {})
-    return await talk.run(question, history)
+    token = _WITHIN.set(within | {name})
+    try:
+        return await talk.run(question, history)
+    finally:
+        _WITHIN.reset(token)
 
 
 class _Conversation:

@@ -14,7 +14,7 @@ from pipeline.agents.agent import Budget, Ended
 from pipeline.agents.loop import ask
 from pipeline.agents.talk import whole
 from pipeline.agents.tools import ToolContext, tool
-from pipeline.errors import Transient
+from pipeline.errors import Transient, Usage
 from pipeline.messages import Asked, CallEnd, Finish, Results, Said, ToolCall
 from pipeline.testing import Context
 from tests.unit.agents.desk import (
@@ -23,6 +23,7 @@ from tests.unit.agents.desk import (
     SECTIONS,
     Desk,
     Finding,
+    agent,
     call,
     calls,
     ends,
@@ -384,3 +385,27 @@ async def test_a_refusal_is_for_a_person(tmp_path: Path, finish: Finish) -> None
     answer = await Desk(Said(finish=finish)).ask(tmp_path)
 
     assert (answer.ended, answer.spent.asks) == (Ended.REFUSED, 1)
+
+
+@pytest.mark.parametrize("name", ["one", ""])
+async def test_a_tool_may_ask_an_agent_by_another_name(
+    tmp_path: Path, name: str
+) -> None:
+    """By its own it would be called again and again, without end."""
+
+    @tool()
+    async def find(around: ToolContext, words: str) -> str:
+        """Asks somebody else."""
+        of = name or around.call.replace("/", "-")
+        found = await ask(around.ctx, agent(tools=()), words, name=of)
+        return str(found.ended)
+
+    desk = Desk(calls(call("find", words="a")), ANSWER, tools=(find,))
+    if name:
+        with pytest.raises(Usage, match="within itself"):
+            await desk.ask(tmp_path)
+        return
+
+    answer = await desk.ask(tmp_path)
+
+    assert answer.ended is Ended.OUTPUT
