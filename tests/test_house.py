@@ -72,7 +72,6 @@ TASKS_BEGIN = (
 )
 # Foreign code is run in these places alone; what it raises becomes an error of ours.
 ANYTHING_MAY_BE_RAISED = {
-    "pipeline/agents/runner.py": 1,  # by a tool; the other calls of its answer go on
     "pipeline/run/carry.py": 1,  # the edge of the worker, around an item
     "pipeline/jail/program.py": 1,  # what a jailed process was asked to run
     "ingest/http/server.py": 1,  # the edge of a connection, beside those of workers
