@@ -95,10 +95,15 @@ _SUFFIX = (
     r"|UNIVERSITY|Partnership|PARTNERSHIP|S\.p\.A|Pty|PTY|AB|KG|G\.I\.E|Foundation"
     r"|Association|ASSOCIATION|Fund|FUND|Institute|Hospital|Partners|PARTNERS|Group)"
 )
+# No word of a name ends its sentence: `U.S.`, `St.` and `Alibaba.com` are none such.
+_OF_A_NAME = (
+    r"(?:(?:[A-Z]\.){1,4}|[A-Z][a-z]{1,2}\."
+    r"|[A-Z0-9][\w’'&/()-]{0,30}(?:\.[\w’'&/()-]{1,30}){0,4})"
+)
 _COMPANY = re.compile(
-    r"(?P<name>[A-Z0-9][\w’'&.-]{0,30}"
+    rf"(?P<name>(?<![\w$.,]){_OF_A_NAME}"
     r"(?:,?[ \t\n]{1,4}(?:(?:of|and|for|the|&|de|of the)[ \t\n]{1,4})?"
-    r"[(]?[A-Z0-9][\w’'&./)-]{0,30}){0,9}?"
+    rf"[(]?{_OF_A_NAME}){{0,9}}?"
     rf",?[ \t\n]{{1,4}}{_SUFFIX})(?!\w)\.?"
 )
 _DEFINED = re.compile(

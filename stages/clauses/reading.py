@@ -192,7 +192,9 @@ def _quotes(
 def _value(rules: ClauseRules, quotes: Sequence[Quote]) -> Value | None:
     if rules.form.value in ("text", "names") and quotes:
         shown = quotes[:1] if rules.form.value == "text" else quotes
-        names = [" ".join(quote.text.split()) for quote in shown]
+        said = (" ".join(quote.text.split()) for quote in shown)
+        # In capitals above and in small letters below it is the same name.
+        names = list({name.casefold(): name for name in said}.values())
         return Value(kind=rules.form.value, text="; ".join(names))
     values = (value_of(rules.form.value, quote.text) for quote in quotes)
     return next((value for value in values if value is not None), None)
