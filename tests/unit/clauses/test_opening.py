@@ -17,8 +17,8 @@ def names(text: str) -> list[str]:
     ("text", "found"),
     [
         ("between Brightwater Foods, LLC, an Oregon", ["Brightwater Foods, LLC"]),
-        ("U.S. Steel Corp. and St. Mary Hospital", ["U.S. Steel Corp", "St. Mary Hospital"]),
-        ("Alibaba.com Limited, J. P. Morgan Bank", ["Alibaba.com Limited", "J. P. Morgan Bank"]),
+        ("U.S. Steel Corp. and St. Mary Trust", ["U.S. Steel Corp", "St. Mary Trust"]),
+        ("Ali.com Limited, J. P. Morgan Bank", ["Ali.com Limited", "J. P. Morgan Bank"]),
         ("BRIGHTWATER FOODS, LLC; Brightwater Foods, LLC", ["BRIGHTWATER FOODS, LLC"]),
         ("1. Scope. Company shall", []),
         ("exceed $132,000. 8. Insurance. Company shall", []),
