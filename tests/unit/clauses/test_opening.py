@@ -18,7 +18,7 @@ def names(text: str) -> list[str]:
     [
         ("between Brightwater Foods, LLC, an Oregon", ["Brightwater Foods, LLC"]),
         ("U.S. Steel Corp. and St. Mary Trust", ["U.S. Steel Corp", "St. Mary Trust"]),
-        ("Ali.com Limited, J. P. Morgan Bank", ["Ali.com Limited", "J. P. Morgan Bank"]),
+        ("Al.com Limited, J. P. Morgan Bank", ["Al.com Limited", "J. P. Morgan Bank"]),
         ("BRIGHTWATER FOODS, LLC; Brightwater Foods, LLC", ["BRIGHTWATER FOODS, LLC"]),
         ("1. Scope. Company shall", []),
         ("exceed $132,000. 8. Insurance. Company shall", []),
