@@ -42,7 +42,6 @@ from pipeline.store.migrate import available, migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.threads import in_thread
 from pipeline.trouble import Place, trouble_of
-from stages.abstracts.jailed import ABSTRACTING
 from stages.document import Document
 from stages.formats import bundle
 from stages.formats import probe as probing
@@ -81,9 +80,10 @@ LOADS = loads_of(BUILTIN)  # for commands that look, and run nothing
 # What is not pinned yet may do anything: before it is loaded.
 PROOFS = Loads(lambda root: prove(top_levels(root)))
 PROVEN_S = PROOF_S + 1.0  # it says itself which file takes too long
-# Whose functions may run in the jail; a pipeline folder says which of its own may.
-OURS = (bundle, page, sheet, probing, typesetter, proofs, making, jailbreak)
-JAILED = (*OURS, *ABSTRACTING)
+# Whose functions may run in the jail, and who is imported when it is called; a pipeline
+# folder says which of its own may.
+JAILED = (bundle, page, sheet, probing, typesetter, proofs, making, jailbreak)
+JAILED_LATER = ("stages.abstracts.reading", "stages.abstracts.sheet")
 # What a second reader may address, and what one has: its nets, and a page's cells.
 SECOND_MEMORY_BYTES, SECOND_HAS_BYTES = 4 << 30, 1 << 30
 PROBE_CPU_S = 120.0  # a hundred-page scan is probed in a few seconds
@@ -370,6 +370,7 @@ def open_jail(
     pool = partial(
         JailPool,
         allow=JAILED,
+        later=JAILED_LATER,
         codes=CODES,
         pipelines=home / "pipelines",
         # By name, beside the program itself and the files of pipelines.

@@ -89,6 +89,8 @@ class JailPool:
         scratch_files: How many files and folders, likewise.
         nice: How far they step back behind the event loop.
         allow: Modules whose functions may run jailed.
+        later: Names of more of them, which are imported when they are called: few
+            pipelines need them, and every process would wait for them.
         warm: Functions of theirs that the template calls once, so that each call
             finds libraries loaded and tables built.  They may start no thread.
         threadless: More such functions, which would start threads if they could.
@@ -116,6 +118,7 @@ class JailPool:
         scratch_files: int = 10_000,
         nice: int = 10,
         allow: Iterable[ModuleType] = (),
+        later: Iterable[str] = (),
         warm: Iterable[Callable[[], None]] = (),
         threadless: Iterable[Callable[[], None]] = (),
         pipelines: Path | None = None,
@@ -130,7 +133,8 @@ class JailPool:
         self._size = size
         self._output_bytes = output_bytes
         self._cpu_per_s = cpu_per_s
-        self._allow = frozenset(module.__name__ for module in allow)
+        later = frozenset(later)
+        self._allow = later.union(module.__name__ for module in allow)
         self._pipelines = "" if pipelines is None else str(pipelines.resolve())
         self.readable = tuple(readable)
         self._roots = [str(root.resolve()) for root in readable]
@@ -145,6 +149,7 @@ class JailPool:
                 "scratch_files": scratch_files,
                 "nice": nice,
                 "allow": sorted(self._allow),
+                "later": sorted(later),
                 "warm": names(warm),
                 "threadless": names(threadless),
                 "pipelines": self._pipelines,

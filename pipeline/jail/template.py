@@ -219,7 +219,7 @@ class Template:
             prctl(PR_SET_CHILD_SUBREAPER, 1)
         if self._config["stands"]["alone"]:
             self._forking = namespaces.ForkFirst()
-        for module in self._config["allow"]:
+        for module in set(self._config["allow"]) - set(self._config["later"]):
             importlib.import_module(module)
         warm = list(self._config["warm"])
         if self._config["threadless"] and sys.platform == "linux":

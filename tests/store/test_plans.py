@@ -103,6 +103,8 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
             ["X"] * N,
             [False] * N,
             ["judge"] * N,
+            [None] * N,
+            [None] * N,
             ME,
         ],
     ),

@@ -33,8 +33,9 @@ ABudget = Annotated[
 @budgets.command("ls")
 def budgets_ls(limit: Limit = 100, header: Header = False, json: Json = False) -> None:
     """
-    Budgets that are bounded or keep items waiting, every tenant, and today; and what
-    agents of an item came to the end of.
+    Budgets that are bounded or keep items waiting, every tenant, and today.
+
+    And items whose agents came to the end of what they may take.
     """
 
     async def main(opened: App) -> Found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -152,4 +151,4 @@ def test_a_person_rules_on_a_call_and_it_goes_on(home: Home) -> None:
     assert ruled["state"] == "done"
     [effect] = home.ok("effects", "ls")
     found = home.ok("effects", "show", str(effect["id"]))
-    assert json.loads(found["payload"]) == {"to": "acme"}
+    assert found["payload"] == {"to": "acme"}

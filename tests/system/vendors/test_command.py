@@ -52,7 +52,7 @@ def test_what_is_declared_is_listed_and_shown(
         "host": "127.0.0.1:5",
         "model": "small",
         "key": "the service's",
-        "limits": ["600 requests/60 s"],
+        "limits": ["600 requests/min"],
         "fallbacks": [],
         "breaker": None,  # no database is up
     }
