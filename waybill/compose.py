@@ -80,7 +80,7 @@ LOADS = loads_of(BUILTIN)  # for commands that look, and run nothing
 # What is not pinned yet may do anything: before it is loaded.
 PROOFS = Loads(lambda root: prove(top_levels(root)))
 PROVEN_S = PROOF_S + 1.0  # it says itself which file takes too long
-# Whose functions may run in the jail, and who is imported only then; folders add theirs.
+# Whose functions may run in the jail, and who is imported only then; folders add some.
 JAILED = (bundle, page, sheet, probing, typesetter, proofs, making, jailbreak)
 JAILED_LATER = ("stages.abstracts.reading", "stages.abstracts.sheet")
 # What a second reader may address, and what one has: its nets, and a page's cells.

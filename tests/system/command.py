@@ -33,7 +33,7 @@ from pipeline.store.migrate import migrate
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
-COMMAND_S = 100.0  # for one command; far more than any takes
+COMMAND_S = 250.0  # for one command; far more than any takes
 STAGE = '''
 """{doc}"""
 
