@@ -39,6 +39,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     model_validator,
 )
@@ -91,8 +92,8 @@ def text_of(rate: Rate) -> str:
     for unit, seconds in reversed(_PER_S.items()):
         times = rate.per_s / seconds
         if times >= 1 and times == int(times):
-            return f"{rate.most:g}/{'' if times == 1 else int(times)}{unit}"
-    return f"{rate.most:g}/{rate.per_s:g}s"
+            return f"{rate.most:.15g}/{'' if times == 1 else int(times)}{unit}"
+    return f"{rate.most:.15g}/{rate.per_s:.15g}s"
 
 
 def _rate(value: Any) -> Any:
@@ -101,6 +102,11 @@ def _rate(value: Any) -> Any:
     if isinstance(value, Rate):
         return value
     raise ValueError(_RATES)
+
+
+RateField = Annotated[
+    Rate, BeforeValidator(_rate), PlainSerializer(text_of, when_used="json")
+]
 
 
 def _header(value: str) -> str:
@@ -142,8 +148,8 @@ class _Declared(BaseModel):
 class VendorLimits(_Declared):
     """How often, how much and how many at once a vendor may be called."""
 
-    requests: Annotated[Rate | None, BeforeValidator(_rate)] = None
-    tokens: Annotated[Rate | None, BeforeValidator(_rate)] = None
+    requests: RateField | None = None
+    tokens: RateField | None = None
     concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 

@@ -57,9 +57,18 @@ def test_an_unknown_key_is_told_those_that_are_known_there(tmp_path: Path) -> No
     assert hints == [limits, "docs/vendors.md has every key"]
 
 
-@pytest.mark.parametrize("text", ["600/min", "100/s", "5000/d", "3/90s", "0.5/2h"])
+@pytest.mark.parametrize(
+    "text", ["600/min", "100/s", "5000/d", "3/90s", "0.5/2h", "1234567/s"]
+)
 def test_a_rate_is_shown_as_it_is_written(text: str) -> None:
     assert text_of(rate_of(text)) == text
+
+
+def test_a_vendor_is_handed_to_another_process_as_it_is() -> None:
+    limits = VendorLimits(requests=Rate(1234567.5, 60), tokens=Rate(9, 86400))
+    spec = VendorSpec(url="https://crm.test", limits=limits, price=Price(call="0.1"))
+
+    assert VendorSpec.model_validate(spec.model_dump(mode="json")) == spec
 
 
 def test_no_file_declares_nobody(tmp_path: Path) -> None:
