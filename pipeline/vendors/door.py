@@ -75,6 +75,7 @@ class Door:
         self._services: dict[tuple[str, str, int, bool], _Service] = {}
         self._entered = False
         self._ready = False
+        self._loading = anyio.Lock()
 
     def __repr__(self) -> str:
         hosts = [f"{host}:{port}" for _, host, port, _ in self._services]
@@ -128,8 +129,8 @@ class Door:
         began = anyio.current_time()
         out = sent(spec, request, key=key, idempotency_key=idempotency_key)
         call = Call(spec, request, artifacts, self._scratch, self._now)
+        await self._prepare()  # which is not the vendor's time
         with anyio.move_on_after(timeout_s) as scope:
-            await self._prepare()
             return await self._exchange(call, out, began)
         assert scope.cancelled_caught
         raise failure(
@@ -149,9 +150,12 @@ class Door:
         Most commands call nobody, and on a busy machine it takes seconds: a loop that
         stood still for them would be taken for a stage that blocks it.
         """
-        if not self._ready:
-            await in_thread(_load, self._verify is None)
-            self._ready = True
+        if self._ready:
+            return
+        async with self._loading:
+            if not self._ready:
+                await in_thread(_load, self._verify is None)
+                self._ready = True
 
     async def _exchange(self, call: Call, out: Sent, began: float) -> Reply:
         from pipeline.vendors import wire
