@@ -22,7 +22,7 @@ from typing import Any
 
 import anyio
 
-from loadtest.scenarios.chaos import Scene, scene, stop
+from loadtest.scenarios.chaos import Scene, played, stop
 from loadtest.scenarios.contracts_given import ORDER, ORDERS, made_up
 from loadtest.scenarios.zero_trust import ENDS_S, PIPELINE, VENDORS
 from loadtest.trial import Progress
@@ -30,7 +30,6 @@ from loadtest.vendors.playing import Steered, playing
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import Conflict
 from pipeline.model import Submission
-from pipeline.store import embedded
 
 WRITES = 2  # calls that need a person, of each document
 MANIFEST = """
@@ -240,15 +239,8 @@ def run(say: Progress, *, items: int, kills: int, seed: int) -> dict[str, Any]:
         (folder / "home").mkdir()
         urls = {"llm": world.url("llm"), "books": world.url("books")}
         (folder / "home" / "vendors.toml").write_text(VENDORS.format(**urls))
-        server = embedded.start(folder / "pg")
-
-        async def main() -> dict[str, Any]:
-            async with scene(folder, server, folder / "zero") as it:
-                return await approvals(
-                    it, world, say, items=items, kills=kills, seed=seed
-                )
-
-        try:
-            return anyio.run(main)
-        finally:
-            embedded.end(folder / "pg")
+        return played(
+            folder,
+            folder / "zero",
+            lambda it: approvals(it, world, say, items=items, kills=kills, seed=seed),
+        )

@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import asyncpg
@@ -39,6 +39,8 @@ from pipeline.store.migrate import migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.store.rows import Origin
 from stages.document import Document
+
+T = TypeVar("T")
 
 PIPELINE = Path(__file__).parent / "chaos_pipeline"
 STAGES = 5
@@ -152,6 +154,20 @@ async def scene(
             yield Scene(store, con, folder, env, number)
     finally:
         await con.close()
+
+
+def played(folder: Path, pipeline: Path, work: Callable[[Scene], Awaitable[T]]) -> T:
+    """What `work` makes of a scene whose database is started for it, and ended."""
+
+    async def main() -> T:
+        async with scene(folder, server, pipeline) as it:
+            return await work(it)
+
+    server = embedded.start(folder / "pg")
+    try:
+        return anyio.run(main)
+    finally:
+        embedded.end(folder / "pg")
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -368,19 +384,13 @@ async def audit(it: Scene) -> dict[str, Any]:
 def run(scenario: Scenario, say: Progress, **sizes: int) -> dict[str, Any]:
     """Run `kill` or `zombie` on a server and in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="waybill-chaos-") as place:
-        folder = Path(place)
-        server = embedded.start(folder / "pg")
 
-        async def main() -> dict[str, Any]:
-            async with scene(folder, server) as it:
-                try:
-                    return await scenario(it, say=say, **sizes)
-                except TimeoutError:
-                    tail = (it.folder / "worker.log").read_text()[-3000:]
-                    say(f"the workers' log ends with:\n{tail}")
-                    raise
+        async def work(it: Scene) -> dict[str, Any]:
+            try:
+                return await scenario(it, say=say, **sizes)
+            except TimeoutError:
+                tail = (it.folder / "worker.log").read_text()[-3000:]
+                say(f"the workers' log ends with:\n{tail}")
+                raise
 
-        try:
-            return anyio.run(main)
-        finally:
-            embedded.end(folder / "pg")
+        return played(Path(place), PIPELINE, work)

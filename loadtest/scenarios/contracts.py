@@ -26,7 +26,7 @@ from typing import Any
 
 import anyio
 
-from loadtest.scenarios.chaos import Scene, scene, stop
+from loadtest.scenarios.chaos import Scene, played, stop
 from loadtest.scenarios.contracts_account import account_of, rerun
 from loadtest.scenarios.contracts_given import (
     AGENTS,
@@ -42,7 +42,6 @@ from loadtest.vendors.playing import Steered, playing
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import Usage
 from pipeline.model import Submission
-from pipeline.store import embedded
 
 PIPELINE = Path(__file__).parent / "contracts_pipeline"
 LONG_KILL = 61  # the page of the first contract at which a worker is killed
@@ -269,18 +268,13 @@ def run(
             (folder / "home").mkdir()
             urls = {"llm": world.url("llm"), "crm": world.url("crm")}
             (folder / "home" / "vendors.toml").write_text(VENDORS.format(**urls))
-            server = embedded.start(folder / "pg")
-
-            async def main() -> dict[str, Any]:
-                async with scene(folder, server, folder / "contracts") as it:
-                    return await read_all(
-                        it, world, say, given=given, kills=kills, seed=seed
-                    )
-
-            try:
-                return anyio.run(main)
-            finally:
-                embedded.end(folder / "pg")
+            return played(
+                folder,
+                folder / "contracts",
+                lambda it: read_all(
+                    it, world, say, given=given, kills=kills, seed=seed
+                ),
+            )
 
 
 def _write_labels(path: Path, given: Mapping[str, Given]) -> None:

@@ -15,13 +15,12 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from loadtest.scenarios.chaos import Scene, finished, scene, stop
+from loadtest.scenarios.chaos import Scene, finished, played, stop
 from loadtest.scenarios.contracts_given import (
     ORDER,
     Deal,
@@ -35,7 +34,6 @@ from loadtest.vendors.playing import Steered, playing
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.model import Submission
 from pipeline.purse import Amounts
-from pipeline.store import embedded
 
 PIPELINE = Path(__file__).parent / "zero_pipeline"
 ENDS_S = 900.0
@@ -289,16 +287,8 @@ def run(
             world.set("llm", labels=write_labels(folder / "labels.jsonl", documents))
         urls = {"llm": world.url("llm"), "books": world.url("books")}
         (folder / "home" / "vendors.toml").write_text(VENDORS.format(**urls))
-        server = embedded.start(folder / "pg")
-
-        async def main() -> dict[str, Any]:
-            async with scene(folder, server, folder / "zero") as it:
-                found: dict[str, Any] = await partial(
-                    what, it, world, say, documents=documents
-                )()
-                return found
-
-        try:
-            return anyio.run(main)
-        finally:
-            embedded.end(folder / "pg")
+        return played(
+            folder,
+            folder / "zero",
+            lambda it: what(it, world, say, documents=documents),
+        )

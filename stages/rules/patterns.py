@@ -53,12 +53,8 @@ class _Group:
         )
 
 
-def too_slow(pattern: str, most: int = MAX_PATTERN_COST) -> str | None:
-    """
-    Why `pattern` could take long on some text; None when it cannot.
-
-    `most` tries a place are allowed.
-    """
+def too_slow(pattern: str) -> str | None:
+    """Why `pattern` could take long on some text; None when it cannot."""
     cost = 1
     groups = [_Group()]
     closed: _Group | None = None  # what the last piece closed
@@ -90,6 +86,7 @@ def too_slow(pattern: str, most: int = MAX_PATTERN_COST) -> str | None:
             else:
                 groups[-1].add(part)
             closed = None
-    if cost > most:
+    if cost > MAX_PATTERN_COST:
+        most = MAX_PATTERN_COST
         return f"too many repetitions or choices: their product exceeds {most}"
     return None
