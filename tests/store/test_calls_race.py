@@ -60,10 +60,24 @@ async def stores(shared: Urls, owner: asyncpg.Connection) -> AsyncIterator[list[
 
 
 class Worker:
-    """A worker with items, each of which calls until no budget pays."""
+    """
+    A worker with items, each of which calls until no budget pays.
 
-    def __init__(self, store: PostgresStore, worker: WorkerId) -> None:
+    Args:
+        patience: At most so many calls of an item.
+        files: Whether files bound some of the families.
+    """
+
+    def __init__(
+        self,
+        store: PostgresStore,
+        worker: WorkerId,
+        *,
+        patience: int = 10_000,
+        files: bool = True,
+    ) -> None:
         self.store = store
+        self.patience, self.files = patience, files
         self.worker = worker
         self.journal = Journal(store, worker, lambda: None)
         self.cashier = Cashier(store, worker)
@@ -80,9 +94,9 @@ class Worker:
 
     async def _calls(self, item: ItemId) -> None:
         seq = 0
-        while True:
+        while seq < self.patience:
             # Every third family is bounded from a call in its middle on.
-            declared = seq > 1 and item % 3 == 0
+            declared = self.files and seq > 1 and item % 3 == 0
             budget = Budget(item=Money(BOUND, "USD") if declared else None)
             asked = CallOpening(item, "read", f"ask-{seq}", "llm", MOST, budget=budget)
             try:
@@ -105,6 +119,35 @@ class Worker:
             except LeaseLost:
                 return
             seq += 1
+
+
+async def test_families_that_are_bounded_meanwhile_know_what_they_called(
+    stores: list[PostgresStore], owner: asyncpg.Connection
+) -> None:
+    """Nothing else is bounded: who opens a call reads budgets and locks none."""
+    world = await World(stores[0], ServerClock(owner)).open()
+    await world.batch()
+    workers, items = [], []
+    for store in stores:
+        items.append(await world.admit(*(f"{len(items)}-{i}" for i in range(4))))
+        me = await world.join()
+        assert len(await world.claim(me, 4)) == 4
+        workers.append(Worker(store, me, patience=30, files=False))
+
+    async with anyio.create_task_group() as working:
+        for worker, own in zip(workers, items, strict=True):
+            working.start_soon(worker.work, own)
+        for turn in range(4):
+            for own in items:
+                await anyio.sleep(0.01)
+                await world.store.set_budget(
+                    f"item/{own[turn]}", Money(BOUND * 1000, "USD")
+                )
+
+    assert await owner.fetch(DIFFERING) == []
+    for item in (one for own in items for one in own):
+        [row] = await world.store.budget(f"item/{item}")
+        assert (row.spent.calls, row.spent.reserved) == (30, 0)
 
 
 async def test_no_budget_is_passed_by_any_number_of_workers(

@@ -1,8 +1,9 @@
 """
 The ledger of calls in PostgreSQL: opened before they are made, settled after.
 
-Budgets are locked as in settling.py, before anything is decided; who pays is decided
-between the lock and the write, in ledger.py.
+Who pays is decided in ledger.py.  Where a bound is to be kept, budgets are locked
+before anything is decided; where there is none, last of all, as in settling.py: all
+workers share these rows, and one that holds them while it asks keeps out the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from pipeline.store.ledger import Account, Caller, Grants, Key, Where, grant
 from pipeline.store.outside import Short
 from pipeline.store.postgres.budgets import BEGIN_ITEMS
 from pipeline.store.postgres.sessions import ALIVE
-from pipeline.store.postgres.settling import change, columns, write_settled
+from pipeline.store.postgres.settling import (
+    change,
+    columns,
+    lock_and_change,
+    write_settled,
+)
 
 CALLERS = """
 select i.id, i.batch_id, i.tenant_id, t.name as tenant, u.item_id is not null as mine,
@@ -64,7 +70,7 @@ select b.scope, b.of, b.currency, b.most, b.declared, b.spent, b.reserved
   join waybill.budgets b on b.scope = t.scope and b.of = t.of
 """
 
-# After the lock of their families: nobody opens calls of these items meanwhile.
+# Nobody else opens calls of these items meanwhile: they are this worker's.
 CALLED = """
 select t.item_id,
        coalesce((select c.number from waybill.calls c where c.item_id = t.item_id
@@ -125,10 +131,15 @@ class PostgresCalls(Topic):
             if await con.fetchval(ALIVE, worker) is None:
                 raise LeaseLost("this worker's lease ran out")
             callers = await _callers(con, worker, openings)
-            accounts = await _lock(con, openings, callers)
+            wanted = _wanted(openings, callers)
+            accounts = await _unbounded(con, wanted)
+            write = lock_and_change if accounts is not None else change
+            if accounts is None:
+                accounts = await _lock(con, wanted)
             await _look_up(con, worker, callers)
             found = grant(openings, callers, accounts)
             await _write(con, worker, callers, found)
+            await write(con, found.changes)
             return found
 
         return (await self._db.tx(work)).verdicts
@@ -172,12 +183,10 @@ async def _callers(
     return {o.item_id: found.get(o.item_id, nobody) for o in openings}
 
 
-async def _lock(
-    con: Connection,
-    openings: Sequence[CallOpening],
-    callers: Mapping[ItemId, Caller],
-) -> dict[Key, Account]:
-    """The budgets of these calls, locked, and those in other currencies."""
+def _wanted(
+    openings: Sequence[CallOpening], callers: Mapping[ItemId, Caller]
+) -> dict[Key, Decimal | None]:
+    """The budgets of these calls, and what files bound them to."""
     wanted: dict[Key, Decimal | None] = {}
     for o in openings:
         if callers[o.item_id].mine:
@@ -185,12 +194,42 @@ async def _lock(
                 bound = o.declared(key.scope)
                 same = bound is not None and bound.currency == o.currency
                 wanted[key] = bound.amount if bound and same else None
+    return wanted
+
+
+async def _unbounded(
+    con: Connection, wanted: Mapping[Key, Decimal | None]
+) -> dict[Key, Account] | None:
+    """
+    These budgets as they stand, not locked; None where one has a bound, or no row yet.
+
+    Who sets a bound meanwhile finds these calls counted, like any made before.
+    """
+    kept = await _read(con, wanted)
+    bounds = [*wanted.values(), *(account.bound for account in kept.values())]
+    new = any(key.scope != "item" and key not in kept for key in wanted)
+    if new or any(bound is not None for bound in bounds):
+        return None
+    # A family may get its row until these calls are written: all are `kept`.
+    return {key: Account() for key in wanted} | kept
+
+
+async def _read(
+    con: Connection, wanted: Mapping[Key, Decimal | None]
+) -> dict[Key, Account]:
     if not wanted:
         return {}
+    found = await con.fetch(READ_BUDGETS, *columns({key[:2] for key in wanted}))
+    return {Key(*row[:3]): Account(*row[3:]) for row in map(tuple, found)}
+
+
+async def _lock(
+    con: Connection, wanted: Mapping[Key, Decimal | None]
+) -> dict[Key, Account]:
+    """These budgets, locked, and those in other currencies."""
     shared = [(*k, most) for k, most in wanted.items() if k.scope != "item"]
     await con.execute(LOCK_BUDGETS, *columns(shared))
-    found = await con.fetch(READ_BUDGETS, *columns({key[:2] for key in wanted}))
-    kept = {Key(*row[:3]): Account(*row[3:]) for row in map(tuple, found)}
+    kept = await _read(con, wanted)
     # Families: a row of their own have those that are bounded; their batch is locked.
     differ = {
         key: most
@@ -240,7 +279,6 @@ async def _write(
             for call, o in found.written
         ]
         await con.execute(OPENED, *columns(rows), worker)
-        await change(con, found.changes)
     if found.waits:
         waits = [(item, *key, needs) for item, (key, needs) in found.waits.items()]
         await con.execute(WAITS, *columns(waits))

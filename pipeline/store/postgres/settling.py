@@ -107,17 +107,23 @@ async def _charge(con: Connection, rows: Sequence[asyncpg.Record]) -> None:
         )
         for r in rows
     ]
-    changes = changes_of(closed)
+    await lock_and_change(con, changes_of(closed))
+
+
+async def lock_and_change(con: Connection, changes: Mapping[Key, Change]) -> None:
+    """Add to budgets, last of all in a transaction."""
     if changes:
-        # Families are changed under the lock of their batch.
+        # Families are changed under the lock of their batch; and in a statement of its
+        # own, which sees those that began while the lock was waited for.
         shared = [key for key in changes if key.scope != "item"]
         await con.execute(LOCK, *columns(shared))
-        await change(con, changes)
+    await change(con, changes)
 
 
 async def change(con: Connection, changes: Mapping[Key, Change]) -> None:
     """Add to budgets that are locked."""
-    await con.execute(CHANGE, *columns((*k, *c) for k, c in changes.items()))
+    if changes:
+        await con.execute(CHANGE, *columns((*k, *c) for k, c in changes.items()))
 
 
 def columns(rows: Iterable[Iterable[object]]) -> list[list[object]]:
