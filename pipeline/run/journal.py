@@ -1,9 +1,10 @@
 """
 The journal: everyone's checkpoints and moves in one transaction.
 
-There is no timer.  As soon as a flush returned, the next takes what has gathered,
-at most `BATCH_MAX` entries: under load commits are large, when idle they are
-immediate.  A task that records waits until its entry is durable.
+As soon as a flush returned, the next takes what has gathered, at most `BATCH_MAX`
+entries: under load commits are large, when idle they are immediate.  There is no timer,
+but where few of many items have come (gathering.py).  A task that records waits until
+its entry is durable.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import structlog
 
 from pipeline.errors import LeaseLost, Refused, StoreUnavailable, WaybillError
 from pipeline.model import Entry, ItemId, WorkerId
+from pipeline.store.gathering import Gathering
 from pipeline.store.port import WorkStore
 
 log = structlog.get_logger()
@@ -48,10 +50,15 @@ class Journal:
 
     Args:
         on_lost: Called once when the lease turns out to be lost.
+        in_hand: How many items the worker has.
     """
 
     def __init__(
-        self, store: WorkStore, worker: WorkerId, on_lost: Callable[[], None]
+        self,
+        store: WorkStore,
+        worker: WorkerId,
+        on_lost: Callable[[], None],
+        in_hand: Callable[[], int] = lambda: 0,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -60,6 +67,7 @@ class Journal:
         self._closing = False
         self._batches: deque[_Batch] = deque()
         self._bell = anyio.Event()
+        self._gathering = Gathering(in_hand)
 
     def __repr__(self) -> str:
         gathered = sum(len(b.entries) for b in self._batches)
@@ -114,6 +122,10 @@ class Journal:
                 if self._bell.is_set():
                     self._bell = anyio.Event()
                 await self._bell.wait()
+                continue
+            pause_s = self._gathering.pause_s(len(self._batches[0].entries))
+            if pause_s:
+                await anyio.sleep(pause_s)
                 continue
             batch = self._batches.popleft()
             # Shielded: a session that ends still learns what it wrote.

@@ -101,9 +101,11 @@ class Session:
         # Until then nobody can have replaced us, by our own clock.
         self._now = clock()
         self._safe_until = self._now() + settings.lease_s * 0.8
-        self._journal = Journal(store, worker, self.lose)
+        self._journal = Journal(store, worker, self.lose, self._claimed.__len__)
         self._breakers = Breakers(store, worker)
-        self._cashier = Cashier(store, worker, services.budget, self.lose)
+        self._cashier = Cashier(
+            store, worker, services.budget, self.lose, self._claimed.__len__
+        )
         self.gate = Gate(services.look)
         self._limits = FleetLimits(store, worker, tell_s=2 * settings.poll_s)
         self._dispatcher = Dispatcher(

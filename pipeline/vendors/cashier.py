@@ -40,6 +40,7 @@ from pipeline.errors import (
 )
 from pipeline.model import WorkerId
 from pipeline.store import outside
+from pipeline.store.gathering import Gathering
 from pipeline.store.outside import UNKNOWN_END, CallStore, Short
 
 log = structlog.get_logger()
@@ -83,6 +84,7 @@ class Cashier:
     Args:
         service: What the service allows tenants and days.
         on_lost: Called once when the lease turns out to be lost.
+        in_hand: How many items the worker has.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Cashier:
         worker: WorkerId,
         service: ServiceBudget | None = None,
         on_lost: Callable[[], None] = lambda: None,
+        in_hand: Callable[[], int] = lambda: 0,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -101,6 +104,7 @@ class Cashier:
         self._bell = anyio.Event()
         self._openings = _Line(lambda rows: store.open_calls(worker, rows))
         self._ends = _Line(self._write_ends)
+        self._gathering = Gathering(in_hand)
 
     def __repr__(self) -> str:
         opening = sum(len(g.rows) for g in self._openings.waiting)
@@ -157,6 +161,10 @@ class Cashier:
             if not line.waiting:
                 self._bell = anyio.Event()
                 await self._bell.wait()
+                continue
+            pause_s = self._gathering.pause_s(len(line.waiting[0].rows))
+            if pause_s:
+                await anyio.sleep(pause_s)
                 continue
             # Shielded: a session that ends still learns what it wrote.
             with anyio.CancelScope(shield=True):

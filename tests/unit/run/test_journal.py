@@ -13,6 +13,7 @@ import pytest
 from pipeline.errors import LeaseLost, Refused, StoreUnavailable
 from pipeline.model import Checkpoint, Entry, Finish, ItemId, Progress, State
 from pipeline.run.journal import BATCH_MAX, FLUSHERS, Journal
+from pipeline.store.gathering import GATHER_S
 from tests.unit.engine import ELSEWHERE, Engine, Tape, landed, lost, not_sent, until
 
 
@@ -58,13 +59,15 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(count: int = 1, flushers: int = FLUSHERS) -> AsyncIterator[Desk]:
+async def desk(
+    count: int = 1, flushers: int = FLUSHERS, in_hand: int = 0
+) -> AsyncIterator[Desk]:
     engine = Engine(Tape().line("one"))
     items = await engine.submit(count)
     me = await engine.store.join(ELSEWHERE, lease_s=1e6)
     await engine.store.claim(me, "one", count, {})
     wire: Any = engine.wire
-    journal = Journal(wire, me, lambda: None)
+    journal = Journal(wire, me, lambda: None, lambda: in_hand)
     async with anyio.create_task_group() as tasks:
         for _ in range(flushers):
             tasks.start_soon(journal.run)
@@ -83,6 +86,34 @@ async def test_a_lone_entry_is_flushed_at_once() -> None:
     assert stood is True
     assert took_s < 1e-3
     assert len(d.wire.commits) == 1
+
+
+async def test_the_few_of_many_that_come_one_by_one_share_a_transaction() -> None:
+    """A thousand items wait for vendors: what they bring comes ten times a second."""
+    async with desk(200, in_hand=1000) as d:
+        began = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+            for item in d.items:
+                tasks.start_soon(d.record, kept(item, 0))
+                await anyio.sleep(0.005)
+        took_s = anyio.current_time() - began
+
+    sizes = [len(entries) for _, entries in d.wire.commits]
+    assert sizes[0] == 1
+    assert len(sizes) <= 1 / GATHER_S + 1
+    assert took_s == pytest.approx(1, abs=2 * GATHER_S)
+
+
+async def test_where_most_have_come_nobody_waits_for_the_rest() -> None:
+    """A hundred items that take step after step are as quick as their commits."""
+    async with desk(100, flushers=1, in_hand=100) as d:
+        d.wire.always["commit"] = slow(0.002)
+        began = anyio.current_time()
+        for seq in range(10):
+            await d.record_all([kept(i, seq) for i in d.items])
+        took_s = anyio.current_time() - began
+
+    assert took_s == pytest.approx(0.02, abs=0.01)
 
 
 async def test_what_gathers_during_a_flush_is_one_transaction() -> None:
