@@ -31,7 +31,7 @@ from pipeline.folder import Builtin, Catalogue
 from pipeline.jail.pool import JailPool
 from pipeline.model import Submission
 from pipeline.run.services import Services
-from pipeline.run.session import WorkerSettings
+from pipeline.run.session import Session, WorkerSettings
 from pipeline.run.slate import Slate
 from pipeline.run.watchdog import Watchdog
 from pipeline.run.worker import Worker
@@ -130,8 +130,11 @@ async def until_done(
             dog.stand()
             tasks.start_soon(dog.run)
         tasks.start_soon(worker.run)
-        while worker.session is None or worker.session.done < items:  # noqa: ASYNC110
+        sessions: list[Session] = []  # more than one where a lease ran out
+        while sum(session.done for session in sessions) < items:
             await anyio.sleep(0.005)
+            if worker.session is not None and worker.session not in sessions:
+                sessions.append(worker.session)
         wall_s = time.perf_counter() - begun
         worker.drain()
         await worker.finished.wait()
