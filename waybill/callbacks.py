@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import anyio
-from anyio.abc import SocketListener
+from anyio.abc import SocketAttribute, SocketListener
 
 from pipeline.artifacts.durable import write_once
 from pipeline.errors import Usage
@@ -32,7 +32,7 @@ def open_callbacks(settings: Settings) -> Callbacks | None:
 
 async def listen(where: str) -> SocketListener:
     """
-    A listener at HOST:PORT.
+    A listener at HOST:PORT; of port 0 at one that is free (`at`).
 
     Raises:
         Usage: HTTP_ADDRESS, nobody can listen there.
@@ -55,6 +55,13 @@ async def listen(where: str) -> SocketListener:
         await other.aclose()
     assert isinstance(first, SocketListener)
     return first
+
+
+def at(where: str, listener: SocketListener) -> str:
+    """HOST:PORT as it was written, with the port that was really bound."""
+    host, colon, _ = where.rpartition(":")
+    port = listener.extra(SocketAttribute.local_port)  # noqa: S610  # not Django's
+    return f"{host}{colon}{port}"
 
 
 def webhook_secrets(folder: Path | None, tenant: str) -> list[str]:

@@ -117,8 +117,10 @@ class Settings(BaseSettings):
 
     @property
     def callbacks_url(self) -> str:
-        """Where callbacks are sent to; "": there is nobody who takes them."""
-        return self.http_url or (f"http://{self.http}" if self.http else "")
+        """Where callbacks are sent to; "": there is nobody who takes them, or nobody
+        here knows at which port (0: whichever is free)."""
+        known = self.http and self.http.rpartition(":")[2].strip("0")
+        return self.http_url or (f"http://{self.http}" if known else "")
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import anyio
 import typer
+from anyio.abc import SocketListener
 
 from ingest.http.callbacks import Mailbox
 from ingest.http.server import Server
@@ -25,7 +26,7 @@ from pipeline.store import embedded
 from pipeline.store.keeper import try_lock
 from pipeline.store.port import WorkStore
 from waybill import logs, terminal
-from waybill.callbacks import listen, webhook_secrets
+from waybill.callbacks import at, listen, webhook_secrets
 from waybill.commands.run import run_async
 from waybill.compose import (
     App,
@@ -49,18 +50,24 @@ Processes = Annotated[int, typer.Option(min=1, max=64, help="Workers.")]
 
 def up(processes: Processes = 1) -> None:
     """Run the service: watch the inbox, work, until SIGTERM (a second: now)."""
-    settings = read_settings()
-    logs.configure(settings.log_level)
-    urls = database(settings)
+    given = read_settings()
+    logs.configure(given.log_level)
+    urls = database(given)
 
     async def main() -> None:
-        async with open_app(settings, urls, UP_CONNECTIONS) as opened:
+        async with (
+            _listening(given) as (listener, settings),
+            open_app(settings, urls, UP_CONNECTIONS) as opened,
+        ):
             folders = opened.folders()
             watcher = opened.watcher(folders)
             terminal.err.print(f"drop files into {terminal.safe(folders.inbox)}")
             fleet = _fleet(settings, processes, urls, opened.store)
             with joined(settings.home):
-                async with _callbacks(opened, urls), anyio.create_task_group() as tasks:
+                async with (
+                    _callbacks(opened, urls, listener),
+                    anyio.create_task_group() as tasks,
+                ):
                     tasks.start_soon(watcher.run)
                     tasks.start_soon(ManifestKeeper(opened).run)
                     await fleet.run()
@@ -70,19 +77,33 @@ def up(processes: Processes = 1) -> None:
 
 
 @asynccontextmanager
-async def _callbacks(opened: App, urls: Urls) -> AsyncIterator[None]:
+async def _listening(
+    given: Settings,
+) -> AsyncIterator[tuple[SocketListener | None, Settings]]:
     """
-    Take callbacks meanwhile, where the settings say so; by connections of their own.
+    A listener for callbacks where the settings want one, and the settings with the
+    address that it really has, by which workers make their URLs.
 
     Raises:
         Usage: HTTP_ADDRESS, nobody can listen there.
     """
+    if not given.http:
+        yield None, given
+        return
+    async with await listen(given.http) as listener:
+        yield listener, given.model_copy(update={"http": at(given.http, listener)})
+
+
+@asynccontextmanager
+async def _callbacks(
+    opened: App, urls: Urls, listener: SocketListener | None
+) -> AsyncIterator[None]:
+    """Take callbacks there meanwhile, by connections of their own."""
     settings, services = opened.settings, opened.services
-    if not settings.http or services.callbacks is None:
+    if listener is None or services.callbacks is None:
         yield
         return
     async with open_store(urls, HTTP_CONNECTIONS) as store:
-        listener = await listen(settings.http)
         mailbox = Mailbox(
             store,
             opened.artifacts,
@@ -134,6 +155,7 @@ def _fleet(
     environment = {
         "WAYBILL_DATABASE_URL": urls.service,
         "WAYBILL_CORES": str(cores),
+        **({"WAYBILL_HTTP": settings.http} if settings.http else {}),
     }
     command = [sys.executable, "-m", "waybill", "work"]
     # Killed, we leave workers for a moment, which put back what they have in hand.

@@ -66,7 +66,8 @@ def read_cases(file: Path) -> Cases:
 
     Raises:
         Usage: BAD_CASES, it cannot be read, a line has no known form, or the document
-            that one names is not there; the message names the line.
+            that one names is not there, or not below the file's folder; the message
+            names the line.
     """
     digest = hashlib.sha256()
     cases = []
@@ -123,9 +124,24 @@ def _placed(number: int, line: Line, folder: Path) -> Case:
         return Case(number, name, line.labels, artifact=line.artifact)
     for place in line.places:
         path = folder / place
+        if not _is_below(path, folder):
+            raise bad(
+                f"line {number}: {place[:80]!r} is not below the folder of the cases"
+            )
         if path.is_file():
             return Case(number, line.name or path.name, line.labels, path=path)
     raise bad(f"line {number}: there is no file {line.places[0]!r} beside the cases")
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """
+    Whether a case may name it: whoever sends a file of cases names its documents, and
+    no file of this machine's, also not by a link.
+    """
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (ValueError, RuntimeError):  # a NUL; links that go in a circle
+        return False
 
 
 def bad(why: str) -> Usage:

@@ -91,6 +91,26 @@ def test_a_line_that_is_no_case_is_named(tmp_path: Path, line: Any, why: str) ->
     assert caught.value.code == "BAD_CASES"
 
 
+@pytest.mark.parametrize("named", ["/etc/passwd", "../up.txt", "a/../../up.txt", "l"])
+def test_a_case_names_no_file_outside_of_its_folder(tmp_path: Path, named: str) -> None:
+    """Whoever sends labelled cases does not choose what of this machine is read."""
+    (tmp_path / "up.txt").write_text("another's")
+    (tmp_path / "cases" / "a").mkdir(parents=True)
+    (tmp_path / "cases" / "l").symlink_to(tmp_path / "up.txt")
+
+    with pytest.raises(Usage, match="is not below the folder of the cases"):
+        read(tmp_path / "cases", {"document": named, "expect": {}})
+
+
+def test_a_case_may_name_a_file_by_its_whole_path(tmp_path: Path) -> None:
+    """When it lies below the folder."""
+    (tmp_path / "one.txt").write_text("one")
+
+    cases = read(tmp_path, {"document": str(tmp_path / "one.txt"), "expect": {}})
+
+    assert cases.cases[0].path == tmp_path / "one.txt"
+
+
 def test_no_file_and_no_case_are_said(tmp_path: Path) -> None:
     """And a line that is no JSON."""
     (tmp_path / "bad.jsonl").write_text("{\n")
