@@ -28,11 +28,12 @@ from typing import Any, assert_never
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.agents.tools import NESTED, Tool, misfit, unkept
+from pipeline.agents.tools import Tool, misfit, unkept
 from pipeline.errors import Usage
 from pipeline.lapse import EXPIRED, Lapse
 from pipeline.messages import Finish, Message, Said
 from pipeline.model import Hold
+from pipeline.spoken import Ambiguous, said_as
 
 NAME = re.compile(r"[A-Za-z0-9][\w-]{0,100}", re.ASCII)
 OUTPUT_NAME = "answer"  # what a model is told that its answer is called
@@ -279,11 +280,11 @@ class Agent:
         found: Any = said.text
         if self.output is not None:
             try:
-                found = self.output.model_validate_json(said.text)
+                found = said_as(self.output, said.text)
             except ValidationError as error:
                 return None, misfit(error)
-            except RecursionError:
-                return None, NESTED
+            except Ambiguous as error:
+                return None, str(error)
             if wrong := unkept(found):
                 return None, wrong
         for check in self.checks:

@@ -215,8 +215,8 @@ def _completion_said(data: Any) -> tuple[str, list[tuple[str, str]], Finish]:
         match call:
             case {"function": {"name": str(name), "arguments": str(written)}}:
                 calls.append((name, written))
-            case {"function": {"name": str(name), "arguments": dict(written)}}:
-                calls.append((name, json.dumps(written)))  # of some that are alike
+            case {"function": {"name": str(name), "arguments": dict(given)}}:
+                calls.append((name, json.dumps(given)))  # of some that are alike
             case _:
                 raise _garbage()
     text = _text(message.get("content"))
@@ -334,6 +334,8 @@ def _message_said(data: Any) -> tuple[str, list[tuple[str, str]], Finish]:
                 texts.append(text)
             case {"type": "tool_use", "name": str(name), "input": dict(given)}:
                 calls.append((name, json.dumps(given)))
+            case {"type": "tool_use", "name": str(name), "input": str(written)}:
+                calls.append((name, written))  # as `answers.parsed` keeps odd ones
             case {"type": "text" | "tool_use"}:
                 raise _garbage()
             case _:

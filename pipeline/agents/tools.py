@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pipeline.agents.ids import Ref, as_given, shown_ids, with_ids
 from pipeline.errors import Permanent, Usage
 from pipeline.messages import ToolSpec
+from pipeline.spoken import Ambiguous, said_as
 from pipeline.stage import Context
 from pipeline.state import clean_text, encode
 
@@ -35,7 +36,6 @@ ARGUMENTS_CHARS_MAX = 100_000
 PLACE_CHARS_MAX = 100  # a key that a model invents is as long as it likes
 SAID_CHARS_MAX = 300  # likewise of what is wrong there
 SPECS_KEPT = 512  # of tools with the ids that they may name
-NESTED = "it is nested too deep"
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -228,11 +228,11 @@ def read_strictly(schema: type[M], written: str) -> tuple[M | None, str]:
     Models within the schema are held to it as strictly as the outermost.
     """
     try:
-        found = schema.model_validate_json(written, strict=True, extra="forbid")
+        found = said_as(schema, written, strict=True)
     except ValidationError as error:
         return None, misfit(error)
-    except RecursionError:
-        return None, NESTED
+    except Ambiguous as error:
+        return None, str(error)
     return (None, wrong) if (wrong := unkept(found)) else (found, "")
 
 

@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pipeline.calls import CallClass
+from pipeline.spoken import as_written, has_twice, once_or_twice
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.failures import CallError, failure, garbage
 from pipeline.vendors.pacing import RETRY_AFTER_MAX_S
@@ -221,8 +222,13 @@ def parsed(data: bytes, spec: VendorSpec) -> Any:
     """
     try:
         value = json.loads(
-            text_of(data, spec), parse_constant=_no_constant, parse_float=_finite
+            text_of(data, spec),
+            object_pairs_hook=once_or_twice,
+            parse_constant=_no_constant,
+            parse_float=_finite,
         )
+        if spec.kind in ("openai", "anthropic"):
+            value = _with_odd_calls(value)
     except (ValueError, RecursionError):
         raise garbage(spec, "something that is not JSON") from None
     if spec.kind in ("openai", "anthropic") and isinstance(value, dict):
@@ -233,6 +239,29 @@ def parsed(data: bytes, spec: VendorSpec) -> Any:
                 raise refusal(spec, 429, None, said)
             raise garbage(spec, "an error in the clothes of an answer")
     return value
+
+
+def _with_odd_calls(value: Any) -> Any:
+    """
+    A model's answer; arguments of its calls in which a key stands twice stay the text
+    that they are, for whoever vets them (agents/tools.py) refuses them by name.
+    """
+    match value:
+        case {"content": list(blocks)}:
+            of, key = blocks, "input"
+        case {"choices": [{"message": {"tool_calls": list(calls)}}, *_]}:
+            of = [call["function"] for call in calls if _has_function(call)]
+            key = "arguments"
+        case _:
+            return value
+    for call in of:
+        if isinstance(call, dict) and has_twice(call.get(key)):
+            call[key] = as_written(call[key])
+    return value
+
+
+def _has_function(call: Any) -> bool:
+    return isinstance(call, dict) and isinstance(call.get("function"), dict)
 
 
 def _no_constant(name: str) -> Any:

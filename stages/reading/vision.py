@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from pipeline.errors import Transient, Usage
+from pipeline.spoken import Ambiguous, said_as
 from pipeline.stage import Answer, Context, Request
 from stages.reading.protocol import PageReading
 
@@ -132,8 +133,8 @@ def transcribed(raw: Any) -> str:
                 " OpenAI-compatible service",
             )
     try:
-        answer = Transcription.model_validate_json(content)
-    except ValidationError:
+        answer = said_as(Transcription, content)
+    except (ValidationError, Ambiguous):
         return ""
     return "" if answer.unreadable else answer.text.strip()
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from pipeline.errors import Permanent, Transient
+from pipeline.spoken import Ambiguous, said_as
 from pipeline.stage import Answer, Request, Vendor
 from stages.writing.facts import LETTER_CHARS_MAX
 from stages.writing.reply import Written, faults
@@ -96,9 +97,11 @@ def fault_of(answer: Said) -> str:
     if answer.finish == "length":
         return "it was cut off: write a shorter reply"
     try:
-        Written.model_validate_json(answer.content)
+        said_as(Written, answer.content)
     except ValidationError as error:
         return faults(error)
+    except Ambiguous as error:
+        return str(error)
     return ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
@@ -11,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from pipeline.errors import Usage
+from pipeline.spoken import read_json
 from pipeline.store.rows import HoldRow
 from stages.abstracts.answers import NOWHERE, Answer
 from stages.abstracts.places import place_of
@@ -149,7 +149,7 @@ def _written(name: str, written: str) -> Mapping[str, Any]:
     if not written.lstrip().startswith("{"):
         return {"quote": written}
     try:
-        found = jsonlib.loads(written)
+        found = read_json(written)
     except ValueError as error:
         raise Usage(f"what is said of {name} is no JSON: {error}") from None
     if not isinstance(found, dict) or not found.keys() <= {"quote", "value"}:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from pipeline.artifacts.durable import write_atomically
 from pipeline.errors import Usage
+from pipeline.spoken import read_json
 from pipeline.state import clean_text
 from pipeline.store.rows import HoldRow, Sought
 from waybill import terminal
@@ -329,7 +329,7 @@ def _assignment(text: str) -> tuple[str, Any]:
         return name.strip(), value
     if value[:1] in ("{", "["):
         try:
-            return name.strip(), jsonlib.loads(value)
+            return name.strip(), read_json(value)
         except ValueError as error:
             raise Usage(f"the value of {name} is not JSON: {error}") from None
     return name.strip(), value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from pipeline.errors import Usage
+from pipeline.spoken import read_json
 from pipeline.store.rows import HoldRow
 from waybill.commands.deciding import How, decide
 from waybill.commands.options import (
@@ -108,7 +108,7 @@ def _once(
 
 def _read(written: str) -> dict[str, Any]:
     try:
-        found = jsonlib.loads(written)
+        found = read_json(written)
     except ValueError as error:
         raise Usage(f"the arguments are no JSON: {error}") from None
     if not isinstance(found, dict):

@@ -8,7 +8,6 @@ few lines that says which document it is of and which types are in it.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Usage
+from pipeline.spoken import Ambiguous, read_json
 from waybill.evals import cuad, own
 from waybill.evals.labels import Label, Line
 
@@ -97,8 +97,10 @@ def _bounded(lines: Any) -> Iterator[bytes]:
 
 def _case(number: int, line: bytes, folder: Path) -> Case:
     try:
-        said = json.loads(line)
-    except (ValueError, RecursionError):
+        said = read_json(line)
+    except Ambiguous as error:
+        raise bad(f"line {number}: {error}") from None
+    except ValueError:
         raise bad(f"line {number} is not JSON") from None
     if not isinstance(said, dict):
         raise bad(f"line {number} is no object")

@@ -132,7 +132,11 @@ def test_an_id_that_could_not_be_looked_up_is_not_declared(hint: Any) -> None:
         ('{"at": {"amount": NaN}}', "no number"),
         ('{"at": {"amount": 1e999}}', "no number"),
         ('{"at": {"amount": -Infinity}}', "no number"),
-        ('{"at": ' + "[" * 5000, "JSON"),
+        ('{"at": {"amount": 3, "amount": 4}}', "'amount' stands twice"),
+        ('{"at": {"amount": 3}, "\\u0061t": {"amount": 4}}', "'at' stands twice"),
+        ('{"at": ' + "[" * 5000, "nested too deep"),
+        ('{"at": ' + "[" * 5000 + "]" * 5000 + "}", "nested too deep"),
+        ('{"at": {"amount": 3}', "JSON"),
     ],
 )
 async def test_arguments_are_strict_however_deep(
@@ -155,20 +159,28 @@ async def test_arguments_are_strict_however_deep(
 def Money_at(at: Money) -> None: ...
 
 
-async def test_an_answer_is_what_can_be_kept(tmp_path: Path) -> None:
-    """What is no number is asked for again, and does not end the item."""
-    desk = Desk(
-        Said(text='{"amount": NaN}'),
-        Said(text='{"amount": 1e999}'),
-        Said(text='{"amount": 1}'),
-        output=Money,
-        checks=(),
-    )
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ('{"amount": NaN}', "no number"),
+        ('{"amount": 1e999}', "no number"),
+        ('{"amount": 1, "amount": 2}', "'amount' stands twice"),
+        ("[" * 5000, "nested too deep"),
+    ],
+)
+async def test_an_answer_is_what_can_be_kept(
+    tmp_path: Path, written: str, why: str
+) -> None:
+    """What is no number, or says two things of one key, is asked for again, and does
+    not end the item."""
+    fits = Said(text='{"amount": 1}')
+    desk = Desk(Said(text=written), fits, output=Money, checks=())
 
     answer = await desk.ask(tmp_path)
 
     assert answer.output == Money(amount=1)
-    assert answer.spent.faults == 2
+    assert answer.spent.faults == 1
+    assert why in desk.asked[1].messages[-1].text
 
 
 async def test_what_a_model_invents_is_repeated_in_short(tmp_path: Path) -> None:

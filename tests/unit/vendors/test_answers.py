@@ -1,9 +1,13 @@
 """What a refusal means, whoever gives it."""
 
+import json
+
 import pytest
 
+from pipeline.agents.shapes import said_of
 from pipeline.calls import CallClass
-from pipeline.vendors.answers import known_class, refusal
+from pipeline.messages import Asked, ModelRequest
+from pipeline.vendors.answers import known_class, parsed, refusal
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.failures import CallPermanent, CallThrottled, CallTransient
 
@@ -98,3 +102,22 @@ def test_the_vendors_own_words_go_before_what_is_known() -> None:
     assert refusal(spec, 500, None, "… e42 …").kind == "permanent"
     assert refusal(spec, 500, None, "… e43 …").kind == "transient"
     assert refusal(spec, 429, None, "").kind == "quota"
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+def test_a_key_that_stands_twice_in_a_call_reaches_who_vets_it(kind: str) -> None:
+    """A vendor that decodes arguments for us hides it from nobody; also when kept."""
+    twice = '{"to": "ann", "to": ["mallory", {"a": 1.5, "a": null}]}'
+    said = {
+        "anthropic": '{"content": [{"type": "tool_use", "name": "send", "input": %s}],'
+        ' "stop_reason": "tool_use"}',
+        "openai": '{"choices": [{"message": {"tool_calls": [{"function":'
+        ' {"name": "send", "arguments": %s}}]}, "finish_reason": "tool_calls"}]}',
+    }[kind]
+    spec = VendorSpec(name="m", url="https://m.test", kind=kind)
+    asked = ModelRequest(system="", messages=(Asked(text="go"),))
+
+    data = json.loads(json.dumps(parsed((said % twice).encode(), spec)))
+
+    [call] = said_of(kind, data, asked, 1).calls
+    assert (call.name, call.arguments) == ("send", twice)
