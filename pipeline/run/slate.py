@@ -31,6 +31,8 @@ FRAMES_SHOWN = 3
 _BEATS = struct.Struct("=Q")
 _FLAGS_AT = 8  # one byte each: alone, suspects, leaving, impatient, short, joined
 _SESSION_AT = 16
+_PID = struct.Struct("=I")
+_PID_AT = 32
 _LABEL_AT = 64  # two bytes of length, then text
 _LABEL_BYTES_MAX = 1024
 _NOBODY = b"\0\0"
@@ -156,6 +158,15 @@ class Slate:
         data = bytes(16) if worker is None else worker.bytes
         self._memory[_SESSION_AT : _SESSION_AT + 16] = data
         self._memory[_FLAGS_AT + 5] |= worker is not None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that is watched; 0: it has not said."""
+        return int(_PID.unpack_from(self._memory, _PID_AT)[0])
+
+    @pid.setter
+    def pid(self, pid: int) -> None:
+        _PID.pack_into(self._memory, _PID_AT, pid)
 
     @property
     def joined(self) -> bool:

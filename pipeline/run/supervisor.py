@@ -23,6 +23,7 @@ from anyio.abc import Process, TaskGroup
 
 from pipeline.errors import LoopBlocked, StoreUnavailable
 from pipeline.model import Attempt
+from pipeline.run.proc import Lines
 from pipeline.run.shepherd import END, REAP_S
 from pipeline.run.slate import Slate
 from pipeline.run.spare import Spares, send
@@ -68,15 +69,22 @@ class _Watch:
     beats: int = 0
     still_s: float = 0.0
     sessionless_s: float = 0.0
+    lines: Lines = field(default_factory=Lines)
 
     def look(self, passed_s: float) -> None:
-        """Take in one moment, `passed_s` after the one before."""
+        """
+        Take in one moment, `passed_s` after the one before.
+
+        What counts is the time that the worker had: one that is in line for a core
+        does not stand still.
+        """
+        had_s = max(0.0, passed_s - self.lines.since(self.slate.pid))
         if passed_s > 4 * LOOK_S:
             return  # we slept as well: a machine that was suspended, or too busy
         beats = self.slate.beats
         there = self.slate.session is not None
-        self.still_s = self.still_s + passed_s if beats == self.beats and beats else 0.0
-        self.sessionless_s = 0.0 if there else self.sessionless_s + passed_s
+        self.still_s = self.still_s + had_s if beats == self.beats and beats else 0.0
+        self.sessionless_s = 0.0 if there else self.sessionless_s + had_s
         self.beats = beats
 
 

@@ -10,6 +10,9 @@ has failed, and nothing else has happened.  Where that was, it may be a day of m
 for a minute whoever holds up the loop is soon sent away, uncharged, to be tried
 alone.  A call that no signal interrupts keeps the alarm out as well; then the
 supervisor, which sees that the slate stands still, ends the process (supervisor.py).
+
+Time is what this process had: a machine that gave it no core is nobody's doing.  A
+stage that sleeps has the time that it sleeps.
 """
 
 from __future__ import annotations
@@ -17,14 +20,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-import resource
+import os
 import signal
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
-from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -36,6 +37,7 @@ from pipeline.run.descriptors import Descriptors
 from pipeline.run.frames import waits_at
 from pipeline.run.holding import HOLDING, Holding, ThreadsLeft
 from pipeline.run.origin import turned
+from pipeline.run.proc import OwnTime, resident_bytes
 from pipeline.run.rlimits import Rlimits
 from pipeline.run.slate import Slate, place_of
 
@@ -43,6 +45,7 @@ log = structlog.get_logger()
 
 NOTICE_S = 1.0  # so long the loop may stand still without a word
 AGAIN_S = 0.25
+STOOD = 0.8  # of it must be time that this process had
 SETTLED_BEATS = 2
 IMPATIENT_S = 0.5
 IMPATIENT_FOR_S = 60.0  # after somebody was interrupted
@@ -83,7 +86,8 @@ class Watchdog:
         self._recycling = 0
         self._alone: Holding | None = None
         self.torn: Holding | None = None  # whose stage ended the loop
-        self._beat_at = time.monotonic()
+        self._now = OwnTime()
+        self._beat_at, self._queued_s = self._now(), self._now.queued_s
         self._impatient_until = 0.0
         if slate.impatient:  # so was the process before this one
             self._impatient_until = self._beat_at + IMPATIENT_FOR_S
@@ -104,6 +108,7 @@ class Watchdog:
         signal.signal(signal.SIGALRM, self._alarm)
         self.rlimits.listen()
         self.slate.show_frames()
+        self.slate.pid = os.getpid()
 
     def _task(
         self, loop: asyncio.AbstractEventLoop, work: Any, **given: Any
@@ -128,7 +133,7 @@ class Watchdog:
 
     def _beat(self) -> None:
         self.slate.beat()
-        self._beat_at = time.monotonic()
+        self._beat_at, self._queued_s = self._now(), self._now.queued_s
         self._seen = (None, 0.0)
         self.unsettled = max(0, self.unsettled - 1)
         signal.setitimer(signal.ITIMER_REAL, self._notice_s(), AGAIN_S)
@@ -152,10 +157,10 @@ class Watchdog:
         if self.rlimits.lower_for_long():
             self._replace("limits")
         too_many = self.threads.look()
-        used = _resident_bytes()
+        used = resident_bytes()
         if used > self._memory_bytes and not self._recycling:
             gc.collect()  # it is looked for seldom (worker.py), and is no leak
-            used = _resident_bytes()
+            used = resident_bytes()
         if used > self._memory_bytes:
             if self._alone is not None and self._alone.end is None:
                 self._alone.end = MemoryOutgrown.of(self._memory_bytes)
@@ -185,7 +190,9 @@ class Watchdog:
 
     def _alarm(self, _: int, frame: FrameType | None) -> None:
         """The loop has not turned for a while: who holds it up, and for how long?"""
-        now = time.monotonic()
+        now = self._now()
+        if now - self._beat_at < STOOD * self._notice_s() and self._is_starved():
+            return  # it could not turn
         holding = HOLDING.get()
         if holding is not None and holding.end is not None:
             # It has swallowed that, and is the supervisor's.
@@ -209,6 +216,9 @@ class Watchdog:
             at = place_of(frame)
             self._interrupt(holding, LoopBlocked.of(self._blocked_s, at), frame)
 
+    def _is_starved(self) -> bool:
+        return self._now.queued_s - self._queued_s > AGAIN_S / 2
+
     def _tell(
         self, holding: Holding | None, for_s: float, frame: FrameType | None
     ) -> None:
@@ -229,7 +239,7 @@ class Watchdog:
     ) -> NoReturn:
         log.error("loop_blocked", at=place_of(frame), **holding.names())
         self._seen = (None, 0.0)
-        self._beat_at = time.monotonic()
+        self._beat_at, self._queued_s = self._now(), self._now.queued_s
         self._impatient_until = self._beat_at + IMPATIENT_FOR_S
         self.unsettled = SETTLED_BEATS
         self.slate.impatient = True
@@ -387,12 +397,3 @@ def _drop(stage: Generator[Any, Any, Any]) -> None:
     # It may refuse to end even so; then it is never driven again.
     with suppress(RuntimeError):
         stage.close()
-
-
-def _resident_bytes() -> int:
-    """Memory of this process that is resident; where only its peak is known, 0."""
-    try:
-        text = Path("/proc/self/statm").read_text(encoding="ascii")
-    except OSError:
-        return 0
-    return int(text.split()[1]) * resource.getpagesize()

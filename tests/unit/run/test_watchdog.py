@@ -431,7 +431,7 @@ async def test_garbage_is_no_memory_that_a_worker_has_outgrown(
 
     seen = weakref.ref(Round())
     monkeypatch.setattr(
-        watching, "_resident_bytes", lambda: 10 if seen() is None else 3000
+        watching, "resident_bytes", lambda: 10 if seen() is None else 3000
     )
     gc.disable()
     try:
