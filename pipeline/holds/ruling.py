@@ -17,6 +17,8 @@ ANSWERED_BY = {
     APPROVAL: "rule h{0} --approve all, or --deny …",
     "CLAUSES_DOUBTFUL": "clause h{0} --accept all, or --correct …",
 }
+# Beside what is in doubt one may rule on more: its key in evidence, what lists it.
+LISTED_BY = {"CLAUSES_DOUBTFUL": ("types", "clause h{0} --types")}
 EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 

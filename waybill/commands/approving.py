@@ -165,12 +165,17 @@ def _print(became: Sequence[dict[str, Any]], refused: int) -> None:
     rows = [
         [one["hold"], "refused", one["error"]["message"]]
         if "error" in one
-        else [one["hold"], "approved", f"item {one['item']} is {one['state']}"]
+        else [one["hold"], "approved", _where(one)]
         for one in became
     ]
     terminal.print_table(["hold", "", "what became of it"], rows)
     summary = f"{len(became) - refused} of {_holds(len(became))} approved"
     terminal.err.print(summary + f", {refused} refused" * bool(refused))
+
+
+def _where(one: dict[str, Any]) -> str:
+    again = f" again: {one['next_hold']} {one['next_code']}" * bool(one["next_hold"])
+    return f"item {one['item']} is {one['state']}{again}"
 
 
 def _holds(number: int) -> str:

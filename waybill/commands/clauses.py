@@ -14,6 +14,7 @@ from pipeline.spoken import read_json
 from pipeline.store.rows import HoldRow
 from stages.abstracts.answers import NOWHERE, Answer
 from stages.abstracts.places import place_of
+from waybill import terminal
 from waybill.commands.deciding import How, decide
 from waybill.commands.options import (
     Digest,
@@ -25,6 +26,8 @@ from waybill.commands.options import (
     Reason,
     Yes,
 )
+from waybill.commands.run import run_app
+from waybill.desk import model
 from waybill.settings import read_settings
 
 ALL = "all"
@@ -46,6 +49,9 @@ def review_clause(
     missed: Annotated[
         Named, typer.Option(help='TYPE="its words", of one that nobody found.')
     ] = [],  # noqa: B006
+    types: Annotated[
+        bool, typer.Option("--types", help="Instead, list what can be ruled on.")
+    ] = False,
     reason: Reason = "",
     digest: Digest = "",
     no_run: NoRun = False,
@@ -55,6 +61,9 @@ def review_clause(
     json: Json = False,
 ) -> None:
     """Accept, correct, or say absent or missed; what is left out is asked again."""
+    if types:
+        _print_types(hold, json)
+        return
     how = How(reason, digest, no_run, yes, dry_run, json, next_)
     said = Words(accept, correct, absent, missed)
     reviewer = read_settings().reviewer
@@ -63,6 +72,18 @@ def review_clause(
         return answers_of(found, said, reviewer, datetime.now(UTC))
 
     decide(hold, "edit", how, edits)
+
+
+def _print_types(hold: str, json: bool) -> None:
+    """What the hold asks about, and the other types that one may say something of."""
+    doubts, others = names_of(run_app(lambda opened: model.find(opened, hold)))
+    if json:
+        terminal.print_json({"doubts": doubts, "others": others})
+        return
+    for name in doubts:
+        terminal.out.print(terminal.safe(f"{name}  (in doubt)"))
+    for name in others:
+        terminal.out.print(terminal.safe(name))
 
 
 class Words(NamedTuple):
@@ -84,15 +105,8 @@ def answers_of(
         Usage: the hold has no doubts; a name that is none of its types and checks; a
             quote that stands nowhere; one ruled on twice; or nothing is said.
     """
-    evidence = hold.shown.get("evidence") if isinstance(hold.shown, dict) else None
-    evidence = evidence if isinstance(evidence, dict) else {}
-    doubts = [d["rule_on"] for d in evidence.get("doubts") or () if "rule_on" in d]
-    if not doubts or not hold.needs:
-        raise Usage(
-            f"h{hold.id} asks about no clauses",
-            hint=f"waybill review show h{hold.id}",
-        )
-    known = {*doubts, *str(evidence.get("types") or "").split(", ")} - {""}
+    doubts, others = names_of(hold)
+    known = {*doubts, *others}
     state = hold.shown.get("state") or {}
     text = str(state.get("text") or "")
     answers: dict[str, Any] = {}
@@ -113,6 +127,25 @@ def answers_of(
             f"{', '.join(doubts[:6])}; --missed of any type",
         )
     return {hold.needs[0]: answers}
+
+
+def names_of(hold: HoldRow) -> tuple[list[str], list[str]]:
+    """
+    The types and checks in doubt, and the other types, as the hold names them.
+
+    Raises:
+        Usage: it has no doubts.
+    """
+    evidence = hold.shown.get("evidence") if isinstance(hold.shown, dict) else None
+    evidence = evidence if isinstance(evidence, dict) else {}
+    doubts = [d["rule_on"] for d in evidence.get("doubts") or () if "rule_on" in d]
+    if not doubts or not hold.needs:
+        raise Usage(
+            f"h{hold.id} asks about no clauses",
+            hint=f"waybill review show h{hold.id}",
+        )
+    others = str(evidence.get("types") or "").split(", ")
+    return doubts, [name for name in others if name]
 
 
 def _given(
@@ -139,7 +172,7 @@ def _known(name: str, known: Collection[str], doubts: Sequence[str]) -> str:
     if name not in known:
         raise Usage(
             f"no type and no check is named {name[:40]!r}",
-            hint=f"in doubt are {', '.join(doubts)}; `review show` lists all types",
+            hint=f"in doubt are {', '.join(doubts)}; --types lists them all",
         )
     return name
 

@@ -73,9 +73,19 @@ def decide(
                 f"item {result['item']} is {result['state']}"
             )
         )
+        if again := held_again(result):
+            terminal.err.print(terminal.safe(again))
         if result["file"]:
             terminal.out.print(terminal.safe(result["file"]))
         show_next(following, how)
+
+
+def held_again(result: dict[str, Any]) -> str:
+    """Of an item that a decision led to another hold: which; else ""."""
+    if not result["next_hold"]:
+        return ""
+    hold, code = result["next_hold"], result["next_code"]
+    return f"it is held again: {hold} {code}; {terminal.command()} review show {hold}"
 
 
 def _show_changes(what: str, changes: Sequence[Change], how: How) -> None:

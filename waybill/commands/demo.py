@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import anyio
 import typer
 
 from ingest.watch.watcher import Pace
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from loadtest.corpora.letters import DemoFile
 
 LIMIT_S = 900.0  # a stuck demo says so instead of hanging
+LATE = 6  # exit code of such a one
+TELL_S = 5.0  # for who interrupted it, and waits
+FAILURES_MAX = 20  # named
 
 
 class Show(NamedTuple):
@@ -140,10 +144,19 @@ async def run(opened: App, pipeline: str, seed: int) -> dict[str, Any]:
         return counts.received >= show.files and counts.live == 0
 
     say(f"{show.does} them (tenant {tenant})")
-    with board.show():
-        await work_until(opened, done, beside=[watcher.run])
-    write_atomically(folder / "finished", b"")
+    try:
+        with board.show():
+            await work_until(opened, done, beside=[watcher.run])
+    except anyio.get_cancelled_exc_class():
+        with anyio.move_on_after(TELL_S, shield=True):
+            counts = await opened.store.counts(batch.id)
+            for line in stopped(counts, pipeline, "it was interrupted"):
+                terminal.err.print(terminal.safe(line), soft_wrap=True)
+        raise
     counts = await opened.store.counts(batch.id)
+    stuck = counts.received < show.files or counts.live > 0
+    if not stuck:
+        write_atomically(folder / "finished", b"")
     manifest = await write_manifest(opened, batch.id)
     return {
         **summary(counts),
@@ -153,12 +166,15 @@ async def run(opened: App, pipeline: str, seed: int) -> dict[str, Any]:
         "manifest": str(manifest),
         "made": show.made,
         "documents": show.files,
+        "pipeline": pipeline,
+        "stopped": f"it came to no end in {LIMIT_S:g} s" if stuck else "",
         "holds": await _holds(opened, tenant),
+        "failures": await _failures(opened, batch.id),
         "quarantine": [
             {"name": r.name, "code": r.code}
             for r in await opened.store.quarantined(batch_id=batch.id)
         ],
-        "exit": exit_code(counts),
+        "exit": LATE if stuck else exit_code(counts),
     }
 
 
@@ -209,8 +225,24 @@ async def _holds(opened: App, tenant: str) -> list[dict[str, Any]]:
     ]
 
 
+async def _failures(opened: App, batch: int) -> list[dict[str, Any]]:
+    """Items that failed, and why."""
+    rows = await opened.store.items(state="failed", batch_id=batch, limit=FAILURES_MAX)
+    return [{"item": r.id, "code": r.code, "name": r.name, "why": r.why} for r in rows]
+
+
+def stopped(counts: Counts, pipeline: str, why: str) -> list[str]:
+    """What a demo that stopped early has done, and what goes on with it."""
+    ended = counts.received - counts.live
+    me = terminal.command()
+    return [
+        f"stopped: {why}, with {ended} of {counts.received} items at their end",
+        f"nothing is lost: `{me} demo --pipeline {pipeline}` goes on with it",
+    ]
+
+
 def report(result: dict[str, Any]) -> None:
-    """The summary a person reads."""
+    """The summary a person reads: what came out, and what to do now."""
     counts = Counts(*(result[name] for name in Counts._fields))
     terminal.out.print()
     left, right = law(counts, zeros=False)
@@ -224,12 +256,28 @@ def report(result: dict[str, Any]) -> None:
     for refused in result["quarantine"]:
         line = f"{refused['code']}  {refused['name']}"
         terminal.out.print(f"quarantine  {terminal.safe(line)}")
+    for failed in result["failures"]:
+        line = f"{failed['code']}  {failed['name']}  {failed['why']}"
+        terminal.out.print(f"failed      {terminal.safe(line)}", soft_wrap=True)
     for hold in result["holds"]:
         line = f"{hold['hold']}  {hold['code']}  {hold['name']}"
         terminal.out.print(f"held        {terminal.safe(line)}")
-    if result["holds"]:
-        terminal.out.print("\nbe the reviewer:")
-        me = terminal.safe(terminal.command())
+    terminal.out.print()
+    me = terminal.safe(terminal.command())
+    if result["stopped"]:
+        for line in stopped(counts, result["pipeline"], result["stopped"]):
+            terminal.out.print(terminal.safe(line), soft_wrap=True)
+        terminal.out.print(f"  {me} items ls --batch {terminal.safe(result['batch'])}")
+    if result["failures"]:
+        terminal.out.print("why, and once more:")
+        for failed in result["failures"]:
+            terminal.out.print(f"  {me} items why {failed['item']}")
+            terminal.out.print(f"  {me} items retry {failed['item']}")
+    if not result["holds"]:
+        terminal.out.print("nothing is held for a person; what was read of each:")
+        terminal.out.print(f"  {me} items ls --batch {terminal.safe(result['batch'])}")
+    else:
+        terminal.out.print("be the reviewer:")
         for hold in result["holds"]:
             name = hold["hold"]
             verb = "approve " + name

@@ -14,8 +14,9 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline.errors import Integrity, NotFound, Permanent, Usage, WaybillError
 from pipeline.holds.parking import whole
-from pipeline.holds.ruling import ruling
+from pipeline.holds.ruling import LISTED_BY, ruling
 from pipeline.loading import IMPORT_S
+from pipeline.model import State
 from pipeline.state import clean_text, inline_or_ref
 from pipeline.store.rows import HoldRow
 from waybill.compose import App
@@ -71,7 +72,11 @@ class Outlook(NamedTuple):
 
 
 class Consequence(NamedTuple):
-    """What a decision has led to so far; `file` is its PDF, if any."""
+    """
+    What a decision has led to so far; `file` is its PDF, if any.
+
+    Where the item is held once more, `next_hold` is that hold, with its code.
+    """
 
     hold: str
     item: int
@@ -82,6 +87,8 @@ class Consequence(NamedTuple):
     stage: str
     file: str | None
     at: datetime
+    next_hold: str | None = None
+    next_code: str = ""
 
 
 # -- what is shown ------------------------------------------------------------------
@@ -132,6 +139,7 @@ async def view(app: App, hold: HoldRow) -> View:
         # The verdict's places are marked in the text.
         pages = rows_of(evidence.get("pages"))
         evidence = {k: v for k, v in evidence.items() if k != "verdict"}
+        evidence = with_what_is_asked(hold, evidence)
     else:
         pages = []
     return View(
@@ -143,6 +151,17 @@ async def view(app: App, hold: HoldRow) -> View:
         _asks(hold, pages),
         {} if hold.decision else await outlook(app, hold),
     )
+
+
+def with_what_is_asked(hold: HoldRow, evidence: dict[str, Any]) -> dict[str, Any]:
+    """Evidence, but of names that are in no doubt their number, and what lists them."""
+    key, way = LISTED_BY.get(hold.code, ("", ""))
+    names = evidence.get(key)
+    if not isinstance(names, str) or not names:
+        return evidence
+    count = len(names.split(", "))
+    said = f"{count} not in doubt: `waybill review {way.format(hold.id)}` lists them"
+    return {**evidence, key: said}
 
 
 def _asks(hold: HoldRow, pages: Sequence[dict[str, Any]]) -> str:
@@ -233,6 +252,7 @@ async def consequence(app: App, hold: HoldRow) -> Consequence:
     out = out_folder(app, hold.tenant, hold.batch)
     named = [str(p.facts.get("file", "")) for p in await app.store.products(row.id)]
     made = [out / name for name in named if name.endswith(".pdf")]
+    held = await app.store.hold_of(row.id) if row.state is State.HELD else None
     return Consequence(
         hold=f"h{hold.id}",
         item=row.id,
@@ -243,4 +263,6 @@ async def consequence(app: App, hold: HoldRow) -> Consequence:
         stage=row.stage,
         file=str(made[0]) if made else None,
         at=datetime.now(UTC),
+        next_hold=held and f"h{held.id}",
+        next_code=held.code if held else "",
     )

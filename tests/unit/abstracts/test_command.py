@@ -10,10 +10,21 @@ import pytest
 from pipeline.errors import Usage
 from pipeline.store.rows import HoldRow
 from tests.unit.abstracts.made import TEXT
-from waybill.commands.clauses import Words, answers_of
+from waybill.commands.clauses import Words, answers_of, names_of
+from waybill.desk.model import with_what_is_asked
 
 AT = datetime(2026, 11, 27, 10, tzinfo=UTC)
 WHO = {"by": "a reviewer", "at": "2026-11-27T10:00:00+00:00"}
+
+
+def held() -> HoldRow:
+    """A hold with two types and a check in doubt."""
+    doubts = [{"rule_on": n} for n in ("fees", "governing_law", "expiry_agrees")]
+    evidence = {"doubts": doubts, "types": "audit_rights, parties"}
+    shown = {"evidence": evidence, "state": {"text": TEXT}}
+    given = dict.fromkeys(HoldRow._fields) | {"id": 7, "shown": shown}
+    given |= {"needs": ["rulings"], "code": "CLAUSES_DOUBTFUL"}
+    return HoldRow(**given)  # type: ignore[arg-type]
 
 
 def ruled(
@@ -22,15 +33,28 @@ def ruled(
     absent: list[str] | None = None,
     missed: list[str] | None = None,
 ) -> dict[str, Any]:
-    """What these words say of a hold with two types and a check in doubt."""
-    doubts = [{"rule_on": n} for n in ("fees", "governing_law", "expiry_agrees")]
-    evidence = {"doubts": doubts, "types": "audit_rights, parties"}
-    shown = {"evidence": evidence, "state": {"text": TEXT}}
-    given = dict.fromkeys(HoldRow._fields) | {"id": 7, "shown": shown}
-    hold = HoldRow(**{**given, "needs": ["rulings"]})  # type: ignore[arg-type]
+    """What these words say of it."""
     said = Words(accept or [], correct or [], absent or [], missed or [])
-    found: dict[str, Any] = answers_of(hold, said, "a reviewer", AT)["rulings"]
+    found: dict[str, Any] = answers_of(held(), said, "a reviewer", AT)["rulings"]
     return found
+
+
+def test_what_is_in_no_doubt_is_a_number_and_is_listed_apart():
+    """A screen has what concerns the doubt, and how to see the rest."""
+    hold = held()
+
+    shown = with_what_is_asked(hold, hold.shown["evidence"])
+
+    assert shown["types"] == (
+        "2 not in doubt: `waybill review clause h7 --types` lists them"
+    )
+    assert shown["doubts"] == hold.shown["evidence"]["doubts"]
+    other = hold._replace(code="LOOK")
+    assert with_what_is_asked(other, {"types": "a, b"}) == {"types": "a, b"}
+    assert names_of(hold) == (
+        ["fees", "governing_law", "expiry_agrees"],
+        ["audit_rights", "parties"],
+    )
 
 
 def test_each_word_becomes_an_answer_with_who_and_when():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipeline.errors import (
 from pipeline.model import Hold
 from pipeline.store.rows import HoldRow
 from tests.unit.engine import Engine, Letter, Tape, until
-from waybill.desk import several
+from waybill.desk import model, several
 
 
 class Desks:
@@ -76,6 +77,34 @@ async def test_each_is_a_decision_of_its_own() -> None:
     ]
     assert await there.holds() == []
     assert several.exit_code(ruled) == 0
+
+
+async def test_a_decision_tells_the_hold_that_it_led_to(tmp_path: Path) -> None:
+    """Its number and its code; of an item that goes on, none."""
+    tape = Tape()
+
+    async def hold(letter: Letter, ctx: Any) -> Hold:
+        return Hold("LOOK", "why", text="of it")
+
+    async def holds_again(letter: Letter, ctx: Any) -> Hold:
+        return Hold("AGAIN", "why", text="of it")
+
+    engine = Engine([tape.station("one", hold), tape.station("two", holds_again)])
+    await engine.submit(1)
+    app = Desks(engine).ann
+    app.settings.out_dir = tmp_path
+    told = []
+    async with engine.session():
+        for _ in range(2):
+            await until(lambda: len(engine.store._open) == 1)
+            [row] = await engine.store.holds()
+            ruled = await several.approve_all(app, [row], reason="")
+            [one] = ruled
+            assert one.decided is not None
+            await until(lambda: len(engine.store._holds) > 1)
+            told.append(await model.consequence(app, one.decided))
+
+    assert [(t.next_hold, t.next_code) for t in told] == [("h2", "AGAIN"), (None, "")]
 
 
 async def test_what_was_decided_meanwhile_is_refused_and_the_others_go_on() -> None:
