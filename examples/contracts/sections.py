@@ -15,6 +15,9 @@ from pipeline.stage import Advance, Context, Outcome, Settings, stage
 from stages.abstracts import reading
 
 
+SOUND: set[str] = set()  # rules whose every phrase was looked at, by this process
+
+
 class SectionsSettings(Settings):
     """Keys of `[stage.sections]`."""
 
@@ -35,5 +38,7 @@ async def sections(contract, ctx: Context) -> Outcome:
         reading.read,
         text=str(ctx.artifacts.path(text)),
         rules=str(ctx.artifacts.path(kept)),
+        whole=kept not in SOUND,
     )
+    SOUND.add(kept)
     return Advance(structure=files[reading.STRUCTURE], facts=found)

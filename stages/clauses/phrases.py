@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from stages.clauses.sentences import Prepared
@@ -31,17 +31,46 @@ class Part:
     pattern: re.Pattern[str]
 
 
+class BadPhraseError(ValueError):
+    """A phrase that cannot be looked for, and why."""
+
+
 @dataclass(frozen=True)
 class Phrase:
-    """One phrase; `without` where it is written with a `!` before."""
+    """
+    One phrase; `without` where it is written with a `!` before.
+
+    Its expressions are made when a sentence may have it: of a thousand phrases a
+    contract needs a third, and a process may live for one contract.
+    """
 
     written: str
     without: bool
-    chains: tuple[tuple[Part, ...], ...] = field(compare=False)
 
     def stands_in(self, plain: str) -> bool:
-        """Whether a sentence's plain form has it."""
+        """Whether a sentence's plain form has it; raises `BadPhraseError` as `chains`."""
         return any(_runs_through(chain, plain) for chain in self.chains)
+
+    @cached_property
+    def chains(self) -> tuple[tuple[Part, ...], ...]:
+        """
+        Ways to be there, compiled.
+
+        Raises:
+            BadPhraseError: it is no expression, or could take long.
+        """
+        straight, chains = [], []
+        for way in _choices(self.written):
+            pieces = _pieces(way)
+            if len(pieces) == 1:
+                straight.append(way)
+            else:
+                chains.append(_chain(pieces, self.written))
+        if straight:
+            # Choices without a gap are looked for at once.
+            _check(straight, self.written)
+            chains.append((Part(0, _compiled("|".join(straight), self.written)),))
+        return tuple(chains)
 
     @cached_property
     def needs(self) -> Sequence[Sequence[Sequence[str]]]:
@@ -68,29 +97,18 @@ class Phrase:
 
 def phrase(written: str) -> Phrase:
     """
-    Read one phrase.
+    Read one phrase, without its expressions.
 
     Raises:
-        ValueError: it is no expression, is too long, or could take long.
+        BadPhraseError: it is too short or too long.
     """
     without = written.startswith("!")
     bare = written[1:] if without else written
     if not 2 <= len(bare) <= MAX_PHRASE_CHARS:
-        raise ValueError(
+        raise BadPhraseError(
             f"{written!r} has fewer than 2 or over {MAX_PHRASE_CHARS} signs"
         )
-    straight, chains = [], []
-    for way in _choices(bare):
-        pieces = _pieces(way)
-        if len(pieces) == 1:
-            straight.append(way)
-        else:
-            chains.append(_chain(pieces, written))
-    if straight:
-        # Choices without a gap are looked for at once.
-        _check(straight, written)
-        chains.append((Part(0, _compiled("|".join(straight), written)),))
-    return Phrase(bare, without, tuple(chains))
+    return Phrase(bare, without)
 
 
 def _chain(pieces: Sequence[str], written: str) -> tuple[Part, ...]:
@@ -105,17 +123,17 @@ def _chain(pieces: Sequence[str], written: str) -> tuple[Part, ...]:
 def _check(pieces: Sequence[str], written: str) -> None:
     for piece in pieces:
         if ".." in re.sub(r" \.{2,3} ", " ", piece):
-            raise ValueError(f"{written!r}: a gap wants a blank on either side")
+            raise BadPhraseError(f"{written!r}: a gap wants a blank on either side")
         # The end of a word is matched once and never tried shorter: it costs nothing.
         if (why := too_slow(_with_gaps(piece.replace("~", "")))) is not None:
-            raise ValueError(f"{written!r}: {why}")
+            raise BadPhraseError(f"{written!r}: {why}")
 
 
 def _compiled(piece: str, written: str) -> re.Pattern[str]:
     try:
         return re.compile(expression(piece))
     except re.error as error:
-        raise ValueError(f"{written!r} is no expression: {error}") from None
+        raise BadPhraseError(f"{written!r} is no expression: {error}") from None
 
 
 def _with_gaps(piece: str) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stages.clauses.finders import FINDERS
 from stages.clauses.hits import Hit
+from stages.clauses.phrases import BadPhraseError
 from stages.clauses.rulebook import ClauseRules, ClauseType, load_types
 from stages.clauses.sections import Section, page_of, sections_of
 from stages.clauses.sentences import Prepared, prepared
@@ -90,6 +91,9 @@ def read_clause(
     Read `document_text` for one type of clause; `sections` are its `sections_of`.
 
     The text is split once for all types that are read of it one after another.
+
+    Raises:
+        Usage: RULES_INVALID, a phrase that this text needs cannot be looked for.
     """
     return _read(rules, prepared(document_text, tuple(sections)))
 
@@ -122,6 +126,13 @@ def read_files(
 
 
 def _read(rules: ClauseRules, text: Prepared) -> Finding:
+    try:
+        return _found(rules, text)
+    except BadPhraseError as error:
+        raise rules.broken(error) from None
+
+
+def _found(rules: ClauseRules, text: Prepared) -> Finding:
     heading, words = FINDERS[rules.form.finder](rules, text)
     both = [hit for hit in heading if _meets(hit, words)]
     trust = rules.form.trust

@@ -9,14 +9,14 @@ goes by the sentence's own words, wherever it stands.  docs/clauses.md shows the
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from pipeline.errors import Usage
-from stages.clauses.phrases import Condition, Phrase, phrase
+from stages.clauses.phrases import BadPhraseError, Condition, Phrase, phrase
 from stages.clauses.values import Kind
 
 MAX_TYPES = 300
@@ -101,6 +101,7 @@ class ClauseForm(ClauseType):
 class ClauseRules:
     """A rule file, read: what is common to all contracts."""
 
+    file: str
     type: ClauseType
     form: ClauseForm
     headings: Condition | None
@@ -109,10 +110,37 @@ class ClauseRules:
     perhaps: tuple[Condition, ...]
     never: Condition
 
+    @property
+    def conditions(self) -> Iterator[Condition]:
+        """All of them."""
+        if self.headings is not None:
+            yield self.headings
+        yield from (*self.under, *self.says, *self.perhaps, self.never)
+
+    def compile(self) -> None:
+        """
+        Make every expression now; what is not made now is made when a text needs it.
+
+        Raises:
+            Usage: RULES_INVALID, with the file's name.
+        """
+        try:
+            for condition in self.conditions:
+                for one in condition.phrases:
+                    _ = one.chains
+        except BadPhraseError as error:
+            raise self.broken(error) from None
+
+    def broken(self, error: BadPhraseError) -> Usage:
+        """What to say of a phrase of this file that cannot be looked for."""
+        return _broken(self.file, "a phrase", str(error))
+
 
 def load_types(files: Mapping[str, str]) -> dict[str, ClauseRules]:
     """
     The types of clauses of a folder's rule files, by name, in the files' order.
+
+    Phrases are compiled when a text needs them, and `ClauseRules.compile` does it now.
 
     Args:
         files: The text of each TOML file, by its name.
@@ -150,6 +178,7 @@ def _read(file: str, text: str) -> ClauseRules:
     try:
         headings = (*_either(form.headings), *_either(form.unheaded, "!"))
         return ClauseRules(
+            file=file,
             type=ClauseType(**{key: getattr(form, key) for key in _SHOWN}),
             form=form,
             headings=Condition(headings) if form.headings else None,
@@ -158,7 +187,7 @@ def _read(file: str, text: str) -> ClauseRules:
             perhaps=tuple(_condition(lines) for lines in form.perhaps),
             never=Condition(_either(form.never, "!")),
         )
-    except ValueError as error:
+    except BadPhraseError as error:
         raise _broken(file, "a phrase", str(error)) from None
 
 

@@ -40,10 +40,24 @@ def test_a_rule_file_finds_its_own_examples_and_no_others(name: str) -> None:
 
 def test_a_broken_rule_file_is_named() -> None:
     """Who edits the rules is told which file and what of it."""
+    broken = FILES["insurance.toml"].replace(' of insurance"', ' of insurance ("')
+    rules = load_types({"term.toml": broken})["insurance"]
+
     with pytest.raises(Usage, match=r"term\.toml") as raised:
-        load_types({"term.toml": FILES["insurance.toml"].replace('insurance"]', '("]')})
+        rules.compile()
 
     assert raised.value.code == "RULES_INVALID"
+
+
+def test_a_broken_phrase_is_named_by_the_text_that_needs_it() -> None:
+    """Phrases are compiled when they are needed: no other text is kept from being read."""
+    broken = FILES["insurance.toml"].replace(" of insurance", " of insurance (")
+    rules = load_types({"term.toml": broken})["insurance"]
+    text = "A certificate of insurance is kept."
+
+    assert read_clause(rules, "Ohio.", sections_of("Ohio.")).verdict == "absent"
+    with pytest.raises(Usage, match=r"term\.toml"):
+        read_clause(rules, text, sections_of(text))
 
 
 def test_no_rule_file_is_an_error() -> None:
@@ -69,4 +83,4 @@ def test_choices_that_begin_alike_are_tries(phrase: str) -> None:
     broken = FILES["insurance.toml"].replace("under = [", f'under = [["{phrase}"],', 1)
 
     with pytest.raises(Usage, match="their product"):
-        load_types({"insurance.toml": broken})
+        load_types({"insurance.toml": broken})["insurance"].compile()
