@@ -14,7 +14,6 @@ import json
 from pipeline.stage import Advance, Context, Outcome, Settings, stage
 from stages.abstracts import reading
 
-
 SOUND: set[str] = set()  # rules whose every phrase was looked at, by this process
 
 

@@ -48,7 +48,7 @@ class Phrase:
     without: bool
 
     def stands_in(self, plain: str) -> bool:
-        """Whether a sentence's plain form has it; raises `BadPhraseError` as `chains`."""
+        """Whether a sentence's plain form has it; raises as `chains` does."""
         return any(_runs_through(chain, plain) for chain in self.chains)
 
     @cached_property

@@ -17,6 +17,7 @@ from functools import lru_cache
 from stages.clauses.sections import Section, page_breaks
 
 SENTENCE_CHARS = 2_400  # a longer one is cut: an expression reads no more at a time
+OPENING_CHARS = 12  # of a sentence, in which a number opens it
 MAX_SENTENCES = 20_000  # of some 800 pages; what comes after is not read
 
 
@@ -100,7 +101,21 @@ _END = re.compile(
 _SHORT = re.compile(
     r"(?i)(?:\b(?:inc|ltd|co|corp|no|nos|sec|art|mr|mrs|ms|dr|vs|v|st|e\.g|i\.e|u\.s"
     r"|l\.p|n\.a|p\.o|approx|attn|cf|etc|ext|tel|fig|vol|pty|bros|jr|sr|dept|assn|est"
-    r"|[a-z]|\d{1,3}(?:\.\d{1,3}){0,3}))\Z"
+    r"|[a-z]))\Z"
+)
+# Abbreviations that a number follows: `No. 8. The goods` is one sentence.
+_COUNTED = re.compile(r"(?i)\b(?:nos?|sec|art|fig|vol|ext|tel|v|vs)\Z")
+# The number of a section, and its heading: `8. Insurance`, `8.1 Insurance`.
+_SECTION = re.compile(
+    r"\s{1,40}(?:\d{1,3}(?:\.\d{1,3}){1,3}[.)]?|\d{1,3}[.)])\s{1,40}[\"“]?[A-Z]"
+)
+# A number at the beginning of a line, after a gap, or after `as follows:`.
+_ON_ITS_LINE = re.compile(
+    r"(?:\n[ \t]{0,60}|[ \t]{3,60}|:[ \t]{1,60})(?P<number>\d{1,3}(?:\.\d{1,3}){0,3})\Z"
+)
+_REFERS = re.compile(
+    r"(?i)(?:\b(?:sections?|articles?|clauses?|paragraphs?|parts?|items?|nos?\.?|number"
+    r"|exhibits?|schedules?|of|in|to|and|or|than|is|by|at|for)|[§,(])\s{0,60}\Z"
 )
 _ORDINAL = re.compile(r"(?:^|[\s(])\d{1,3}(?:\.\d{1,3}){0,3}\Z")
 
@@ -109,24 +124,41 @@ def split(text: str) -> Iterator[tuple[int, int]]:
     """`[start, end)` of the sentences of `text`, blanks at their ends left out."""
     start = 0
     for match in _END.finditer(text):
-        if match["stop"]:
-            if match["stop"] == "." and _abbreviated(text, start, match):
+        stop = match["stop"]
+        if stop == ".":
+            if (at := _opens_below(text, start, match)) is not None:
+                yield from _pieces(text, start, at)
+                start = at
                 continue
-        elif not _ends_paragraph(text, start, match):
+            if _abbreviated(text, start, match):
+                continue
+        elif not stop and not _ends_paragraph(text, start, match):
             continue
         yield from _pieces(text, start, match.end())
         start = match.end()
     yield from _pieces(text, start, len(text))
 
 
+def _opens_below(text: str, start: int, match: re.Match[str]) -> int | None:
+    """Where the number begins that opens the next section, on a line of its own."""
+    if match.start() - start < OPENING_CHARS:
+        return None
+    number = _ON_ITS_LINE.search(text, max(start, match.start() - 80), match.start())
+    if number is None or _REFERS.search(text[start : number.start()][-30:]):
+        return None
+    return number.start("number")
+
+
 def _abbreviated(text: str, start: int, match: re.Match[str]) -> bool:
     """A full stop that ends a word and no sentence."""
     before = text[max(start, match.start() - 12) : match.start()]
-    if not _SHORT.search(before):
-        return False
     if _ORDINAL.search(before):
         # A number ends a sentence too; one that opens it does not.
-        return match.start() - start < 12
+        return match.start() - start < OPENING_CHARS
+    if not _SHORT.search(before):
+        return False
+    if _SECTION.match(text, match.end()) and not _COUNTED.search(before):
+        return False
     after = text[match.end() : match.end() + 40].lstrip()
     return not re.match(r"(?:This|The|Each|Neither|Either|Any|If|In|No)\b", after)
 

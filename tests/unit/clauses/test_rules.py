@@ -50,7 +50,7 @@ def test_a_broken_rule_file_is_named() -> None:
 
 
 def test_a_broken_phrase_is_named_by_the_text_that_needs_it() -> None:
-    """Phrases are compiled when they are needed: no other text is kept from being read."""
+    """Phrases are compiled when they are needed: other texts are read all the same."""
     broken = FILES["insurance.toml"].replace(" of insurance", " of insurance (")
     rules = load_types({"term.toml": broken})["insurance"]
     text = "A certificate of insurance is kept."

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +83,32 @@ def test_abbreviations_and_pages_do_not_end_a_sentence() -> None:
 
     assert len(parts) == 2
     assert parts[1] == "It may."
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("It is at most $132,000. 8. Insurance. It is kept.",
+         ["It is at most $132,000.", "8. Insurance.", "It is kept."]),
+        ("It pays $500. Buyer has it.", ["It pays $500.", "Buyer has it."]),
+        ("It stands in Exhibit A. 2. Price. It is paid.",
+         ["It stands in Exhibit A.", "2. Price.", "It is paid."]),
+        ("It binds Acme Inc. 2.1 Taxes. None.",
+         ["It binds Acme Inc.", "2.1 Taxes.", "None."]),
+        ("It stands herein\n9. Audit. It is done.",
+         ["It stands herein", "9. Audit.", "It is done."]),
+        ("The parties agree as follows: 1. Scope. It is wide.",
+         ["The parties agree as follows:", "1. Scope.", "It is wide."]),
+        ("As said in Section\n9. Buyer may.", ["As said in Section\n9.", "Buyer may."]),
+        ("As said in Lot No. 8. The goods", ["As said in Lot No. 8.", "The goods"]),
+        ("At 12 Main St. 5 Foo Road", ["At 12 Main St. 5 Foo Road"]),
+    ],
+)  # fmt: skip
+def test_a_sentence_ends_before_the_next_section_s_number(
+    text: str, parts: list[str]
+) -> None:
+    """And an amount ends one as a word does."""
+    assert [text[start:end] for start, end in split(text)] == parts
 
 
 def test_what_is_hostile_is_read_in_time() -> None:
