@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stages.clauses import opening
+from stages.clauses.denials import undenied
 from stages.clauses.hits import Hit, Routes
+from stages.clauses.phrases import Condition
 from stages.clauses.rulebook import ClauseRules
 from stages.clauses.sections import Section
 from stages.clauses.sentences import Prepared
 
+SAYING_WORDS = 5  # left of a sentence below, where nothing is asked of it
 UNDER_MAX = 40  # sentences below one heading that are looked at
 
 
@@ -28,7 +31,9 @@ def _by_words(rules: ClauseRules, text: Prepared) -> list[int]:
     ways: dict[int, int] = {}
     for condition in rules.says:
         for number in condition.find(text):
-            if _read_there(rules, text, number):
+            if _read_there(rules, text, number) and _said(
+                rules, text, number, condition
+            ):
                 ways[number] = ways.get(number, 0) + 1
     return sorted(ways, key=lambda number: (-ways[number], number))
 
@@ -46,11 +51,29 @@ def _by_heading(rules: ClauseRules, text: Prepared) -> list[int]:
     for section in headed:
         numbers = _below(text, section)[:UNDER_MAX]
         if rules.under:
-            met = {n for one in rules.under for n in one.find(text, numbers)}
+            met = {
+                n
+                for one in rules.under
+                for n in one.find(text, numbers)
+                if _said(rules, text, n, one)
+            }
         else:
-            met = set(numbers[:1])
+            met = {n for n in numbers[:1] if _said(rules, text, n, None)}
         found += [n for n in sorted(met) if _read_there(rules, text, n)]
     return found
+
+
+def _said(
+    rules: ClauseRules, text: Prepared, number: int, condition: Condition | None
+) -> bool:
+    """Whether a sentence still meets a condition when what it denies is left out."""
+    plain = text.sentences[number].plain
+    left = undenied(plain, rules.form.sense)
+    if left is plain:
+        return True
+    if condition is None:
+        return len(left.split()) >= SAYING_WORDS
+    return condition.holds(left)
 
 
 def _below(text: Prepared, section: int) -> range:

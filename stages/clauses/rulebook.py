@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from pipeline.errors import Usage
+from stages.clauses.denials import Sense
 from stages.clauses.phrases import BadPhraseError, Condition, Phrase, phrase
 from stages.clauses.values import Kind
 
@@ -76,6 +77,8 @@ class ClauseForm(ClauseType):
             are none, the section's first sentence is meant.
         says: Conditions of which a sentence meets one, wherever it stands.
         perhaps: The same, of what only a person can tell: it makes `unclear`.
+        sense: What such a clause does, and so what denies it; a sentence that only
+            denies it is not found: see `stages.clauses.denials`.
         never: Phrases that no sentence of either route may have.
         trust: Which routes must have found it for `present`; what others find is
             `unclear`.
@@ -90,6 +93,7 @@ class ClauseForm(ClauseType):
     under: list[list[Line]] = Field(default_factory=list, max_length=40)
     says: list[list[Line]] = Field(default_factory=list, max_length=60)
     perhaps: list[list[Line]] = Field(default_factory=list, max_length=40)
+    sense: Sense = "grants"
     never: list[Line] = Field(default_factory=list, max_length=100)
     trust: Trust = "words"
     unread: list[Part] = Field(default_factory=list)
