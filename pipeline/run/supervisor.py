@@ -40,6 +40,10 @@ GRACE_S = 40.0  # more than a worker's own drain
 LOOK_S = 0.25
 # The watchdog inside interrupts what can be interrupted; this much later nothing has.
 PAST_WATCHDOG_S = 1.0
+# So much later it ends though it was in line for a core meanwhile: its lease does as
+# well.  Who had so much of its bound in that time had a core, and is charged.
+LATEST = 1.5
+CHARGED = 0.5
 FRAMES_S = 0.1
 SESSIONLESS_S = 60.0
 LEAVE_S = 5.0
@@ -70,6 +74,7 @@ class _Watch:
     still_s: float = 0.0
     sessionless_s: float = 0.0
     lines: Lines = field(default_factory=Lines)
+    line_s: float = 0.0  # in line for a core, meanwhile
 
     def look(self, passed_s: float) -> None:
         """
@@ -78,14 +83,22 @@ class _Watch:
         What counts is the time that the worker had: one that is in line for a core
         does not stand still.
         """
-        had_s = max(0.0, passed_s - self.lines.since(self.slate.pid))
+        line_s = min(passed_s, self.lines.since(self.slate.pid))
+        had_s = passed_s - line_s
         if passed_s > 4 * LOOK_S:
             return  # we slept as well: a machine that was suspended, or too busy
         beats = self.slate.beats
         there = self.slate.session is not None
-        self.still_s = self.still_s + had_s if beats == self.beats and beats else 0.0
+        stands = beats == self.beats and beats
+        self.still_s = self.still_s + had_s if stands else 0.0
+        self.line_s = self.line_s + line_s if stands else 0.0
         self.sessionless_s = 0.0 if there else self.sessionless_s + had_s
         self.beats = beats
+
+    @property
+    def stood_s(self) -> float:
+        """On the wall's clock, since its loop has last turned."""
+        return self.still_s + self.line_s
 
 
 @dataclass(slots=True)
@@ -199,7 +212,11 @@ class Supervisor:
             with anyio.CancelScope(shield=True):
                 await end(process)
             raise
-        named = await self._put_down(slate, hung, slot.young_deaths)
+        if hung and watch.still_s < CHARGED * self.blocked_s:
+            log.warning("worker_starved", in_line_s=round(watch.line_s, 1))
+            named = await self._put_back(slate)
+        else:
+            named = await self._put_down(slate, hung, slot.young_deaths)
         slate.impatient = slate.impatient or hung  # it may be one of many
         return code, named
 
@@ -220,7 +237,8 @@ class Supervisor:
                 self._suspects.set()
             impatient = watch.slate.impatient and not watch.slate.alone
             patience_s = IMPATIENT_S if impatient else self.blocked_s
-            if watch.still_s > patience_s + PAST_WATCHDOG_S:
+            most_s = patience_s + PAST_WATCHDOG_S
+            if watch.still_s > most_s or watch.stood_s > LATEST * most_s:
                 # It writes down where it is, if it still can.
                 send(process, signal.SIGUSR1)
                 await anyio.sleep(FRAMES_S)
@@ -241,6 +259,17 @@ class Supervisor:
             await self.store.sessions()
         except StoreUnavailable:
             return False
+        return True
+
+    async def _put_back(self, slate: Slate) -> bool:
+        """Close the session of one that was given no core: nobody has a part in it."""
+        if slate.session is None:
+            return slate.joined
+        with anyio.move_on_after(LEAVE_S, shield=True):
+            try:
+                await self.store.leave(slate.session)
+            except StoreUnavailable as error:
+                log.warning("leave_waits", code=error.code)
         return True
 
     async def _put_down(self, slate: Slate, hung: bool, deaths: int) -> bool:

@@ -11,8 +11,7 @@ for a minute whoever holds up the loop is soon sent away, uncharged, to be tried
 alone.  A call that no signal interrupts keeps the alarm out as well; then the
 supervisor, which sees that the slate stands still, ends the process (supervisor.py).
 
-Time is what this process had: a machine that gave it no core is nobody's doing.  A
-stage that sleeps has the time that it sleeps.
+Time is what this process had, asleep or on a core: in line for one, it had none.
 """
 
 from __future__ import annotations
@@ -191,7 +190,9 @@ class Watchdog:
     def _alarm(self, _: int, frame: FrameType | None) -> None:
         """The loop has not turned for a while: who holds it up, and for how long?"""
         now = self._now()
-        if now - self._beat_at < STOOD * self._notice_s() and self._is_starved():
+        line_s = self._now.queued_s - self._queued_s
+        in_line = AGAIN_S / 2 < line_s < self._blocked_s
+        if in_line and now - self._beat_at < STOOD * self._notice_s():
             return  # it could not turn
         holding = HOLDING.get()
         if holding is not None and holding.end is not None:
@@ -210,14 +211,13 @@ class Watchdog:
             return
         self.slate.mark(holding.label)  # a task of a stage is not on it yet
         notice_s = self._notice_s()
-        if notice_s < NOTICE_S and now > since:
+        # Soon this process loses its lease, and all that it has.
+        crowded = line_s > self._blocked_s and self._alone is None
+        if (notice_s < NOTICE_S and now > since) or crowded:
             self._interrupt(holding, LoopCrowded.of(now - since + notice_s), frame)
         if now - since >= self._blocked_s - notice_s:
             at = place_of(frame)
             self._interrupt(holding, LoopBlocked.of(self._blocked_s, at), frame)
-
-    def _is_starved(self) -> bool:
-        return self._now.queued_s - self._queued_s > AGAIN_S / 2
 
     def _tell(
         self, holding: Holding | None, for_s: float, frame: FrameType | None

@@ -116,6 +116,7 @@ class BreakerStore(Protocol):
 SCOPES = ("item", "batch", "tenant", "day")  # what a call is counted in
 USED_UP, RESERVED = "BUDGET_USED_UP", "BUDGET_RESERVED"
 RESTING = (USED_UP, RESERVED)  # why an item waits for money
+WAIT_CODE = r"^[A-Z][A-Z0-9_]*$"  # of a wait's `why`, what is a code and no sentence
 UNKNOWN_END = "OUTCOME_UNKNOWN"  # code of a call whose worker did not say how it ended
 
 

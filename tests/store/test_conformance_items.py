@@ -19,6 +19,19 @@ from tests.store.world import World, done, finished, parked, sent, step, waiting
 # -- counts ----------------------------------------------------------------------------
 
 
+async def test_an_item_that_waits_has_the_code_of_what_it_waits_for(world: World):
+    """Of money, a vendor, an error; a sentence of a stage's own is none."""
+    worker, items = await world.take(*"ab")
+    moves = [waiting(60, why="BUDGET_USED_UP"), waiting(60, why="until Tuesday")]
+
+    for item, move in zip(items, moves, strict=True):
+        await world.move(worker, item, move)
+
+    rows = [await world.store.item(item) for item in items]
+    assert [row.code for row in rows] == ["BUDGET_USED_UP", ""]
+    assert [row.why for row in rows] == ["BUDGET_USED_UP", "until Tuesday"]
+
+
 async def test_counts_tells_every_state(world: World):
     """Each item and receipt is counted once, where it stands."""
     worker, items = await world.take(*"abcdefgh")

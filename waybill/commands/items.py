@@ -249,7 +249,7 @@ def _print_facts(row: ItemRow, children: dict[str, int], pages: Pages | None) ->
         * (row.state in LIVE)
     )
     if row.code or row.why:
-        terminal.say(f"{row.code} {row.why}".strip())
+        terminal.say(f"{row.code} {row.why * (row.why != row.code)}".strip())
     if row.parent_id is not None:
         terminal.out.print(f"found in item {row.parent_id}")
     if children:

@@ -67,7 +67,9 @@ async def reasons(app: App, item: int) -> Reasons:
         pipeline,
         await in_thread(troubles, app.settings, up),
         sum(bool(session.troubles) for session in up),
-        [s for s in await store.signals(item) if s.open] if row.code else [],
+        [s for s in await store.signals(item) if s.open]
+        if row.code == "SIGNAL"
+        else [],
     )
 
 

@@ -5,6 +5,7 @@ Where items are, in memory: the reads of the port, and no other reports.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline.model import (
     State,
 )
 from pipeline.store.memory.tables import EPOCH, MemoryTables
+from pipeline.store.outside import WAIT_CODE
 from pipeline.store.rows import (
     AttemptRow,
     Counts,
@@ -50,7 +52,8 @@ class MemoryReports(MemoryTables):
             why = place.why
             if state is State.WAITING:
                 until = self._at(place.until)
-                code = "SIGNAL" if place.listens else ""
+                coded = why if re.match(WAIT_CODE, why) else ""
+                code = "SIGNAL" if place.listens else coded
         return ItemRow(
             id=item_id,
             name=row.facts.name,

@@ -13,6 +13,7 @@ import asyncpg
 from pipeline.errors import NotFound
 from pipeline.model import ItemId, State
 from pipeline.store.database import Topic
+from pipeline.store.outside import WAIT_CODE
 from pipeline.store.port import ANY
 from pipeline.store.postgres.counts import EVERY, OF_BATCHES, SLICE, TALLIED
 from pipeline.store.postgres.listing import STATES, Listing, statement
@@ -46,7 +47,9 @@ select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
             else o.state end as state,
        coalesce(r.stage, u.stage, w.stage, j.stage, h.stage, o.stage, '') as stage,
        coalesce(r.attempt, u.attempt, w.attempt, j.attempt, 0) as attempt,
-       coalesce(w.code, h.code, o.code, '') as code,
+       coalesce(nullif(w.code, ''), case when w.why ~ '{code}'
+                then w.why end,
+                h.code, o.code, '') as code,
        case when j.item_id is not null then 'its children'
             else coalesce(w.why, h.why, o.why, '') end as why,
        coalesce(r.since, u.claimed_at, w.since, j.since, h.held_at, o.at,
@@ -63,9 +66,11 @@ select i.id, i.name, t.name as tenant, b.name as batch, i.pipeline_id, i.key,
   left join waybill.holds h on h.item_id = i.id and h.open
   left join waybill.outcomes o on o.item_id = i.id
 """
-ITEM = PLACE.format(items="waybill.items i")
+ITEM = PLACE.format(items="waybill.items i", code=WAIT_CODE)
 # From the few to the many: of so many tables the planner looks at the first ones.
-LISTED = PLACE.format(items="picked k join waybill.items i on i.id = k.id")
+LISTED = PLACE.format(
+    items="picked k join waybill.items i on i.id = k.id", code=WAIT_CODE
+)
 
 
 class PostgresItems(Topic):

@@ -7,10 +7,12 @@ planner cannot turn into a walk over a whole table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipeline.model import ItemId
+from pipeline.store.outside import WAIT_CODE
 from pipeline.store.port import ANY
 from pipeline.store.postgres.seeking import Parameters, all_of, beside, of_items
 from pipeline.store.rows import Sought
@@ -27,13 +29,14 @@ STATES: dict[str, tuple[tuple[str, str], ...]] = {
     "cancelled": (("outcomes", "x.state = 'cancelled'"),),
 }
 CODED = (
-    "waiting",  # for a signal
+    "waiting",  # for a signal, for money, for a vendor, after an error
     "held",
     "rejected",
     "failed",
     "cancelled",
 )  # others have no code
-ONE_CODE = {"waiting": "SIGNAL", "joining": ""}  # of these tables; "": none
+NO_CODE = "joining"  # of what waits for its children
+SIGNAL = "SIGNAL"
 SINCE = {"running": "claimed_at", "holds": "held_at", "outcomes": "at"}  # else `since`
 # `running` names the stage at which an item was claimed.
 STAGE_NOW = "(select n.stage from waybill.running_now n where n.item_id = x.item_id)"
@@ -100,7 +103,9 @@ def _places(what: Listing, given: Parameters) -> list[tuple[str, str]]:
     places = [place for state in states for place in STATES[state]]
     if code:
         coded = set(states) <= set(CODED)
-        places = [p for p in places if coded and ONE_CODE.get(p[0], code) == code]
+        places = [p for p in places if coded and p[0] != NO_CODE]
+        if not re.match(WAIT_CODE, code):
+            places = [p for p in places if p[0] != "waiting"]
     if not places:
         return [("ready", "false")]  # whatever is there has none
     stage = given(stage) if stage else ""
@@ -109,9 +114,7 @@ def _places(what: Listing, given: Parameters) -> list[tuple[str, str]]:
     for table, here in places:
         facts = [here]
         if code:
-            # As its index says it.
-            said = "'SIGNAL'" if table == "waiting" else given(code)
-            facts.append(f"x.code = {said}")
+            facts.append(_of_code(table, code, given))
         if stage:
             now = STAGE_NOW if table == "running" else "x.stage"
             facts.append(f"{now} = {stage}")
@@ -119,6 +122,14 @@ def _places(what: Listing, given: Parameters) -> list[tuple[str, str]]:
             facts.append(f"x.{SINCE.get(table, 'since')} >= {at}")
         found.append((table, all_of(facts)))
     return found
+
+
+def _of_code(table: str, code: str, given: Parameters) -> str:
+    if table != "waiting":
+        return f"x.code = {given(code)}"
+    if code == SIGNAL:
+        return f"x.code = '{SIGNAL}'"  # as its index says it
+    return f"x.code = '' and x.why = {given(code)}"
 
 
 def _of_items(facts: Sequence[str]) -> str:

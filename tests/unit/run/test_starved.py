@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pipeline.errors import LoopBlocked
+from pipeline.errors import Disposition, LoopBlocked, LoopCrowded
 from pipeline.run import proc
 from pipeline.run.holding import HOLDING, Holding
 from pipeline.run.proc import Lines, queued_s
@@ -63,16 +63,25 @@ def test_who_sleeps_on_the_loop_is_ended_on_time(machine: Machine) -> None:
 
 
 def test_who_computes_is_ended_by_the_time_it_had(machine: Machine) -> None:
-    """On a machine that gives it a quarter of a core, four times as late."""
-    at = rings(machine, queued=0.75)
+    """On a machine that gives it two thirds of a core, half as late again."""
+    at = rings(machine, queued=1 / 3)
 
     assert at is not None
-    assert 11 <= at <= 14
+    assert 4 <= at <= 5
 
 
 def test_a_stage_that_gets_no_core_is_not_charged(machine: Machine) -> None:
-    """A minute passes, of which it had not a second."""
-    assert rings(machine, queued=0.99) is None
+    """Seconds pass, of which it had next to nothing."""
+    assert rings(machine, queued=0.99, for_s=3.0) is None
+
+
+def test_before_the_lease_is_lost_it_is_sent_away_uncharged(machine: Machine) -> None:
+    """Else all that its worker has would be taken for that of a dead one."""
+    with pytest.raises(LoopCrowded) as ended:
+        rings(machine, queued=0.99)
+
+    assert ended.value.disposition is Disposition.WAIT
+    assert machine.now_s - 1000.0 <= 2 * 3.0
 
 
 def test_where_nobody_counts_the_line_the_wall_clock_decides(machine: Machine) -> None:
@@ -99,6 +108,7 @@ def test_a_worker_without_a_core_does_not_hang(machine: Machine) -> None:
         hangs.look(LOOK_S)
 
     assert starved.still_s == pytest.approx(10 * LOOK_S)
+    assert starved.stood_s == pytest.approx(100 * LOOK_S)
     assert hangs.still_s == pytest.approx(100 * LOOK_S)
 
 
