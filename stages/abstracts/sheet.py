@@ -22,20 +22,34 @@ from stages.printing.typesetter import tidy
 
 ABSTRACT = "abstract.pdf"
 FACES = ("DejaVu Serif", "DejaVu Sans")
-QUOTE_CHARS_MAX = 800  # of one on paper
-SAID_CHARS_MAX = 140  # of a key term that has no value
+QUOTE_CHARS_MAX = 280  # of the first one on paper; the record has all of each
+SAID_CHARS_MAX = 100  # of a fact that has no value
+LOOK_CHARS_MAX = 160
+LOOK_MAX = 12  # on page one
 NAME_CHARS_MAX = 120  # of a party
 PARTIES_MAX = 8
-TERMS = (  # in a lawyer's order; what a contract lacks is left out
-    *("agreement_date", "effective_date", "expiration_date", "initial_term", "term"),
-    *(
-        "renewal_term",
-        "notice_period_to_terminate_renewal",
-        "termination_for_convenience",
+# Page one, as a lawyer asks; a line that has nothing says so.
+FACTS = (
+    ("Dates", ("agreement_date", "effective_date", "expiration_date")),
+    (
+        "Term",
+        (
+            *("initial_term", "term", "renewal_term"),
+            *("notice_period_to_terminate_renewal", "termination_for_convenience"),
+        ),
     ),
-    *("governing_law", "jurisdiction", "dispute_resolution", "arbitration"),
-    *("exclusivity", "non_compete", "price", "payment_terms", "minimum_commitment"),
-    *("cap_on_liability", "liquidated_damages", "anti_assignment", "change_of_control"),
+    (
+        "Money",
+        (
+            *("price", "fees", "upfront_payment", "payment_terms"),
+            *("minimum_commitment", "cap_on_liability", "liquidated_damages"),
+        ),
+    ),
+    ("Law", ("governing_law", "jurisdiction", "dispute_resolution", "arbitration")),
+    (
+        "Restrictions",
+        ("exclusivity", "non_compete", "anti_assignment", "change_of_control"),
+    ),
 )
 FIRST = ("parties", "dates", "termination", "law", "money", "risk")
 CHECKS = {
@@ -83,12 +97,16 @@ def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
     titles = {name: field["title"] for name, field in clauses.items()}
     there = {n: f for n, f in clauses.items() if f["verdict"] != "absent"}
     name, pages = str(data["name"]), int(data["pages"])
+    look = list(_to_look_at(data, titles))
     return {
         "title": _plain(str(data["title"]), 200),
         "short": _plain(name, 90),
         "parties": _parties(clauses),
         "note": data["note"],
-        "terms": list(_terms(clauses)),
+        "facts": list(_facts(clauses)),
+        "signers": _signers(clauses),
+        "look": look[:LOOK_MAX],
+        "more": max(0, len(look) - LOOK_MAX),
         "checks": [
             {**check, "title": CHECKS.get(check["name"], check["name"])}
             for check in data["checks"]
@@ -102,20 +120,11 @@ def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
             }
             for one in data["decisions"]
         ],
-        "gaps": [
-            {**gap, "title": titles.get(gap["type"], gap["type"].replace("_", " "))}
-            for gap in data["gaps"]
-        ],
         "groups": [
             {"title": group, "clauses": [_clause(field) for field in fields]}
             for group, fields in _grouped(there)
         ],
-        "absent": [
-            {"title": group, "names": [_absent(field) for field in fields]}
-            for group, fields in _grouped(
-                {n: f for n, f in clauses.items() if f["verdict"] == "absent"}
-            )
-        ],
+        "absent": [_absent(f) for f in clauses.values() if f["verdict"] == "absent"],
         "readers": data["readers"],
         "model": data["model"],
         "source_line": f"{_plain(name, 160)} · {pages} page{'s' * (pages != 1)} · "
@@ -148,8 +157,10 @@ def _clause(field: Mapping[str, Any]) -> dict[str, Any]:
             "page": quote["page"],
             "readers": ", ".join(quote["readers"]),
         }
-        for quote in field["quotes"]
+        for quote in field["quotes"][:1]
     ]
+    first = [quote["page"] for quote in quotes]
+    others = [q["page"] for q in field["quotes"] if q["page"] not in first]
     return {
         "title": field["title"],
         # A title or a name is its own quote.
@@ -160,6 +171,7 @@ def _clause(field: Mapping[str, Any]) -> dict[str, Any]:
         else f"{ACTIONS[decision['action']]} by {_plain(decision['by'], 40)}",
         "sure": "" if decision else f"{round(field['confidence'] * 100)} %",
         "quotes": quotes,
+        "also": ", ".join(map(str, dict.fromkeys(others))),
     }
 
 
@@ -168,14 +180,54 @@ def _absent(field: Mapping[str, Any]) -> str:
     return f"{field['title']}{decided}"
 
 
-def _terms(clauses: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for name in TERMS:
-        field = clauses.get(name)
-        if field is None or field["verdict"] != "present":
-            continue
-        said = _value(field) or _plain(field["quotes"][0]["text"], SAID_CHARS_MAX)
-        page = field["quotes"][0]["page"]
-        yield {"title": field["title"], "said": said, "page": page}
+def _facts(clauses: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for title, names in FACTS:
+        fields = (clauses[name] for name in names if name in clauses)
+        rows = [_fact(field) for field in fields if field["verdict"] == "present"]
+        yield {"title": title, "rows": rows}
+
+
+def _fact(field: Mapping[str, Any]) -> dict[str, Any]:
+    first = field["quotes"][0]
+    said = _value(field) or _plain(first["text"], SAID_CHARS_MAX)
+    return {"title": field["title"], "said": said, "page": first["page"]}
+
+
+def _signers(clauses: Mapping[str, Any]) -> list[str]:
+    """Who signs, each once, as it stands there."""
+    field = clauses.get("signatories")
+    if field is None or field["verdict"] != "present":
+        return []
+    said = (_plain(quote["text"], NAME_CHARS_MAX) for quote in field["quotes"])
+    return list(dict.fromkeys(said))[:PARTIES_MAX]
+
+
+def _to_look_at(
+    data: Mapping[str, Any], titles: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    """What nobody is sure of, with the page: doubts, failed checks, gaps."""
+    for check in data["checks"]:
+        if check["ok"] is False:
+            taken = f" (taken as it is by {check['accepted']})" * bool(
+                check["accepted"]
+            )
+            title = CHECKS.get(check["name"], check["name"])
+            why = _plain(f"{check['why']}{taken}", LOOK_CHARS_MAX)
+            yield {"sign": "check", "title": title, "why": why}
+    for field in data["clauses"].values():
+        if field["verdict"] == "unclear":
+            quotes = field["quotes"]
+            page = f", page {quotes[0]['page']}" if quotes else ""
+            why = f"its readers are not sure{page}"
+            yield {"sign": "doubt", "title": field["title"], "why": why}
+        elif field["verdict"] == "absent" and field["required"]:
+            ruled = "a person says so" if field["decision"] else "nobody found it"
+            why = f"required and absent: {ruled}"
+            yield {"sign": "missing", "title": field["title"], "why": why}
+    for gap in data["gaps"]:
+        title = titles.get(gap["type"], gap["type"].replace("_", " "))
+        why = f"not read ({gap['why']})" + ", though required" * gap["required"]
+        yield {"sign": "gap", "title": title, "why": why}
 
 
 def _parties(clauses: Mapping[str, Any]) -> list[str]:

@@ -69,12 +69,45 @@ def test_what_is_printed_is_what_a_lawyer_reads():
     page = sheet.page_of(recorded())
 
     assert page["parties"] == ["Alder Works, Inc.", "Birch LLC"]
-    assert [(t["title"], t["said"]) for t in page["terms"]][:2] == [
+    facts = {fact["title"]: fact["rows"] for fact in page["facts"]}
+    assert [(t["title"], t["said"]) for t in facts["Dates"]] == [
         ("Effective Date", "1 May 2025"),
         ("Expiration Date", "30 April 2028"),
     ]
-    assert [gap["title"] for gap in page["gaps"]] == ["insurance"]
-    assert [group["names"] for group in page["absent"]] == [["Audit Rights"]]
+    assert [row["said"] for row in facts["Money"]] == ["USD 5,000.00"]
+    assert facts["Term"] == []
+    assert page["signers"] == ["ALDER WORKS, INC.", "BIRCH, LLC"]
+    assert [(one["sign"], one["title"]) for one in page["look"]] == [
+        ("gap", "insurance")
+    ]
+    assert page["absent"] == ["Audit Rights"]
+
+
+def test_what_a_lawyer_must_look_at_stands_on_page_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Doubts with their page, what is required and absent, and what was not read."""
+    unclear = clauses()["fees"].model_copy(update={"verdict": "unclear"})
+    data = recorded(fees=unclear, governing_law=absent("governing_law"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    kept = tmp_path / "record.json"
+    kept.write_bytes(written(data))
+
+    look = sheet.page_of(data)["look"]
+    sheet.typeset(str(kept), TEMPLATE.read_text(), "a4")
+
+    assert [(one["sign"], one["title"], one["why"]) for one in look] == [
+        ("missing", "Governing Law", "required and absent: nobody found it"),
+        ("doubt", "Fees", "its readers are not sure, page 1"),
+        ("gap", "insurance", "not read (AGENT_BUDGET)"),
+    ]
+    with pypdfium2.PdfDocument(tmp_path / sheet.ABSTRACT) as document:
+        first = document[0].get_textpage().get_text_range()
+    for word in ("Alder Works", "1 May 2025", "ALDER WORKS", "not found"):
+        assert word in first
+    for one in look:
+        assert one["title"] in first
+    assert "What was found" not in first
 
 
 @pytest.mark.parametrize("name", ["supply.pdf", '#panic("no") $x$ \\ *b* `c`'])
