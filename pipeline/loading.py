@@ -22,11 +22,13 @@ from anyio import from_thread
 from anyio.lowlevel import current_token
 
 from pipeline.errors import Usage
+from pipeline.proc import thread_queued_s
 from pipeline.trouble import trouble_of
 
 T = TypeVar("T")
 
 IMPORT_S = 10.0  # for who only wants to know what a pipeline is
+EXCUSED = 5.0  # times one's patience, for a machine that is busy with others
 WORK_S = 120.0  # for a worker: machine learning takes its time on a busy machine
 _importing: dict[int, Path] = {}  # thread -> the file whose top level it runs
 
@@ -78,14 +80,16 @@ class Loads(Generic[T]):
                 whatever loading it raises.
         """
         load = self._begun(root, version)
-        load.done.wait(load.left_s(patience_s))
+        while not load.done.is_set() and (left_s := load.left_s(patience_s)) > 0:
+            load.done.wait(left_s)
         return self._end(root, load, patience_s)
 
     async def wait(self, root: Path, version: str, patience_s: float) -> T:
         """Like `get`, and the loop turns meanwhile."""
         load = self._begun(root, version)
         # By the thread's clock: it is not the loop's time that an import takes.
-        await load.heard(load.left_s(patience_s))
+        while not load.done.is_set() and (left_s := load.left_s(patience_s)) > 0:
+            await load.heard(left_s)
         return self._end(root, load, patience_s)
 
     def forget(self, root: Path) -> None:
@@ -136,8 +140,13 @@ class _Load(Generic[T]):
             self.done.set()
 
     def left_s(self, patience_s: float) -> float:
-        """What is left of somebody's patience: it began when this began."""
-        return max(0.0, self._began + patience_s - time.monotonic())
+        """
+        What is left of somebody's patience: it began when this began.
+
+        Time that the thread spent in line for a core is not the file's, up to a bound.
+        """
+        line_s = min(thread_queued_s(self.thread.native_id or 0), EXCUSED * patience_s)
+        return max(0.0, self._began + patience_s + line_s - time.monotonic())
 
     async def heard(self, wait_s: float) -> None:
         """Return when it is done, or after `wait_s`."""

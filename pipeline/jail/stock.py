@@ -17,6 +17,7 @@ from pipeline.errors import Transient, Trouble
 from pipeline.jail.jail import USERS_BEGIN
 from pipeline.jail.process import GONE, JailedProcess, TemplateProcess, start
 from pipeline.jail.scratch import Scratch
+from pipeline.proc import queued_s
 from pipeline.threads import in_thread
 from pipeline.trouble import THIS_MACHINE
 
@@ -66,7 +67,8 @@ class Stock:
             if self._template is not None and not self._template.alive:
                 await self._drop()
             if self._template is None:
-                self._template = await self._start()
+                self._template = await self._start() or await self._start(last=True)
+            assert self._template is not None
             return self._template
 
     async def begin(self, request: dict[str, Any]) -> JailedProcess:
@@ -149,20 +151,29 @@ class Stock:
         self.jail = jailed.jail
         return jailed
 
-    async def _start(self) -> TemplateProcess:
-        """Start a template and wait until it is warm."""
+    async def _start(self, *, last: bool = False) -> TemplateProcess | None:
+        """
+        Start a template and wait until it is warm.
+
+        None, and not `last`: the machine gave it no core; it may be tried once more.
+        """
         template = await start(self._scratch.place(), self._config)
         self.counts["templates"] += 1
         try:
             with anyio.fail_after(START_S):
                 await template.ready()
         except BaseException as error:
+            starved = (queued_s(template.process.pid) or 0.0) > START_S / 2
             with anyio.CancelScope(shield=True):
                 await template.aclose(REAP_S)
             if isinstance(error, (*GONE, TimeoutError)):
                 self.check_open()
+                if starved and not last:
+                    return None
                 status = template.process.returncode
                 late = f"it did not start in {START_S:g} s: the machine may be busy"
+                if starved:
+                    late = f"in {START_S:g} s the machine gave it no core"
                 why = late if status == -9 else f"status {status}"
                 raise no_start(f"no jail could be made: {why}") from None
             raise

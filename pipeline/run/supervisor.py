@@ -23,7 +23,7 @@ from anyio.abc import Process, TaskGroup
 
 from pipeline.errors import LoopBlocked, StoreUnavailable
 from pipeline.model import Attempt
-from pipeline.run.proc import Lines
+from pipeline.proc import Lines
 from pipeline.run.shepherd import END, REAP_S
 from pipeline.run.slate import Slate
 from pipeline.run.spare import Spares, send
@@ -41,9 +41,10 @@ LOOK_S = 0.25
 # The watchdog inside interrupts what can be interrupted; this much later nothing has.
 PAST_WATCHDOG_S = 1.0
 # So much later it ends though it was in line for a core meanwhile: its lease does as
-# well.  Who had so much of its bound in that time had a core, and is charged.
+# well.  Who had so much of its bound in that time had a core, and is charged: a loop
+# that turns needs a hundredth of it.
 LATEST = 1.5
-CHARGED = 0.5
+CHARGED = 0.25
 FRAMES_S = 0.1
 SESSIONLESS_S = 60.0
 LEAVE_S = 5.0

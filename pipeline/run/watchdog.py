@@ -32,11 +32,11 @@ import anyio
 import structlog
 
 from pipeline.errors import LoopBlocked, LoopCrowded, MemoryOutgrown, WaybillError
+from pipeline.proc import OwnTime, resident_bytes
 from pipeline.run.descriptors import Descriptors
 from pipeline.run.frames import waits_at
 from pipeline.run.holding import HOLDING, Holding, ThreadsLeft
 from pipeline.run.origin import turned
-from pipeline.run.proc import OwnTime, resident_bytes
 from pipeline.run.rlimits import Rlimits
 from pipeline.run.slate import Slate, place_of
 

@@ -391,7 +391,10 @@ ASKED: dict[str, tuple[Callable[[Looked], Awaitable[Any]], set[str]]] = {
         lambda s: s.find(batch_id=7, sought=Sought(name="n7", pipeline="p")),
         set(),
     ),
-    "items of a code": (lambda s: s.find(sought=Sought(code="Y")), set()),
+    "items of a code": (
+        lambda s: s.find(before=20_000, sought=Sought(code="Y")),
+        set(),
+    ),
     "items at a stage": (
         lambda s: s.find(before=20_000, sought=Sought(stage="write")),
         {"running"},

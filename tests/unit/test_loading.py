@@ -9,10 +9,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+from pipeline import loading
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import Usage
 from pipeline.folder import Builtin, Catalogue, Pipeline, load, loads_of
-from pipeline.loading import Loads
+from pipeline.loading import EXCUSED, Loads, _Load
 from pipeline.pinned import list_files, version_of
 from pipeline.store.memory import MemoryStore
 from tests.unit.engine import Letter
@@ -150,3 +151,22 @@ async def test_who_cannot_wait_longer_is_told(
         await loads.wait(folder(tmp_path / "p", WAITS), "1", 0.05)
 
     assert refused.value.code == "PIPELINE_HANGS"
+
+
+def test_time_in_line_for_a_core_is_not_the_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A busy machine is no fault of a pipeline's; and nobody waits for ever."""
+    load = _Load(lambda _: None, Path(), "v")
+    line_s = {"now": 0.0}
+    monkeypatch.setattr(loading, "thread_queued_s", lambda _: line_s["now"])
+
+    alone = load.left_s(100)
+    line_s["now"] = 30.0
+    busy = load.left_s(100)
+    line_s["now"] = 1e6
+    starved = load.left_s(100)
+
+    assert alone == pytest.approx(100, abs=5)
+    assert busy == pytest.approx(130, abs=5)
+    assert starved == pytest.approx(100 + EXCUSED * 100, abs=5)

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
+from pipeline import proc
 from pipeline.errors import Disposition, LoopBlocked, LoopCrowded
-from pipeline.run import proc
+from pipeline.proc import Lines, queued_s
 from pipeline.run.holding import HOLDING, Holding
-from pipeline.run.proc import Lines, queued_s
 from pipeline.run.slate import Holder, Slate
 from pipeline.run.supervisor import LOOK_S, _Watch
 from pipeline.run.watchdog import Watchdog

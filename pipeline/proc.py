@@ -29,6 +29,11 @@ def queued_s(pid: int | str = "self") -> float | None:
     return None
 
 
+def thread_queued_s(native_id: int) -> float:
+    """The same of one thread of this process; 0.0 where nobody counts it."""
+    return queued_s(f"self/task/{native_id}") or 0.0
+
+
 class OwnTime:
     """
     A clock of the time that this process had: it stands still while it is in line.
