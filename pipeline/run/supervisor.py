@@ -239,7 +239,8 @@ class Supervisor:
             impatient = watch.slate.impatient and not watch.slate.alone
             patience_s = IMPATIENT_S if impatient else self.blocked_s
             most_s = patience_s + PAST_WATCHDOG_S
-            if watch.still_s > most_s or watch.stood_s > LATEST * most_s:
+            last_s = LATEST * (self.blocked_s + PAST_WATCHDOG_S)
+            if watch.still_s > most_s or watch.stood_s > last_s:
                 # It writes down where it is, if it still can.
                 send(process, signal.SIGUSR1)
                 await anyio.sleep(FRAMES_S)
@@ -263,12 +264,18 @@ class Supervisor:
         return True
 
     async def _put_back(self, slate: Slate) -> bool:
-        """Close the session of one that was given no core: nobody has a part in it."""
-        if slate.session is None:
+        """
+        Close the session of one that was given no core: nobody is charged.
+
+        Whose stage was on its loop is tried alone, where it harms nobody.
+        """
+        session, who = slate.session, slate.holder()
+        if session is None:
             return slate.joined
+        blamed = Blame(who.item) if who is not None and not who.alone else None
         with anyio.move_on_after(LEAVE_S, shield=True):
             try:
-                await self.store.leave(slate.session)
+                await self.store.leave(session, died=blamed is not None, blamed=blamed)
             except StoreUnavailable as error:
                 log.warning("leave_waits", code=error.code)
         return True
