@@ -124,7 +124,18 @@ def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
             {"title": group, "clauses": [_clause(field) for field in fields]}
             for group, fields in _grouped(there)
         ],
-        "absent": [_absent(f) for f in clauses.values() if f["verdict"] == "absent"],
+        "absent": [
+            {"title": group, "names": [_absent(field) for field in fields]}
+            for group, fields in _grouped(
+                {n: f for n, f in clauses.items() if f["verdict"] == "absent"}
+            )
+        ],
+        # As templates ask for that were pinned or copied before `facts` and `look`.
+        "terms": [row for fact in _facts(clauses) for row in fact["rows"]],
+        "gaps": [
+            {**gap, "title": titles.get(gap["type"], gap["type"].replace("_", " "))}
+            for gap in data["gaps"]
+        ],
         "readers": data["readers"],
         "model": data["model"],
         "source_line": f"{_plain(name, 160)} · {pages} page{'s' * (pages != 1)} · "
