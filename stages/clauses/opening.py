@@ -34,7 +34,10 @@ _KINDS = (
 )
 _SMALL = "of|and|for|to|the|in|with|on|by|or|a|an|&|-|–"
 _GLUE = r"(?:[ \t]{1,3}|[ \t]{0,3}\n[ \t]{0,60})"
-_NAME_WORD = r"[A-Z0-9][\w’'&/-]{0,30}(?:\.\w{1,5}){0,2},?"
+# `This` begins a sentence, and is no word of a title above it.
+_NAME_WORD = (
+    r"(?<![\w’'])(?!(?:This|THIS)\b)[A-Z0-9][\w’'&/-]{0,30}(?:\.\w{1,5}){0,2},?"
+)
 _TITLE_LINE = re.compile(
     # A word is read in one way and not tried in another: `A` would be both.
     rf"(?P<title>{_NAME_WORD}{_GLUE}(?:(?>{_NAME_WORD}|{_SMALL}){_GLUE}){{0,13}}"
@@ -43,7 +46,9 @@ _TITLE_LINE = re.compile(
 )
 _THIS_TITLE = re.compile(
     r"\b(?:This|THIS|this)[ \t\n]{1,4}"
-    r"(?P<title>(?:[\w’'.&/-]{1,30},?[ \t\n]{1,4}){0,12}?"
+    # A full stop ends a word of a title where it is an abbreviation's alone.
+    r"(?P<title>(?:[\w’'&/-]{1,30}(?:\.[\w’'&/-]{1,30}){0,4}"
+    r"(?:(?<=\b[A-Z])\.|(?<=Inc|Ltd)\.)?,?[ \t\n]{1,4}){0,12}?"
     rf"(?:{_KINDS}|{_KINDS.upper()}))(?=[ \t\n]{{0,4}}(?:\(|,|is\b|dated|made|entered"
     r"|shall|effective|between|by|as of|No\.|and\b))"
 )
@@ -70,6 +75,7 @@ def _titles(pattern: re.Pattern[str], top: str) -> list[Hit]:
     found: list[Hit] = []
     for match in pattern.finditer(top):
         start, end = match.span("title")
+        end = _once(top, start, end)
         while own := _OWN.match(top[start:end]):
             start += own.end()
         words = " ".join(top[start:end].split())
@@ -79,6 +85,16 @@ def _titles(pattern: re.Pattern[str], top: str) -> list[Hit]:
             continue
         found.append(Hit(start, end, _same(words)))
     return found
+
+
+def _once(top: str, start: int, end: int) -> int:
+    """Where a title ends that is said twice: on a cover and above the first line."""
+    words = list(re.finditer(r"\S+", top[start:end]))
+    half = len(words) // 2
+    said = [_same(word[0]) for word in words]
+    if half >= 2 and said[:half] == said[half:]:
+        return start + words[half - 1].end()
+    return end
 
 
 def _same(words: str) -> str:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 from stages.clauses.opening import _names
+from stages.clauses.reading import load_types, read_clause, sections_of
+
+RULES = Path(__file__).parents[3] / "examples" / "contracts" / "rules"
+TITLE = (RULES / "document_name.toml").read_text(encoding="utf-8")
 
 
 def names(text: str) -> list[str]:
@@ -27,6 +32,24 @@ def names(text: str) -> list[str]:
 def test_a_name_is_no_end_of_a_sentence(text: str, found: list[str]) -> None:
     """Nor is a heading with its number, nor the same name in capitals another."""
     assert names(text) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SUPPLY AGREEMENT This Supply Agreement is made",
+        "SUPPLY AGREEMENT\nSUPPLY AGREEMENT\nbetween A Inc.",
+        "SUPPLY AGREEMENT Supply Agreement dated May 1, 2020",
+        "SUPPLY AGREEMENT\n\n3. End. No part of it. 4. Term This Agreement is made",
+    ],
+)
+def test_a_title_is_said_once(text: str) -> None:
+    """And a sentence that begins below it is no part of it."""
+    kind = next(iter(load_types({"title.toml": TITLE}).values()))
+
+    found = read_clause(kind, text, sections_of(text))
+
+    assert found.quotes[0].text == "SUPPLY AGREEMENT"
 
 
 @pytest.mark.parametrize("piece", ["A. ", "A ", "A.A ", "Aa, ", "A-A/A ", "Aa of "])
