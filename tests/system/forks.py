@@ -5,22 +5,31 @@ Commands without the second that their imports take: a process that forks.
 
 Every connection is one call: a JSON line with `args`, `environment`, `folder` and
 the files for `out` and `err`; the answer is its exit code.  The command itself runs
-in a process of its own, which is what `python -m waybill` is after its imports.
+in a process of its own, which is what `python -m waybill` is after its imports.  It
+ends as a program does, but leaves its memory to the kernel: to take down all of the
+modules it would have to copy every page of them first.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from typing import NoReturn
 
 import typer.main
 import uvloop  # noqa: F401  # commands import it late
 from anyio._backends import _asyncio  # noqa: F401  # likewise
+from pydantic import BaseModel
 
 from waybill import cli
+
+OURS = ("ingest", "pipeline", "stages", "waybill")
 
 
 def main() -> None:
@@ -28,6 +37,9 @@ def main() -> None:
     parent = os.getppid()
     # The tree of commands is made once.  Nothing of all this is looked through again.
     cli.app = typer.main.get_command(cli.app)  # type: ignore[assignment]
+    for model in _models(BaseModel):  # or each command builds those that it needs
+        if model.__module__.startswith(OURS):
+            model.model_rebuild()
     gc.collect()
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as door:
@@ -60,10 +72,37 @@ def answer(connection: socket.socket) -> None:
         connection.close()
         become(call)
         sys.argv = ["waybill", *call["args"]]
-        cli.main()
-        sys.exit(0)
+        run()
     _, status = os.waitpid(pid, 0)
     connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+
+
+def run() -> NoReturn:
+    """The command, and what the interpreter does at its end but for its memory."""
+    code: object = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = 120  # as the interpreter says it
+    os._exit(code if isinstance(code, int) else bool(code))
+
+
+def _models(above: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for model in above.__subclasses__():
+        yield model
+        yield from _models(model)
 
 
 def become(call: dict[str, object]) -> None:
