@@ -71,16 +71,29 @@ def sample(relative: str) -> Path:
     return path
 
 
-@pytest.fixture
-async def pool(tmp_path: Path) -> AsyncIterator[JailPool]:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One loop for the whole file: its pool imports for a second or two."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a test puts what the pool is to read."""
+    return tmp_path_factory.mktemp("made")
+
+
+@pytest.fixture(scope="module")
+async def pool(
+    made: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[JailPool]:
+    scratch = tmp_path_factory.mktemp("scratch")
     async with JailPool(
         2,
         allow=[probe, page, looking],
         codes=codes.CODES,
         paths=[ROOT],
-        readable=[SAMPLES, tmp_path],
+        readable=[SAMPLES, made],
         scratch=scratch,
     ) as pool:
         yield pool
@@ -269,10 +282,10 @@ def blank(kind: str) -> Image.Image:
 
 @pytest.mark.parametrize("kind", ["shadow", "grain", "specks", "black edge"])
 async def test_blank_pages_are_known_by_ink(
-    kind: str, pool: JailPool, tmp_path: Path
+    kind: str, pool: JailPool, made: Path
 ) -> None:
     """Shade, grain, specks and a scanner's edge are not ink."""
-    path = tmp_path / "blank.jpg"
+    path = made / f"{kind}.jpg"
     blank(kind).save(path, quality=80)
 
     read = await reading(pool, path, JPEG)
@@ -280,16 +293,14 @@ async def test_blank_pages_are_known_by_ink(
     assert read.status == "EMPTY", read
 
 
-async def test_a_line_in_faint_pencil_is_not_blank(
-    pool: JailPool, tmp_path: Path
-) -> None:
+async def test_a_line_in_faint_pencil_is_not_blank(pool: JailPool, made: Path) -> None:
     """A scrawl that no engine reads is ink: unreadable, never empty."""
     page = Image.new("L", (1654, 2339), 235)
     draw = ImageDraw.Draw(page)
     for number in range(40):
         x = 300 + number * 14
         draw.arc((x, 600, x + 18, 640), 20, 320, fill=175, width=4)
-    path = tmp_path / "faint.png"
+    path = made / "faint.png"
     page.save(path)
 
     read = await reading(pool, path, PNG)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,13 @@ TABLES = (
     *("tallies", "tally_changes"),  # last: triggers write here what was deleted
 )
 
+CLOCK = "select prosrc from pg_proc where oid = 'waybill.clock()'::regprocedure"
+ENDED = (
+    asyncpg.AdminShutdownError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    OSError,
+)
 EMPTY = ";".join(f"delete from waybill.{table}" for table in TABLES)
 
 
@@ -135,21 +142,54 @@ def shared(server: Server) -> Iterator[Urls]:
     server.drop(urls)
 
 
+@pytest.fixture(scope="session")
+def emptying(shared: Urls) -> Iterator[Callable[[], None]]:
+    """
+    Empties the shared database, by a connection that stays.
+
+    A new session of the server learns anew of every table and of its triggers.
+    """
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        con = runner.run(asyncpg.connect(shared.owner))
+
+        async def empty() -> None:
+            nonlocal con
+            try:
+                await con.execute(EMPTY)
+            except ENDED:  # a test ended every session there was
+                con.terminate()
+                con = await asyncpg.connect(shared.owner)
+                await con.execute(EMPTY)
+            # A function that is replaced has every session plan its statements anew.
+            if await con.fetchval(CLOCK) not in clock_sql(0):
+                await con.execute(clock_sql(0))
+
+        yield lambda: runner.run(empty())
+        runner.run(con.close())
+
+
 @pytest.fixture
-async def owner(shared: Urls) -> AsyncIterator[asyncpg.Connection]:
-    """The shared database's owner; no rows, and a clock that tells the time."""
-    con = await asyncpg.connect(shared.owner)
-    await con.execute(EMPTY)
-    await con.execute(clock_sql(0))
+def emptied(shared: Urls, emptying: Callable[[], None]) -> Urls:
+    """The shared database; no rows, and a clock that tells the time."""
+    emptying()
+    return shared
+
+
+@pytest.fixture
+async def owner(emptied: Urls) -> AsyncIterator[asyncpg.Connection]:
+    """The shared database's owner."""
+    con = await asyncpg.connect(emptied.owner)
     yield con
     await con.close()
 
 
 @pytest.fixture
-async def postgres(shared: Urls, owner: asyncpg.Connection) -> AsyncIterator[World]:
+async def postgres(emptied: Urls) -> AsyncIterator[World]:
     """A world on PostgreSQL, audited after every call."""
-    async with PostgresStore(shared.app) as store:
-        yield await World(Lawful(store), ServerClock(owner)).open()
+    clock = ServerClock(emptied.owner)
+    async with PostgresStore(emptied.app) as store:
+        yield await World(Lawful(store), clock).open()
+    await clock.close()
 
 
 @pytest.fixture

@@ -73,15 +73,28 @@ class StillMemory(MemoryStore):
 
 
 class ServerClock:
-    """PostgreSQL's side of `waybill.clock()`: its body, replaced by the owner."""
+    """
+    PostgreSQL's side of `waybill.clock()`: its body, replaced by the owner.
 
-    def __init__(self, owner: asyncpg.Connection) -> None:
+    Args:
+        owner: A connection of the owner's, or its URL: most tests let no time pass.
+    """
+
+    def __init__(self, owner: asyncpg.Connection | str) -> None:
         self._owner = owner
+        self._ours: asyncpg.Connection | None = None
         self._ahead_s = 0.0
 
     async def advance(self, seconds: float) -> None:
+        if isinstance(self._owner, str):
+            self._owner = self._ours = await asyncpg.connect(self._owner)
         self._ahead_s += seconds
         await self._owner.execute(clock_sql(self._ahead_s))
+
+    async def close(self) -> None:
+        """Close the connection, if it had to make one."""
+        if self._ours is not None:
+            await self._ours.close()
 
 
 def clock_sql(ahead_s: float) -> str:

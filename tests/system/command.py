@@ -120,22 +120,66 @@ def _listens(door: Path) -> bool:
 FORKS = Forks()
 
 
+async def _owners(url: str) -> asyncpg.Connection:
+    settings = {"search_path": "waybill"}
+    # No statement stays prepared: a migration may change what it speaks of.
+    return await asyncpg.connect(
+        url, timeout=5, server_settings=settings, statement_cache_size=0
+    )
+
+
+class Judge:
+    """
+    A connection of the owner's that stays: who waits for something asks ten times a
+    second, and a new session costs the server far more than the question.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._connection: asyncpg.Connection | None = None
+        self._asking = Lock()
+
+    def ask(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """Rows of a query."""
+        with self._asking:
+            return self._runner.run(self._ask(query, *args))
+
+    async def _ask(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await _owners(self._url)
+        return await self._connection.fetch(query, *args)
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._connection is not None:
+            self._runner.run(self._connection.close())
+        self._runner.close()
+
+
 class Home:
     """
     A WAYBILL_HOME of its own, and the commands run in it.
 
     Args:
         owner_url: Its database as the owner; "" for the embedded one.
+        steady: Nobody ends or moves its server: one connection asks to the end.
     """
 
     def __init__(
-        self, folder: Path, owner_url: str = "", service_url: str = ""
+        self,
+        folder: Path,
+        owner_url: str = "",
+        service_url: str = "",
+        *,
+        steady: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.inbox = folder / "inbox"
         self.pipelines = folder / "made" / "pipelines"
         self._owner_url = owner_url
+        self._judge = Judge(owner_url) if steady else None
         self.environment = {
             k: v for k, v in os.environ.items() if not k.startswith("WAYBILL_")
         }
@@ -198,11 +242,11 @@ class Home:
 
     def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Rows of a query of ours, as the database's owner."""
+        if self._judge is not None:
+            return self._judge.ask(query, *args)
 
         async def ask() -> list[asyncpg.Record]:
-            con = await asyncpg.connect(
-                self._owner_url, timeout=5, server_settings={"search_path": "waybill"}
-            )
+            con = await _owners(self._owner_url)
             try:
                 return await con.fetch(query, *args)
             finally:
@@ -243,6 +287,8 @@ class Home:
 
     def remove(self) -> None:
         """Delete it; end what a failed test left running, and an embedded server."""
+        if self._judge is not None:
+            self._judge.close()
         for pid in self.processes():
             with_pid(pid, signal.SIGKILL)
         Cluster(self.folder / "postgres").remove()
@@ -270,6 +316,17 @@ class Cluster:
         url = self.database("postgres").owner_url
         asyncio.run(_execute(url, f"create database {name} template pattern"))
         return self.database(name)
+
+    def hurry(self) -> None:
+        """
+        No test pulls the plug of this one, and every home is a database of minutes:
+        it need not wait for the disk, nor look through all of them several times a
+        second for what could be vacuumed.
+        """
+        url = self.database("postgres").owner_url
+        for setting in ("fsync = off", "autovacuum = off"):
+            asyncio.run(_execute(url, f"alter system set {setting}"))
+        asyncio.run(_execute(url, "select pg_reload_conf()"))
 
     def stop(self) -> None:
         """What a power cut is to it: no goodbye, no checkpoint, nobody to start it."""

@@ -30,20 +30,22 @@ def forks() -> Iterator[None]:
 def cluster() -> Iterator[Cluster]:
     """A server that all homes but the embedded ones share."""
     made = Cluster(Path(mkdtemp(prefix="waybill-pg-")) / "postgres")
+    made.hurry()
     yield made
     made.remove()
 
 
-def make_home(cluster: Cluster) -> Home:
-    """A fresh home over a fresh, migrated database of `cluster`."""
+def make_home(cluster: Cluster, *, steady: bool) -> Home:
+    """A fresh home over a fresh, migrated database of `cluster`; see `Home`."""
     urls = cluster.migrated(f"home{next(_numbers)}")
-    return Home(Path(mkdtemp(prefix="waybill-home-")), urls.owner_url, urls.app_url)
+    folder = Path(mkdtemp(prefix="waybill-home-"))
+    return Home(folder, urls.owner_url, urls.app_url, steady=steady)
 
 
 @pytest.fixture(scope="module")
 def shared(cluster: Cluster) -> Iterator[Home]:
     """A home for the tests of one file."""
-    made = make_home(cluster)
+    made = make_home(cluster, steady=True)
     yield made
     made.remove()
 
@@ -51,7 +53,7 @@ def shared(cluster: Cluster) -> Iterator[Home]:
 @pytest.fixture
 def home(cluster: Cluster) -> Iterator[Home]:
     """A home for one test."""
-    made = make_home(cluster)
+    made = make_home(cluster, steady=True)
     yield made
     made.remove()
 
@@ -68,7 +70,7 @@ def embedded_home() -> Iterator[Home]:
 def own() -> Iterator[tuple[Cluster, Home]]:
     """A home over a server that nobody else uses, and which may be stopped."""
     cluster = Cluster(Path(mkdtemp(prefix="waybill-pg-")) / "postgres")
-    home = make_home(cluster)
+    home = make_home(cluster, steady=False)
     yield cluster, home
     home.remove()
     cluster.remove()

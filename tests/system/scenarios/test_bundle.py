@@ -163,6 +163,9 @@ def test_a_stack_is_divided_at_its_separator_sheets(
     assert {f["kind"] for f in noted} == {"application/pdf"}
 
 
+# Of a page test_ocr.py tells the same, of a part test_intake.py, and what is said of a
+# jailed process that ends, test_pool.py.
+@pytest.mark.proof
 def test_the_poisoned_letter_fails_alone(
     home: Home, ingest: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -14,13 +14,15 @@ from tests.system.command import ROOT
 @pytest.mark.parametrize(
     "kinds",
     [
-        ("sleeps-in-a-task", "computes", "crashes"),
+        ("computes",),
+        # Of a stage that crashes test_crash.py and test_unclean.py tell as well.
+        pytest.param(("sleeps-in-a-task", "crashes"), marks=pytest.mark.proof),
         pytest.param(
             ("swallows", "outgrows", "leaves-threads", "leaks-descriptors"),
             marks=pytest.mark.proof,
         ),
     ],
-    ids=["blocks", "leaks"],
+    ids=["computes", "blocks", "leaks"],
 )
 def test_each_kind_of_evil_is_named_and_its_neighbours_are_done(kinds: tuple[str, ...]):
     """With a single worker, which they share."""
