@@ -15,6 +15,7 @@ import structlog
 import typer
 
 from loadtest.benches import bench
+from loadtest.proving import simulate
 from loadtest.runs import run
 from loadtest.showing import say
 from loadtest.vendors.__main__ import vendors
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(run, name="run")
 app.add_typer(bench, name="bench")
 app.command()(vendors)
+app.command()(simulate)
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ ROOMS = {
     "stages": {"abstracts", "clauses", "formats", "reading", "rules"}
     | {"writing", "printing", "publishing"},
     "ingest": {"http", "watch"},
-    "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"},
+    "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"}
+    | {"simulation"},
 }
 ON_TOP = {
     "waybill": {
@@ -41,7 +42,7 @@ ON_TOP = {
         *("admission", "afterwards", "answers", "candidates"),
         *("copying", "shelf", "signals", "writers"),
     },
-    "loadtest": {"__main__", "benches", "runs", "showing", "trial"},
+    "loadtest": {"__main__", "benches", "proving", "runs", "showing", "trial"},
 }
 TESTS = {"store", "hostile", "system", "unit"}  # kinds; rooms inside them
 
@@ -77,6 +78,7 @@ ANYTHING_MAY_BE_RAISED = {
     "ingest/http/server.py": 1,  # the edge of a connection, beside those of workers
     "pipeline/agents/runner.py": 1,  # a tool, whose siblings end before it is raised
     "pipeline/effects/courier.py": 1,  # a sink, around what one call carries
+    "loadtest/simulation/history.py": 1,  # whatever escaped a worker is a finding
     "pipeline/loading.py": 1,  # whatever loading a pipeline raises, for who waits
 }
 # The environment is read once, by `Settings`; and where a process is handed its

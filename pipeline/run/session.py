@@ -170,6 +170,8 @@ class Session:
                 self._tasks.start_soon(self._guarded, self._dispatcher.run)
                 courier = partial(self._courier.run, self._tasks)
                 self._tasks.start_soon(self._guarded, courier)
+        # Whoever drains it while its worker leaves must find it over.
+        self._tasks = None
         return not self._lost
 
     def drain(self) -> None:

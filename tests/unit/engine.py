@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,19 +13,20 @@ from typing import Annotated, Any
 import anyio
 from pydantic import BaseModel, Field
 
-from pipeline.bound import BoundStage
-from pipeline.errors import StoreUnavailable
-from pipeline.folder import Pipeline, PipelineFolder
-from pipeline.model import Advance, Checkpoint, Entry, ItemId, State, Submission
+from loadtest.simulation import wire
+from loadtest.simulation.wire import Published, Wire, landed, lost, not_sent
+from pipeline.folder import Pipeline
+from pipeline.model import Advance, Checkpoint, ItemId, State, Submission
 from pipeline.run.services import Services
 from pipeline.run.session import Session, WorkerSettings
 from pipeline.run.worker import Worker
-from pipeline.stage import Settings, Stage, add, append, merge, stage
-from pipeline.state import Channels
+from pipeline.stage import Stage, add, append, merge, stage
 from pipeline.store.memory import MemoryStore
 from pipeline.store.rows import Origin
 from pipeline.testing import MemoryArtifacts
 from pipeline.vendors.pacing import LimitSpec
+
+__all__ = ["Published", "Wire", "landed", "lost", "not_sent"]
 
 DAY_S = 86400.0
 # A machine that is not ours: only its lease can tell that a session is over.
@@ -105,32 +106,7 @@ def pipeline_of(
     branches: Branches | None = None,
 ) -> Pipeline:
     """A pipeline without a folder."""
-    branches = branches or {}
-    bound: dict[str, BoundStage] = {}
-    for line in (stages, *branches.values()):
-        after = [*(s.name for s in line[1:]), ""]
-        for s, then in zip(line, after, strict=True):
-            bound[s.name] = BoundStage(s, Settings(), then, len(bound))
-    folder = PipelineFolder(Path("letters"), "letters", "1")
-    return Pipeline(
-        folder,
-        bound,
-        Channels(Letter),
-        7 * DAY_S,
-        limits or {},
-        {name: line[0].name for name, line in branches.items()},
-    )
-
-
-class FakeCatalogue:
-    """Hands out pipelines by the number that they were published under."""
-
-    def __init__(self) -> None:
-        self.known: dict[int, Pipeline] = {}
-
-    async def get(self, number: int, store: Any, limit_s: float = 0.0) -> Pipeline:
-        await store.pipeline(number)
-        return self.known[number]
+    return wire.pipeline_of(Letter, stages, limits, branches)
 
 
 class FakeJail:
@@ -170,80 +146,6 @@ class FakeJail:
         return answer, {name: await keep.put(data) for name, data in left.items()}
 
 
-Call = Callable[[], Awaitable[Any]]
-Fault = Callable[[Call], Awaitable[Any]]
-
-
-async def not_sent(call: Call) -> Any:
-    """The database is away: nothing was written, and we know it."""
-    await anyio.lowlevel.checkpoint()
-    raise StoreUnavailable("away")
-
-
-async def lost(call: Call) -> Any:
-    """The connection broke before COMMIT arrived; we cannot know."""
-    await anyio.lowlevel.checkpoint()
-    raise StoreUnavailable("no answer", in_doubt=True)
-
-
-async def landed(call: Call) -> Any:
-    """The connection broke after COMMIT; we cannot know."""
-    await call()
-    raise StoreUnavailable("no answer", in_doubt=True)
-
-
-class Wire:
-    """
-    The way to the store, which can be cut.
-
-    `faults[method]` are used up one a call, `always[method]` stay; while the
-    clock stands before `away_until` nothing gets through.  `entries` are what
-    was committed, in order.
-    """
-
-    def __init__(self, store: MemoryStore) -> None:
-        self.store = store
-        self.faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
-        self.always: dict[str, Fault] = {}
-        self.away_until = 0.0
-        self.calls: Counter[str] = Counter()
-        self.commits: list[tuple[Any, list[Entry]]] = []
-        self.on_call: Callable[[str], None] = lambda _: None
-
-    @property
-    def entries(self) -> list[Entry]:
-        return [entry for _, entries in self.commits for entry in entries]
-
-    def moves(self, kind: type[Any]) -> list[Any]:
-        return [e.move for e in self.entries if isinstance(e.move, kind)]
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self.store, name)
-        if not inspect.iscoroutinefunction(method):
-            return method
-
-        async def through(*args: Any, **kwargs: Any) -> Any:
-            async def call() -> Any:
-                result = await method(*args, **kwargs)
-                if name == "commit":
-                    self.commits.append((args[0], list(args[1])))
-                return result
-
-            self.calls[name] += 1
-            self.on_call(name)
-            if anyio.current_time() < self.away_until:
-                return await not_sent(call)
-            if self.faults[name]:
-                return await self.faults[name].popleft()(call)
-            if name in self.always:
-                return await self.always[name](call)
-            result = await call()
-            self.on_call(name)
-            return result
-
-        return through
-
-
 class Engine:
     """A store, a pipeline and what workers need; sessions come and go."""
 
@@ -259,7 +161,7 @@ class Engine:
         self.port: Any = self.wire  # what workers are given
         self.pipeline = pipeline_of(stages, limits, branches)
         self.settings = WorkerSettings(**{"lease_s": LEASE_S, **settings})
-        self.catalogue: Any = FakeCatalogue()
+        self.catalogue: Any = Published()
         self.artifacts = MemoryArtifacts()
         self.jail = FakeJail()
         door: Any = None

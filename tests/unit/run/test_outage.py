@@ -126,6 +126,29 @@ async def test_a_worker_told_to_drain_while_it_joins_never_works() -> None:
     assert engine.store._workers == {}
 
 
+async def test_a_worker_told_to_drain_while_it_leaves_a_lost_session_ends() -> None:
+    """SIGTERM between two sessions ends the worker in order, not with an error."""
+    engine = Engine(Tape().line("one"))
+    leaving = anyio.Event()
+
+    async def slow(call: Any) -> Any:
+        leaving.set()
+        await anyio.sleep(5)
+        return await call()
+
+    engine.wire.always["leave"] = slow
+    async with engine.worker() as worker:
+        await until(lambda: worker.session is not None)
+        assert worker.session is not None
+        worker.session.lose()
+        await leaving.wait()
+        worker.drain()
+        with anyio.fail_after(60):
+            await worker.finished.wait()
+
+    assert engine.store._workers == {}
+
+
 # -- leases ----------------------------------------------------------------------------
 
 

@@ -1,0 +1,1 @@
+"""Histories of the whole worker in virtual time, with seeded faults."""
