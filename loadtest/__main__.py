@@ -15,7 +15,7 @@ import structlog
 import typer
 
 from loadtest.benches import bench
-from loadtest.proving import simulate
+from loadtest.proving import mutants, simulate
 from loadtest.runs import run
 from loadtest.showing import say
 from loadtest.vendors.__main__ import vendors
@@ -31,6 +31,7 @@ app.add_typer(run, name="run")
 app.add_typer(bench, name="bench")
 app.command()(vendors)
 app.command()(simulate)
+app.command()(mutants)
 
 
 def main() -> None:

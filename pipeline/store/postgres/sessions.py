@@ -25,6 +25,13 @@ select 1 from waybill.workers
   where id = $1 and lease_until > waybill.clock() for key share
 """
 
+# Waits for whatever this worker has under way: a claim that nobody hears of must be
+# seen by whoever puts back what nobody knows of.
+ALONE = """
+select 1 from waybill.workers
+  where id = $1 and lease_until > waybill.clock() for update
+"""
+
 # The new snapshot of this second statement is the point: claims and commits that
 # held their worker's row while the first waited for it are visible here.
 PUT_BACK = """
@@ -216,7 +223,7 @@ class PostgresSessions(Topic):
         """Put back what this worker owns but does not know of."""
 
         async def work(con: Connection) -> int:
-            if await con.fetchval(ALIVE, worker) is None:
+            if await con.fetchval(ALONE, worker) is None:
                 raise LeaseLost("this worker's lease ran out")
             return int(
                 await con.fetchval(
