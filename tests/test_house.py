@@ -23,7 +23,7 @@ ROOMS = {
     | {"writing", "printing", "publishing"},
     "ingest": {"http", "watch"},
     "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"}
-    | {"simulation", "mutants"},
+    | {"simulation", "mutants", "checker", "report"},
 }
 ON_TOP = {
     "waybill": {
