@@ -1,5 +1,6 @@
 """
-`python -m loadtest`: failure runs, benchmarks, and a vendor that misbehaves.
+`python -m loadtest`: failure runs and their report, benchmarks, and a vendor that
+misbehaves.
 
 `run --help` and `bench --help` list them; README says what was seen.
 `--json` prints one object on stdout; progress goes to stderr.  A run that
@@ -16,6 +17,7 @@ import typer
 
 from loadtest.benches import bench
 from loadtest.proving import mutants, simulate
+from loadtest.report.command import report
 from loadtest.runs import run
 from loadtest.showing import say
 from loadtest.vendors.__main__ import vendors
@@ -32,6 +34,7 @@ app.add_typer(bench, name="bench")
 app.command()(vendors)
 app.command()(simulate)
 app.command()(mutants)
+app.command()(report)
 
 
 def main() -> None:
