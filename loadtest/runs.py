@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from loadtest.driver.command import PLAY, Runs, play
 from loadtest.scenarios import (
     approvals,
     budget,
@@ -43,9 +44,11 @@ from loadtest.trial import SAMPLES
 from pipeline.errors import Usage
 
 run = typer.Typer(
-    help="Failure runs: real processes, killed, stopped or fed the worst.",
+    cls=Runs,
+    help="Load tests, and failure runs: real processes, killed or stopped.",
     no_args_is_help=True,
 )
+run.command(PLAY)(play)
 
 
 @run.command("kill")

@@ -23,7 +23,7 @@ ROOMS = {
     | {"writing", "printing", "publishing"},
     "ingest": {"http", "watch"},
     "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"}
-    | {"simulation", "mutants", "checker", "report"},
+    | {"simulation", "mutants", "checker", "driver", "report"},
 }
 ON_TOP = {
     "waybill": {

@@ -203,7 +203,7 @@ def _odd(
     match word:
         case "disclosure":
             path = folder / f"{stem}-{name.lower()}.jpg"
-            said = _disclosing(text, rng)
+            said = disclosing(text, rng)
             _save(path, Shape(True, "scan", "jpg"), said, 0, rng)
             return DemoFile(path, "held", "disclosure-jpg", said)
         case "smudged":
@@ -531,7 +531,7 @@ def paginated(text: str, count: int) -> str:
     return "\f".join("\n\n".join(sheet) for sheet in sheets)
 
 
-def _disclosing(text: str, rng: random.Random) -> str:
+def disclosing(text: str, rng: random.Random) -> str:
     """`text` with the disclosure where the questions stood."""
     paragraphs = text.split("\n\n")
     paragraphs[4] = " ".join(rng.sample(DISCLOSURE, len(DISCLOSURE)))

@@ -89,6 +89,17 @@ def png(
     )
 
 
+VAST = 13_000  # pixels a side: under the limit of pixels, and 680 MB in each copy
+
+
+def vast() -> bytes:
+    """A PNG of nothing that is told the truth about: its reader needs its memory."""
+    packer = zlib.compressobj(1)
+    row = bytes(1 + 4 * VAST)
+    rows = b"".join(packer.compress(row) for _ in range(VAST)) + packer.flush()
+    return png(VAST, VAST, rows, depth=8, colour=6)
+
+
 def png_lies() -> Iterator[Named]:
     """PNG files whose chunks say what is not so."""
     few = zlib.compress(bytes(1000))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FILES_KEPT = 8
+DIGEST = 32  # of a sha256, as the book writes one
 # How a question names what it asks about, each on a line of its own.
 ASKED = re.compile(r"^(document|clause): (.+?)\s*$", re.MULTILINE)
 
@@ -47,6 +48,18 @@ def read_labels(path: str) -> Mapping[Topic, Label]:
                 spans = tuple(label.get("spans") or ())
                 topic = Topic(one["id"], clause)
                 found[topic] = Label(spans, str(label.get("answer") or ""))
+    return found
+
+
+@lru_cache(maxsize=FILES_KEPT)
+def read_texts(path: str) -> Mapping[str, tuple[str, float]]:
+    """Text and confidence of pictures, by the book's digest of their bytes."""
+    found: dict[str, tuple[str, float]] = {}
+    with Path(path).open(encoding="utf-8") as lines:
+        for line in lines:
+            one = json.loads(line)
+            sure = float(one.get("confidence", 1))
+            found[one["sha256"][:DIGEST]] = (one["text"], sure)
     return found
 
 

@@ -7,7 +7,8 @@ OCR as a service: at once, or later by polling or a signed callback.
     GET  /v1/jobs/ID            queued, running, succeeded or failed
 
 What is read is made from the document's digest, so that the same document reads the
-same; JSON with a "text" reads as that.
+same; JSON with a "text" reads as that.  `labels` names a file of lines {"sha256",
+"text", "confidence"}: a document that is in it reads as it says.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from typing import Any, NamedTuple
 
 from loadtest.vendors.book import Taken, digest, now
 from loadtest.vendors.kinds import Call, Delivery, Plain, Reply
+from loadtest.vendors.labels import read_texts
 from loadtest.vendors.settings import Play
 
 WRONG_SECRET = "whsec_bm90LXRoZS1zZWNyZXQtb2YtdGhpcy1qb2I="  # noqa: S105  # forged
 JOBS_MAX = 100_000
+SURE = 0.97
 
 
 class Job(NamedTuple):
@@ -59,7 +62,11 @@ class Reading(Plain):
         match (call.method, *call.parts):
             case ("POST", "v1", "read") if call.body:
                 identity = f"read_{dice.getrandbits(64):016x}"
-                data = {"id": identity, "status": "succeeded", **_read(call, fault)}
+                data = {
+                    "id": identity,
+                    "status": "succeeded",
+                    **_read(call, play, fault),
+                }
                 return Reply(data=data, taken=[Taken("reading", identity, call.body)])
             case ("POST", "v1", "jobs") if call.body:
                 return self._submitted(call, play, fault, dice)
@@ -79,7 +86,7 @@ class Reading(Plain):
         stuck_s = 1e9 if fault == "job_stuck" else 0.0
         state = "failed" if fault == "job_failed" else "succeeded"
         done_at = now() + play.done_after_s + stuck_s
-        job = Job(identity, reference, done_at, state, _read(call, fault))
+        job = Job(identity, reference, done_at, state, _read(call, play, fault))
         if len(self._jobs) >= JOBS_MAX:
             del self._jobs[next(iter(self._jobs))]
         self._jobs[identity] = job
@@ -115,13 +122,16 @@ def _event(job: Job) -> bytes:
     return json.dumps({**event, "data": shown}).encode()
 
 
-def _read(call: Call, fault: str) -> dict[str, Any]:
+def _read(call: Call, play: Play, fault: str) -> dict[str, Any]:
     """Pages with text and how sure the service is of each."""
     if fault == "no_pages":
         return {"pages": []}
     text = str(call.fields.get("text") or f"Document {digest(call.body)[:12]}")
+    sure = SURE
+    if play.labels:
+        text, sure = read_texts(play.labels).get(digest(call.body), (text, sure))
     if fault == "garbled":
         text = "".join(chr(0xFFFD) if c.isalpha() else c for c in text)
-    words = [{"text": word, "confidence": 0.97} for word in text.split()]
-    page = {"page": 1, "text": text, "confidence": 0.97, "words": words}
+    words = [{"text": word, "confidence": sure} for word in text.split()]
+    page = {"page": 1, "text": text, "confidence": sure, "words": words}
     return {"pages": [page]}
