@@ -1,5 +1,6 @@
 """
-`python -m loadtest simulate`, `mutants` and `proof`: what `make proof` adds up.
+`python -m loadtest simulate`, `mutants` and `proof`: what `make proof` adds up, and the
+runs that end the database under a service.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import typer
 
 from loadtest.mutants import running as mutating
 from loadtest.mutants.listed import listed
-from loadtest.showing import Json, fail_if, say, show
+from loadtest.runs import run
+from loadtest.scenarios import failover, restarts
+from loadtest.showing import Json, Seed, fail_if, say, show
 from loadtest.simulation import running
 from pipeline.errors import Usage
 
@@ -47,5 +50,34 @@ def mutants(
     if unknown := set(only or ()) - names:
         raise Usage(f"no such bug: {', '.join(sorted(unknown))}", hint="see the list")
     result = mutating.run(say, only=only or (), processes=processes)
+    show(result, json)
+    fail_if(not result["good"])
+
+
+@run.command("restarts")
+def run_restarts(
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Restarts.")] = 20,
+    seed: Seed = 1,
+    json: Json = False,
+) -> None:
+    """Restart the database under working workers: fast, immediate, kill -9."""
+    result = restarts.run(say, rounds=rounds, seed=seed)
+    show(result, json)
+    fail_if(not result["good"])
+
+
+@run.command("failover")
+def run_failover(
+    rounds: Annotated[
+        int, typer.Option(min=0, max=1000, help="With a synchronous standby.")
+    ] = 20,
+    asynchronous: Annotated[
+        int, typer.Option(min=0, max=1000, help="With one that may lag.")
+    ] = 5,
+    seed: Seed = 1,
+    json: Json = False,
+) -> None:
+    """Kill the primary, promote its standby: is what was acknowledged there?"""
+    result = failover.run(say, rounds=rounds, asynchronous=asynchronous, seed=seed)
     show(result, json)
     fail_if(not result["good"])

@@ -76,6 +76,8 @@ class Copy:
         """How pytest ended, and what it printed."""
         args = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-x", "--tb=short"]
         args += ["--durations=0", "--timeout=120"]
+        # What is imported already has no need of better messages.
+        args += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
         asked = {
             "tree": str(self.folder),
             "args": [*args, *names],
