@@ -37,6 +37,18 @@ LOCKED_MAX_S = 2.5  # less than the 4 s after which PostgreSQL gives up a wait
 LANDING = ("commit", "claim")
 WAITING = ("commit", "reap", "leave", "disown")
 
+# Where a process is killed by name: before or after a call of the store.
+POINTS = tuple(
+    f"{when} {method}"
+    for method in (
+        *("join", "renew", "sessions", "reap", "leave", "lines", "claim", "disown"),
+        *("history", "commit", "recorded", "owns", "wake", "suspects", "weights"),
+        *("pipeline", "lease_limits", "kin", "open_children", "result_of"),
+        *("take_effects", "settle_effects"),
+    )
+    for when in ("before", "after")
+)
+
 WHO: ContextVar[Process] = ContextVar("WHO")  # whose code runs
 
 
@@ -150,6 +162,7 @@ class Process(Wire):
         near: On the machine of the others: they see at once when it is dead.
         sessions_of_it: The sessions it opened.
         faults_on: Whether calls of the store may fail.
+        on_death: Called when it dies at a crash point.
     """
 
     def __init__(
@@ -163,6 +176,9 @@ class Process(Wire):
         self.faults_on = True
         self.sessions_of_it: set[WorkerId] = set()
         self.met: Counter[str] = Counter()
+        self.on_death: Callable[[], None] = lambda: None
+        self._point = rng.choice(POINTS) if rng.random() < 0.5 else ""
+        self._passes = rng.choice((0, 0, 1, 3))  # so often it gets past that point
         self._rng = rng
         self._tasks = tasks
         self._us = origin()
@@ -203,6 +219,10 @@ class Process(Wire):
     def fault(self, method: str) -> Fault | None:
         """What becomes of this call."""
         drawn = self._drawn(method)
+        if self.faults_on and not self.dead and self._point.endswith(f" {method}"):
+            if not self._passes:
+                drawn = self._crash
+            self._passes -= 1
         if method not in WAITING:
             return drawn
 
@@ -228,6 +248,17 @@ class Process(Wire):
                 return fault if fault else getattr(self, f"_{name}")
             drawn -= chance
         return None
+
+    async def _crash(self, call: Call) -> Any:
+        """Killed at its crash point."""
+        if self._point.startswith("after"):
+            with suppress(WaybillError):
+                await call()
+        if not self.dead:
+            self.met[f"killed {self._point}"] += 1
+            self.die()
+            self.on_death()
+        return await self._after_death(call)
 
     async def _after_death(self, call: Call) -> Any:
         await anyio.lowlevel.checkpoint()

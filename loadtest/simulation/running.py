@@ -14,6 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from loadtest.simulation.faults import POINTS
+
 SHOWN_MAX = 20  # seeds that broke a promise, of which it is said how
 
 
@@ -66,6 +68,11 @@ def run(
         "promises_broken": dict(promises),
         "failing": [{**seen, "replay": replay(seen)} for seen in broken[:SHOWN_MAX]],
         "failing_seeds": len(broken),
+        "crash_points": {
+            "met": sum(f"killed {point}" in met for point in POINTS),
+            "named": len(POINTS),
+            "not_met": [p for p in POINTS if f"killed {p}" not in met],
+        },
         "items": sums["items"],
         "virtual_s": round(sums["virtual_s"]),
         "met": dict(sorted(met.items())),

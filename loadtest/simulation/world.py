@@ -123,6 +123,7 @@ class World:
         port: Any = process
         worker = Worker(port, self.published, services, settings)  # type: ignore[arg-type]
         async with trio.open_nursery() as life:
+            process.on_death = life.cancel_scope.cancel
             life.start_soon(self._fate, process, worker, life)
             try:
                 await worker.run()

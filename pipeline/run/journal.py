@@ -17,7 +17,7 @@ import anyio
 import structlog
 
 from pipeline.errors import LeaseLost, Refused, StoreUnavailable, WaybillError
-from pipeline.model import Entry, ItemId, WorkerId
+from pipeline.model import Entry, Finish, ItemId, WorkerId
 from pipeline.store.gathering import Gathering
 from pipeline.store.port import WorkStore
 
@@ -195,9 +195,12 @@ class Journal:
                             self._worker, entry.item_id, entry.checkpoint.seq
                         )
                 for entry in entries:
-                    # Moves alone: it stands when the item is no longer ours.
+                    # Moves alone: it stands when the item is no longer ours.  Held,
+                    # ruled on and claimed again it is: not to be held once more.
                     if entry.move is not None:
-                        return not await self._store.owns(self._worker, entry.item_id)
+                        seq = None if isinstance(entry.move, Finish) else entry.move.seq
+                        item = entry.item_id
+                        return not await self._store.owns(self._worker, item, seq)
                 return False  # notes alone: written twice they are the same
             except StoreUnavailable:
                 await anyio.sleep(random.uniform(0, PAUSE_MAX_S))

@@ -180,8 +180,13 @@ class WorkStore(SignalStore, Protocol):
         """Whether this worker's checkpoint stands: settles an in-doubt commit."""
         ...
 
-    async def owns(self, worker: WorkerId, item: ItemId) -> bool:
-        """Whether the item is still this worker's."""
+    async def owns(
+        self, worker: WorkerId, item: ItemId, seq: int | None = None
+    ) -> bool:
+        """
+        Whether the item is still this worker's; with `seq` by a claim that did not
+        know that checkpoint yet: one that came back since is another claim.
+        """
         ...
 
     async def wake(self, limit: int = 1000) -> tuple[int, float | None]:

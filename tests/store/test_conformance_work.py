@@ -81,6 +81,20 @@ async def test_a_step_alone_leaves_the_item_where_it_is(world: World):
     assert await world.store.owns(worker, item)
 
 
+async def test_an_item_that_came_back_is_another_claims(world: World):
+    """Whose it was before a checkpoint is told from whose it is since."""
+    worker, [item] = await world.take("a")
+    before = await world.store.owns(worker, item, 0)
+    await world.store.commit(
+        worker, [Entry(item, step(0, "read", "p"), ToReady("read", 1))]
+    )
+    await world.claim(worker, 1)
+
+    assert before
+    assert not await world.store.owns(worker, item, 0)
+    assert await world.store.owns(worker, item, 1)
+
+
 @pytest.mark.parametrize(
     ("move", "state"),
     [

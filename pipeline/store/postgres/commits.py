@@ -205,14 +205,17 @@ class PostgresCommits(Topic):
             )
         )
 
-    async def owns(self, worker: WorkerId, item: ItemId) -> bool:
-        """Whether the item is still this worker's."""
+    async def owns(
+        self, worker: WorkerId, item: ItemId, seq: int | None = None
+    ) -> bool:
+        """Whether the item is still this worker's, by the claim from before `seq`."""
         return bool(
             await self._db.fetchval(
                 "select exists (select from waybill.running"
-                " where item_id = $1 and worker_id = $2)",
+                " where item_id = $1 and worker_id = $2 and seq <= coalesce($3, seq))",
                 item,
                 worker,
+                seq,
             )
         )
 

@@ -11,7 +11,15 @@ import anyio.lowlevel
 import pytest
 
 from pipeline.errors import LeaseLost, Refused, StoreUnavailable
-from pipeline.model import Checkpoint, Entry, Finish, ItemId, Progress, State
+from pipeline.model import (
+    Checkpoint,
+    Entry,
+    Finish,
+    ItemId,
+    Progress,
+    State,
+    ToHeld,
+)
 from pipeline.run.journal import BATCH_MAX, FLUSHERS, Journal
 from pipeline.store.gathering import GATHER_S
 from tests.unit.engine import ELSEWHERE, Engine, Tape, landed, lost, not_sent, until
@@ -39,6 +47,7 @@ class Desk:
         self.wire = engine.wire
         self.journal = journal
         self.items = items
+        self.worker = journal._worker
         self.said: dict[tuple[ItemId, int], Any] = {}
         self.order: list[tuple[ItemId, int]] = []
 
@@ -240,6 +249,29 @@ async def test_a_doubtful_move_without_a_checkpoint_is_settled_too() -> None:
     assert stood is True
     assert d.wire.calls["commit"] == 1
     assert await d.engine.state(1) == "done"
+
+
+async def test_a_doubtful_hold_that_was_ruled_on_is_not_parked_again() -> None:
+    """Ruled on and claimed by the same worker before the doubt is settled, it is that
+    worker's again, by another claim: the hold stood, and is not made a second time."""
+    held = ToHeld("one", 0, "LOOK", "see", "{}", "{}", (), False, "two")
+
+    async def answered_late(call: Any) -> Any:
+        await call()
+        hold = await d.engine.store.hold_of(1)
+        said: dict[str, Any] = {"author": "ann", "reason": "", "digest": hold.digest}
+        await d.engine.store.decide(hold.id, verb="approve", update="{}", **said)
+        await d.engine.store.claim(d.worker, "two", 1, {})
+        raise StoreUnavailable("no answer", in_doubt=True)
+
+    async with desk() as d:
+        d.wire.faults["commit"].append(answered_late)
+        stood = await d.journal.record(Entry(1, None, held))
+
+    assert stood is True
+    assert d.wire.calls["commit"] == 1
+    assert await d.engine.store.holds() == []
+    assert await d.engine.state(1) == "running"
 
 
 def note(item: ItemId, done: int) -> Entry:
