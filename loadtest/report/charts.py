@@ -16,7 +16,8 @@ from loadtest.report.plot import COLOURS, Plot
 from loadtest.report.reading import Run, Series
 from loadtest.report.series import Numbers, by_kind, grid, largest, level, rate
 
-NARROW, WIDE = 380.0, 1160.0  # pixels: a column of three, or a phone; the page
+# Pixels: a column of three, or a phone; one of two; the page.
+NARROW, HALF, WIDE = 380.0, 580.0, 1160.0
 HEIGHT, TALL = 168.0, 210.0
 LANE = 19.0
 MOST = 8  # series of a chart; what is small is left out
@@ -270,7 +271,7 @@ def recovery(run: Run, scale: Scale, name: str) -> Chart | None:
         plot.dots(times, row, 1)
     plot.axes.xaxis.set_major_formatter(lambda x, _: f"{x:g} s")
     worst = max(max(times) for times in kinds.values())
-    legend = (Key("one fault", 1),)
+    legend = (Key("a fault; the stroke is the middle one", 1),)
     return Chart(
         plot.svg("Recovery after each fault"), legend, f"at most {_say(worst)} s"
     )
@@ -280,35 +281,40 @@ def _recovery_reach(run: Run) -> float:
     return max((f.recovered_s or 0.0 for f in run.faults), default=0.0)
 
 
-def timeline(run: Run, width: float) -> Chart | None:
+def finished(run: Run) -> Numbers | None:
+    """Stages finished a second, of all of them."""
+    rows = [rate(s, grid(run.seconds)) for s in _of(run, "finished").values()]
+    return np.asarray(np.sum(rows, axis=0)) if rows else None
+
+
+def timeline(run: Run, scale: Scale) -> Chart | None:
     """What was finished a second, and below it a lane for each kind of fault."""
-    rows = {k: rate(s, grid(run.seconds)) for k, s in _of(run, "finished").items()}
+    whole, width = finished(run), scale.width
     kinds = by_kind(run.faults)
-    if not rows and not kinds:
+    if whole is None and not kinds:
         return None
-    height = (TALL if rows else 30) + LANE * len(kinds)
+    height = (30 if whole is None else TALL) + LANE * len(kinds)
     room = 112.0 if kinds else 44.0
     plot = Plot(f"{run.name}/timeline/{width:.0f}", width, height)
     left, right = room / width, 1 - 10 / width
     foot = 20 / height
     lanes = LANE * len(kinds) / height
     plot.axes.set_position((left, foot, right - left, max(lanes, 1e-3)))
-    plot.time(run.seconds)
+    plot.time(scale.seconds)
     plot.lanes([*kinds], room)
     if not kinds:
         plot.axes.set_yticks([])
     for row, them in enumerate(kinds.values()):
-        least = run.seconds / 320
+        least = scale.seconds / 320
         spans = [(f.t, max(f.until - f.t, least)) for f in them]
         plot.bars(spans, row)
-    if rows:
+    if whole is not None:
         over = plot.above(
             (left, foot + lanes + 10 / height, right - left, (TALL - 40) / height)
         )
-        over.axes.set_xlim(0, run.seconds)
+        over.axes.set_xlim(0, scale.seconds)
         over.axes.set_xticks([])
-        whole = np.sum([*rows.values()], axis=0)
-        over.values(float(whole.max()))
+        over.values(scale.most)
         over.faults(run.faults)
         over.area(grid(run.seconds), whole, 0)
     return Chart(plot.svg("Stages finished a second, and faults"), ())
@@ -341,7 +347,7 @@ KINDS = (
     Kind(
         "slack",
         "Time left to the deadlines",
-        "s, of what is unfinished",
+        "s, unfinished items",
         _slack,
         lambda run: _peak([*_slack_rows(run).values()]),
     ),
@@ -358,7 +364,7 @@ KINDS = (
 RECOVERY = Kind(
     "recovery",
     "Recovery after each fault",
-    "s from its end until work went on as before",
+    "s after its end",
     recovery,
     _recovery_reach,
 )

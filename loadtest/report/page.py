@@ -13,7 +13,18 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from loadtest.report.charts import NARROW, WIDE, Chart, Key, Kind, drawn, timeline
+from loadtest.report.charts import (
+    HALF,
+    NARROW,
+    WIDE,
+    Chart,
+    Key,
+    Kind,
+    Scale,
+    drawn,
+    finished,
+    timeline,
+)
 from loadtest.report.plot import styled
 from loadtest.report.promises import Promise, promises
 from loadtest.report.reading import Run
@@ -36,7 +47,7 @@ def page(runs: Sequence[Run]) -> str:
         body = [
             _masthead(runs),
             f'<div class="beside n{len(runs)}">{_each(_verdict, runs)}</div>',
-            _figures(runs) if len(runs) > 1 else "",
+            _figures(runs) if len(runs) > 1 else _tiles(runs[0]),
             _timelines(runs),
             _charts(runs),
             f'<div class="beside n{len(runs)}">{_each(_faults, runs)}</div>',
@@ -100,7 +111,6 @@ def _verdict(run: Run) -> str:
     return (
         f'<div class="verdict {state}"><span class="mark">{mark}</span>'
         f"<div><h2>{_(said)}</h2><p>{_(' · '.join(parts))}</p></div></div>"
-        + _tiles(run)
         + "".join(_broken(p) for p in broken)
     )
 
@@ -210,20 +220,25 @@ def _change(before: Any, after: Any) -> str:
 
 
 def _timelines(runs: Sequence[Run]) -> str:
+    many = len(runs) > 1
+    known = [rates for run in runs if (rates := finished(run)) is not None]
+    most = max((float(rates.max()) for rates in known), default=0.0)
+    seconds = max(run.seconds for run in runs)
     parts = []
     for run in runs:
-        wide, small = timeline(run, WIDE), timeline(run, NARROW)
+        wide = timeline(run, Scale(seconds, most, HALF if many else WIDE))
+        small = timeline(run, Scale(seconds, most, NARROW))
         if wide is None or small is None:
             continue
-        name = f"{_(run.name)}: " if len(runs) > 1 else ""
+        said = run.name if many else "of all stages; shaded while something was done"
         parts.append(
-            f'<figure class="time"><figcaption><h3>{name}Stages finished a second</h3>'
-            "<small>items / s, of all stages; shaded where something was done to the"
-            " service</small></figcaption>"
+            '<figure class="time"><figcaption><h3>Stages finished a second</h3>'
+            f"<small>{_(said)}</small></figcaption>"
             f'<div class="wide">{wide.svg}</div><div class="small">{small.svg}</div>'
             "</figure>"
         )
-    return "".join(parts)
+    whole = "".join(parts)
+    return f'<div class="charts n{min(len(runs), 2)}">{whole}</div>' if many else whole
 
 
 def _charts(runs: Sequence[Run]) -> str:
@@ -232,7 +247,7 @@ def _charts(runs: Sequence[Run]) -> str:
         cards = "".join(_card(kind, charts[0]) for kind, charts in rows)
         return f'<div class="charts">{cards}</div>' if cards else ""
     return "".join(
-        f'<div class="charts n{len(runs)}">'
+        f'<div class="charts n{min(len(runs), 3)}">'
         + "".join(
             _card(kind, chart, run.name)
             for run, chart in zip(runs, charts, strict=True)

@@ -28,8 +28,9 @@ COLOURS = 10
 
 # Not seen by anybody: each is replaced by the variable of its name.
 INK, FAINT, FAULT, BAD = "#fe0001", "#fe0002", "#fe0003", "#fe0004"
+SOFT = "#fe0005"
 SERIES = [f"#fe01{n:02x}" for n in range(COLOURS)]
-VARIABLES = {INK: "ink", FAINT: "rule", FAULT: "fault", BAD: "bad"} | {
+VARIABLES = {INK: "ink", SOFT: "soft", FAINT: "rule", FAULT: "fault", BAD: "bad"} | {
     colour: f"c{n}" for n, colour in enumerate(SERIES)
 }
 STYLE = {
@@ -42,8 +43,8 @@ STYLE = {
     "text.color": INK,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
     "xtick.major.size": 2.5,
     "ytick.major.size": 0,
     "xtick.major.width": 0.6,
