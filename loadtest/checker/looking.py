@@ -138,11 +138,12 @@ class Checker:
         )
         try:
             async with con.transaction(isolation="repeatable_read", readonly=True):
-                return await self._look(con, ended=ended)
+                return await self.look(con, ended=ended)
         finally:
             con.terminate()
 
-    async def _look(self, con: asyncpg.Connection, *, ended: bool) -> Results:
+    async def look(self, con: asyncpg.Connection, *, ended: bool) -> Results:
+        """What is found on this connection, which is in a snapshot; by check."""
         # The first statement takes the snapshot; what the clock says after it is
         # later than all that the snapshot shows.
         await con.fetchval("select count(*) from waybill.workers")

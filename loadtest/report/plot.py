@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -33,7 +34,7 @@ SERIES = [f"#fe01{n:02x}" for n in range(COLOURS)]
 VARIABLES = {INK: "ink", SOFT: "soft", FAINT: "rule", FAULT: "fault", BAD: "bad"} | {
     colour: f"c{n}" for n, colour in enumerate(SERIES)
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 7.6,  # points: 10.5 pixels
@@ -155,11 +156,15 @@ class Plot:
 
     def dots(self, times: Sequence[float], row: int, colour: int) -> None:
         """Values in a lane, and a stroke at the middle one."""
-        size = {"linestyle": "", "markeredgewidth": 0}
         self.axes.plot(
-            times, [row] * len(times), "o", color=SERIES[colour], markersize=4.5,
-            alpha=0.55, **size,
-        )  # fmt: skip
+            times,
+            [row] * len(times),
+            "o",
+            color=SERIES[colour],
+            markersize=4.5,
+            markeredgewidth=0,
+            alpha=0.55,
+        )
         self.axes.plot([np.median(times)], [row], "|", color=INK, markersize=11)
 
     def bars(self, spans: Sequence[tuple[float, float]], row: int) -> None:

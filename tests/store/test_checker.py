@@ -7,7 +7,9 @@ Each promise is broken by hand, as no version of the store would let anybody.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from subprocess import run as run_program
 from typing import Any
@@ -136,7 +138,7 @@ async def played(run: Run) -> None:
             ],
         )
     failed = [
-        Entry(run.ids["d"], None, done()._replace(state=State.FAILED, code="BAD"))
+        Entry(run.ids["d"], None, replace(done(), state=State.FAILED, code="BAD"))
     ]
     assert await store.commit(worker, failed) == [True]
     await through(run, worker, "e", effect("k-e", SinkClass.A))
@@ -262,24 +264,45 @@ BREAKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", BREAKS)
 async def test_what_is_broken_is_named(
-    run: Run, owner: asyncpg.Connection, what: str
+    run: Run, owner: asyncpg.Connection, tmp_path: Path
 ) -> None:
     """By the number of its invariant, with an id and without a word of a document."""
-    sql, expected = BREAKS[what]
-    await owner.execute(sql.format(**run.ids))
+    missed: dict[str, Any] = {}
+    for number, (what, (sql, expected)) in enumerate(BREAKS.items()):
+        results, told = await broken_by(run, owner, sql, tmp_path / str(number))
+        shown = all(
+            any(c.isdigit() for example in results[name].examples for c in example)
+            for name in expected
+            if name in told
+        )
+        if not expected.items() <= told.items() or not shown:
+            missed[what] = told
 
-    results = await run.checker.all(60)
+    assert missed == {}
 
-    told = {
-        line["name"]: line["invariant"]
-        for line in run.checker.verdict(results)
-        if line["violations"]
+
+async def broken_by(
+    run: Run, owner: asyncpg.Connection, sql: str, folder: Path
+) -> tuple[dict[str, Found], dict[str, str]]:
+    """What is found in the last look after `sql`, which is then taken back."""
+    folder.mkdir()
+    shutil.copy(run.folder / "looked.sqlite", folder)
+    memory = Memory(folder)
+    checker = run.checker
+    checker.memory = memory
+    changed = owner.transaction(isolation="repeatable_read")
+    await changed.start()
+    try:
+        await owner.execute(sql.format(**run.ids))
+        results = await checker.look(owner, ended=True)
+        verdict = checker.verdict(results)
+        memory.close()
+    finally:
+        await changed.rollback()
+    return results, {
+        line["name"]: line["invariant"] for line in verdict if line["violations"]
     }
-    assert expected.items() <= told.items()
-    for name in expected:
-        assert any(c.isdigit() for c in results[name].examples[0]) or name == "tallies"
 
 
 async def test_an_effect_accepted_twice_is_named(run: Run) -> None:
@@ -288,9 +311,9 @@ async def test_an_effect_accepted_twice_is_named(run: Run) -> None:
     assert await run.broken() == {}
 
     run.take("k-a", tenant="acme")
-    assert (await run.broken())["effect-once"].examples == ("effect 1 at print",) or (
-        list(await run.broken()) == ["effect-once"]
-    )
+    again = await run.broken()
+    assert {name: one.violations for name, one in again.items()} == {"effect-once": 1}
+    assert again["effect-once"].examples[0].endswith(" at print")
 
     run.take("k-e", b"another page")
     assert (await run.broken())["effect-once"].violations == 2
