@@ -28,6 +28,7 @@ from pipeline.errors import Usage
 
 PIECE = 50  # files written to the disk in one go
 PIECE_ROWS = 2000
+TRIES, AGAIN_S = 10, 2.0  # of a command, while the database is away
 INGEST_MAX = 200  # files of one `waybill ingest`
 HIDDEN = (".", "~$")
 
@@ -238,10 +239,21 @@ class Dropper:
         await anyio.to_thread.run_sync(put, folder, docs)
         paths = [str(folder / one.name) for one in docs]
         for at in range(0, len(paths), INGEST_MAX):
-            left = max(1, round(due - time.time()))
-            command = ("ingest", *paths[at : at + INGEST_MAX], "--tenant", tenant)
-            command += ("--pipeline", self._it.pipeline, "--batch", batch)
-            await self._it.command(*command, "--deadline", f"{left}s")
+            some = paths[at : at + INGEST_MAX]
+            for _ in range(TRIES):
+                if await self._ingested(some, batch, tenant, due):
+                    break
+                await anyio.sleep(AGAIN_S)
+
+    async def _ingested(
+        self, paths: Sequence[str], batch: str, tenant: str, due: float
+    ) -> bool:
+        """Whether all were taken; what was already is a duplicate."""
+        left = max(1, round(due - time.time()))
+        command = ("ingest", *paths, "--tenant", tenant, "--batch", batch)
+        command += ("--pipeline", self._it.pipeline, "--deadline", f"{left}s")
+        said = await self._it.command(*command)
+        return isinstance(said, dict) and len(said.get("files", ())) == len(paths)
 
 
 def put(folder: Path, docs: Sequence[Dropped]) -> None:

@@ -43,6 +43,7 @@ from loadtest.scenarios.troubles import Full
 from loadtest.trial import Progress
 from pipeline.store import keeper
 
+UP_S = 120.0  # for a worker to start, on a busy machine
 BUSY_S = 20.0  # to wait for a worker that has anything in hand
 BACK_S = 60.0
 STOP_SIGNALS = {
@@ -93,6 +94,14 @@ class Ground:
         finally:
             await con.close()
 
+    async def worker(self) -> int | None:
+        """Any of the service's workers; of those that only wait in reserve none."""
+        ours = set(self.it.workers())
+        sql = "select array_agg(pid) from waybill.workers where lease_until > now()"
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            ours &= set(await self.ask(sql) or ())
+        return self.rng.choice(sorted(ours)) if ours else None
+
     async def execute(self, sql: str) -> None:
         """A command, likewise."""
         con = await asyncpg.connect(self.it.server.owner_url, timeout=10)
@@ -119,10 +128,9 @@ async def kill(on: Ground, phase: Kill, for_s: float) -> None:
     """SIGKILL to any worker of the service."""
     for pause in on.spread(for_s, phase.times):
         await anyio.sleep(pause)
-        workers = on.it.workers()
-        if not workers:
+        pid = await on.worker()
+        if pid is None:
             continue  # all of them are being replaced
-        pid = on.rng.choice(workers)
         with on.it.run.fault("kill", "worker"), suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -141,12 +149,12 @@ async def zombie(on: Ground, phase: Zombie, for_s: float) -> None:
     pid = worker.pid
     try:
         for _ in range(phase.times):
+            if not await on.until(lambda: on.ask(SESSION, pid), UP_S):
+                on.cannot("zombie", "its worker did not come up")
+                return
             # It may have nothing to do: it is stopped all the same.
             await on.until(lambda: on.ask(HELD_BY, pid), BUSY_S)
             session = await on.ask(SESSION, pid)
-            if session is None:
-                on.cannot("zombie", "its worker has no session")
-                return
             with on.it.run.fault("zombie", f"{phase.lease_s:.0f} s lease"):
                 os.kill(pid, signal.SIGSTOP)
                 gone = await on.until(partial(_gone, on, session), BACK_S)
@@ -180,7 +188,7 @@ async def clock(on: Ground, phase: Clock, for_s: float) -> None:
     library = next((p for p in FAKETIME_PATHS if os.path.exists(p)), "")
     library = library or ctypes.util.find_library("faketime") or ""
     if not library:
-        on.cannot("clock", "libfaketime is not installed")
+        on.cannot("clock", "libfaketime is not installed: scripts/setup libfaketime")
         return
     wrong = {"LD_PRELOAD": library, "FAKETIME": f"{phase.hours:+.0f}h"}
     wrong["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"

@@ -27,7 +27,7 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
 PIECE_BYTES = 1 << 16
-COMMIT = b"COMMIT;\0"
+COMMITS = (b"COMMIT\0", b"COMMIT;\0")  # as drivers send it
 CLOSED = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
@@ -57,6 +57,11 @@ class Proxy:
         self._armed = 0
         self._lines: set[Line] = set()
         self.cuts = 0
+
+    @property
+    def open(self) -> int:
+        """Connections just now."""
+        return len(self._lines)
 
     async def steer(self, order: dict[str, Any]) -> None:
         """Another way from now on."""
@@ -104,7 +109,7 @@ class Proxy:
                 if not out and line.committing:
                     self.cuts += 1
                     break
-                if out and self._armed and COMMIT in piece:
+                if out and self._armed and any(word in piece for word in COMMITS):
                     self._armed -= 1
                     line.committing = True
                 await sink.send(piece)

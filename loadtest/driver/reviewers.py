@@ -68,13 +68,17 @@ class Reviewer:
             looked += 1
             if row.get("needs"):
                 await self._edit(row)
-            elif self._rng.random() < self._ways.reject:
+            elif self._rejects(row):
                 await self._decide("reject", [row["hold"]], "--reason", WHY)
             else:
                 approved.append(row["hold"])
         if approved:
             await self._decide("approve", approved, "--yes", "--no-run")
         return looked
+
+    def _rejects(self, row: Mapping[str, Any]) -> bool:
+        only = self._ways.reject_code
+        return only in ("", row["code"]) and self._rng.random() < self._ways.reject
 
     async def _edit(self, row: Mapping[str, Any]) -> None:
         """A text that nobody could read is typed; what else is asked for is refused."""

@@ -61,6 +61,7 @@ class Reviewers(Part):
         decision_s: How long they think about one.
         reject: Share of what they reject; what asks for a text they edit, and the rest
             they approve.
+        reject_code: They reject holds of this code alone; "": of any.
         day_s, night_s: They work for the one and sleep for the other.
     """
 
@@ -69,6 +70,7 @@ class Reviewers(Part):
     night_s: Seconds = 20.0
     decision_s: Seconds = 2.0
     reject: Share = 0.1
+    reject_code: str = ""
 
 
 class Tenant(Part):
