@@ -21,30 +21,63 @@ from stages.layout import Box, Layout, around
 
 QUOTE_CHARS_MAX = 20_000
 PLACES_MAX = 1_000  # of one quote, such as a word, that are looked at
+CUT_MAX = 2_000  # places of one quote that cut a word, and are passed over
+BLANKS_FROM = 0x0E00  # from here on come scripts that set no blanks between words
 # Characters that look alike, each as one character: no place moves.
 ALIKE = str.maketrans("“”„‟‘’‚‛‐‑‒–—\u00a0", "\"\"\"\"''''-----\u0020")
 
 
-def place_of(text: str, quote: str, near: int = 0) -> tuple[int, int] | None:
+def place_of(
+    text: str, quote: str, near: int = 0, *, whole: bool = True
+) -> tuple[int, int] | None:
     """
     `[start, end)` of `quote` in `text`, the occurrence nearest to `near`.
 
     None where it stands nowhere, is empty, or longer than `QUOTE_CHARS_MAX`.
+
+    Args:
+        whole: Whether it must begin and end at words: `unlawful` has no `lawful`.
     """
     words = " ".join(quote.translate(ALIKE).split())
     if not words or len(quote) > QUOTE_CHARS_MAX:
         return None
     flat = _flat(text)
     best: tuple[int, int] | None = None
-    at = flat.text.find(words)
+    at = _next(flat.text, words, 0, whole)
     for _ in range(PLACES_MAX):
         if at < 0:
             break
         start, end = flat.place(at), flat.place(at + len(words) - 1) + 1
         if best is None or abs(start - near) < abs(best[0] - near):
             best = start, end
-        at = flat.text.find(words, at + len(words))
+        at = _next(flat.text, words, at + len(words), whole)
     return best
+
+
+def _next(text: str, words: str, at: int, whole: bool) -> int:
+    """The next place of `words` from `at` on, where no word is cut; -1: none."""
+    at = text.find(words, at)
+    for _ in range(CUT_MAX):
+        if at < 0 or not whole or not (_cut(text, at) or _cut(text, at + len(words))):
+            return at
+        at += 1
+        while _cut(text, at):  # no place within the same word is a better one
+            at += 1
+        at = text.find(words, at)
+    return -1
+
+
+def _cut(text: str, at: int) -> bool:
+    """Whether `at` is within a word, or a number."""
+    if not 0 < at < len(text):
+        return False
+    left, right = text[at - 1], text[at]
+    if left.isdigit() or right.isdigit():
+        return left.isdigit() and right.isdigit()
+    if left.islower() and right.isupper():
+        return False  # two words that a scan has run together
+    letters = left.isalpha() and right.isalpha()
+    return letters and max(left, right) < chr(BLANKS_FROM)
 
 
 class _Flat(NamedTuple):
@@ -118,7 +151,7 @@ def _spot(page: int, piece: str, layout: Layout) -> Spot | None:
             boxes.append(word.box)
             text.append(word.text)
             at += len(word.text) + 1
-    found = place_of(" ".join(text), piece)
+    found = place_of(" ".join(text), piece, whole=False)
     if found is None:
         return None
     start, end = found

@@ -27,6 +27,29 @@ def test_other_words_stand_nowhere():
     assert place_of(text, "x" * 30_000) is None
 
 
+def test_a_piece_of_a_word_is_no_quote():
+    """`lawful` is not what a contract says that says `unlawful`, nor `10` of 100."""
+    text = (
+        "Any unlawful use of it costs 100 USD. Lawful or lawful use: theSeller pays 10."
+    )
+
+    assert place_of(text, "lawful use of it") is None
+    assert place_of(text, "Any unlaw") is None
+    assert place_of(text, "l") is None
+    assert place_of(text, "lawful use") == (48, 58)
+    assert place_of(text, "10") == (text.index("10."), text.index("10.") + 2)
+    assert place_of(text, "Seller pays") is not None  # as a scan runs words together
+    assert place_of("本契約は日本法に準拠する。", "日本法") == (4, 7)
+
+
+def test_pieces_of_words_without_end_take_no_time():
+    began = time.process_time()
+
+    assert place_of("ab " * 300_000, "ab " * 6_000 + "a") is None
+    assert place_of("a" * 500_000, "a" * 15_000) is None
+    assert time.process_time() - began < 10
+
+
 def test_of_several_places_it_is_the_nearest():
     text = "one year. " * 5
 
