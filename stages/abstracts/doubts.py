@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stages.abstracts.forms import Check, Cited, Clause, Gap
+from stages.abstracts.forms import MODEL, Check, Cited, Clause, Gap
 from stages.clauses.rulebook import ClauseType
 
 AROUND_CHARS = 90  # of the document on either side of a quote
@@ -58,6 +58,10 @@ def _why(clause: Clause, of: ClauseType, below: float) -> str:
     if clause.disputed:
         said = ", ".join(f"{name}: {v}" for name, v in clause.opinions.items())
         return f"its readers disagree ({said})"
+    if clause.verdict == "unclear" and not clause.quotes:
+        if MODEL in clause.opinions:
+            return "the model is not sure, and no rule found it"
+        return "the contract is too long to be read to its end; so far it has none"
     if clause.verdict == "unclear":
         return "something was found that the rules do not trust"
     if clause.verdict == "absent" and of.required:

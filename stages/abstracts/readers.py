@@ -47,11 +47,15 @@ def together(rules: Clause, model: Clause, kind: Kind) -> Clause:
     """
     Both as one clause; its value is taken from quotes, and never from a model's word.
 
-    A model that is not sure leaves what the rules say.
+    A model that is not sure leaves what the rules have found; where they have found
+    nothing it has seen something of the kind, and a person looks.
     """
     opinions = {**rules.opinions, **model.opinions}
     if model.verdict == "unclear":
-        return rules.model_copy(update={"opinions": opinions})
+        found: dict[str, object] = {"opinions": opinions}
+        if rules.verdict == "absent":
+            found |= {"verdict": "unclear", "confidence": SPLIT}
+        return rules.model_copy(update=found)
     quotes = _joined(rules.quotes, model.quotes)
     verdict: Verdict
     if rules.verdict == model.verdict == "absent":

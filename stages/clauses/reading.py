@@ -43,6 +43,7 @@ SURE = 0.95  # both routes, one place
 LIKELY = 0.8  # one route, which the type's rules trust
 DOUBTFUL = 0.4  # one route that they do not
 MISSING = 0.9  # none
+UNREAD = 0.0  # none, of a text that is too long to be read to its end
 
 
 class Quote(BaseModel):
@@ -156,6 +157,9 @@ def _found(rules: ClauseRules, text: Prepared) -> Finding:
             "unclear",
             DOUBTFUL,
         )
+    if not found and not text.whole:
+        # Nobody has looked at the rest: a person is told so, and not that it is absent.
+        return Finding(type=rules.type.name, verdict="unclear", confidence=UNREAD)
     if not found:
         return Finding(type=rules.type.name, verdict="absent", confidence=MISSING)
     rest = words if verdict == "present" and trust in ("words", "either") else ()

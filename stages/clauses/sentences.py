@@ -18,7 +18,9 @@ from stages.clauses.sections import Section, page_breaks
 
 SENTENCE_CHARS = 2_400  # a longer one is cut: an expression reads no more at a time
 OPENING_CHARS = 12  # of a sentence, in which a number opens it
-MAX_SENTENCES = 20_000  # of some 800 pages; what comes after is not read
+MAX_SENTENCES = (
+    20_000  # of some 800 pages; of what comes after nobody says that it is absent
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Prepared:
         having: Word to the numbers of the sentences that have it, ascending.
         vocabulary: Every word, sorted, so that those with a beginning are found.
         breaks: The places of form feeds.
+        whole: Whether all of the text was split: what is found nowhere in a part of it
+            may stand in the rest.
     """
 
     text: str = field(repr=False)
@@ -48,6 +52,7 @@ class Prepared:
     having: dict[str, list[int]] = field(repr=False)
     vocabulary: Sequence[str] = field(repr=False)
     breaks: Sequence[int] = field(repr=False)
+    whole: bool = True
 
     def beginning(self, stem: str) -> Iterator[str]:
         """The words of the text that begin with `stem`."""
@@ -69,8 +74,10 @@ def prepared(text: str, sections: tuple[Section, ...]) -> Prepared:
     starts = [section.start for section in sections]
     sentences: list[Sentence] = []
     having: dict[str, list[int]] = defaultdict(list)
+    whole = True
     for start, end in split(text):
         if len(sentences) >= MAX_SENTENCES:
+            whole = False
             break
         line = plain(text[start:end])
         for word in set(_WORD.findall(line)):
@@ -78,7 +85,13 @@ def prepared(text: str, sections: tuple[Section, ...]) -> Prepared:
         section = max(0, bisect_right(starts, start) - 1)
         sentences.append(Sentence(start, end, line, section))
     return Prepared(
-        text, sections, sentences, dict(having), sorted(having), page_breaks(text)
+        text,
+        sections,
+        sentences,
+        dict(having),
+        sorted(having),
+        page_breaks(text),
+        whole,
     )
 
 

@@ -213,6 +213,17 @@ async def test_an_invented_quote_is_asked_for_again(contracts: Pipeline):
     assert ctx.ran[:2] == ["read/ask-1", "read/ask-2"]
 
 
+async def test_a_model_that_is_not_sure_leaves_nothing_absent(contracts: Pipeline):
+    """It was told that a lawyer decides then; what rules have found stands."""
+    _, doubted = await read(contracts, "audit_rights", answer("unclear"))
+    _, found = await read(contracts, "governing_law", answer("unclear"))
+
+    assert (doubted.found.verdict, doubted.found.confidence) == ("unclear", 0.4)
+    assert found.found.verdict == "present"
+    held = await found_so(contracts, audit_rights=doubted.found)
+    assert "the model is not sure" in held.outcome.evidence["doubts"][0]["why"]
+
+
 async def test_a_model_that_gives_no_answer_leaves_a_gap(contracts: Pipeline):
     bad = answer("present", ("s2", "It says nothing of the kind."))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Usage
+from stages.clauses import sentences
 from stages.clauses.reading import load_types, read_clause, sections_of
 
 RULES = Path(__file__).parents[3] / "examples" / "contracts" / "rules"
@@ -84,3 +85,19 @@ def test_choices_that_begin_alike_are_tries(phrase: str) -> None:
 
     with pytest.raises(Usage, match="their product"):
         load_types({"insurance.toml": broken})["insurance"].compile()
+
+
+def test_what_nobody_has_read_to_its_end_is_not_absent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a text with more sentences than are read a person is asked."""
+    monkeypatch.setattr(sentences, "MAX_SENTENCES", 10)
+    law = "This Agreement is governed by the laws of the State of Ohio. "
+    rules = TYPES["governing_law"]
+
+    def verdict(text: str) -> str:
+        return read_clause(rules, text, sections_of(text)).verdict
+
+    assert verdict("The goods are red. " * 10) == "absent"
+    assert verdict("The goods are blue. " * 10 + law) == "unclear"
+    assert verdict(law + "The goods are green. " * 10) == "present"
