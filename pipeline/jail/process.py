@@ -28,6 +28,8 @@ from pipeline.errors import Permanent, WaybillError
 from pipeline.jail.jail import FATAL
 from pipeline.jail.program import BEGUN, HEADER, RAISABLE
 from pipeline.jail.template import BIRTH, DEATH, READY, Why
+from pipeline.jail.watch import descendants
+from pipeline.proc import queued_s
 
 ROOT = Path(__file__).resolve().parents[2]
 # -I keeps the environment, the user's site and the current folder out of
@@ -103,6 +105,16 @@ class TemplateProcess:
     def alive(self) -> bool:
         """Whether it still runs, as far as we were told."""
         return self.process.returncode is None
+
+    @property
+    def queued_s(self) -> float:
+        """
+        Seconds that it stood in line for a core; 0.0 where nobody counts it.
+
+        What was started only waits: what becomes warm is its child.
+        """
+        pids = (self.process.pid, *descendants(self.process.pid))
+        return max(queued_s(pid) or 0.0 for pid in pids)
 
     async def ready(self) -> None:
         """Return when it is warm; raises one of `GONE` when it never will be."""

@@ -17,11 +17,11 @@ from pipeline.errors import Transient, Trouble
 from pipeline.jail.jail import USERS_BEGIN
 from pipeline.jail.process import GONE, JailedProcess, TemplateProcess, start
 from pipeline.jail.scratch import Scratch
-from pipeline.proc import queued_s
 from pipeline.threads import in_thread
 from pipeline.trouble import THIS_MACHINE
 
 START_S = 30.0  # a start takes 1 s; a machine that swaps may need far longer
+EXCUSED = 5.0  # times `START_S`, for a machine that is busy with others
 REAP_S = 5.0  # after SIGKILL; longer means uninterruptible sleep in the kernel
 USERS = 256  # of one template, in turn: far more than run at once
 
@@ -67,8 +67,7 @@ class Stock:
             if self._template is not None and not self._template.alive:
                 await self._drop()
             if self._template is None:
-                self._template = await self._start() or await self._start(last=True)
-            assert self._template is not None
+                self._template = await self._start()
             return self._template
 
     async def begin(self, request: dict[str, Any]) -> JailedProcess:
@@ -151,33 +150,33 @@ class Stock:
         self.jail = jailed.jail
         return jailed
 
-    async def _start(self, *, last: bool = False) -> TemplateProcess | None:
-        """
-        Start a template and wait until it is warm.
-
-        None, and not `last`: the machine gave it no core; it may be tried once more.
-        """
+    async def _start(self) -> TemplateProcess:
+        """Start a template and wait until it is warm."""
         template = await start(self._scratch.place(), self._config)
         self.counts["templates"] += 1
+        line_s = 0.0
         try:
-            with anyio.fail_after(START_S):
-                await template.ready()
+            began = anyio.current_time()
+            while (left_s := began + START_S + line_s - anyio.current_time()) > 0:
+                with anyio.move_on_after(left_s):
+                    await template.ready()
+                    return template
+                # What it has done so far would have to be done again: of a machine
+                # that gives it no core it is waited for, and not begun anew.
+                line_s = min(template.queued_s, EXCUSED * START_S)
+            raise TimeoutError
         except BaseException as error:
-            starved = (queued_s(template.process.pid) or 0.0) > START_S / 2
             with anyio.CancelScope(shield=True):
                 await template.aclose(REAP_S)
             if isinstance(error, (*GONE, TimeoutError)):
                 self.check_open()
-                if starved and not last:
-                    return None
                 status = template.process.returncode
                 late = f"it did not start in {START_S:g} s: the machine may be busy"
-                if starved:
-                    late = f"in {START_S:g} s the machine gave it no core"
+                if line_s > START_S / 2:
+                    late = f"in {START_S + line_s:.0f} s the machine gave it no core"
                 why = late if status == -9 else f"status {status}"
                 raise no_start(f"no jail could be made: {why}") from None
             raise
-        return template
 
     async def _drop(self) -> None:
         """End the template and every call of it."""
