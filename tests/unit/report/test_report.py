@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.checker.looking import EVERY_CHECK
 from loadtest.report.command import report
 from loadtest.report.page import page
+from loadtest.report.promises import NAMES
 from loadtest.report.reading import read
 from loadtest.report.series import grid, level, rate
 from pipeline.errors import NotFound, Usage
@@ -124,3 +126,15 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     (folder / "summary.json").write_text("{")
     with pytest.raises(Usage, match=r"summary.json is not JSON"):
         report([folder])
+
+
+def test_every_promise_has_a_name_and_a_line_in_the_docs() -> None:
+    """The checker's numbers, the page's names and the table are the same."""
+    docs = (Path(__file__).parents[3] / "docs" / "loadtest.md").read_text()
+    told = dict(re.findall(r"^\| (I\d+) \| ([^|]+) \|", docs, flags=re.MULTILINE))
+    checked = {check.invariant for check in EVERY_CHECK}
+
+    assert checked == set(NAMES)
+    assert told == {
+        number: name[0].lower() + name[1:] for number, name in NAMES.items()
+    }
