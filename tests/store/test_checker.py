@@ -32,6 +32,7 @@ from tests.store.world import World, done, finished, parked, step
 
 PAPER, MAIL = "print", "mail"
 LATER_S = 86_400.0
+LEASE_S = 3600.0  # on a busy machine the test must not lose it
 
 
 class Run:
@@ -122,7 +123,7 @@ async def played(run: Run) -> None:
     await run.receive(("h", "beta", "done"), urgent=True)
     await run.receive(("a2", "acme", "done"))  # the same bytes: no item of its own
 
-    worker = await world.join()
+    worker = await world.join(lease_s=LEASE_S)
     assert len(await world.claim(worker)) == 8
     await run.look()
     await through(run, worker, "a", effect("k-a"))
@@ -147,7 +148,7 @@ async def played(run: Run) -> None:
     await run.look()
 
     # Where it was left, by another one.
-    other = await world.join()
+    other = await world.join(lease_s=LEASE_S)
     await world.claim(other, 1)
     await world.claim(other, 10)
     await through(run, other, "f")
@@ -331,11 +332,11 @@ async def test_the_write_of_a_replaced_worker_is_named(
     run: Run, owner: asyncpg.Connection
 ) -> None:
     """A look found it gone; whatever bears its id and is later, it wrote since."""
-    zombie = await run.world.join()
+    zombie = await run.world.join(lease_s=LEASE_S)
     await run.receive(("z", "acme", "any"))
     await run.world.claim(zombie)
     await run.look()
-    await run.world.clock.advance(31)
+    await run.world.clock.advance(LEASE_S + 1)
     await run.world.store.reap([zombie], died=False)
     await run.look()
 
