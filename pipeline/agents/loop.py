@@ -150,6 +150,7 @@ class _Conversation:
         self._runner = Runner(ctx, name, facts)
         self._known = _bytes(self._request(last=False))
         self._weighed = 0  # messages of the talk whose bytes are among them
+        self._tainted = False  # by what was weighed
 
     async def run(
         self,
@@ -201,7 +202,9 @@ class _Conversation:
 
     def _size(self) -> int:
         """Bytes of the next ask; what was counted is not counted again."""
-        self._known += sum(map(_bytes, self._talk[self._weighed :]))
+        new = self._talk[self._weighed :]
+        self._known += sum(map(_bytes, new))
+        self._tainted = self._tainted or any(map(is_tainted, new))
         self._weighed = len(self._talk)
         return self._known
 
@@ -235,8 +238,7 @@ class _Conversation:
         """
         Vetting all calls of an answer, then run them; None: the conversation goes on.
         """
-        tainted = any(map(is_tainted, self._talk))
-        vetted = await self._vetted(number, said, tainted)
+        vetted = await self._vetted(number, said, self._tainted)
         self._spent.calls = self._vetting.calls
         self._spent.refused = dict(self._vetting.refused)
         if any(one.person for one in vetted):

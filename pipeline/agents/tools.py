@@ -35,6 +35,7 @@ RESULT_BYTES = 16_000
 ARGUMENTS_CHARS_MAX = 100_000
 PLACE_CHARS_MAX = 100  # a key that a model invents is as long as it likes
 SAID_CHARS_MAX = 300  # likewise of what is wrong there
+LONG = 10  # times what is shown: of what is longer nobody counts the bytes
 SPECS_KEPT = 512  # of tools with the ids that they may name
 M = TypeVar("M", bound=BaseModel)
 
@@ -272,13 +273,30 @@ def shown(result: Any, most_bytes: int) -> str:
         result = result.text
     if isinstance(result, Trusted):
         result = result.value
-    text = result if isinstance(result, str) else json.dumps(result, default=_plain)
-    text = clean_text(text)  # as it is read back from its step
-    data = text.encode("utf-8", "replace")
-    if len(data) <= most_bytes:
-        return text
+    text, more = _beginning(result, most_bytes)
+    data = clean_text(text).encode()  # as it is read back from its step
+    if len(data) > most_bytes:
+        more = more or f"{len(data) - most_bytes} more bytes"
     kept = data[:most_bytes].decode("utf-8", "ignore")
-    return f"{kept}\n[cut here: {len(data) - most_bytes} more bytes]"
+    return f"{kept}\n[cut here: {more}]" if more else kept
+
+
+def _beginning(result: Any, most_bytes: int) -> tuple[str, str]:
+    """
+    The text of a result, and "": or of a very long one more than is shown, and that
+    there is more.  Nobody waits until a hundred megabytes are encoded to be cut.
+    """
+    most = LONG * most_bytes  # characters
+    if isinstance(result, str):
+        return result[:most], "far more" if len(result) > most else ""
+    found: list[str] = []
+    chars = 0
+    for part in json.JSONEncoder(default=_plain).iterencode(result):
+        found.append(part[: most + 1])
+        chars += len(found[-1])
+        if chars > most:
+            return "".join(found), "far more"
+    return "".join(found), ""
 
 
 def _bad(name: str, why: str) -> Usage:

@@ -111,8 +111,14 @@ class DeclaredModel:
         self, spec: ModelSpec, step: str, request: ModelRequest, number: int
     ) -> ModelAnswer:
         asked = spec.asked(request)
-        kept = (self._stage, step) in self._run.memo
-        if not kept and spec.too_long(asked):
+        text = self._run.memo.get((self._stage, step))
+        if text is not None:
+            # Nothing is made of the question: of a long talk that would be most of the
+            # work.  What was paid for is read as it came, whatever is declared now.
+            answer = Answer.model_validate_json(text)
+            said = said_of(shape_of(answer.data), answer.data, asked, number)
+            return _answered(spec, said, answer)
+        if spec.too_long(asked):
             raise Permanent(
                 f"what {spec.name} is asked is longer than its context of "
                 f"{spec.context} tokens",
@@ -130,20 +136,11 @@ class DeclaredModel:
 
         sent = request_of(kind, asked, spec.output, spec.max_tokens_field)
         answer = await calling.call(step, sent, check=check)
-        # What was paid for is read as it came, though its vendor was declared anew.
-        shape = shape_of(answer.data) if kept else kind
         if read and read[-1][0] == answer.data:
             said = read[-1][1]
-        else:  # from a step, or changed in the keeping: no database takes all text
-            said = said_of(shape, answer.data, asked, number)
-        return ModelAnswer(
-            said=said,
-            declared=spec.name,
-            vendor=answer.vendor,
-            model=answer.model,
-            usage=answer.usage,
-            cost=answer.cost,
-        )
+        else:  # changed in the keeping: no database takes all text
+            said = said_of(kind, answer.data, asked, number)
+        return _answered(spec, said, answer)
 
     def _passed(self, step: str) -> _Passed:
         """Those that were passed by in this round of the chain, as recorded."""
@@ -170,6 +167,17 @@ class DeclaredModel:
         text = json.dumps(note)
         await self._session.record_step(self._run, key, text, anyio.current_time())
         return _Passed(passed.notes + 1, {**passed.causes, spec.name: why})
+
+
+def _answered(spec: ModelSpec, said: Said, answer: Answer) -> ModelAnswer:
+    return ModelAnswer(
+        said=said,
+        declared=spec.name,
+        vendor=answer.vendor,
+        model=answer.model,
+        usage=answer.usage,
+        cost=answer.cost,
+    )
 
 
 def _withheld(spec: ModelSpec, because: Sequence[str]) -> ModelAnswer:

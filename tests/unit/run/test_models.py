@@ -124,6 +124,20 @@ async def test_after_a_crash_nothing_is_asked_again() -> None:
     assert after.door.calls == []
 
 
+async def test_what_was_answered_is_not_asked_for_in_a_vendors_shape_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a long talk that is most of the work, and for every answer of it anew."""
+    before = asking(completion("paid"))
+    first = await ask(before)
+    made: list[Any] = []
+    monkeypatch.setattr("pipeline.run.models.request_of", lambda *of: made.append(of))
+
+    again = await ask(asking(recorded=before.recorded))
+
+    assert (again, made) == (first, [])
+
+
 async def test_a_crash_midway_goes_on_with_the_next() -> None:
     """The one that failed is not paid twice."""
     before = asking(Transient("gone", code="VENDOR_DOWN"), message())
