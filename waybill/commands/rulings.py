@@ -49,12 +49,12 @@ def review_rule(
     how = How(reason, digest, no_run, yes, dry_run, json, next_)
 
     def edits(found: HoldRow) -> dict[str, Any]:
-        return _edits(found, approve, deny, change)
+        return edits_of(found, approve, deny, change)
 
     decide(hold, "edit", how, edits)
 
 
-def _edits(
+def edits_of(
     hold: HoldRow, approve: Sequence[str], deny: Sequence[str], change: Sequence[str]
 ) -> dict[str, Any]:
     """What is ruled, by digest, for the channel that the hold asks for."""
@@ -85,7 +85,8 @@ def _edits(
             "nothing is ruled",
             hint=f"--approve all, or --approve, --deny, --change of {', '.join(calls)}",
         )
-    return {hold.needs[0]: rulings}
+    channel, dot, key = hold.needs[0].partition(".")
+    return {channel: {key: rulings} if dot else rulings}
 
 
 def _named(names: Sequence[str], calls: Mapping[str, Any]) -> list[str]:
