@@ -171,6 +171,7 @@ class _Conversation:
                 end = end or Ended.BUDGET
             if not room:
                 return await self._end(end or Ended.BUDGET, None, "")
+            end = await self._as_asked(number, end)
             said = await self._asked(number, size, last=end is not None)
             self._talk.append(said)
             if said.finish in (Finish.FILTER, Finish.REFUSAL):
@@ -231,6 +232,21 @@ class _Conversation:
         self._meter.took(size, answer)
         self._share.took(answer.usage.total)
         return answer.said
+
+    async def _as_asked(self, number: int, end: Ended | None) -> Ended | None:
+        """
+        Why this ask is the last, or None: of one that was made, as it was made.
+
+        A budget that was changed since makes no answer of what was the work so far.
+        """
+        last = f"{self._name}/last-{number}"
+        if (known := self._ctx.remembered(last)) is not None:
+            return Ended(known)
+        if self._ctx.remembered(f"{self._name}/ask-{number}") is not None:
+            return None
+        if end is not None:
+            await self._ctx.step(last, kept, end.value)
+        return end
 
     # -- calls -----------------------------------------------------------------------
 

@@ -432,3 +432,19 @@ async def test_a_tool_may_ask_an_agent_by_another_name(
     answer = await desk.ask(tmp_path)
 
     assert answer.ended is Ended.OUTPUT
+
+
+@pytest.mark.parametrize("asks", [2, 20])
+async def test_work_so_far_is_no_answer_whatever_the_budget_is_later(
+    tmp_path: Path, asks: int
+) -> None:
+    """What it wrote was shown as unsent, and is not sent by another version's."""
+    said = calls(call("send", to="a")), calls(call("find", words="a")), ANSWER
+    before = Desk(*said, budget=Budget(asks=3))
+    first = await before.ask(tmp_path)
+    after = Desk(*said, recorded=before.ctx.recorded, budget=Budget(asks=asks))
+
+    again = await after.ask(tmp_path)
+
+    assert (first.ended, again.ended) == (Ended.BUDGET, Ended.BUDGET)
+    assert (again.unsent, after.ctx.effects) == (("one-c1_1",), {})
