@@ -92,6 +92,8 @@ def fault(
         return "it needs a quote: none was found"
     if answer.quote and place_of(text, answer.quote) is None:
         return NOWHERE
+    if answer.value and not answer.value.strip():
+        return "its value is blank"
     form = form_of(kind)
     if answer.value and form in VALUES and value_of(form, answer.value) is None:
         return f"its value is not {VALUES[form]}"

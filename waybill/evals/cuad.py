@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from waybill.evals.labels import Label, Line, type_name
+from waybill.evals.labels import Label, Line, by_name
 
 OMITTED = "<omitted>"
 
@@ -22,12 +22,10 @@ def read(line: Mapping[str, Any]) -> Line | None:
     name = str(line["id"])
     if not name or "/" in name or name.startswith("."):
         raise ValueError("its id names no file")
-    labels = {
-        type_name(title): Label(
-            bool(clause["spans"]), tuple(map(_pieces, clause["spans"]))
-        )
+    labels = by_name(
+        (title, Label(bool(clause["spans"]), tuple(map(_pieces, clause["spans"]))))
         for title, clause in line["clauses"].items()
-    }
+    )
     return Line(labels, (f"txt/{name}.txt", f"pdf/{name}.pdf", f"pdf/{name}.PDF"))
 
 

@@ -41,6 +41,25 @@ def type_name(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
 
 
+def by_name(labels: Iterable[tuple[str, Label]]) -> dict[str, Label]:
+    """
+    Labels by the names of their types.
+
+    Raises:
+        ValueError: a title has no letter and no figure, or two are one name: nobody
+            knows which of them counts.
+    """
+    found: dict[str, Label] = {}
+    for title, label in labels:
+        name = type_name(title)
+        if not name:
+            raise ValueError(f"{title[:40]!r} names no type")
+        if name in found:
+            raise ValueError(f"{name[:40]} is labelled twice")
+        found[name] = label
+    return found
+
+
 def touches(quote: str, spans: Iterable[tuple[str, ...]]) -> bool:
     """Whether the quote has half the words of a labelled span, or of a piece of one."""
     there = _words(quote)

@@ -12,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from waybill.evals.labels import Label, Line, type_name
+from waybill.evals.labels import Label, Line, by_name
 
 
 def read(line: Mapping[str, Any]) -> Line | None:
     """The line, when it is of this form; raises what it meets where it is not whole."""
     if "expect" not in line or "document" not in line:
         return None
-    labels = {
-        type_name(title): _label(title, said)
+    labels = by_name(
+        (title, _label(title, said))
         for title, said in line["expect"].items()
         if said["verdict"] != "unclear"  # nobody knows: it is not scored
-    }
+    )
     document, name = line["document"], str(line.get("name") or "")
     if isinstance(document, str):
         return Line(labels, (document,), name=name)

@@ -216,6 +216,7 @@ def test_a_quote_that_stands_nowhere_is_refused_and_asked_again():
         ("fees", {"action": "missed"}, "it needs a quote"),
         ("audit_rights", {"action": "correct", "value": "x"}, "none was found"),
         ("fees", {"action": "correct", "value": "a lot"}, "an amount"),
+        ("parties", {"action": "correct", "value": "  "}, "blank"),
         ("fees", {"action": "accept", "quote": "Birch"}, "it takes no quote"),
         ("expiry_agrees", {"action": "absent"}, "a check is accepted"),
         ("fees", {"action": "shout"}, "action"),

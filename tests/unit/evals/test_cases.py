@@ -13,6 +13,8 @@ from waybill.evals.cases import Cases, read_cases
 from waybill.evals.labels import Label
 
 GOLD = Path(__file__).parents[4] / "shared/samples/contracts_cuad/gold.jsonl"
+ABSENT = {"verdict": "absent"}
+NONE: dict[str, Any] = {"spans": []}
 CUAD = {
     "id": "ONE",
     "clauses": {
@@ -81,6 +83,9 @@ def test_both_forms_are_read(tmp_path: Path) -> None:
             "no quote",
         ),
         ({"document": {"text": ""}, "expect": {"a": 3}}, "line 1"),
+        ({"document": {"text": ""}, "expect": {"A b": ABSENT, "a_b": ABSENT}}, "twice"),
+        ({"document": {"text": ""}, "expect": {"!": ABSENT}}, "names no type"),
+        ({"id": "ONE", "clauses": {"A": NONE, "a.": NONE}}, "twice"),
     ],
 )
 def test_a_line_that_is_no_case_is_named(tmp_path: Path, line: Any, why: str) -> None:
