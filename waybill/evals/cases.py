@@ -16,11 +16,13 @@ from typing import Any
 
 from pipeline.errors import Usage
 from pipeline.spoken import Ambiguous, read_json
+from pipeline.state import clean_text
 from waybill.evals import cuad, own
 from waybill.evals.labels import Label, Line
 
 LINE_BYTES_MAX = 16 << 20  # a document may stand in its line
 CASES_MAX = 20_000  # of one file; arbitrary
+NAME_CHARS_MAX = 255  # of a case
 
 FORMS: tuple[Callable[[Mapping[str, Any]], Line | None], ...] = (cuad.read, own.read)
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -116,6 +118,8 @@ def _case(number: int, line: bytes, folder: Path) -> Case:
 
 def _placed(number: int, line: Line, folder: Path) -> Case:
     """The case, its document looked for beside the file."""
+    # What a database cannot keep in a name is none of it.
+    line = line._replace(name=clean_text(line.name)[:NAME_CHARS_MAX])
     if line.text is not None:
         name = line.name or f"case-{number}.txt"
         return Case(number, name, line.labels, text=line.text)

@@ -116,6 +116,17 @@ def test_a_case_may_name_a_file_by_its_whole_path(tmp_path: Path) -> None:
     assert cases.cases[0].path == tmp_path / "one.txt"
 
 
+def test_a_name_is_one_that_a_database_keeps(tmp_path: Path) -> None:
+    lines = [
+        {"document": {"text": ""}, "name": name, "expect": {}}
+        for name in ("a\0b\ud800.txt", "x" * 5_000)
+    ]
+
+    odd, long = read(tmp_path, *lines).cases
+
+    assert (odd.name, len(long.name)) == ("ab.txt", 255)
+
+
 def test_no_file_and_no_case_are_said(tmp_path: Path) -> None:
     """And a line that is no JSON."""
     (tmp_path / "bad.jsonl").write_text("{\n")
