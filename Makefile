@@ -41,26 +41,8 @@ bench: setup    ## ratios against a baseline of the same run
 	@# Beside OCRmyPDF: says what to install where that is not there.
 	@$(VENV)/python -m loadtest bench searchable --json || [ $$? -eq 2 ]
 
-proof: setup    ## longer failure runs: kill -9, stopped workers, hostile files
-	@$(VENV)/python -m pytest -m proof
-	@$(VENV)/python -m loadtest run kill --items 1000 --kills 60 --json
-	@$(VENV)/python -m loadtest run zombie --rounds 40 --json
-	@$(VENV)/python -m loadtest run hostile --json
-	@$(VENV)/python -m loadtest run long --pages 120 --kill-at 61 --json
-	@$(VENV)/python -m loadtest run honesty --json
-	@$(VENV)/python -m loadtest run bundle --json
-	@$(VENV)/python -m loadtest run evil --json
-	@$(VENV)/python -m loadtest run jail --json
-	@$(VENV)/python -m loadtest run trouble --json
-	@$(VENV)/python -m loadtest run budget --json
-	@$(VENV)/python -m loadtest run lies --json
-	@$(VENV)/python -m loadtest run outage --json
-	@$(VENV)/python -m loadtest run effects --json
-	@$(VENV)/python -m loadtest run fallback --json
-	@$(VENV)/python -m loadtest run zero-trust --json
-	@$(VENV)/python -m loadtest run loop --json
-	@$(VENV)/python -m loadtest run approvals --json
-	@$(VENV)/python -m loadtest run contracts --contracts 100 --json
+proof: setup    ## longer failure runs, histories, seeded bugs: one table at the end
+	@$(VENV)/python -m loadtest proof
 
 lock: setup     ## write requirements.lock anew (needs uv)
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

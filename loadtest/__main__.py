@@ -16,7 +16,7 @@ import structlog
 import typer
 
 from loadtest.benches import bench
-from loadtest.proving import mutants, simulate
+from loadtest.proving import mutants, proof, simulate
 from loadtest.report.command import report
 from loadtest.runs import run
 from loadtest.showing import say
@@ -35,6 +35,7 @@ app.command()(vendors)
 app.command()(simulate)
 app.command()(mutants)
 app.command()(report)
+app.command()(proof)
 
 
 def main() -> None:

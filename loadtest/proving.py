@@ -6,10 +6,13 @@ runs that end the database under a service.
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from loadtest import adding
 from loadtest.mutants import running as mutating
 from loadtest.mutants.listed import listed
 from loadtest.runs import run
@@ -51,6 +54,29 @@ def mutants(
         raise Usage(f"no such bug: {', '.join(sorted(unknown))}", hint="see the list")
     result = mutating.run(say, only=only or (), processes=processes)
     show(result, json)
+    fail_if(not result["good"])
+
+
+def proof(
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="This part; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Where what each part printed is kept.")
+    ] = Path(".waybill/proof"),
+    json: Json = False,
+) -> None:
+    """Every part of `make proof`, and one table at the end."""
+    if unknown := set(only or ()) - {part.name for part in adding.PARTS}:
+        raise Usage(f"no such part: {', '.join(sorted(unknown))}", hint="see the list")
+    folder = out / time.strftime("%Y%m%d-%H%M%S")
+    result = adding.run(say, only=tuple(only or ()), folder=folder)
+    if json:
+        show(result, json)
+    else:
+        for name in result["failed"]:
+            say(f"failed: {name}, see {folder}")
+        print(adding.drawn(result["table"]))
     fail_if(not result["good"])
 
 

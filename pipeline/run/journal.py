@@ -29,6 +29,7 @@ BATCH_MAX = 500
 # overlap.  A third adds nothing on two cores.
 FLUSHERS = 2
 PAUSE_MAX_S = 2.0
+LAST_SEQ = 1 << 30  # no item has so many checkpoints
 
 
 class _Batch:
@@ -198,9 +199,10 @@ class Journal:
                     # Moves alone: it stands when the item is no longer ours.  Held,
                     # ruled on and claimed again it is: not to be held once more.
                     if entry.move is not None:
-                        seq = None if isinstance(entry.move, Finish) else entry.move.seq
-                        item = entry.item_id
-                        return not await self._store.owns(self._worker, item, seq)
+                        move = entry.move
+                        seq = LAST_SEQ if isinstance(move, Finish) else move.seq
+                        ours = (self._worker, entry.item_id, seq)
+                        return not await self._store.owns(*ours)
                 return False  # notes alone: written twice they are the same
             except StoreUnavailable:
                 await anyio.sleep(random.uniform(0, PAUSE_MAX_S))

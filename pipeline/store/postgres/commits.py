@@ -205,14 +205,12 @@ class PostgresCommits(Topic):
             )
         )
 
-    async def owns(
-        self, worker: WorkerId, item: ItemId, seq: int | None = None
-    ) -> bool:
-        """Whether the item is still this worker's, by the claim from before `seq`."""
+    async def owns(self, worker: WorkerId, item: ItemId, seq: int = 1 << 30) -> bool:
+        """Whether the item is this worker's, by a claim from before its checkpoint."""
         return bool(
             await self._db.fetchval(
                 "select exists (select from waybill.running"
-                " where item_id = $1 and worker_id = $2 and seq <= coalesce($3, seq))",
+                " where item_id = $1 and worker_id = $2 and seq <= $3)",
                 item,
                 worker,
                 seq,
