@@ -268,6 +268,17 @@ async def test_every_transition_leaves_one_record(
     ]
 
 
+async def test_an_end_by_its_worker_is_on_record(
+    postgres: World, owner: asyncpg.Connection
+):
+    """That an item is done stands in its timeline like every other transition."""
+    worker, [item] = await postgres.take("a")
+
+    await postgres.store.commit(worker, [Entry(item, None, done())])
+
+    assert (await audit(owner, item))[1:] == [("done", "worker")]
+
+
 async def test_the_record_says_for_whom_a_worker_ended(
     postgres: World, owner: asyncpg.Connection
 ):
