@@ -105,7 +105,8 @@ def _tries(world: World, item: ItemId) -> None:
 
 def _sequence(world: World, item: ItemId) -> None:
     found = [c.seq for c in world.store.kept(item)]
-    if found != list(range(len(found))):
+    # One may be missing: a spawn that was refused, for its try was over by then.
+    if found != sorted(set(found)):
         world.books.breach("I3", f"item {item}: checkpoints {found}")
     steps = Counter((c.stage, c.step) for c in world.store.kept(item) if c.step)
     if twice := [key for key, count in steps.items() if count > 1]:
