@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.calls import WhenUsedUp
 from pipeline.declared import MANIFEST, Manifest, fit
 from pipeline.errors import Usage
+from pipeline.faults import Faults
 from pipeline.stage import Retry, Settings, Stage
 
 POLICIES: Sequence[str] = (
@@ -66,7 +67,7 @@ def bind(
         after: The stage that comes next; "" after the last one.
 
     Raises:
-        Usage: with the key and what it may be.
+        Usage: with the key and what it may be; several are beside the first.
     """
     raw = dict(manifest.stage.get(stage.name, {}))
     given = {key: raw.pop(key) for key in POLICIES if key in raw}
@@ -77,9 +78,14 @@ def bind(
     where = f"{root / MANIFEST} [stage.{stage.name}]"
     less = raw.pop("degraded", None)
     bound = replace(stage, retry=retry, **given)
-    _check(bound, retry, where, manifest)
-    settings = fit(stage.settings, raw, where, beside=(*POLICIES, "degraded"))
-    degraded = None if less is None else _degraded(stage, raw, less, where, manifest)
+    faults = Faults()
+    _check(bound, retry, where, manifest, faults)
+    with faults.gathered():
+        settings = fit(stage.settings, raw, where, beside=(*POLICIES, "degraded"))
+        degraded = None
+        if less is not None:
+            degraded = _degraded(stage, raw, less, where, manifest)
+    faults.end()
     return BoundStage(bound, settings, after, depth, degraded)
 
 
@@ -100,10 +106,12 @@ def _degraded(
     settings = fit(stage.settings, {**raw, **changed}, where, beside=("when_left",))
     if left is not None and not isinstance(left, str):
         raise Usage(f"{where}: when_left is no text", hint='write it as "2h"')
-    return Degraded(settings, 0.0 if left is None else seconds(left))
+    return Degraded(settings, 0.0 if left is None else seconds(left, where))
 
 
-def _check(stage: Stage, retry: Retry, where: str, manifest: Manifest) -> None:
+def _check(
+    stage: Stage, retry: Retry, where: str, manifest: Manifest, faults: Faults
+) -> None:
     numbers = {
         "timeout_s": stage.timeout_s,
         "attempts": retry.attempts,
@@ -113,21 +121,28 @@ def _check(stage: Stage, retry: Retry, where: str, manifest: Manifest) -> None:
     }
     for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise Usage(f"{where}: {key} must be a number above 0")
+            faults.found.append(Usage(f"{where}: {key} must be a number above 0"))
     if stage.limit is not None and stage.limit not in manifest.limit:
-        raise Usage(
+        fault = Usage(
             f"{where}: there is no [limit.{stage.limit}]",
             hint="add it to pipeline.toml with `rate` and `per_s`",
         )
+        faults.found.append(fault)
 
 
-def seconds(text: str) -> float:
-    """`21d`, `6h`, `90m`, `30s` or combinations (`1d12h`) in seconds."""
+def seconds(text: str, where: str = "") -> float:
+    """
+    `21d`, `6h`, `90m`, `30s` or combinations (`1d12h`) in seconds.
+
+    Raises:
+        Usage: it is none, or not between a moment and ten years; `where` it stands.
+    """
+    said = f"{where}: {text!r}" if where else repr(text)
     units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])", text)
     if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*([dhms])", "", text).strip():
-        raise Usage(f"{text!r} is not a duration", hint="write 21d, 6h, 90m or 30s")
+        raise Usage(f"{said} is not a duration", hint="write 21d, 6h, 90m or 30s")
     total = sum(float(n) * units[u] for n, u in parts)
     if not 0 < total <= 3650 * 86400:
-        raise Usage(f"{text!r} is not between a moment and ten years")
+        raise Usage(f"{said} is not between a moment and ten years")
     return total

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.calls import UNBOUNDED, Budget
 from pipeline.errors import Usage
-from pipeline.misfits import misfit_of
+from pipeline.faults import together
+from pipeline.misfits import misfits_of
 from pipeline.vendors.declared import VendorTerms
 from pipeline.vendors.pacing import LimitSpec
 
@@ -89,6 +90,9 @@ def fit(
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        misfit = misfit_of(error, model, beside)
-        hint = misfit.hint or "docs/pipelines.md has every key"
-        raise Usage(f"{where}: {misfit.said}", hint=hint) from None
+        usual = "docs/pipelines.md has every key"
+        faults = [
+            Usage(f"{where}: {misfit.said}", hint=misfit.hint or usual)
+            for misfit in misfits_of(error, model, beside)
+        ]
+        raise together(faults) from None

@@ -9,6 +9,7 @@ text of a document.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import ClassVar
 
@@ -362,10 +363,16 @@ class NotFound(WaybillError):
 
 
 class Usage(WaybillError):
-    """The call or the configuration is wrong; the hint says how to mend it."""
+    """
+    The call or the configuration is wrong; the hint says how to mend it.
+
+    Attributes:
+        beside: Other things that are wrong with it; see `pipeline.faults`.
+    """
 
     code = "USAGE"
     exit_code = 2
+    beside: Sequence[Usage] = ()
 
 
 class Integrity(WaybillError):

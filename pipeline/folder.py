@@ -23,6 +23,7 @@ from pipeline.bound import BoundStage, bind, seconds
 from pipeline.calls import UNBOUNDED, Budget
 from pipeline.declared import MANIFEST, Manifest, read_manifest
 from pipeline.errors import Usage
+from pipeline.faults import Faults
 from pipeline.jail.custom import import_file, module_name
 from pipeline.loading import IMPORT_S, WORK_S, Loads, importing
 from pipeline.pinned import Kept, Pins, list_files, version_named, version_of
@@ -123,54 +124,85 @@ def load(root: Path, builtin: Builtin) -> Pipeline:
     Read and check a pipeline folder: `Loads` calls it aside, for it runs its files.
 
     Raises:
-        Usage: with the file, the key and what it may be.
+        Usage: with the file, the key and what it may be; of several faults the first,
+            the others beside it.
     """
     manifest = read_manifest(root)
     folder = PipelineFolder(root, manifest.name, version_of(list_files(root)))
-    # Children are further along than what they were found in: finish what is begun.
-    bound: dict[str, BoundStage] = {}
-    for line in _lines(root, manifest):
-        found = [_find_stage(root, name, builtin) for name in line]
-        for stage, after in zip(found, [*line[1:], ""], strict=True):
-            bound[stage.name] = bind(root, stage, manifest, after, len(bound))
+    faults = Faults()
+    bound = _bind_all(root, manifest, builtin, faults)
     agents = {name: agents_of(one.stage.run) for name, one in bound.items()}
-    check_grants(manifest.grant, agents, str(root / MANIFEST))
+    if not faults.found:  # else a stage that is not there has no agents either
+        with faults.gathered():
+            check_grants(manifest.grant, agents, str(root / MANIFEST))
     for agent in (each for own in agents.values() for each in own):
-        folder.text(agent.prompt)  # that it is there
-    channels = Channels(_find_state(root, manifest.state, builtin))
+        with faults.gathered():
+            folder.text(agent.prompt)  # that it is there
+    with faults.gathered():
+        deadline_s = seconds(manifest.deadline, f"{root / MANIFEST}: deadline")
+    with faults.gathered():
+        jailed = _find_jailed(root, manifest.jailed)
+    with faults.gathered():
+        channels = Channels(_find_state(root, manifest.state, builtin))
+        exports = _find_exports(root, manifest.export.channels, channels)
+    faults.end()
     return Pipeline(
         folder=folder,
         stages=bound,
         channels=channels,
-        deadline_s=seconds(manifest.deadline),
+        deadline_s=deadline_s,
         limits=manifest.limit,
         budget=manifest.budget,
         vendors=manifest.vendor,
         grants=manifest.grant,
         branches={name: b.stages[0] for name, b in manifest.branch.items()},
-        jailed=_find_jailed(root, manifest.jailed),
-        exports=_find_exports(root, manifest.export.channels, channels),
+        jailed=jailed,
+        exports=exports,
         exports_parts=manifest.export.parts,
     )
 
 
-def _lines(root: Path, manifest: Manifest) -> list[list[str]]:
-    """The main line, then the branches; each stage stands in one of them, once."""
-    lines = [manifest.stages, *(b.stages for b in manifest.branch.values())]
+def _bind_all(
+    root: Path, manifest: Manifest, builtin: Builtin, faults: Faults
+) -> dict[str, BoundStage]:
+    """The stages of all lines, but for those that have a fault."""
+    lines = _lines(manifest)
+    with faults.gathered():
+        _check_lines(root, lines, manifest)
+    # Children are further along than what they were found in: finish what is begun.
+    bound: dict[str, BoundStage] = {}
+    for line in lines:
+        for name, after in zip(line, [*line[1:], ""], strict=True):
+            with faults.gathered():
+                stage = _find_stage(root, name, builtin)
+                bound[name] = bind(root, stage, manifest, after, len(bound))
+    return bound
+
+
+def _lines(manifest: Manifest) -> list[list[str]]:
+    """The main line, then the branches."""
+    return [manifest.stages, *(b.stages for b in manifest.branch.values())]
+
+
+def _check_lines(root: Path, lines: list[list[str]], manifest: Manifest) -> None:
+    """Each stage stands in one of them, once, and no settings are of another."""
+    faults = Faults()
     names = [name for line in lines for name in line]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise Usage(
-            f"{root / MANIFEST}: the stage {twice[0]!r} is named twice",
+    faults.found += [
+        Usage(
+            f"{root / MANIFEST}: the stage {name!r} is named twice",
             hint="a stage stands once, in `stages` or in one [branch.NAME]",
         )
-    unknown = set(manifest.stage) - set(names)
-    if unknown:
-        raise Usage(
-            f"{root / MANIFEST}: [stage.{min(unknown)}] is not in `stages`",
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+    faults.found += [
+        Usage(
+            f"{root / MANIFEST}: [stage.{name}] is not in `stages`",
             hint=f"`stages` are {', '.join(names)}",
         )
-    return lines
+        for name in sorted(set(manifest.stage) - set(names))
+    ]
+    faults.end()
 
 
 class Catalogue:
@@ -243,7 +275,7 @@ def loads_of(builtin: Builtin) -> Loads[Pipeline]:
 def top_levels(root: Path) -> list[Path]:
     """The files of a folder that `load` runs; raises as it does."""
     manifest = read_manifest(root)
-    named = [name for line in _lines(root, manifest) for name in line]
+    named = [name for line in _lines(manifest) for name in line]
     named += ["state"] * bool(manifest.state)
     return [path for name in named if (path := root / f"{name}.py").is_file()]
 
@@ -275,23 +307,31 @@ def _find_state(root: Path, name: str, builtin: Builtin) -> type[BaseModel]:
 
 def _find_jailed(root: Path, names: Sequence[str]) -> dict[str, Path]:
     files = [root / f"{name}.py" for name in names]
-    for name, path in zip(names, files, strict=True):
-        if not name.isidentifier() or not path.is_file():
-            raise Usage(
-                f"{root / MANIFEST}: jailed: there is no file '{name}.py'",
-                hint="it names .py files beside pipeline.toml, without the suffix",
-            )
+    faults = Faults()
+    faults.found += [
+        Usage(
+            f"{root / MANIFEST}: jailed: there is no file '{name}.py'",
+            hint="it names .py files beside pipeline.toml, without the suffix",
+        )
+        for name, path in zip(names, files, strict=True)
+        if not name.isidentifier() or not path.is_file()
+    ]
+    faults.end()
     return {module_name(path): path for path in files}
 
 
 def _find_exports(root: Path, paths: Sequence[str], channels: Channels) -> list[str]:
     known = channels.model.model_fields
-    for path in paths:
-        if path.partition(".")[0] not in known or not all(path.split(".")):
-            raise Usage(
-                f"{root / MANIFEST}: [export] channels: there is no channel {path!r}",
-                hint=f"its channels: {', '.join(known)}; a key of one is CHANNEL.KEY",
-            )
+    faults = Faults()
+    faults.found += [
+        Usage(
+            f"{root / MANIFEST}: [export] channels: there is no channel {path!r}",
+            hint=f"its channels: {', '.join(known)}; a key of one is CHANNEL.KEY",
+        )
+        for path in paths
+        if path.partition(".")[0] not in known or not all(path.split("."))
+    ]
+    faults.end()
     return list(dict.fromkeys(paths))
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 Place = Sequence[str | int]
 
 
 class Misfit(NamedTuple):
     """
-    The first fault of a declaration.
+    A fault of a declaration.
 
     Attributes:
         said: "vendor.crm.url: it is missing"; never the value, which may be a secret.
@@ -38,7 +39,21 @@ def misfit_of(
     Args:
         beside: Keys that are known at its top as well.
     """
-    first = error.errors(include_url=False, include_input=False)[0]
+    return misfits_of(error, model, beside)[0]
+
+
+def misfits_of(
+    error: ValidationError, model: type[BaseModel], beside: Sequence[str] = ()
+) -> list[Misfit]:
+    """All that `model` found, in its order; of one key what is said first."""
+    found = error.errors(include_url=False, include_input=False)
+    said = {tuple(_place(model, one["loc"])): one for one in reversed(found)}
+    return [_misfit(one, model, beside) for one in reversed(said.values())]
+
+
+def _misfit(
+    first: ErrorDetails, model: type[BaseModel], beside: Sequence[str]
+) -> Misfit:
     place = _place(model, first["loc"])
     said = _words(first["type"], first["msg"])
     hint = ""

@@ -12,7 +12,7 @@ named steps whose results are kept, and returns an outcome.  It never sees the s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.calls import Answer, FilePart, Request, Vendor
+from pipeline.errors import Usage
 from pipeline.lapse import Lapse
 from pipeline.messages import Talking
 from pipeline.model import (
@@ -105,6 +106,9 @@ class Value(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+FileCheck = Callable[["Folder", Any], Iterable[Usage]]
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """
@@ -113,6 +117,7 @@ class Stage:
     Attributes:
         window: Items in this stage at once, in one worker.
         limit: Name of a `[limit.NAME]` that every try of the stage obeys.
+        check: What is wrong with the files it will use; see `stage`.
     """
 
     name: str
@@ -122,6 +127,7 @@ class Stage:
     retry: Retry
     window: int
     limit: str | None
+    check: FileCheck | None = None
 
     def __call__(self, state: Any, ctx: Any) -> Awaitable[Outcome]:
         return self.run(state, ctx)
@@ -134,11 +140,22 @@ def stage(
     retry: Retry | None = None,
     window: int = 1000,
     limit: str | None = None,
+    check: FileCheck | None = None,
 ) -> Callable[[Callable[..., Awaitable[Outcome]]], Stage]:
-    """Declare a stage by its name; `Usage` when it is no async function of two."""
+    """
+    Declare a stage by its name.
+
+    Args:
+        check: `check(folder, settings)` yields a `Usage`, or raises one, for each fault
+            of the files that the stage will use: rules, templates.  For `waybill
+            pipelines check`; no worker calls it.
+
+    Raises:
+        Usage: it is no async function of two.
+    """
 
     def declare(run: Callable[..., Awaitable[Outcome]]) -> Stage:
-        given = (settings, timeout_s, retry or Retry(), window, limit)
+        given = (settings, timeout_s, retry or Retry(), window, limit, check)
         return Stage(named(run), run, *given)
 
     return declare

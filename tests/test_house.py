@@ -35,7 +35,7 @@ ON_TOP = {
         *("bound", "calls", "loading", "names", "outbox", "pinned", "proof", "stage"),
         *("declared", "folder", "messages", "model", "reducers", "threads", "trouble"),
         *("doubles", "errors", "misfits", "signals", "signatures", "state", "testing"),
-        *("lapse", "parts", "proc", "purse", "spoken"),
+        *("faults", "lapse", "parts", "proc", "purse", "spoken"),
     },
     "stages": {*STAGES, "document", "layout"},
     "ingest": {

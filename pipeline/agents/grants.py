@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.agents.agent import Agent
 from pipeline.errors import Usage
+from pipeline.faults import Faults
 from pipeline.messages import Granted
 from pipeline.names import is_tenant
 
@@ -66,24 +67,34 @@ def check_grants(
         Usage: a line is no `tenant/stage/agent`, or names a stage, an agent or a tool
             that there is not.
     """
+    faults = Faults()
     for line, tools in grants.items():
-        parts = line.split("/")
-        if len(parts) != 3 or not (parts[0] == ANY or is_tenant(parts[0])):
-            raise _bad(
-                where, line, f'write it as "tenant/stage/agent", `{ANY}` for any'
-            )
-        _, stage, agent = parts
-        if stage not in (ANY, *agents):
-            raise _bad(where, line, f"`stages` are {', '.join(agents)}")
-        there = [a for s, own in agents.items() if stage in (ANY, s) for a in own]
-        meant = [a for a in there if agent in (ANY, a.name)]
-        if not meant:
-            known = ", ".join(sorted({a.name for a in there})) or "no agent"
-            raise _bad(where, line, f"at the top of its stage's file stands {known}")
-        known_tools = sorted({tool.name for a in meant for tool in a.tools})
-        if not tools or set(tools) - set(known_tools):
-            hint = f"its tools are {', '.join(known_tools) or 'none'}"
-            raise _bad(where, line, hint)
+        with faults.gathered():
+            _check_line(line, tools, agents, where)
+    faults.end()
+
+
+def _check_line(
+    line: str,
+    tools: Sequence[str],
+    agents: Mapping[str, Sequence[Agent]],
+    where: str,
+) -> None:
+    parts = line.split("/")
+    if len(parts) != 3 or not (parts[0] == ANY or is_tenant(parts[0])):
+        raise _bad(where, line, f'write it as "tenant/stage/agent", `{ANY}` for any')
+    _, stage, agent = parts
+    if stage not in (ANY, *agents):
+        raise _bad(where, line, f"`stages` are {', '.join(agents)}")
+    there = [a for s, own in agents.items() if stage in (ANY, s) for a in own]
+    meant = [a for a in there if agent in (ANY, a.name)]
+    if not meant:
+        known = ", ".join(sorted({a.name for a in there})) or "no agent"
+        raise _bad(where, line, f"at the top of its stage's file stands {known}")
+    known_tools = sorted({tool.name for a in meant for tool in a.tools})
+    if not tools or set(tools) - set(known_tools):
+        hint = f"its tools are {', '.join(known_tools) or 'none'}"
+        raise _bad(where, line, hint)
 
 
 def _bad(where: str, line: str, hint: str) -> Usage:
