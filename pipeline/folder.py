@@ -51,7 +51,12 @@ class PipelineFolder:
         return f"<PipelineFolder {self.name}@{self.version}>"
 
     def text(self, relative: str) -> str:
-        """A UTF-8 file, read once; raises `Usage` when it is missing or outside."""
+        """
+        A UTF-8 file, read once.
+
+        Raises:
+            Usage: it is missing, outside, or no UTF-8.
+        """
         if relative in self._texts:
             return self._texts[relative]
         path = (self.root / relative).resolve()
@@ -63,6 +68,11 @@ class PipelineFolder:
             raise Usage(
                 f"the pipeline {self.name} has no file {relative!r}",
                 hint="add it beside pipeline.toml, or change the setting naming it",
+            ) from None
+        except UnicodeDecodeError:
+            raise Usage(
+                f"{relative!r} of the pipeline {self.name} is no UTF-8",
+                hint="save it as UTF-8",
             ) from None
         return text
 

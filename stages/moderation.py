@@ -17,10 +17,20 @@ from typing import Any, assert_never
 from anyio.lowlevel import checkpoint
 from pydantic import Field
 
-from pipeline.stage import Advance, Context, Hold, Outcome, Reject, Settings, stage
+from pipeline.errors import Usage
+from pipeline.stage import (
+    Advance,
+    Context,
+    Folder,
+    Hold,
+    Outcome,
+    Reject,
+    Settings,
+    stage,
+)
 from pipeline.threads import in_thread
 from stages.document import Document, Span, Verdict
-from stages.rules.compiler import rulebook
+from stages.rules.compiler import faults_in, files_of, rulebook
 from stages.rules.normaliser import normalise
 from stages.rules.personal import find_personal
 from stages.rules.rulebook import Rulebook
@@ -46,7 +56,12 @@ class ModerationSettings(Settings):
     max_chars: int = Field(default=500_000, ge=1)
 
 
-@stage(settings=ModerationSettings, timeout_s=60)
+def check_rules(folder: Folder, settings: ModerationSettings) -> Iterator[Usage]:
+    """What is wrong with the rule files."""
+    yield from faults_in(files_of(folder, settings.rules))
+
+
+@stage(settings=ModerationSettings, timeout_s=60, check=check_rules)
 async def moderation(document: Document, ctx: Context) -> Outcome:
     """Judge the text; hold or reject what a rule says to, with the places."""
     settings: ModerationSettings = ctx.settings

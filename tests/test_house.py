@@ -35,7 +35,7 @@ ON_TOP = {
         *("bound", "calls", "loading", "names", "outbox", "pinned", "proof", "stage"),
         *("declared", "folder", "messages", "model", "reducers", "threads", "trouble"),
         *("doubles", "errors", "misfits", "signals", "signatures", "state", "testing"),
-        *("faults", "lapse", "parts", "proc", "purse", "spoken"),
+        *("checking", "faults", "lapse", "parts", "proc", "purse", "spoken"),
     },
     "stages": {*STAGES, "document", "layout"},
     "ingest": {
@@ -80,6 +80,7 @@ ANYTHING_MAY_BE_RAISED = {
     "pipeline/agents/runner.py": 1,  # a tool, whose siblings end before it is raised
     "pipeline/effects/courier.py": 1,  # a sink, around what one call carries
     "loadtest/simulation/history.py": 1,  # whatever escaped a worker is a finding
+    "pipeline/checking.py": 1,  # a stage's check of its files, for its author
     "pipeline/loading.py": 1,  # whatever loading a pipeline raises, for who waits
 }
 # The environment is read once, by `Settings`; and where a process is handed its

@@ -21,6 +21,7 @@ from pipeline.effects.opened import folder_of, open_sinks
 from pipeline.effects.posting import Caller
 from pipeline.effects.sink import Sink
 from pipeline.errors import Usage, WaybillError
+from pipeline.faults import Faults
 from pipeline.folder import Pipeline
 from pipeline.outbox import SinkFacts
 from pipeline.run.services import Jail, find_key, find_secret
@@ -245,13 +246,16 @@ def check_terms(pipeline: Pipeline, vendors: Mapping[str, VendorSpec]) -> None:
     """
     Raises `Usage` where a pipeline calls a vendor that nobody declared, or is looser.
     """
+    faults = Faults()
     for name, terms in pipeline.vendors.items():
-        if name not in vendors:
-            raise Usage(
-                f"the pipeline {pipeline.name} has [vendor.{name}], and there is no "
-                "such vendor",
-                code="VENDOR_UNKNOWN",
-                hint=f"declare it in vendors.toml; declared: "
-                f"{', '.join(vendors) or 'none'}",
-            )
-        vendors[name].within(terms)
+        with faults.gathered():
+            if name not in vendors:
+                raise Usage(
+                    f"the pipeline {pipeline.name} has [vendor.{name}], and there is "
+                    "no such vendor",
+                    code="VENDOR_UNKNOWN",
+                    hint=f"declare it in vendors.toml; declared: "
+                    f"{', '.join(vendors) or 'none'}",
+                )
+            vendors[name].within(terms)
+    faults.end()

@@ -10,9 +10,12 @@ Ends    Advance; RULES_MISSING and RULES_INVALID fail.
 """
 
 import json
+from collections.abc import Iterator
 
-from pipeline.stage import Advance, Context, Outcome, Settings, stage
+from pipeline.errors import Usage
+from pipeline.stage import Advance, Context, Folder, Outcome, Settings, stage
 from stages.abstracts import reading
+from stages.clauses.proving import faults_in
 
 SOUND: set[str] = set()  # rules whose every phrase was looked at, by this process
 
@@ -23,14 +26,15 @@ class SectionsSettings(Settings):
     rules: str = "rules/*.toml"
 
 
-@stage(settings=SectionsSettings, timeout_s=900)
+def check_rules(folder: Folder, settings: SectionsSettings) -> Iterator[Usage]:
+    """What is wrong with the rule files, and which of their examples they miss."""
+    yield from faults_in(files_of(folder, settings.rules))
+
+
+@stage(settings=SectionsSettings, timeout_s=900, check=check_rules)
 async def sections(contract, ctx: Context) -> Outcome:
     """Take the contract apart, and read it by rules."""
-    root = ctx.folder.root
-    names = [
-        str(path.relative_to(root)) for path in ctx.folder.files(ctx.settings.rules)
-    ]
-    rules = {name: ctx.folder.text(name) for name in names}
+    rules = files_of(ctx.folder, ctx.settings.rules)
     text = await ctx.artifacts.put(contract.text.encode())
     kept = await ctx.artifacts.put(json.dumps(rules).encode())
     found, files = await ctx.jailed_files(
@@ -41,3 +45,9 @@ async def sections(contract, ctx: Context) -> Outcome:
     )
     SOUND.add(kept)
     return Advance(structure=files[reading.STRUCTURE], facts=found)
+
+
+def files_of(folder: Folder, pattern: str) -> dict[str, str]:
+    """The rule files that a glob names, by name."""
+    names = [path.relative_to(folder.root).as_posix() for path in folder.files(pattern)]
+    return {name: folder.text(name) for name in names}

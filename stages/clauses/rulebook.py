@@ -16,6 +16,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from pipeline.errors import Usage
+from pipeline.faults import Faults, together
+from pipeline.misfits import misfits_of
 from stages.clauses.denials import Sense
 from stages.clauses.phrases import BadPhraseError, Condition, Phrase, phrase
 from stages.clauses.values import Kind
@@ -115,29 +117,32 @@ class ClauseRules:
     never: Condition
 
     @property
-    def conditions(self) -> Iterator[Condition]:
-        """All of them."""
+    def conditions(self) -> Iterator[tuple[str, Condition]]:
+        """All of them, each with its key: `never`, and `says.0` of the first line."""
         if self.headings is not None:
-            yield self.headings
-        yield from (*self.under, *self.says, *self.perhaps, self.never)
+            yield "headings", self.headings
+        for key in ("under", "says", "perhaps"):
+            for number, condition in enumerate(getattr(self, key)):
+                yield f"{key}.{number}", condition
+        yield "never", self.never
 
     def compile(self) -> None:
         """
         Make every expression now; what is not made now is made when a text needs it.
 
         Raises:
-            Usage: RULES_INVALID, with the file's name.
+            Usage: RULES_INVALID, with the file's name and the key.
         """
-        try:
-            for condition in self.conditions:
+        for key, condition in self.conditions:
+            try:
                 for one in condition.phrases:
                     _ = one.chains
-        except BadPhraseError as error:
-            raise self.broken(error) from None
+            except BadPhraseError as error:
+                raise self.broken(error, key) from None
 
-    def broken(self, error: BadPhraseError) -> Usage:
+    def broken(self, error: BadPhraseError, key: str = "a phrase") -> Usage:
         """What to say of a phrase of this file that cannot be looked for."""
-        return _broken(self.file, "a phrase", str(error))
+        return _broken(self.file, key, str(error))
 
 
 def load_types(files: Mapping[str, str]) -> dict[str, ClauseRules]:
@@ -151,7 +156,8 @@ def load_types(files: Mapping[str, str]) -> dict[str, ClauseRules]:
 
     Raises:
         Usage: RULES_MISSING, there is none; RULES_INVALID, one cannot be read, or two
-            have one name.  Named are file and key, never a contract's words.
+            have one name.  Named are file and key, never a contract's words; several
+            faults are beside the first.
     """
     if not files:
         raise Usage(
@@ -162,23 +168,32 @@ def load_types(files: Mapping[str, str]) -> dict[str, ClauseRules]:
     if len(files) > MAX_TYPES:
         raise _broken(next(iter(files)), "", f"more than {MAX_TYPES} files")
     types: dict[str, ClauseRules] = {}
+    faults = Faults()
     for name in sorted(files):
-        rules = _read(name, files[name])
-        if rules.type.name in types:
-            raise _broken(name, "name", f"{rules.type.name!r} has a file already")
-        types[rules.type.name] = rules
+        with faults.gathered():
+            rules = read_file(name, files[name])
+            first = types.setdefault(rules.type.name, rules)
+            if first is not rules:
+                said = f"{rules.type.name!r} has a file already, {first.file}"
+                raise _broken(name, "name", said)
+    faults.end()
     return types
 
 
-def _read(file: str, text: str) -> ClauseRules:
+def read_file(file: str, text: str) -> ClauseRules:
+    """
+    One rule file; its phrases are compiled when a text needs them.
+
+    Raises:
+        Usage: RULES_INVALID, with `file` and the key; several are beside the first.
+    """
     try:
         form = ClauseForm.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise _broken(file, "", str(error)) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise _broken(file, key, first["msg"]) from None
+        found = misfits_of(error, ClauseForm)
+        raise together([_broken(file, "", misfit.said) for misfit in found]) from None
     try:
         headings = (*_either(form.headings), *_either(form.unheaded, "!"))
         return ClauseRules(

@@ -19,7 +19,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from pipeline.errors import Usage
-from pipeline.misfits import misfit_of
+from pipeline.faults import Faults, faults_of, together
+from pipeline.misfits import misfits_of
 from pipeline.stage import Folder
 from stages.rules.normaliser import normalise
 from stages.rules.patterns import too_slow
@@ -87,9 +88,30 @@ def rulebook(folder: Folder, pattern: str = "rules/*.toml") -> Rulebook:
 # Eight: the pipelines and versions that one worker may serve side by side.
 @lru_cache(maxsize=8)
 def _compiled(shelf: _Shelf) -> Rulebook:
-    paths = shelf.folder.files(shelf.pattern)
-    names = [path.relative_to(shelf.root).as_posix() for path in paths]
-    return compile_rules({name: shelf.folder.text(name) for name in names})
+    return compile_rules(files_of(shelf.folder, shelf.pattern))
+
+
+def files_of(folder: Folder, pattern: str) -> dict[str, str]:
+    """The rule files that a glob names, by name; raises as `Folder.text` does."""
+    paths = folder.files(pattern)
+    names = [path.relative_to(folder.root).as_posix() for path in paths]
+    return {name: folder.text(name) for name in names}
+
+
+def faults_in(files: Mapping[str, str]) -> Iterator[Usage]:
+    """What is wrong with rule files, each by itself, and then with all together."""
+    sound: dict[str, str] = {}
+    for name, text in files.items():
+        try:
+            compile_rules({name: text})
+            sound[name] = text
+        except Usage as error:
+            yield from faults_of(error)
+    if sound or not files:
+        try:
+            compile_rules(sound)
+        except Usage as error:
+            yield from faults_of(error)
 
 
 def compile_rules(files: Mapping[str, str]) -> Rulebook:
@@ -164,7 +186,8 @@ def _parse(name: str, text: str) -> CategoryForm:
     except tomllib.TOMLDecodeError as error:
         raise _broken(name, "", f"not valid TOML: {error}") from error
     except ValidationError as error:
-        raise _broken(name, "", misfit_of(error, CategoryForm).said) from error
+        found = misfits_of(error, CategoryForm)
+        raise together([_broken(name, "", misfit.said) for misfit in found]) from error
 
 
 def _trails(name: str, form: CategoryForm) -> Iterator[Trail]:
@@ -175,10 +198,13 @@ def _trails(name: str, form: CategoryForm) -> Iterator[Trail]:
         key = f"rule.{rule.name}"
         groups.append((rule.name, f"{key}.phrases", False, rule.phrases))
         groups.append((rule.name, f"{key}.unless", True, rule.unless))
+    faults = Faults()
     for rule_name, key, excuse, phrases in groups:
         for phrase in phrases:
-            elements = _elements(name, key, phrase, lists)
-            yield Trail(elements, form.category, rule_name, excuse)
+            with faults.gathered():
+                elements = _elements(name, key, phrase, lists)
+                yield Trail(elements, form.category, rule_name, excuse)
+    faults.end()
 
 
 def _elements(

@@ -1,4 +1,4 @@
-"""`waybill pipelines`: a stage of a pipeline folder, run once before one's eyes."""
+"""`waybill pipelines run`: a stage of a folder, run once before one's eyes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from pipeline.folder import Pipeline, loads_of
 from pipeline.loading import WORK_S
 from pipeline.model import Advance, Done, Hold, Item, Outcome, Reject, Wait
 from pipeline.outbox import Planned
-from pipeline.pinned import list_files
 from pipeline.run.frames import ENGINE
 from pipeline.run.services import Services
 from pipeline.run.stay import Parked
@@ -31,6 +30,7 @@ from pipeline.testing import Context, Try
 from pipeline.trouble import Place
 from waybill import terminal
 from waybill.commands.counts import WITH_FAILED, WITH_HELD
+from waybill.commands.folders import lay_copy, pipelines_check, pipelines_ls
 from waybill.commands.options import Json
 from waybill.commands.run import log_to_home, run_async
 from waybill.compose import (
@@ -51,7 +51,11 @@ from waybill.outside import (
 )
 from waybill.settings import Settings, read_settings
 
-pipelines = typer.Typer(help="Pipeline folders: try a stage.", no_args_is_help=True)
+pipelines = typer.Typer(
+    help="Pipeline folders: check them, try a stage.", no_args_is_help=True
+)
+pipelines.command("ls")(pipelines_ls)
+pipelines.command("check")(pipelines_check)
 
 BESIDE = ("frames", "raised", "state_in", "state")  # the outcome on a terminal
 SHOWN_CHARS = 4000  # of a state on a terminal; `--json` has all of it
@@ -107,10 +111,7 @@ class _Trial:
         self._raised = ""  # as Python tells it, of the stage that ran last
         # As it would be pinned: what is not part of it is not found in it.
         self._root = home / "pipelines" / folder.resolve().name
-        for relative, path in list_files(folder).items():
-            target = self._root / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+        lay_copy(folder, self._root)
 
     async def run(
         self, name: str, file: Path, given: dict[str, Any] | None, out: Path | None

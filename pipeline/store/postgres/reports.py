@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import NotFound
 from pipeline.model import ItemId
@@ -36,6 +36,20 @@ select r.item_id, i.name, r.stage, p.done, p.total
   join waybill.items i on i.id = r.item_id
  where p.total > $1 and p.waits_for = '' and {of}
  order by p.total desc, r.item_id limit $2
+"""
+
+UNDER_WAY = """
+with place as (
+  select item_id from waybill.ready
+   union all select item_id from waybill.running
+   union all select item_id from waybill.waiting
+   union all select item_id from waybill.joining
+   union all select item_id from waybill.holds where open),
+version as (
+  select i.pipeline_id, count(*) as n
+    from place join waybill.items i on i.id = place.item_id group by 1)
+select p.name, p.version, v.n from version v
+  join waybill.pipelines p on p.id = v.pipeline_id order by 1, p.id
 """
 
 # The item that a refused file has become since: by its delivery, looked at again, or
@@ -113,6 +127,14 @@ select state, count(*) as n from place group by state
 """
 
 
+class UnderWay(NamedTuple):
+    """How many items of one version of a pipeline are live or held."""
+
+    pipeline: str
+    version: str
+    items: int
+
+
 class PostgresReports(Topic):
     """The state of the whole."""
 
@@ -151,6 +173,11 @@ class PostgresReports(Topic):
             )
         )
         return [WorkRow(*r.values()) for r in rows]
+
+    async def under_way(self) -> list[UnderWay]:
+        """Of each version of a pipeline that has any, its live and held items."""
+        rows = await self._db.fetch(UNDER_WAY)
+        return [UnderWay(*r.values()) for r in rows]
 
     async def batches(self, *, limit: int = 50) -> list[BatchRow]:
         """Newest first."""
