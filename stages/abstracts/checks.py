@@ -14,6 +14,7 @@ from datetime import date, timedelta
 
 from stages.abstracts.forms import Check, Clause
 from stages.clauses.sections import Section
+from stages.clauses.signings import signers
 from stages.clauses.values import amounts, dates, durations
 
 Clauses = Mapping[str, Clause]
@@ -22,7 +23,6 @@ Clauses = Mapping[str, Clause]
 BEGINS = ("effective_date", "agreement_date")
 ENDS = ("expiration_date", "initial_term", "term")
 PARTIES = "parties"
-SIGNED_CHARS = 6_000  # of a block of signatures
 COMPANIES_MAX = 20
 OVER_A_NAME = re.compile(r"^(?:(?:ACCEPTED|AGREED|AND|TO|BY|FOR|OF|the|The|THE)\s)+")
 # A name in capitals or with them, and the form of a company behind it.
@@ -118,8 +118,9 @@ def signers_agree(clauses: Clauses, text: str, sections: Sequence[Section]) -> C
     Looked for where the signatures stand; a person who signs may sign for anybody.
     """
     parties = _present(clauses, PARTIES)
-    signers = companies(_signed(text, sections))
-    if parties is None or not signers:
+    places = signers(text, sections)
+    signing = companies("\n".join(text[start:end] for start, end in places))
+    if parties is None or not signing:
         lacks = "parties were" if parties is None else "company was"
         there = "" if parties is None else " among the signatures"
         why = f"not made: no {lacks} read{there}"
@@ -127,26 +128,16 @@ def signers_agree(clauses: Clauses, text: str, sections: Sequence[Section]) -> C
     known = [name for quote in parties.quotes if (name := words_of(quote.text))]
     strange = [
         said
-        for said in signers
+        for said in signing
         if not any(words_of(said) <= one or one <= words_of(said) for one in known)
     ]
     if strange:
         verb = "signs, and is" if len(strange) == 1 else "sign, and are"
         why = f"{_listed(strange)} {verb} none of the parties"
     else:
-        why = f"the companies that sign, {len(signers)}, are parties"
+        why = f"the companies that sign, {len(signing)}, are parties"
     return Check(
         name="signers_are_parties", ok=not strange, why=why, about=(parties.type,)
-    )
-
-
-def _signed(text: str, sections: Sequence[Section]) -> str:
-    """From where the signatures begin: a name in capitals may head a section there."""
-    begins = [s.start for s in sections if s.kind == "signature"]
-    exhibits = [s.start for s in sections if s.kind == "exhibit"]
-    return "\n".join(
-        text[at : min([at + SIGNED_CHARS, *(e for e in exhibits if e > at)])]
-        for at in begins
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from stages.clauses.hits import Hit, Routes
 from stages.clauses.rulebook import ClauseRules
 from stages.clauses.sentences import Prepared
+from stages.clauses.signings import signed_from, signings
 from stages.clauses.values import dates
 
 TITLE_CHARS = 3_000  # from the beginning, where a title stands
@@ -21,7 +22,6 @@ OPENING_CHARS = (
     6_000  # covers a cover page, a table of contents and the first paragraph
 )
 PARTIES_CHARS = 3_000  # of the paragraph that names the parties
-SIGNED_CHARS = 6_000  # of a block of signatures
 MAX_NAMES = 40
 
 
@@ -142,23 +142,30 @@ _NO_PARTY = re.compile(
 
 def parties(rules: ClauseRules, text: Prepared) -> Routes:
     """Who signs below, and whom the first paragraph names."""
-    words = _opening_names(text.text)
+    words = _opening_names(text)
     signed = _signing_names(text)
     keys = {hit.key for hit in signed}
     words.sort(key=lambda hit: (hit.key not in keys, hit.start))
     return signed, words
 
 
-def _opening_names(text: str) -> list[Hit]:
-    region = text[:OPENING_CHARS]
+def _opening_names(text: Prepared) -> list[Hit]:
+    """Whom the first paragraph names; of a short contract not who signs below it."""
+    first = _BETWEEN.search(text.text, 0, OPENING_CHARS)
+    after = first.end() if first else 0
+    stop = signed_from(text.text, text.sections, after)
+    return _named(text.text, stop) or _named(text.text, len(text.text))
+
+
+def _named(text: str, stop: int) -> list[Hit]:
+    region = text[: min(OPENING_CHARS, stop)]
     for match in _BETWEEN.finditer(region):
         start = match.end()
-        end = _region_end(text, start)
+        end = min(stop, _region_end(text, start))
         names = list(_names(text, start, end))
         if len({hit.key for hit in names}) >= 2:
             return names
-    end = _region_end(text, 0)
-    return list(_names(text, 0, end))
+    return list(_names(text, 0, min(stop, _region_end(text, 0))))
 
 
 def _region_end(text: str, start: int) -> int:
@@ -183,7 +190,7 @@ def _names(text: str, start: int, end: int) -> Iterator[Hit]:
 
 def _signing_names(text: Prepared) -> list[Hit]:
     found: dict[str, Hit] = {}
-    for start, end in _signings(text):
+    for start, end in signings(text.text, text.sections):
         for hit in _names(text.text, start, end):
             found.setdefault(hit.key, hit)
     return list(found.values())[:MAX_NAMES]
@@ -248,32 +255,10 @@ def agreement_date(rules: ClauseRules, text: Prepared) -> Routes:
 
 
 def _signing_dates(text: Prepared) -> list[Hit]:
-    for start, end in _signings(text):
+    for start, end in signings(text.text, text.sections):
         if hits := _dates_in(text.text, start, end):
             return hits[:2]
     return []
-
-
-_SIGNS = re.compile(
-    r"\b(?:By|BY|Name|NAME|Title|TITLE|Signature|SIGNATURE|Its|Date|DATE)[ \t]{0,9}:"
-    r"|\b(?i:authori[sz]ed[ \t](?:signature|representative)|signed[ \t](?:by|for))\b"
-)
-
-
-def _signings(text: Prepared) -> list[tuple[int, int]]:
-    """Where people sign: what is headed so, and where `By`, `Name`, `Date` crowd."""
-    found = [
-        (section.start, min(section.end, section.start + SIGNED_CHARS))
-        for section in text.sections
-        if section.kind == "signature"
-    ]
-    places = [match.start() for match in _SIGNS.finditer(text.text)]
-    for first, third in zip(places, places[2:], strict=False):
-        if third - first < 600 and not (found and first < found[-1][1]):
-            found.append((max(0, first - 400), min(len(text.text), third + 1_500)))
-        if len(found) >= MAX_NAMES:
-            break
-    return found
 
 
 def effective_date(rules: ClauseRules, text: Prepared) -> Routes:
@@ -305,7 +290,7 @@ def signatories(rules: ClauseRules, text: Prepared) -> Routes:
     """Names beside `By` and `Name`: in the block of signatures, and anywhere late."""
     named = [
         Hit(*match.span("name"), _same(match["name"]))
-        for start, end in _signings(text)
+        for start, end in signings(text.text, text.sections)
         for match in _SIGNATORY.finditer(text.text, start, end)
     ]
     late = [
