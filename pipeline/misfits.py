@@ -46,9 +46,10 @@ def misfits_of(
     error: ValidationError, model: type[BaseModel], beside: Sequence[str] = ()
 ) -> list[Misfit]:
     """All that `model` found, in its order; of one key what is said first."""
-    found = error.errors(include_url=False, include_input=False)
-    said = {tuple(_place(model, one["loc"])): one for one in reversed(found)}
-    return [_misfit(one, model, beside) for one in reversed(said.values())]
+    said: dict[tuple[str | int, ...], ErrorDetails] = {}
+    for one in error.errors(include_url=False, include_input=False):
+        said.setdefault(tuple(_place(model, one["loc"])), one)
+    return [_misfit(one, model, beside) for one in said.values()]
 
 
 def _misfit(

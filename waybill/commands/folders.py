@@ -77,7 +77,8 @@ def _listed(settings: Settings, found: Sequence[UnderWay]) -> list[dict[str, Any
     """A row each folder, and one each pipeline that has items and no folder here."""
     rows: list[dict[str, Any]] = []
     for folder in sorted(p.parent for p in settings.pipelines.glob(f"*/{MANIFEST}")):
-        name, version, stages, fault = folder.name, "", [], ""
+        name, version, fault = folder.name, "", ""
+        stages: list[str] = []
         try:
             pipeline = glance(folder)
             name, version = pipeline.name, pipeline.folder.version
@@ -151,7 +152,8 @@ def checked(folder: Path, outside: Outside | None, broken: Faults) -> dict[str, 
     """
     faults = Faults()
     notes: list[str] = []
-    version, stages = "", []
+    stages: list[str] = []
+    version = ""
     with TemporaryDirectory(prefix="waybill-check-") as home:
         root = Path(home) / folder.resolve().name
         with faults.gathered():
@@ -221,11 +223,14 @@ def _undeclared(pipeline: Pipeline, outside: Outside) -> Iterator[str]:
 
     Of settings those that `pipeline.toml` gives.
     """
-    settings = {"vendor": outside.vendors, "sink": outside.sinks}
+    declared: dict[str, Collection[str]] = {
+        "vendor": outside.vendors,
+        "sink": outside.sinks,
+    }
     for name, bound in pipeline.stages.items():
-        for key in sorted(bound.settings.model_fields_set & set(settings)):
+        for key in sorted(bound.settings.model_fields_set & set(declared)):
             value = getattr(bound.settings, key)
-            if value and value not in settings[key]:
+            if value and value not in declared[key]:
                 yield f"[stage.{name}] {key}: vendors.toml has no [{key}.{value}]"
         for agent in agents_of(bound.stage.run):
             for model in sorted(set(agent.models) - set(outside.models)):
