@@ -18,6 +18,7 @@ TEXT = """SUPPLY AGREEMENT
 This Agreement is made as of May 1, 2025 by and between Alder Works, Inc. and Birch LLC.
 1. Term. It continues for three (3) years.
 2. Fees. Birch shall pay $5,000 per year.
+3. Governing Law. The laws of Ohio govern this Agreement, wherever it is signed.
 
 """
 OWN = "ALDER WORKS, INC.\nBy: ________\nName: J. Doe\nTitle: President\n"
@@ -68,7 +69,7 @@ def test_parties_may_sign(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "3. Notes. An instrument signed by Cedar Mills Ltd is no part of it.",
+        "4. Notes. An instrument signed by Cedar Mills Ltd is no part of it.",
         "Name of Company: ____________",
         "The price that Cedar Mills Ltd pays: $5",
         "Exhibit A\nSIGNED for Cedar Mills Ltd",
