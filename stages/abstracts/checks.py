@@ -24,7 +24,10 @@ BEGINS = ("effective_date", "agreement_date")
 ENDS = ("expiration_date", "initial_term", "term")
 PARTIES = "parties"
 COMPANIES_MAX = 20
-OVER_A_NAME = re.compile(r"^(?:(?:ACCEPTED|AGREED|AND|TO|BY|FOR|OF|the|The|THE)\s)+")
+OVER_A_NAME = re.compile(
+    r"^(?:(?:ACCEPTED|AGREED|AND|TO|BY|FOR|OF|the|The|THE|ON|BEHALF|for|by|of|and"
+    r"|SIGNED|Signed|EXECUTED|Executed)\s)+"
+)
 # A name in capitals or with them, and the form of a company behind it.
 COMPANY = re.compile(
     r"(?<![\w.])(?P<name>(?:[A-Z0-9][\w&.'’-]{0,30},?[ \t]{1,3}"

@@ -20,9 +20,11 @@ def test_a_sound_file_has_no_fault() -> None:
 
 def test_every_file_is_named_and_every_key_of_it() -> None:
     """A broken one does not hide the next; two keys of one file are two faults."""
-    keys = SOUND.replace('title = "', 'tile = "', 1).replace("[ex", "quotes = 99\n[ex")
+    keys = SOUND.replace('title = "', 'tile = "', 1).replace(
+        "quotes = 4", "quotes = 99"
+    )
 
-    found = said(a_toml="name = [", b_keys=keys, c=SOUND, d=SOUND)
+    found = said(a_toml="name = ]", b_keys=keys, c=SOUND, d=SOUND)
 
     assert found[0].startswith("a_toml.toml: ")
     assert "line 1" in found[0]
