@@ -23,6 +23,7 @@ from pipeline.store import embedded, keeper
 from pipeline.store.migrate import APP_ROLE
 
 UP_S = 120.0
+UP = ("ready", "standby")  # what its pid file says: answering, or following alone
 LOOK_S = 0.05
 FOLLOWING = "select count(*) > 0 from pg_stat_replication where state = 'streaming'"
 
@@ -73,7 +74,7 @@ class Standby:
                 cwd="/",
             )
         until = time.monotonic() + UP_S
-        while (state := keeper.state_of(self.data)) is None or state[2] != "standby":
+        while (state := keeper.state_of(self.data)) is None or state[2] not in UP:
             if time.monotonic() > until:
                 raise TimeoutError(f"the standby does not come up; see {log}")
             time.sleep(LOOK_S)
