@@ -14,13 +14,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import anyio
+import asyncpg
 
 from loadtest.driver.board import Board
 from loadtest.driver.drops import Dropper, Source, source_of
@@ -155,10 +156,16 @@ class _Run:
             if seen is not None and seen.t > self._it.run.now() - 10:
                 unsent = sum(seen.effects.get(state, 0) for state in UNSENT)
                 busy = seen.unfinished or unsent
-                if not busy and await self._on.ask(TAKEN) >= submitted:
+                if not busy and await self._taken() >= submitted:
                     return True
             await anyio.sleep(LOOK_S)
         return False
+
+    async def _taken(self) -> int:
+        """How many have a receipt; 0 while the database does not say."""
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            return int(await self._on.ask(TAKEN))
+        return 0
 
     # -- the summary -------------------------------------------------------------------
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
@@ -233,6 +233,12 @@ def socket_of(url: str) -> Path:
     return Path(folder) / keeper.SOCKET
 
 
+def _copy_book(book: Path, to: Path) -> None:
+    """Whole, with what stands in its journal."""
+    with closing(sqlite3.connect(book)) as source, closing(sqlite3.connect(to)) as copy:
+        source.backup(copy)
+
+
 @contextmanager
 def standing(
     run: RunFolder, scenario: Scenario, home: Path, *, labels: Path | None = None
@@ -271,4 +277,4 @@ def standing(
         yield it
         if world.book.exists():
             world.rows("select 1")  # everything is in the file
-            shutil.copy(world.book, run.path / "vendors.sqlite")
+            _copy_book(world.book, run.path / "vendors.sqlite")

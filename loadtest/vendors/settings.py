@@ -133,8 +133,8 @@ class Play(_Set):
         tokens: Of a completion; `cached` of the prompt's, `reasoning` of the answer's.
         api_max: Calls that the CRM allows a day; `page_size`: records of a page.
         done_after_s: How long an asynchronous job takes.
-        labels: A file of what a reader finds in documents (`labels.py`); "": it quotes
-            the first sentence of what it read.
+        labels: A file of what a reader finds in documents, or OCR reads (`labels.py`);
+            "": a reader quotes the first sentence of what it read.
         forbidden: The tool that a reader calls although it was not given it.
         order: The word by which a reader that obeys knows an order in what it reads.
         at_once: How often it then calls the second tool, in one answer; above 1 the
