@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 async def _check(checker: Checker, follow: bool, every_s: float) -> int:
     if follow:
         async with anyio.create_task_group() as tasks:
-            await tasks.start(_until_told, tasks.cancel_scope)
+            await tasks.start(_until_asked, tasks.cancel_scope)
             await checker.follow(every_s)
         results = checker.last
     else:
@@ -74,7 +74,7 @@ async def _check(checker: Checker, follow: bool, every_s: float) -> int:
     return BROKEN if broken else 0
 
 
-async def _until_told(
+async def _until_asked(
     scope: anyio.CancelScope,
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,

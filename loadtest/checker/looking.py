@@ -97,14 +97,14 @@ class Checker:
     def verdict(self, results: Mapping[str, Found]) -> list[dict[str, Any]]:
         """What `checker.json` says: a line a check that had its turn."""
         looks = self.memory.looks
-        told = []
+        lines = []
         for check in sorted(EVERY_CHECK, key=_number):
             now, before = results.get(check.name), self.memory.noted(check)
             if now is None and not before.violations:
                 continue
             now = now or Found(0, 0)
             examples = dict.fromkeys((*before.examples, *now.examples))
-            told.append(
+            lines.append(
                 {
                     "invariant": check.invariant,
                     "name": check.name,
@@ -115,7 +115,7 @@ class Checker:
                     "during": looks if check.during else 0,
                 }
             )
-        return told
+        return lines
 
     async def _there(self, *, ended: bool) -> Results:
         """What a look finds, once the database lets it end."""

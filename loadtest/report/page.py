@@ -145,17 +145,15 @@ def _plain(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(value: Any) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case int():
-            return f"{value:,}"
-        case float():
-            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-        case None:
-            return "–"
-        case _:
-            return str(value)
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)
 
 
 def _span(seconds: float) -> str:
@@ -195,7 +193,7 @@ def _facts(run: Run) -> dict[str, Any]:
     items = run.summary.get("items") or {}
     results = _plain(run.summary.get("results") or {})
     back = [f.recovered_s for f in run.faults if f.recovered_s is not None]
-    told = {
+    facts = {
         **{name.replace("_", " "): v for name, v in {**items, **results}.items()},
         "seconds": round(run.seconds, 1),
         "violations of promises": sum(line.violations for line in run.verdict),
@@ -204,7 +202,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "recovery, at most s": round(max(back), 2) if back else None,
         "machine's fixed loop, ms": (run.summary.get("machine") or {}).get("python_ms"),
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _change(before: Any, after: Any) -> str:
@@ -332,15 +330,15 @@ def _sentence(text: str) -> str:
 
 
 def _origin(run: Run) -> str:
-    told, machine = run.summary, run.summary.get("machine") or {}
+    summary, machine = run.summary, run.summary.get("machine") or {}
     facts = {
         "run": run.name,
-        "pipeline": told.get("pipeline"),
-        "command": told.get("command"),
-        "version": told.get("version"),
-        "seed": told.get("seed"),
-        "speed": told.get("speed"),
-        "began": _when(told.get("started_at")),
+        "pipeline": summary.get("pipeline"),
+        "command": summary.get("command"),
+        "version": summary.get("version"),
+        "seed": summary.get("seed"),
+        "speed": summary.get("speed"),
+        "began": _when(summary.get("started_at")),
         "machine": ", ".join(
             f"{_value(v)} {k.replace('_', ' ')}" for k, v in machine.items()
         ),

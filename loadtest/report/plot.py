@@ -150,7 +150,7 @@ class Plot:
         box = self.axes.get_position()
         left = room / (self.figure.get_figwidth() * PX)
         self.axes.set_position((left, box.y0, box.x1 - left, box.height))
-        self.axes.set_ylim(len(names) - 0.5, -0.5)
+        self.axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
         self.axes.set_yticks(range(len(names)), labels=list(names))
         self.axes.yaxis.grid(True, color=FAINT, linewidth=0.6)
 
@@ -212,7 +212,7 @@ def _inline(svg: str, title: str) -> str:
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = svg.replace("xlink:href", "href")
     used = set(re.findall(r'(?:url\(|href=")#([\w-]+)', svg))
-    svg = re.sub(r' id="([\w-]+)"', lambda m: m[0] if m[1] in used else "", svg)
+    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", svg)
     svg = re.sub(r"#fe0[01][0-9a-f]{2}\b", lambda m: f"var(--{VARIABLES[m[0]]})", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg)

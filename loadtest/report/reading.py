@@ -55,9 +55,9 @@ class Run:
     @property
     def seconds(self) -> float:
         """How long it took; what was sampled last, where no summary says it."""
-        told = float(self.summary.get("seconds") or 0.0)
+        summed = float(self.summary.get("seconds") or 0.0)
         last = [t[-1] for of in self.samples.values() for t, _ in of.values() if t]
-        return max([told, *last, *(f.until for f in self.faults), 1.0])
+        return max([summed, *last, *(f.until for f in self.faults), 1.0])
 
     @property
     def broken(self) -> int:

@@ -134,7 +134,7 @@ async def played(run: Run) -> None:
                 Entry(
                     run.ids[name],
                     finished(0, "read", "judge"),
-                    parked(1, stage="judge"),
+                    parked(1, stage="judge", after="write"),
                 )
             ],
         )
@@ -142,7 +142,7 @@ async def played(run: Run) -> None:
         Entry(run.ids["d"], None, replace(done(), state=State.FAILED, code="BAD"))
     ]
     assert await store.commit(worker, failed) == [True]
-    await through(run, worker, "e", effect("k-e", SinkClass.A))
+    await through(run, worker, "e", effect("k-e"))
     await store.cancel([run.ids["g"]], "ann")
     await store.reap([worker], died=True)
     await run.look()
@@ -164,6 +164,7 @@ async def played(run: Run) -> None:
         run.take(row.key, tenant=row.tenant)
         told = Settlement(row.id, EffectState.CONFIRMED, None, None, "")
         assert await store.settle_effects(other, [told]) == [True]
+    await run.look()
     await store.leave(other)
 
 
@@ -306,8 +307,12 @@ async def broken_by(
     }
 
 
-async def test_an_effect_accepted_twice_is_named(run: Run) -> None:
+async def test_an_effect_accepted_twice_is_named(
+    run: Run, owner: asyncpg.Connection
+) -> None:
     """A plain receiver may accept it once; one that knows keys, the same body only."""
+    # Both went to one sink, and have its class.
+    await owner.execute("update waybill.effects set class = 'a' where key = 'k-e'")
     run.take("k-e", tenant="beta")
     assert await run.broken() == {}
 
@@ -366,7 +371,7 @@ async def test_what_a_look_found_is_told_in_the_end(
 
     broken = {line["name"]: line for line in told if line["violations"]}
     assert set(broken) == {"one-place", "one-decision"}
-    assert broken["one-place"]["during"] == 3
+    assert broken["one-place"]["during"] == 4
     assert broken["one-place"]["examples"] == [f"item {run.ids['c']} stands nowhere"]
 
 

@@ -233,7 +233,7 @@ async def test_an_item_that_waits_for_something_else_has_no_such_code(world: Wor
     await world.claim(again)
     await world.move(again, item, waiting(60))
 
-    assert (await world.store.item(item)).code == ""
+    assert (await world.store.item(item)).code == "THROTTLED"
     assert await world.store.answer(item, "proof", said()) is Taken.KEPT
     assert await world.state(item) is State.WAITING
 
