@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from loadtest.driver.figures import Went, broken, fairness, growth, jain, order
+from loadtest.driver import scenario
+from loadtest.driver.figures import (
+    Went,
+    broken,
+    fairness,
+    growth,
+    jain,
+    order,
+    overload,
+)
+
+OVER = """
+pipeline = "letters"
+items = 100
+[[phase]]
+kind = "burst"
+share = 1
+[[phase]]
+kind = "burst"
+count = 300
+overloads = true
+"""
 
 
 def went(tenant: str, batch: str, begun: float, ended: float, key: str = "") -> Went:
@@ -40,6 +63,32 @@ def test_who_comes_alone_waits_for_what_begins_before_it() -> None:
     assert found["begun_before"] == 2
     assert found["rounds"] == 0.5
     assert found["started_within_s"] == 1.5
+
+
+def test_what_is_done_in_time_under_three_times_the_load(tmp_path: Path) -> None:
+    """Ten a second can be done, thirty come, and of those ten a second are done."""
+    path = tmp_path / "over.toml"
+    path.write_text(OVER)
+    it, _ = scenario.read(str(path))
+    first = [
+        Went("big", "01-burst", f"f{n}", 0.0, None, n / 10, "done") for n in range(100)
+    ]
+    over = [
+        Went("big", "02-burst", f"o{n}", 20 + n / 30, None, 20 + n / 10, "done")
+        for n in range(100)
+    ]
+    over += [
+        Went("big", "02-burst", f"o{n}", 20 + n / 30, None, 31.0, "failed")
+        for n in range(100, 300)
+    ]
+    calm = Went("small", "01-burst", "s", 0.0, None, 1.0, "done")
+
+    found = overload([*first, calm, *over], it, [])
+
+    assert found["peak_per_s"] == pytest.approx(10, abs=0.3)
+    assert found["offered_share"] == pytest.approx(3, abs=0.1)
+    assert found["goodput_share"] == pytest.approx(1, abs=0.05)
+    assert (found["others_missed"], found["overloaded_missed"]) == (0, 200)
 
 
 def test_memory_grows_or_does_not() -> None:
