@@ -3,8 +3,9 @@ Figures of order, fairness and overload: of runs whose items say when they began
 
     rounds          items begun between a lone tenant's admission and its begin, in
                     claim rounds: what all workers have room for at once
-    jain            Jain's index over the tenants of a phase, when half of it was done:
-                    (sum x)^2 / (n * sum x^2); 1 is fair, 1/n is one tenant alone
+    jain            Jain's index over the tenants of a phase, of what was done while all
+                    of them had something in line: (sum x)^2 / (n * sum x^2); 1 is fair,
+                    1/n is one tenant alone
     peak_per_s      items done a second while the first phase's backlog lasted
     goodput_per_s   items done in time a second, while the phases lasted that are
                     called overloads
@@ -110,17 +111,25 @@ def fairness(went: Sequence[Went]) -> dict[str, Any]:
     for items in batches.values():
         tenants = {one.tenant for one in items}
         if len(tenants) >= MANY_TENANTS:
-            found.append((jain(half_done(items, tenants)), len(tenants)))
+            found.append((jain(done_in_line(items, tenants)), len(tenants)))
     if not found:
         return {}
     worst, many = min(found)
     return {"jain": round(worst, 4), "tenants": many}
 
 
-def half_done(items: Sequence[Went], tenants: set[str]) -> list[int]:
-    """By tenant, how many were done when half of all were."""
-    ended = sorted((one for one in items if one.ended), key=lambda one: one.ended or 0)
-    counts = Counter(one.tenant for one in ended[: max(1, len(ended) // 2)])
+def done_in_line(items: Sequence[Went], tenants: set[str]) -> list[int]:
+    """
+    By tenant, how many were done while nobody had dropped too little or had no more.
+
+    From the last item's admission until the first tenant began its last one.
+    """
+    begin = max(one.admitted for one in items)
+    last = dict.fromkeys(tenants, 0.0)
+    for one in items:
+        last[one.tenant] = max(last[one.tenant], one.begun or 0.0)
+    end = min(last.values())
+    counts = Counter(one.tenant for one in items if begin <= (one.begun or 0) < end)
     return [counts[tenant] for tenant in sorted(tenants)]
 
 
