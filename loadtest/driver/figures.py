@@ -6,7 +6,7 @@ Figures of order, fairness and overload: of runs whose items say when they began
     jain            Jain's index over the tenants of a phase, of what was done while all
                     of them had something in line: (sum x)^2 / (n * sum x^2); 1 is fair,
                     1/n is one tenant alone
-    peak_per_s      items done a second while the first phase's backlog lasted
+    peak_per_s      items done a second in the first phase, before any overload
     goodput_per_s   items done in time a second, while the phases lasted that are
                     called overloads
     others_missed   items late of tenants that do not overload
@@ -150,8 +150,14 @@ def overload(
     over = {name for name, phase in names.items() if phase.overloads}
     if not over:
         return {}
-    first = [one for one in went if one.batch == next(iter(names)) and one.ended]
     span = [one.admitted for one in went if one.batch in over]
+    if not span:
+        return {}
+    first = [
+        one.ended
+        for one in went
+        if one.batch == next(iter(names)) and one.ended and one.ended < min(span)
+    ]
     due = {(one.tenant, one.sha256): one.deadline for one in submitted}
     begin, end = min(span) + EDGE_S, max(span) - EDGE_S
     good = sum(
@@ -163,7 +169,7 @@ def overload(
         and one.ended <= due.get((one.tenant, one.key), float("inf"))
     )
     guilty = {one.tenant for one in went if one.batch in over}
-    peak = _pace(sorted(one.ended for one in first if one.ended is not None))
+    peak = _pace(sorted(first))
     goodput = good / (end - begin) if end > begin else 0.0
     offered = len(span) / max(1e-9, max(span) - min(span))
     return {
