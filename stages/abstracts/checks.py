@@ -56,6 +56,7 @@ def checks(clauses: Clauses, text: str, sections: Sequence[Section]) -> list[Che
     """Every check, in the order in which an abstract shows them."""
     return [
         quotes_stand(clauses, text),
+        two_parties(clauses),
         expiry_agrees(clauses),
         signers_agree(clauses, text, sections),
         one_currency(clauses),
@@ -82,6 +83,22 @@ def quotes_stand(clauses: Clauses, text: str) -> Check:
         ok=True,
         why=f"all {count} quotes are the document's words",
     )
+
+
+def two_parties(clauses: Clauses) -> Check:
+    """Two or more parties are named: nobody makes a contract alone."""
+    parties = _present(clauses, PARTIES)
+    name, about = "two_parties", (PARTIES,)
+    if parties is None:
+        return Check(name=name, ok=None, why="not made: no parties were read")
+    if parties.decision is not None:
+        return Check(name=name, ok=True, why="a person has ruled on them", about=about)
+    count = len(named_parties([quote.text for quote in parties.quotes]))
+    if count < 2:
+        read = "one party was read" if count else "no name of a party was read"
+        why = f"{read}, and a contract has two or more"
+        return Check(name=name, ok=False, why=why, about=about)
+    return Check(name=name, ok=True, why=f"{count} parties were read", about=about)
 
 
 def expiry_agrees(clauses: Clauses) -> Check:
@@ -225,6 +242,24 @@ def companies(text: str) -> list[str]:
         if len(found) == COMPANIES_MAX:
             break
     return list(found.values())
+
+
+def named_parties(quotes: Sequence[str]) -> list[str]:
+    """Who the parties are: each once, without what they are called for short."""
+    named: dict[frozenset[str], str] = {}
+    for said in quotes:
+        words = words_of(said)
+        # Of a name in capitals and one that is not, the second is nicer to read.
+        if words and (words not in named or named[words].isupper()):
+            named[words] = said
+    whole = [
+        said
+        for words, said in named.items()
+        if len(said.split()) > 1 and not any(words < other for other in named)
+    ]
+    # Where companies are named, what else is there is what they are called.
+    firms = [said for said in whole if companies(said)]
+    return firms or whole or list(named.values())
 
 
 def words_of(name: str) -> frozenset[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Permanent
-from stages.abstracts.checks import companies, words_of
+from stages.abstracts.checks import named_parties
 from stages.printing.fonts import FONT_SUFFIXES, face_of, loaded
 from stages.printing.typesetter import tidy
 
@@ -54,6 +54,7 @@ FACTS = (
 FIRST = ("parties", "dates", "termination", "law", "money", "risk")
 CHECKS = {
     "quotes_verbatim": "Quotes",
+    "two_parties": "Parties",
     "expiry_agrees": "Expiry",
     "signers_are_parties": "Signers",
     "one_currency": "Currency",
@@ -107,6 +108,14 @@ def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
         "signers": _signers(clauses),
         "look": look[:LOOK_MAX],
         "more": max(0, len(look) - LOOK_MAX),
+        "unmade": [
+            {
+                "title": CHECKS.get(check["name"], check["name"]),
+                "why": _plain(check["why"].removeprefix("not made: "), LOOK_CHARS_MAX),
+            }
+            for check in data["checks"]
+            if check["ok"] is None
+        ],
         "checks": [
             {**check, "title": CHECKS.get(check["name"], check["name"])}
             for check in data["checks"]
@@ -242,25 +251,12 @@ def _to_look_at(
 
 
 def _parties(clauses: Mapping[str, Any]) -> list[str]:
-    """Who the parties are: each once, without what they are called for short."""
+    """Who the parties are, as page one has room for them."""
     field = clauses.get("parties")
     if field is None or field["verdict"] != "present":
         return []
-    named: dict[frozenset[str], str] = {}
-    for quote in field["quotes"]:
-        said = _plain(quote["text"], NAME_CHARS_MAX)
-        words = words_of(said)
-        # Of a name in capitals and one that is not, the second is nicer to read.
-        if words and (words not in named or named[words].isupper()):
-            named[words] = said
-    whole = [
-        said
-        for words, said in named.items()
-        if len(said.split()) > 1 and not any(words < other for other in named)
-    ]
-    # Where companies are named, what else is there is what they are called.
-    firms = [said for said in whole if companies(said)]
-    return (firms or whole or list(named.values()))[:PARTIES_MAX]
+    said = [_plain(quote["text"], NAME_CHARS_MAX) for quote in field["quotes"]]
+    return named_parties(said)[:PARTIES_MAX]
 
 
 UNITS = {"Y": "year", "M": "month", "W": "week", "D": "day", "H": "hour"}

@@ -88,7 +88,10 @@ def test_what_a_lawyer_must_look_at_stands_on_page_one(
 ):
     """Doubts with their page, what is required and absent, and what was not read."""
     unclear = clauses()["fees"].model_copy(update={"verdict": "unclear"})
-    data = recorded(fees=unclear, governing_law=absent("governing_law"))
+    begins = absent("effective_date")
+    data = recorded(
+        fees=unclear, governing_law=absent("governing_law"), effective_date=begins
+    )
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     kept = tmp_path / "record.json"
     kept.write_bytes(written(data))
@@ -103,7 +106,12 @@ def test_what_a_lawyer_must_look_at_stands_on_page_one(
     ]
     with pypdfium2.PdfDocument(tmp_path / sheet.ABSTRACT) as document:
         first = document[0].get_textpage().get_text_range()
-    for word in ("Alder Works", "1 May 2025", "ALDER WORKS", "not found"):
+    for word in (
+        "Alder Works",
+        "ALDER WORKS",
+        "not found",
+        "no effective date was read",
+    ):
         assert word in first
     for one in look:
         assert one["title"] in first

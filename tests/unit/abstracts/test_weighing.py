@@ -37,7 +37,7 @@ def test_a_sound_contract_passes_every_check():
     found = checks(clauses(), TEXT, structure().sections)
 
     assert [(one.name, one.ok) for one in found] == [
-        *(("quotes_verbatim", True), ("expiry_agrees", True)),
+        *(("quotes_verbatim", True), ("two_parties", True), ("expiry_agrees", True)),
         *(("signers_are_parties", True), ("one_currency", True)),
     ]
 
@@ -65,6 +65,19 @@ def test_what_is_missing_is_no_failure():
 
     assert found.ok is None
     assert found.why == "not made: no effective date was read"
+
+
+def test_one_party_is_a_doubt_until_a_person_says_who_they_are():
+    """Called by two names it is one; no companies among the signatures say no more."""
+    one = quoted("parties", "Birch LLC", "Birch")
+    found = clauses(parties=one, signatories=absent("signatories"))
+
+    doubts = dict(judge(found).doubts)
+    now = judge(found, parties={"action": "correct", "quote": "Alder Works, Inc."})
+
+    assert doubts["two_parties"] == "one party was read, and a contract has two or more"
+    assert check(now.clauses, "two_parties").ok is True
+    assert "two_parties" not in dict(now.doubts)
 
 
 def test_who_signs_and_is_no_party_is_named():
@@ -158,6 +171,7 @@ def test_what_is_doubtful_is_asked_about():
         "governing_law",
         "fees",
         "audit_rights",
+        "two_parties",
         "signers_are_parties",
     ]
     assert "required" in doubts["governing_law"]
@@ -244,7 +258,8 @@ def test_a_mended_date_mends_its_check():
 def test_a_failed_check_may_be_taken_as_it_is():
     found = clauses(parties=quoted("parties", "Birch LLC"))
 
-    now = judge(found, signers_are_parties={"action": "accept", **LAWYER})
+    taken = {"action": "accept", **LAWYER}
+    now = judge(found, signers_are_parties=taken, two_parties=taken)
 
-    assert [c.accepted for c in now.checks if c.ok is False] == ["a reviewer"]
+    assert [c.accepted for c in now.checks if c.ok is False] == ["a reviewer"] * 2
     assert now.doubts == []
