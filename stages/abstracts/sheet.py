@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.errors import Permanent
 from stages.abstracts.checks import named_parties
+from stages.clauses.values import values_of
 from stages.printing.fonts import FONT_SUFFIXES, face_of, loaded
 from stages.printing.typesetter import tidy
 
@@ -28,6 +29,10 @@ LOOK_CHARS_MAX = 160
 LOOK_MAX = 12  # on page one
 NAME_CHARS_MAX = 120  # of a party
 PARTIES_MAX = 8
+MONEY = (
+    *("price", "fees", "upfront_payment", "payment_terms"),
+    *("minimum_commitment", "cap_on_liability", "liquidated_damages"),
+)
 # Page one, as a lawyer asks; a line that has nothing says so.
 FACTS = (
     ("Dates", ("agreement_date", "effective_date", "expiration_date")),
@@ -38,13 +43,7 @@ FACTS = (
             *("notice_period_to_terminate_renewal", "termination_for_convenience"),
         ),
     ),
-    (
-        "Money",
-        (
-            *("price", "fees", "upfront_payment", "payment_terms"),
-            *("minimum_commitment", "cap_on_liability", "liquidated_damages"),
-        ),
-    ),
+    ("Money", MONEY),
     ("Law", ("governing_law", "jurisdiction", "dispute_resolution", "arbitration")),
     (
         "Restrictions",
@@ -244,10 +243,27 @@ def _to_look_at(
             ruled = "a person says so" if field["decision"] else "nobody found it"
             why = f"required and absent: {ruled}"
             yield {"sign": "missing", "title": field["title"], "why": why}
+    for name in MONEY:
+        if several := _several(data["clauses"].get(name)):
+            yield {"sign": "value", "title": titles[name], "why": several}
     for gap in data["gaps"]:
         title = titles.get(gap["type"], gap["type"].replace("_", " "))
         why = f"not read ({gap['why']})" + ", though required" * gap["required"]
         yield {"sign": "gap", "title": title, "why": why}
+
+
+def _several(field: Mapping[str, Any] | None) -> str:
+    """Which value was taken of a quote that says several; "" of any other clause."""
+    if field is None or field["verdict"] != "present" or field["decision"]:
+        return ""
+    value = field["value"] or {"kind": "none"}
+    for quote in field["quotes"]:
+        said = {one.value.text for one in values_of(value["kind"], quote["text"])}
+        if value.get("text") in said and len(said) > 1:
+            return (
+                f"{_value(field)} was taken of {len(said)} values, page {quote['page']}"
+            )
+    return ""
 
 
 def _parties(clauses: Mapping[str, Any]) -> list[str]:

@@ -18,8 +18,8 @@ from stages.clauses.hits import Hit
 from stages.clauses.phrases import BadPhraseError
 from stages.clauses.rulebook import ClauseRules, ClauseType, load_types
 from stages.clauses.sections import Section, page_of, sections_of
-from stages.clauses.sentences import Prepared, prepared
-from stages.clauses.values import Value, value_of
+from stages.clauses.sentences import Prepared, plain, prepared
+from stages.clauses.values import Value, part_of, values_of
 
 __all__ = [
     "ClauseRules",
@@ -43,6 +43,7 @@ SURE = 0.95  # both routes, one place
 LIKELY = 0.8  # one route, which the type's rules trust
 DOUBTFUL = 0.4  # one route that they do not
 MISSING = 0.9  # none
+INSTEAD_CHARS = 32  # before a value, where what makes it another thing stands
 UNREAD = 0.0  # none, of a text that is too long to be read to its end
 
 
@@ -211,5 +212,23 @@ def _value(rules: ClauseRules, quotes: Sequence[Quote]) -> Value | None:
         # In capitals above and in small letters below it is the same name.
         names = list({name.casefold(): name for name in said}.values())
         return Value(kind=rules.form.value, text="; ".join(names))
-    values = (value_of(rules.form.value, quote.text) for quote in quotes)
+    values = (_value_in(rules, quote.text) for quote in quotes)
     return next((value for value in values if value is not None), None)
+
+
+def _value_in(rules: ClauseRules, text: str) -> Value | None:
+    """Of several values that in the type's own words, and none that is another's."""
+    found = [
+        place
+        for place in values_of(rules.form.value, text)
+        if rules.instead.holds(plain(_before(text, place.start)))
+    ]
+    own = (p for p in found if rules.beside.holds(plain(part_of(text, p))))
+    place = next(own, found[0] if found else None)
+    return None if place is None else place.value
+
+
+def _before(text: str, at: int) -> str:
+    """Some whole words before a place."""
+    start = max(0, at - INSTEAD_CHARS)
+    return text[start:at].partition(" ")[2] if start else text[:at]

@@ -74,6 +74,10 @@ class ClauseForm(ClauseType):
     Attributes:
         finder: How it is found: by these rules, or by a function of that name.
         value: What is taken from the quote: see `stages.clauses.values`.
+        beside: Phrases of which one stands in that part of a sentence that has the
+            value, where it has several; of none such it is the first.
+        instead: Phrases that make a value another thing, right before it: `in excess
+            of` makes a price a threshold.
         headings: Phrases of which one stands in the section's heading.
         under: Conditions of which a sentence of such a section meets one; where there
             are none, the section's first sentence is meant.
@@ -90,6 +94,8 @@ class ClauseForm(ClauseType):
 
     finder: Finder = "clause"
     value: Kind = "none"
+    beside: list[Line] = Field(default_factory=list, max_length=40)
+    instead: list[Line] = Field(default_factory=list, max_length=40)
     headings: list[Line] = Field(default_factory=list, max_length=60)
     unheaded: list[Line] = Field(default_factory=list, max_length=60)
     under: list[list[Line]] = Field(default_factory=list, max_length=40)
@@ -115,6 +121,8 @@ class ClauseRules:
     says: tuple[Condition, ...]
     perhaps: tuple[Condition, ...]
     never: Condition
+    beside: Condition
+    instead: Condition
 
     @property
     def conditions(self) -> Iterator[tuple[str, Condition]]:
@@ -124,7 +132,8 @@ class ClauseRules:
         for key in ("under", "says", "perhaps"):
             for number, condition in enumerate(getattr(self, key)):
                 yield f"{key}.{number}", condition
-        yield "never", self.never
+        for key in ("never", "beside", "instead"):
+            yield key, getattr(self, key)
 
     def compile(self) -> None:
         """
@@ -205,6 +214,8 @@ def read_file(file: str, text: str) -> ClauseRules:
             says=tuple(_condition(lines) for lines in form.says),
             perhaps=tuple(_condition(lines) for lines in form.perhaps),
             never=Condition(_either(form.never, "!")),
+            beside=Condition(_either(form.beside)),
+            instead=Condition(_either(form.instead, "!")),
         )
     except BadPhraseError as error:
         raise _broken(file, "a phrase", str(error)) from None

@@ -60,9 +60,26 @@ def form_of(kind: Kind) -> Kind:
 
 def value_of(kind: Kind, text: str) -> Value | None:
     """The first value of `kind` in `text`; None where there is none."""
-    if kind in ("none", "text", "names"):
-        return None
-    return next((place.value for place in _FINDERS[kind](text)), None)
+    return next((place.value for place in values_of(kind, text)), None)
+
+
+def values_of(kind: Kind, text: str) -> Iterator[Place]:
+    """Every value of `kind` in `text`; none of a kind that is no value."""
+    if kind not in ("none", "text", "names"):
+        yield from _FINDERS[kind](text)
+
+
+_PARTS = re.compile(
+    r"(?i)[;:]|,(?=\s)"
+    r"|\b(?:although|though|but|provided|except|unless|however|whereas|while)\b"
+)
+
+
+def part_of(text: str, place: Place) -> str:
+    """The part of a sentence that a value stands in: between commas, or such words."""
+    before = [m.end() for m in _PARTS.finditer(text, 0, place.start)]
+    after = _PARTS.search(text, place.end)
+    return text[before[-1] if before else 0 : after.start() if after else len(text)]
 
 
 # -- dates -----------------------------------------------------------------------------

@@ -83,6 +83,24 @@ def test_what_is_printed_is_what_a_lawyer_reads():
     assert [group["names"] for group in page["absent"]] == [["Audit Rights"]]
 
 
+def test_a_value_that_was_taken_of_several_is_looked_at():
+    """With its page; not where a person has ruled on it."""
+    fees = clauses()["fees"]
+    assert fees.value is not None
+    text = "Birch shall pay $5,000 per year, of which $800 at once."
+    both = fees.quotes[0].model_copy(update={"text": text})
+    value = fees.value.model_copy(update={"text": "5000.00 USD"})
+    found = fees.model_copy(update={"quotes": (both,), "value": value})
+    ruled = Decision(action="accept", by="a lawyer", at="2026-11-27", was="present")
+
+    look = sheet.page_of(recorded(fees=found))["look"]
+    after = sheet.page_of(recorded(fees=found.model_copy(update={"decision": ruled})))
+
+    assert {"sign": "value", "title": "Fees", "why": look[-2]["why"]} == look[-2]
+    assert look[-2]["why"] == "USD 5,000.00 was taken of 2 values, page 1"
+    assert [one["sign"] for one in after["look"]] == ["check", "gap"]
+
+
 def test_what_a_lawyer_must_look_at_stands_on_page_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -159,6 +159,38 @@ def test_routes_that_agree_are_surer_than_one() -> None:
     assert both.confidence > one.confidence
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        (
+            "payment_terms",
+            "Goods leave the mill every 10 days, but each invoice is payable within "
+            "forty-five (45) days of its receipt.",
+            "P45D",
+        ),
+        (
+            "fees",
+            "Buyer shall pay a lower price where its orders are in excess of $80,000.",
+            None,
+        ),
+        (
+            "fees",
+            "Of orders of more than $9,000, Buyer shall pay a fee of $150 a load.",
+            "150.00 USD",
+        ),
+        ("fees", "Buyer shall pay a fee of $150, or $200 in winter.", "150.00 USD"),
+    ],
+)
+def test_of_several_values_it_is_that_in_the_types_own_words(
+    name: str, text: str, value: str | None
+) -> None:
+    """Not the first of the sentence, and no threshold."""
+    found = read_clause(TYPES[name], text, sections_of(text))
+
+    assert found.verdict == "present"
+    assert (found.value.text if found.value else None) == value
+
+
 def test_the_jail_is_given_and_gives_plain_values() -> None:
     """Files and text in; sections and findings out, as JSON."""
     answer = read_files(FILES, "AGREEMENT\f\n\nOhio law governs.", ["governing_law"])
