@@ -30,6 +30,8 @@ from stages.abstracts.readers import value_in
 from stages.clauses.values import Kind, form_of, value_of
 
 NOWHERE = "its quote stands nowhere in the document"
+TOO_SHORT = "its quote is too short to say anything: three signs are the least"
+QUOTE_SIGNS_MIN = 3  # of a quote, without its blanks
 VALUES = {
     "date": "a date, as 2026-05-17",
     "duration": "a duration, as 5 years",
@@ -90,14 +92,21 @@ def fault(
         return "it needs a quote"
     if not answer.quote and not clauses[name].quotes:
         return "it needs a quote: none was found"
-    if answer.quote and place_of(text, answer.quote) is None:
-        return NOWHERE
+    if answer.quote and (why := quote_fault(answer.quote, text)):
+        return why
     if answer.value and not answer.value.strip():
         return "its value is blank"
     form = form_of(kind)
     if answer.value and form in VALUES and value_of(form, answer.value) is None:
         return f"its value is not {VALUES[form]}"
     return ""
+
+
+def quote_fault(quote: str, text: str) -> str:
+    """Why words that a person typed are no quote of `text`; "" where they are one."""
+    if len("".join(quote.split())) < QUOTE_SIGNS_MIN:
+        return TOO_SHORT
+    return NOWHERE if place_of(text, quote) is None else ""
 
 
 def answered(clause: Clause, answer: Answer, kind: Kind, text: str) -> Clause:

@@ -98,10 +98,20 @@ def evidence(
     for name, why in found:
         clause = clauses.get(name)
         if clause is None:
-            about = [q for n in failed.get(name, ()) for q in clauses[n].quotes[:1]]
-            pages += [quote.page for quote in about]
-            said = [_shown(quote, text) for quote in about[:CHECK_QUOTES]]
-            shown.append({"rule_on": name, "check": why, "quotes": said})
+            about = failed.get(name, ())
+            placed = _by_place(about, clauses)
+            pages += [quote.page for quote, _ in placed]
+            shown.append(
+                {
+                    "rule_on": name,
+                    "check": why,
+                    "about": ", ".join(about),
+                    "quotes": [
+                        {"of": ", ".join(types_), **_shown(quote, text)}
+                        for quote, types_ in placed[:CHECK_QUOTES]
+                    ],
+                }
+            )
             continue
         pages += [quote.page for quote in clause.quotes]
         shown.append(
@@ -124,6 +134,18 @@ def evidence(
     numbers = list(dict.fromkeys(pages))[:PAGES_MAX]
     laid["pages"] = [{"number": number} for number in numbers]
     return laid
+
+
+def _by_place(
+    about: Sequence[str], clauses: Mapping[str, Clause]
+) -> list[tuple[Cited, list[str]]]:
+    """The first quote of each type, each place once, with the types that it is of."""
+    found: dict[tuple[int, int], tuple[Cited, list[str]]] = {}
+    for name in about:
+        for quote in clauses[name].quotes[:1]:
+            _, types = found.setdefault((quote.start, quote.end), (quote, []))
+            types.append(name)
+    return list(found.values())
 
 
 def _shown(quote: Cited, text: str) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 from pipeline.errors import Usage
 from pipeline.spoken import read_json
 from pipeline.store.rows import HoldRow
-from stages.abstracts.answers import NOWHERE, Answer
-from stages.abstracts.places import place_of
+from stages.abstracts.answers import Answer, quote_fault
 from waybill import terminal
 from waybill.commands.deciding import How, decide
 from waybill.commands.options import (
@@ -103,16 +102,20 @@ def answers_of(
 
     Raises:
         Usage: the hold has no doubts; a name that is none of its types and checks; a
-            quote that stands nowhere; one ruled on twice; or nothing is said.
+            quote that stands nowhere; a check that is not accepted; one ruled on twice;
+            or nothing is said.
     """
     doubts, others = names_of(hold)
     known = {*doubts, *others}
+    checks = _checks_of(hold)
     state = hold.shown.get("state") or {}
     text = str(state.get("text") or "")
     answers: dict[str, Any] = {}
     for name, given in _given(said, doubts, known):
         if name in answers:
             raise Usage(f"{name} is ruled on twice")
+        if name in checks and given["action"] != "accept":
+            raise _no_clause(name, checks[name])
         answer = _answer(name, given, text)
         who = {"by": reviewer, "at": at.isoformat(timespec="seconds")}
         answers[name] = answer.model_dump(exclude_defaults=True) | who
@@ -146,6 +149,25 @@ def names_of(hold: HoldRow) -> tuple[list[str], list[str]]:
         )
     others = str(evidence.get("types") or "").split(", ")
     return doubts, [name for name in others if name]
+
+
+def _checks_of(hold: HoldRow) -> dict[str, list[str]]:
+    """The checks in doubt, each with the types that it looked at."""
+    found: dict[str, list[str]] = {}
+    for doubt in hold.shown["evidence"]["doubts"]:
+        if "check" in doubt:
+            found[doubt["rule_on"]] = str(doubt.get("about") or "").split(", ")
+    return found
+
+
+def _no_clause(name: str, about: Sequence[str]) -> Usage:
+    """A check has no words of its own: it is taken, or made anew of other words."""
+    types = [one for one in about if one]
+    mend = f'--correct {types[0]}="its words"' if types else "correct its clauses"
+    return Usage(
+        f"{name} is a check, and no clause: it can only be accepted",
+        hint=f"--accept {name}, or {mend}, and it is made anew",
+    )
 
 
 def _given(
@@ -197,9 +219,9 @@ def _answer(name: str, given: Mapping[str, Any], text: str) -> Answer:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise Usage(f"{name}: {place}: {first['msg']}") from None
-    if answer.quote and place_of(text, answer.quote) is None:
+    if answer.quote and (why := quote_fault(answer.quote, text)):
         raise Usage(
-            f"{name}: {NOWHERE}",
+            f"{name}: {why}",
             code="QUOTE_NOWHERE",
             hint="copy the words from text.txt, which `waybill review open` writes",
         )

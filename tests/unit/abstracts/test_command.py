@@ -19,7 +19,9 @@ WHO = {"by": "a reviewer", "at": "2026-11-27T10:00:00+00:00"}
 
 def held() -> HoldRow:
     """A hold with two types and a check in doubt."""
-    doubts = [{"rule_on": n} for n in ("fees", "governing_law", "expiry_agrees")]
+    doubts = [{"rule_on": n} for n in ("fees", "governing_law")]
+    check = {"rule_on": "expiry_agrees", "check": "no", "about": "term, fees"}
+    doubts.append(check)
     evidence = {"doubts": doubts, "types": "audit_rights, parties"}
     shown = {"evidence": evidence, "state": {"text": TEXT}}
     given = dict.fromkeys(HoldRow._fields) | {"id": 7, "shown": shown}
@@ -82,6 +84,9 @@ def test_each_word_becomes_an_answer_with_who_and_when():
     ("words", "code", "why"),
     [
         ({"correct": ["fees=Birch pays nothing"]}, "QUOTE_NOWHERE", "fees"),
+        ({"correct": ["fees=1."]}, "QUOTE_NOWHERE", "too short"),
+        ({"correct": ["expiry_agrees=It continues"]}, "USAGE", "only be accepted"),
+        ({"absent": ["expiry_agrees"]}, "USAGE", "is a check"),
         ({"accept": ["rent"]}, "USAGE", "rent"),
         ({"accept": ["fees"], "absent": ["fees"]}, "USAGE", "twice"),
         ({"missed": ["audit_rights"]}, "USAGE", "TYPE="),

@@ -9,6 +9,7 @@ import pytest
 
 from stages.abstracts.answers import NOWHERE
 from stages.abstracts.checks import after, checks, words_of
+from stages.abstracts.doubts import Doubt, evidence
 from stages.abstracts.forms import Check, Clause
 from stages.abstracts.weighing import Weighed, weighed
 from tests.unit.abstracts.made import (
@@ -178,6 +179,29 @@ def test_what_is_doubtful_is_asked_about():
     assert "words: present, model: absent" in doubts["audit_rights"]
 
 
+def test_a_failed_check_shows_each_place_once_with_its_types():
+    """An answer needs a type's name, and one sentence may be of several types."""
+    fees = clauses()["fees"]
+    found = clauses(price=fees.model_copy(update={"type": "price"}))
+    failed = Check(
+        name="one_currency",
+        ok=False,
+        why="amounts are in EUR, USD",
+        about=("fees", "price", "governing_law"),
+    )
+
+    laid = evidence(
+        [Doubt(failed.name, failed.why)], found, structure().types, [failed], TEXT
+    )
+
+    [doubt] = laid["doubts"]
+    assert doubt["about"] == "fees, price, governing_law"
+    assert [(q["of"], q["page"]) for q in doubt["quotes"]] == [
+        ("fees, price", 1),
+        ("governing_law", 2),
+    ]
+
+
 # -- answers --------------------------------------------------------------------------
 
 LAWYER = {"by": "a reviewer", "at": "2026-11-27T10:00:00+00:00"}
@@ -228,6 +252,7 @@ def test_a_quote_that_stands_nowhere_is_refused_and_asked_again():
     ("name", "answer", "why"),
     [
         ("fees", {"action": "missed"}, "it needs a quote"),
+        ("fees", {"action": "missed", "quote": "1."}, "too short"),
         ("audit_rights", {"action": "correct", "value": "x"}, "none was found"),
         ("fees", {"action": "correct", "value": "a lot"}, "an amount"),
         ("parties", {"action": "correct", "value": "  "}, "blank"),
