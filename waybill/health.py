@@ -19,8 +19,13 @@ NOBODY = f"no worker is up: {START}"
 ASKED_S = 10.0  # so long a command that tells of trouble waits for a database
 
 
-def seen_here(settings: Settings) -> list[TroubleRow]:
-    """What is wrong with the folders of this machine, tried now."""
+def seen_here(settings: Settings, *, unused: bool = False) -> list[TroubleRow]:
+    """
+    What is wrong with the folders of this machine, tried now.
+
+    Args:
+        unused: Nothing was ever stored, so that no folder needs to be there yet.
+    """
     home = settings.home.absolute()
     places = (
         *Places.of(settings),
@@ -34,14 +39,17 @@ def seen_here(settings: Settings) -> list[TroubleRow]:
     return [
         TroubleRow(advice(found), found.where, now)
         for place in places
-        if (found := look_at(place)) is not None
+        if (found := look_at(place._replace(made=place.made and not unused)))
+        is not None
     ]
 
 
-def troubles(settings: Settings, workers: Iterable[WorkerRow]) -> list[TroubleRow]:
+def troubles(
+    settings: Settings, workers: Iterable[WorkerRow], *, unused: bool = False
+) -> list[TroubleRow]:
     """Of every worker and of this machine, each place once, the oldest first."""
     found = [row for worker in workers for row in worker.troubles]
-    found += seen_here(settings)
+    found += seen_here(settings, unused=unused)
     found.sort(key=lambda row: row.since)
     return list({row.where: row for row in reversed(found)}.values())[::-1]
 

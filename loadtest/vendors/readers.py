@@ -1,12 +1,13 @@
 """
 A model that reads, as agents ask it: rightly, or wrongly in every way that is known.
 
-It calls the first tool that is offered until it has read what it looks for, and answers
-word for word: what its labels say of the document and type that the question names, or
-without labels the first sentence that it read.  By the shares of its faults it does
-otherwise: calls tools that do not exist, that it was not given, or with ids and
-arguments of its own, quotes what stands nowhere, does what a text tells it to do, or
-never stops.  In the book each answer stands by what it was.
+It calls the first tool that is offered until it has read what it looks for, then those
+that its `calls` name, with the arguments given there, and answers word for word: what
+its labels say of the document and type that the question names, or without labels the
+first sentence that it read.  By the shares of its faults it does otherwise: calls tools
+that do not exist, that it was not given, or with ids and arguments of its own, quotes
+what stands nowhere, does what a text tells it to do, or never stops.  In the book each
+answer stands by what it was.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from loadtest.vendors.chat import Chat, Said, called, schema_of, texts_of, tools
 from loadtest.vendors.instances import instance, misfit
 from loadtest.vendors.kinds import Call
 from loadtest.vendors.labels import Label, as_it_stands, read_labels, topic_of
-from loadtest.vendors.settings import Play
+from loadtest.vendors.settings import Play, ToolAsked
 
 INVENTED = "The party of the first part shall dance at dawn."
 WRONG = "in no case whatever"
@@ -55,8 +56,10 @@ class Reader(Chat):
         free = tools and call.fields.get("tool_choice") in ("auto", "required")
         label, brought = _label(call, play), _brought(call)
         found = _found(label, brought)
-        if free and not found and (more := _next(call, label, brought, tools)):
+        if free and not found and (more := _next(call, play, label, brought)):
             return _calls(*more)._replace(kind="call")
+        if free and (asked := _asked_for(call, play)):
+            return _calls(asked.tool, asked.arguments)._replace(kind="call")
         made = _answer(call, label, brought[-1] if brought else "", found)
         return Said(json.dumps(made), "stop", kind="answer")
 
@@ -117,10 +120,14 @@ def _calls(name: str, arguments: dict[str, Any]) -> Said:
 
 
 def _next(
-    call: Call, label: Label | None, brought: list[str], tools: dict[str, Any]
+    call: Call, play: Play, label: Label | None, brought: list[str]
 ) -> tuple[str, dict[str, Any]] | None:
     """The section to read now; None when it has read enough."""
-    name, schema = next(iter(tools.items()))
+    later = {each.tool for each in play.calls}
+    reading = ((k, v) for k, v in tools_of(call).items() if k not in later)
+    name, schema = next(reading, ("", {}))
+    if not name:
+        return None
     arguments = instance(schema)
     if not brought:
         return name, arguments
@@ -131,6 +138,15 @@ def _next(
         if len(ids) > len(brought):
             return name, arguments | {field: ids[len(brought)]}
     return None
+
+
+def _asked_for(call: Call, play: Play) -> ToolAsked | None:
+    """The next of its `calls`, as many as this conversation has not had."""
+    offered = tools_of(call)
+    wanted = [each for each in play.calls if each.tool in offered]
+    names = {each.tool for each in wanted}
+    had = sum(name in names for name in called(call.fields["messages"]))
+    return wanted[had] if had < len(wanted) else None
 
 
 def _label(call: Call, play: Play) -> Label | None:

@@ -118,6 +118,13 @@ class Outage(_Set):
     status: int = Field(default=503, ge=400, le=599)
 
 
+class ToolAsked(_Set):
+    """A call that a reader makes: the tool's name, and the arguments as they are."""
+
+    tool: str = Field(min_length=1)
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
 class Play(_Set):
     """
     How one vendor behaves.
@@ -135,6 +142,8 @@ class Play(_Set):
         done_after_s: How long an asynchronous job takes.
         labels: A file of what a reader finds in documents, or OCR reads (`labels.py`);
             "": a reader quotes the first sentence of what it read.
+        calls: What a reader calls in every conversation when it has read, in turn and
+            each once, where the tool is offered; then it answers.
         forbidden: The tool that a reader calls although it was not given it.
         order: The word by which a reader that obeys knows an order in what it reads.
         at_once: How often it then calls the second tool, in one answer; above 1 the
@@ -164,6 +173,7 @@ class Play(_Set):
     page_size: int = Field(default=2000, ge=1, le=2000)
     done_after_s: float = Field(default=0.2, ge=0, le=HANG_S)
     labels: str = ""
+    calls: tuple[ToolAsked, ...] = ()
     forbidden: str = "pay"
     order: str = "mallory"
     at_once: int = Field(default=1, ge=1, le=20)
@@ -173,6 +183,8 @@ class Play(_Set):
     def _shares(self) -> Self:
         if sum(self.faults.values()) > 1 + 1e-9:
             raise ValueError("the shares of all faults are more than one")
+        if self.calls and self.kind != "reader":
+            raise ValueError(f"calls are made by a reader, and this is a {self.kind}")
         return self
 
 

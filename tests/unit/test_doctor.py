@@ -17,6 +17,7 @@ from waybill.commands.doctor import (
     _left_in_the_inbox,
     _vendors,
 )
+from waybill.health import seen_here
 from waybill.settings import Settings
 
 
@@ -132,3 +133,13 @@ def test_what_is_left_in_the_inbox_is_neither_well_nor_a_fault(tmp_path: Path) -
     assert (check.ok, check.mark) == (True, "--")
     assert "a.pdf.part" in check.found
     assert Check("home", True, "/srv").mark == "ok"
+
+
+def test_a_home_that_nothing_was_stored_in_has_lost_nothing(tmp_path: Path) -> None:
+    """The store is made by the first that needs it; later it must be there."""
+    settings = Settings(home=tmp_path)
+
+    [found] = seen_here(settings)
+
+    assert "the artifact store is not there" in found.what
+    assert seen_here(settings, unused=True) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,39 @@ def test_calls_with_one_id_two_outputs_and_nothing_at_all(play: Play) -> None:
     with pytest.raises(json.JSONDecodeError):
         json.loads(twice["content"])
     assert empty["content"] == ""
+
+
+def test_when_it_has_read_it_calls_what_it_was_told_to_once(play: Play) -> None:
+    """With just these arguments, if it is offered; what it reads with is another."""
+    calls = [
+        {"tool": "open_ticket", "arguments": {"subject": "A leak"}},
+        {"tool": "not_offered"},
+    ]
+    play = Play.model_validate(play.model_dump() | {"labels": "", "calls": calls})
+    ticket = {"type": "function", "function": {"name": "open_ticket"}}
+
+    def next_call(*brought: str, before: Sequence[str] = ()) -> tuple[str, Any] | None:
+        call = asked(*brought)
+        fields = json.loads(call.body)
+        fields["tools"] = [ticket, SECTION]
+        fields["messages"] += [
+            {"role": "assistant", "tool_calls": [{"function": {"name": name}}]}
+            for name in before
+        ]
+        call.body = json.dumps(fields).encode()
+        _, message = said(call, play)
+        for made in message.get("tool_calls", ()):
+            of = made["function"]
+            return of["name"], json.loads(of["arguments"])
+        return None
+
+    assert next_call() == ("section", {"at": "s1"})
+    wanted = ("open_ticket", {"subject": "A leak"})
+    assert next_call("It leaks.", before=["section"]) == wanted
+    assert next_call("It leaks.", before=["section", "open_ticket"]) is None
+
+
+def test_calls_are_a_reader_s() -> None:
+    """A vendor of another kind would never make them."""
+    with pytest.raises(ValueError, match="calls are made by a reader"):
+        Play.model_validate({"kind": "chat", "calls": [{"tool": "open_ticket"}]})

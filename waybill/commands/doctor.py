@@ -73,11 +73,12 @@ class Check(NamedTuple):
 def doctor(json: Json = False) -> None:
     """Check the database, tools, jail, folders, pipelines, vendors, models, sinks."""
     settings = read_settings()
+    new = not settings.database_url and not (settings.home / "postgres").exists()
     checks = [_tesseract(), _readers(), *_pipelines(settings), *_default(settings)]
     checks += _folders(settings)
     checks += _vendors(settings)
     checks.append(_jail(settings))
-    checks += _database(settings)
+    checks += _database(settings, new=new)
     if json:
         terminal.print_json(
             {"ok": all(c.ok for c in checks), "checks": [c._asdict() for c in checks]}
@@ -321,19 +322,21 @@ def _stands(found: dict[str, Any]) -> str:
     return ", ".join(parts) + (f"; without: {missing}" if missing else "")
 
 
-def _database(settings: Settings) -> list[Check]:
+def _database(settings: Settings, *, new: bool) -> list[Check]:
+    """Of a `new` home no database has said yet that nothing was stored."""
     try:
         urls = database(settings, wait_s=ASKED_S)
 
-        async def main() -> tuple[dict[str, Any], list[WorkerRow]]:
+        async def main() -> tuple[dict[str, Any], list[WorkerRow], bool]:
             # The store alone: what is declared beside it may be what is wrong.
             async with open_store(urls, connections=1) as store:
-                return await store.health(), await up_in(store)
+                unused = not await store.pipelines()
+                return await store.health(), await up_in(store), unused
 
-        found, workers = run_async(main)
+        found, workers, unused = run_async(main)
     except WaybillError as error:
         away = Check("database", False, error.message, error.hint)
-        return [away, *_troubles(seen_here(settings))]
+        return [away, *_troubles(seen_here(settings, unused=new))]
     kind = "embedded" if urls.embedded else "yours"
     safe = found["fsync"] == "on" and found["synchronous_commit"] != "off"
     skew_s = abs(time.time() - found["now_s"])
@@ -359,7 +362,7 @@ def _database(settings: Settings) -> list[Check]:
             f"{skew_s:.1f} s apart",
             "" if skew_s < 60 else "ownership uses the database's; displays differ",
         ),
-        *_troubles(troubles(settings, workers)),
+        *_troubles(troubles(settings, workers, unused=unused)),
     ]
 
 

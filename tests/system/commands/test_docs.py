@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import pytest
 import typer
 
 from loadtest.corpora.letters import demo_files
+from loadtest.vendors.playing import playing
 from pipeline.errors import WaybillError
 from tests.system.command import ROOT, Home, pictures
 from waybill.cli import EXIT_CODES, app
@@ -142,3 +144,34 @@ def errors(kind: type[WaybillError]) -> Iterator[type[WaybillError]]:
     yield kind
     for below in kind.__subclasses__():
         yield from errors(below)
+
+
+def test_the_recipe_of_agents_runs(home: Home, tmp_path: Path):
+    """Its files and commands as they stand there; only the port is another."""
+    text = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
+    _, _, recipe = text.partition("## From an empty folder")
+    file = r"\*\*`([^`\n]+)`\*\*[^\n]*\n\n```\w+\n(.*?)```"
+    made = dict(re.findall(file, recipe, re.DOTALL))
+    [shell] = re.findall(r"```sh\n(.*?)```", recipe, re.DOTALL)
+    world = tomllib.loads(made["world.toml"])["vendor"]
+    with playing(world) as vendors:
+        port = vendors.shown["url"].rpartition(":")[2]
+        for name, content in made.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content.replace(":8808/", f":{port}/"), encoding="utf-8")
+        around = {
+            "PIPELINES": str(tmp_path / "pipelines"),
+            "PIPELINE": "tickets",
+            "VENDORS": str(tmp_path / "home" / "vendors.toml"),
+        }
+        ran = {}
+        for line in re.findall(r"^waybill ([^#\n]+)", shell, re.MULTILINE):
+            words = [str(tmp_path / w) if w in made else w for w in shlex.split(line)]
+            ran[" ".join(words[:2])] = home.run(*words, **around)
+
+        assert [each.code for each in ran.values()] == [0, 5, 0, 0, 0], ran
+        assert "c2_1" in ran["review show"].out
+        assert "item 1 is done" in ran["review rule"].err
+        assert "confirmed" in ran["effects ls"].out
+        assert vendors.counts("crm")["taken"] == 1

@@ -44,6 +44,14 @@ def test_status_and_doctor_say_what_is_wrong_and_where(home: Home):
     assert [c["ok"] for c in checks if c["name"] == "trouble"] == [False]
 
 
+def test_a_doctor_is_the_first_to_come(home: Home):
+    """In a home that nothing was stored in, nothing is missing."""
+    checks = home.run("doctor", "--json").json()["checks"]
+
+    assert not (home.folder / "objects" / "fresh").exists()
+    assert [c["found"] for c in checks if c["name"] == "trouble"] == ["none"]
+
+
 def test_status_tells_what_it_sees_without_a_database(home: Home):
     """Exit 3, the database's sentence, and what is wrong with the folders."""
     home.ok("status")
