@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import asyncpg
 
 from loadtest.driver.board import Board
 from loadtest.driver.drops import Dropper, Source, source_of
@@ -34,7 +33,7 @@ from loadtest.driver.reviewers import Reviewer
 from loadtest.driver.rows import admitting
 from loadtest.driver.samples import Sampler, limits
 from loadtest.driver.scenario import Scenario
-from loadtest.driver.stand import Stand, standing
+from loadtest.driver.stand import AWAY, Stand, standing
 from loadtest.driver.verdict import CHECKER, Judge
 from loadtest.trial import Progress
 
@@ -163,7 +162,7 @@ class _Run:
 
     async def _taken(self) -> int:
         """How many have a receipt; 0 while the database does not say."""
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with suppress(*AWAY):
             return int(await self._on.ask(TAKEN))
         return 0
 

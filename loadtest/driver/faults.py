@@ -37,7 +37,7 @@ from loadtest.driver.kinds import (
     Zombie,
 )
 from loadtest.driver.scenario import Scenario
-from loadtest.driver.stand import Stand
+from loadtest.driver.stand import AWAY, Stand
 from loadtest.driver.standby import FOLLOWING
 from loadtest.scenarios.troubles import Full
 from loadtest.trial import Progress
@@ -98,7 +98,7 @@ class Ground:
         """Any of the service's workers; of those that only wait in reserve none."""
         ours = set(self.it.workers())
         sql = "select array_agg(pid) from waybill.workers where lease_until > now()"
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with suppress(*AWAY):
             ours &= set(await self.ask(sql) or ())
         return self.rng.choice(sorted(ours)) if ours else None
 
@@ -114,7 +114,7 @@ class Ground:
         """Wait for it; whether it came."""
         end = time.monotonic() + limit_s
         while time.monotonic() < end:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(*AWAY):
                 if await what():
                     return True
             await anyio.sleep(0.1)

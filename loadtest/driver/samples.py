@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import anyio
 import asyncpg
 
-from loadtest.driver.stand import Stand
+from loadtest.driver.stand import AWAY, Stand
 from loadtest.scenarios.processes import JAILED, WORKER, tree
 
 EVERY_S = 2.0
@@ -112,7 +112,7 @@ class Sampler:
         try:
             with anyio.fail_after(ANSWER_S):
                 seen, rows = await self._asked(sizes)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except AWAY:
             if self._con is not None:
                 self._con.terminate()
             self._con = None

@@ -20,6 +20,7 @@ from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
+import asyncpg
 
 from loadtest.driver.declare import plays, vendors_toml
 from loadtest.driver.folder import RunFolder
@@ -33,6 +34,13 @@ from pipeline.run.spare import PARENT
 from pipeline.store import embedded, keeper
 from pipeline.store.migrate import migrate
 
+# What asking a database comes to that is away, or went while it was asked.
+AWAY = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
 COMMAND_S = 180.0
 STOP_S = 60.0
 LOG_TAIL = 3000
