@@ -91,6 +91,7 @@ class _Run:
         self._board = Board(it.run, self._sampler, it.scenario.total)
         self._on = Ground(it, self._board.say)
         self._source = source
+        self._judge = Judge(it.run.path, it.server.owner_url, it.world.book)
         many = it.scenario.reviewers.count
         self._reviewers = [Reviewer(it, n, many) for n in range(many)]
 
@@ -99,6 +100,7 @@ class _Run:
         it = self._it
         it.up()
         async with AsyncExitStack() as stack:
+            stack.callback(self._judge.stop)
             rows = None
             if self._scenario.corpus.kind == "rows":
                 rows = await stack.enter_async_context(admitting(it))
@@ -110,8 +112,7 @@ class _Run:
         if not await self._on.until(self._works, UP_S):
             raise RuntimeError(f"no worker came up: {it.log_tail()}")
         it.run.begin()
-        judge = Judge(it.run.path, it.server.owner_url, it.world.book)
-        judge.follow()
+        self._judge.follow()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._sampler.run)
             tasks.start_soon(self._board.run)
@@ -121,7 +122,7 @@ class _Run:
             await phases.run()
             phases.now = "finishing"
             faulted_s = it.run.last_fault_ended
-            await anyio.to_thread.run_sync(judge.stop)
+            await anyio.to_thread.run_sync(self._judge.stop)
             in_time = await self._finished()
             finished_s = it.run.now()
             tasks.cancel_scope.cancel()
@@ -132,7 +133,7 @@ class _Run:
         await self._sampler.look()
         it.run.recovered(self._sampler.throughput)
         figures = await account(it)
-        verdict = await anyio.to_thread.run_sync(judge.verdict)
+        verdict = await anyio.to_thread.run_sync(self._judge.verdict)
         return self._summary(figures, verdict, finished_s, faulted_s)
 
     async def _works(self) -> bool:
