@@ -47,6 +47,8 @@ FORMS = frozenset(
 )
 NAMED_MAX = 5  # names in a sentence
 BEFORE_CHARS = 60  # of a duration, where what it is said to be stands
+BEHIND_CHARS = 40
+SAID_OF_ANOTHER = re.compile(r"(?i)[,;.]|\b(?:and|unless)\b")
 IS_A_TERM = re.compile(r"(?i)\b(?:term|period|continu|remain|in effect)").search
 NOT_A_TERM = re.compile(r"(?i)notice|renew|extend|extension|successive").search
 DURATION = re.compile(r"P(\d{1,4})([YMWD])")
@@ -106,7 +108,8 @@ def expiry_agrees(clauses: Clauses) -> Check:
     begins = _first(clauses, BEGINS)
     began = _date_in(begins) if begins else None
     ends = [c for name in ENDS if (c := _present(clauses, name)) is not None]
-    term = next((t for c in ends if (t := _term_in(c)) is not None), None)
+    said_so = term_in([quote.text for c in ends for quote in c.quotes])
+    term = None if said_so is None else said_so[1]
     # A date that is not after the beginning is one of those that begin it.
     said = next(
         (d for c in ends if (d := _date_in(c)) and (began is None or d > began)), None
@@ -208,14 +211,22 @@ def _date_in(clause: Clause) -> date | None:
     return date.fromisoformat(said[0]) if said else None
 
 
-def _term_in(clause: Clause) -> str | None:
-    """How long it is said to last: in years or months, and no time of notice."""
-    for quote in clause.quotes:
-        for place in durations(quote.text):
-            near = quote.text[max(0, place.start - BEFORE_CHARS) : place.end + 40]
+def term_in(quotes: Sequence[str]) -> tuple[int, str] | None:
+    """
+    How long it is said to last: in years or months, and no time of notice.
+
+    Returns:
+        The number of the quote that says so, from 0, and an ISO 8601 duration.
+    """
+    for number, quote in enumerate(quotes):
+        for place in durations(quote):
+            before = quote[max(0, place.start - BEFORE_CHARS) : place.start]
+            behind = quote[place.end : place.end + BEHIND_CHARS]
+            # What is said of a renewal behind it is said of another time.
+            own = before + " " + SAID_OF_ANOTHER.split(behind)[0]
             long = place.value.text[-1] in "YM"
-            if long and IS_A_TERM(near) and not NOT_A_TERM(near):
-                return place.value.text
+            if long and IS_A_TERM(before + behind) and not NOT_A_TERM(own):
+                return number, place.value.text
     return None
 
 

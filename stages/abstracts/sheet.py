@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Permanent
-from stages.abstracts.checks import named_parties
+from stages.abstracts.checks import named_parties, term_in
 from stages.clauses.values import values_of
 from stages.printing.fonts import FONT_SUFFIXES, face_of, loaded
 from stages.printing.typesetter import tidy
@@ -50,6 +50,7 @@ FACTS = (
         ("exclusivity", "non_compete", "anti_assignment", "change_of_control"),
     ),
 )
+EXPIRES, LASTS = "expiration_date", {"initial_term", "term"}
 FIRST = ("parties", "dates", "termination", "law", "money", "risk")
 CHECKS = {
     "quotes_verbatim": "Quotes",
@@ -200,10 +201,31 @@ def _absent(field: Mapping[str, Any]) -> str:
 
 
 def _facts(clauses: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    lasts = _lasts(clauses)
     for title, names in FACTS:
-        fields = (clauses[name] for name in names if name in clauses)
-        rows = [_fact(field) for field in fields if field["verdict"] == "present"]
+        fields = {name: clauses[name] for name in names if name in clauses}
+        there = {n: f for n, f in fields.items() if f["verdict"] == "present"}
+        # A clause that says how long it lasts, and no day, is a row of the term alone.
+        if lasts and _value(there.get(EXPIRES, {"value": None})) == "":
+            there.pop(EXPIRES, None)
+        rows = [_fact(field) for field in there.values()]
+        if lasts and title == "Term" and not LASTS & there.keys():
+            rows.insert(0, lasts)
         yield {"title": title, "rows": rows}
+
+
+def _lasts(clauses: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How long the first term is, where the clause of its end says so."""
+    field = clauses.get(EXPIRES)
+    if field is None or field["verdict"] != "present":
+        return None
+    found = term_in([quote["text"] for quote in field["quotes"]])
+    if found is None:
+        return None
+    number, term = found
+    said = _value({"value": {"kind": "duration", "text": term}})
+    page = field["quotes"][number]["page"]
+    return {"title": "Initial Term", "said": said, "page": page}
 
 
 def _fact(field: Mapping[str, Any]) -> dict[str, Any]:

@@ -197,11 +197,17 @@ _GOES_ON = re.compile(
 
 
 def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Without the blanks around it, and cut at a blank where it is too long."""
-    while start < end and text[start].isspace():
-        start += 1
-    while end > start and text[end - 1].isspace():
-        end -= 1
+    """
+    Without the blanks around it, and cut at a blank where it is too long.
+
+    A page's number above it or below it is a piece of its own.
+    """
+    start, end = _trimmed(text, start, end)
+    if (above := _NUMBER_ABOVE.match(text, start, end)) and _begins_line(text, start):
+        yield above.span("number")
+        start = above.end()
+    below = _NUMBER_BELOW.search(text, max(start, end - NUMBER_CHARS), end)
+    start, end = _trimmed(text, start, below.start() if below else end)
     while end - start > SENTENCE_CHARS:
         cut = _cut(text, start)
         yield start, cut
@@ -210,6 +216,30 @@ def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
             start += 1
     if start < end:
         yield start, end
+    if below:
+        yield below.span("number")
+
+
+# The number of a page, alone on its line: `3`, `- 3 -`, `Page 3`.
+_PAGE = r"(?P<number>-[ \t]?\d{1,3}[ \t]?-|(?:[Pp]age[ \t])?\d{1,3})"
+_NUMBER_ABOVE = re.compile(rf"{_PAGE}[ \t]{{0,60}}\n\s{{0,60}}(?=\S)")
+_NUMBER_BELOW = re.compile(rf"(?<=[.;:])\s{{0,60}}\n[ \t]{{0,60}}{_PAGE}\Z")
+NUMBER_CHARS = 200  # before the end of a sentence, where the page's number stands
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """Without the blanks around it."""
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def _begins_line(text: str, at: int) -> bool:
+    """Whether nothing but blanks stands before it on its line."""
+    before = text[max(0, at - NUMBER_CHARS) : at].rstrip(" \t")
+    return not before or before[-1] in "\n\f"
 
 
 def _cut(text: str, start: int) -> int:

@@ -75,12 +75,34 @@ def test_what_is_printed_is_what_a_lawyer_reads():
         ("Expiration Date", "30 April 2028"),
     ]
     assert [row["said"] for row in facts["Money"]] == ["USD 5,000.00"]
-    assert facts["Term"] == []
+    assert facts["Term"] == [{"title": "Initial Term", "said": "3 years", "page": 1}]
     assert page["signers"] == ["ALDER WORKS, INC.", "BIRCH, LLC"]
     assert [(one["sign"], one["title"]) for one in page["look"]] == [
         ("gap", "insurance")
     ]
     assert [group["names"] for group in page["absent"]] == [["Audit Rights"]]
+
+
+def test_a_term_without_a_day_is_a_row_of_the_term():
+    """And no cut sentence among the dates; a renewal is no first term."""
+    ends = clauses()["expiration_date"]
+
+    def rows(text: str) -> dict[str, Any]:
+        quote = ends.quotes[0].model_copy(update={"text": text})
+        made = ends.model_copy(update={"quotes": (quote,), "value": None})
+        page = sheet.page_of(recorded(expiration_date=made))
+        return {fact["title"]: fact["rows"] for fact in page["facts"]}
+
+    lasts = rows("The term is eighteen (18) months and renews for a year each time.")
+    renewed = rows("It renews each time for a further period of one year.")
+
+    assert [row["said"] for row in lasts["Term"]] == ["18 months"]
+    assert [row["title"] for row in lasts["Dates"]] == ["Effective Date"]
+    assert renewed["Term"] == []
+    assert [row["title"] for row in renewed["Dates"]] == [
+        "Effective Date",
+        "Expiration Date",
+    ]
 
 
 def test_a_value_that_was_taken_of_several_is_looked_at():

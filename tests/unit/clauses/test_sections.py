@@ -120,3 +120,18 @@ def test_what_is_hostile_is_read_in_time() -> None:
         prepared(text, tuple(sections_of(text)))
 
     assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("number", ["4", "- 4 -", "Page 4", "-4-"])
+def test_the_number_of_a_page_is_no_word_of_a_sentence(number: str) -> None:
+    """Neither above it nor below; a number of a section stays."""
+    water = "WATER: it is free of\ncharge."
+    text = f"Rent is due.\n\n{number}\n{water}\n  {number}\n\n4. Gas."
+
+    found = [text[start:end] for start, end in split(text)]
+
+    assert [one for one in found if one != number] == [
+        "Rent is due.",
+        water,
+        "4. Gas.",
+    ]
