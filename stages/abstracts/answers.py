@@ -31,6 +31,7 @@ from stages.clauses.values import Kind, form_of, value_of
 
 NOWHERE = "its quote stands nowhere in the document"
 TOO_SHORT = "its quote is too short to say anything: three signs are the least"
+REASON_CHARS_MAX = 4_000
 QUOTE_SIGNS_MIN = 3  # of a quote, without its blanks
 VALUES = {
     "date": "a date, as 2026-05-17",
@@ -48,6 +49,7 @@ class Answer(BaseModel):
         quote: Of `correct` and `missed`: words of the document.
         value: In the place of what the quote says.
         by, at: Who, and when (ISO 8601).
+        reason: Why, in that person's words.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -57,6 +59,7 @@ class Answer(BaseModel):
     value: Annotated[str, StringConstraints(max_length=400)] = ""
     by: Annotated[str, StringConstraints(max_length=200)] = ""
     at: Annotated[str, StringConstraints(max_length=40)] = ""
+    reason: Annotated[str, StringConstraints(max_length=REASON_CHARS_MAX)] = ""
 
 
 def read(answers: Mapping[str, object]) -> tuple[dict[str, Answer], dict[str, str]]:
@@ -112,7 +115,11 @@ def quote_fault(quote: str, text: str) -> str:
 def answered(clause: Clause, answer: Answer, kind: Kind, text: str) -> Clause:
     """The clause as a person has it; `answer` has no fault."""
     decision = Decision(
-        action=answer.action, by=answer.by, at=answer.at, was=clause.verdict
+        action=answer.action,
+        by=answer.by,
+        at=answer.at,
+        was=clause.verdict,
+        reason=answer.reason,
     )
     quotes: tuple[Cited, ...] = clause.quotes
     value = clause.value
@@ -148,7 +155,12 @@ def answered(clause: Clause, answer: Answer, kind: Kind, text: str) -> Clause:
 def accepted(checks: Sequence[Check], answers: Mapping[str, Answer]) -> list[Check]:
     """Checks with the names of those who took a failed one as it is."""
     return [
-        check.model_copy(update={"accepted": answers[check.name].by or "a reviewer"})
+        check.model_copy(
+            update={
+                "accepted": answers[check.name].by or "a reviewer",
+                "reason": answers[check.name].reason,
+            }
+        )
         if check.ok is False and check.name in answers
         else check
         for check in checks

@@ -81,12 +81,14 @@ class Decision(Form):
     Attributes:
         at: When, ISO 8601.
         was: What the readers had found.
+        reason: Why, in that person's words; "" where none was given.
     """
 
     action: Action
     by: str
     at: str
     was: Verdict
+    reason: str = ""
 
 
 class Clause(Form):
@@ -120,6 +122,7 @@ class Check(Form):
         ok: None where it could not be made, for something it needs is not there.
         about: Types of clauses that it looked at.
         accepted: By whom, where it failed and a person took it as it is.
+        reason: Why that person did, in their words.
     """
 
     name: str
@@ -127,6 +130,7 @@ class Check(Form):
     why: str
     about: tuple[str, ...] = ()
     accepted: str = ""
+    reason: str = ""
 
 
 class Gap(Form):

@@ -126,6 +126,7 @@ def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
                 "action": ACTIONS[one["action"]],
                 "by": _plain(one["by"], 60) or "a reviewer",
                 "at": one["at"][:16].replace("T", " "),
+                "reason": _plain(one["reason"], LOOK_CHARS_MAX),
             }
             for one in data["decisions"]
         ],
@@ -249,11 +250,11 @@ def _to_look_at(
     """What nobody is sure of, with the page: doubts, failed checks, gaps."""
     for check in data["checks"]:
         if check["ok"] is False:
-            taken = f" (taken as it is by {check['accepted']})" * bool(
-                check["accepted"]
-            )
+            taken = f"taken as it is by {check['accepted']}" * bool(check["accepted"])
+            taken += f": {check['reason']}" * bool(check["reason"])
             title = CHECKS.get(check["name"], check["name"])
-            why = _plain(f"{check['why']}{taken}", LOOK_CHARS_MAX)
+            why = _plain(check["why"], LOOK_CHARS_MAX)
+            why += f" ({_plain(taken, LOOK_CHARS_MAX)})" * bool(taken)
             yield {"sign": "check", "title": title, "why": why}
     for field in data["clauses"].values():
         if field["verdict"] == "unclear":

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import Usage
 from pipeline.spoken import read_json
+from pipeline.state import clean_text
 from pipeline.store.rows import HoldRow
 from stages.abstracts.answers import Answer, quote_fault
 from waybill import terminal
@@ -30,6 +31,7 @@ from waybill.desk import model
 from waybill.settings import read_settings
 
 ALL = "all"
+SAID_CHARS = 60  # of a value or a quote, in a row of --types
 Named = list[str]
 
 
@@ -68,21 +70,62 @@ def review_clause(
     reviewer = read_settings().reviewer
 
     def edits(found: HoldRow) -> dict[str, Any]:
-        return answers_of(found, said, reviewer, datetime.now(UTC))
+        return answers_of(found, said, reviewer, datetime.now(UTC), reason)
 
     decide(hold, "edit", how, edits)
 
 
 def _print_types(hold: str, json: bool) -> None:
     """What the hold asks about, and the other types that one may say something of."""
-    doubts, others = names_of(run_app(lambda opened: model.find(opened, hold)))
+    rows = rows_of(run_app(lambda opened: model.find(opened, hold)))
     if json:
-        terminal.print_json({"doubts": doubts, "others": others})
+        terminal.print_json(rows)
         return
-    for name in doubts:
-        terminal.out.print(terminal.safe(f"{name}  (in doubt)"))
-    for name in others:
-        terminal.out.print(terminal.safe(name))
+    terminal.print_table(
+        ["type", "in doubt", "verdict", "page", "value"],
+        (
+            [
+                row["name"],
+                "in doubt" if row["doubt"] else "",
+                row["verdict"],
+                "" if row["page"] is None else str(row["page"]),
+                terminal.safe(row["value"]),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def rows_of(hold: HoldRow) -> list[dict[str, Any]]:
+    """
+    Each type and check that one may say something of, those in doubt first.
+
+    Returns:
+        Of each `name`, `doubt`, `verdict`, `page` of its first quote, 1-based, or None,
+        and `value`, else that quote's beginning.  A check's verdict is `check`.
+
+    Raises:
+        Usage: the hold has no doubts.
+    """
+    doubts, others = names_of(hold)
+    checks = _checks_of(hold)
+    clauses = (hold.shown.get("state") or {}).get("clauses") or {}
+    rows: list[dict[str, Any]] = []
+    for name in (*doubts, *others):
+        clause = clauses.get(name) or {}
+        first: dict[str, Any] = next(iter(clause.get("quotes") or ()), {})
+        said = (clause.get("value") or {}).get("text") or first.get("text") or ""
+        words = " ".join(str(said).split())
+        rows.append(
+            {
+                "name": name,
+                "doubt": name in doubts,
+                "verdict": "check" if name in checks else clause.get("verdict", ""),
+                "page": first.get("page"),
+                "value": words[:SAID_CHARS] + " …" * (len(words) > SAID_CHARS),
+            }
+        )
+    return rows
 
 
 class Words(NamedTuple):
@@ -95,10 +138,10 @@ class Words(NamedTuple):
 
 
 def answers_of(
-    hold: HoldRow, said: Words, reviewer: str, at: datetime
+    hold: HoldRow, said: Words, reviewer: str, at: datetime, reason: str = ""
 ) -> dict[str, Any]:
     """
-    Answers for the channel that the hold asks for, with who gave them and when.
+    Answers for the channel that the hold asks for: with who gave them, when and why.
 
     Raises:
         Usage: the hold has no doubts; a name that is none of its types and checks; a
@@ -111,17 +154,18 @@ def answers_of(
     state = hold.shown.get("state") or {}
     text = str(state.get("text") or "")
     answers: dict[str, Any] = {}
+    who = {"by": reviewer, "at": at.isoformat(timespec="seconds")}
+    if why := clean_text(reason).strip():
+        who["reason"] = why
     for name, given in _given(said, doubts, known):
         if name in answers:
             raise Usage(f"{name} is ruled on twice")
         if name in checks and given["action"] != "accept":
             raise _no_clause(name, checks[name])
-        answer = _answer(name, given, text)
-        who = {"by": reviewer, "at": at.isoformat(timespec="seconds")}
-        answers[name] = answer.model_dump(exclude_defaults=True) | who
+        answer = _answer(name, {**given, **who}, text)
+        answers[name] = answer.model_dump(exclude_defaults=True)
     if ALL in said.accept:
         rest = (name for name in doubts if name not in answers)
-        who = {"by": reviewer, "at": at.isoformat(timespec="seconds")}
         answers |= {name: {"action": "accept", **who} for name in rest}
     if not answers:
         raise Usage(

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.errors import Usage
 from pipeline.store.rows import HoldRow
-from tests.unit.abstracts.made import TEXT
-from waybill.commands.clauses import Words, answers_of, names_of
+from tests.unit.abstracts.made import TEXT, clauses
+from waybill.commands.clauses import Words, answers_of, names_of, rows_of
 from waybill.desk.model import with_what_is_asked
 
 AT = datetime(2026, 11, 27, 10, tzinfo=UTC)
@@ -23,7 +23,9 @@ def held() -> HoldRow:
     check = {"rule_on": "expiry_agrees", "check": "no", "about": "term, fees"}
     doubts.append(check)
     evidence = {"doubts": doubts, "types": "audit_rights, parties"}
-    shown = {"evidence": evidence, "state": {"text": TEXT}}
+    found = {name: clause.model_dump() for name, clause in clauses().items()}
+    state = {"text": TEXT, "clauses": found}
+    shown = {"evidence": evidence, "state": state}
     given = dict.fromkeys(HoldRow._fields) | {"id": 7, "shown": shown}
     given |= {"needs": ["rulings"], "code": "CLAUSES_DOUBTFUL"}
     return HoldRow(**given)  # type: ignore[arg-type]
@@ -59,6 +61,19 @@ def test_what_is_in_no_doubt_is_a_number_and_is_listed_apart():
     )
 
 
+def test_each_type_is_listed_with_what_was_found_of_it():
+    """Verdict, page and value, or how its quote begins: what one corrects by."""
+    rows = [tuple(row.values()) for row in rows_of(held())]
+
+    assert rows == [
+        ("fees", True, "present", 1, "5000 USD"),
+        ("governing_law", True, "present", 2, "The laws of Ohio govern it."),
+        ("expiry_agrees", True, "check", None, ""),
+        ("audit_rights", False, "absent", None, ""),
+        ("parties", False, "present", 1, "Alder Works, Inc."),
+    ]
+
+
 def test_each_word_becomes_an_answer_with_who_and_when():
     """`all` is what is in doubt and not ruled on otherwise."""
     found = ruled(
@@ -78,6 +93,15 @@ def test_each_word_becomes_an_answer_with_who_and_when():
         "governing_law": {"action": "accept", **WHO},
         "expiry_agrees": {"action": "accept", **WHO},
     }
+
+
+def test_the_reason_goes_with_each_answer():
+    said = Words(["all"], [], ["fees"], [])
+
+    found = answers_of(held(), said, "a reviewer", AT, " as the annex says\n")
+
+    reasons = {one["reason"] for one in found["rulings"].values()}
+    assert reasons == {"as the annex says"}
 
 
 @pytest.mark.parametrize(

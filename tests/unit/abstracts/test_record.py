@@ -29,7 +29,10 @@ def recorded(**others: Any) -> dict[str, Any]:
 
 def test_a_record_accounts_for_every_field():
     """Quotes, pages, readers, who decided; and plainly that no model has read."""
-    decision = Decision(action="absent", by="a reviewer", at="2026-11-27", was="absent")
+    why = "the annex has none"
+    decision = Decision(
+        action="absent", by="a reviewer", at="2026-11-27", was="absent", reason=why
+    )
     found = absent("audit_rights").model_copy(update={"decision": decision})
 
     data = json.loads(written(recorded(audit_rights=found)))
@@ -42,6 +45,8 @@ def test_a_record_accounts_for_every_field():
     assert data["decisions"] == [
         {"type": "audit_rights", **decision.model_dump(mode="json")}
     ]
+    assert data["decisions"][0]["reason"] == why
+    assert sheet.page_of(data)["decisions"][0]["reason"] == why
     assert data["counts"] == {
         "types": 7,
         "present": 6,

@@ -231,7 +231,12 @@ def test_each_answer_does_what_it_says():
     assert law.value is not None
     assert law.value.text == "Ohio"
     assert law.decision is not None
-    assert law.decision.model_dump() == {**LAWYER, "action": "missed", "was": "absent"}
+    assert law.decision.model_dump() == {
+        **LAWYER,
+        "action": "missed",
+        "was": "absent",
+        "reason": "",
+    }
     assert now.clauses["effective_date"].value == said("date", "2025-05-01")
     assert (now.doubts, now.refused) == ([], {})
 
@@ -283,8 +288,9 @@ def test_a_mended_date_mends_its_check():
 def test_a_failed_check_may_be_taken_as_it_is():
     found = clauses(parties=quoted("parties", "Birch LLC"))
 
-    taken = {"action": "accept", **LAWYER}
+    taken = {"action": "accept", "reason": "Alder is its parent", **LAWYER}
     now = judge(found, signers_are_parties=taken, two_parties=taken)
 
-    assert [c.accepted for c in now.checks if c.ok is False] == ["a reviewer"] * 2
+    failed = [(c.accepted, c.reason) for c in now.checks if c.ok is False]
+    assert failed == [("a reviewer", "Alder is its parent")] * 2
     assert now.doubts == []
