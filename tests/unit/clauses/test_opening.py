@@ -39,6 +39,8 @@ def test_a_name_is_no_end_of_a_sentence(text: str, found: list[str]) -> None:
     [
         "SUPPLY AGREEMENT This Supply Agreement is made",
         "SUPPLY AGREEMENT\nSUPPLY AGREEMENT\nbetween A Inc.",
+        "SUPPLY AGREEMENT\n\nTHIS SUPPLY AGREEMENT (the “Agreement”) is dated",
+        "SUPPLY AGREEMENT THIS SUPPLY AGREEMENT (the “Agreement”) is dated",
         "SUPPLY AGREEMENT Supply Agreement dated May 1, 2020",
         "SUPPLY AGREEMENT\n\n3. End. No part of it. 4. Term This Agreement is made",
     ],
