@@ -223,9 +223,19 @@ def _value_in(rules: ClauseRules, text: str) -> Value | None:
         for place in values_of(rules.form.value, text)
         if rules.instead.holds(plain(_before(text, place.start)))
     ]
-    own = (p for p in found if rules.beside.holds(plain(part_of(text, p))))
-    place = next(own, found[0] if found else None)
-    return None if place is None else place.value
+    if not found:
+        return None
+    own = [p for p in found if rules.beside.holds(plain(part_of(text, p)))] or found
+    # Of several in one part that which the words stand before.
+    part = part_of(text, own[0])
+    at = text.find(part)
+    for place in own:
+        if part_of(text, place) != part:
+            break
+        if rules.beside.holds(plain(text[at : place.start])):
+            return place.value
+        at = place.end
+    return own[0].value
 
 
 def _before(text: str, at: int) -> str:

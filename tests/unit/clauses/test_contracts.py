@@ -178,6 +178,12 @@ def test_routes_that_agree_are_surer_than_one() -> None:
             "Of orders of more than $9,000, Buyer shall pay a fee of $150 a load.",
             "150.00 USD",
         ),
+        (
+            "cure_period",
+            "Either party may end this Agreement on twenty days' notice to one that "
+            "breaches it and fails to cure the breach within nine (9) days.",
+            "P9D",
+        ),
         ("fees", "Buyer shall pay a fee of $150, or $200 in winter.", "150.00 USD"),
     ],
 )
