@@ -95,7 +95,7 @@ def _title(clauses: Mapping[str, Clause], name: str) -> str:
         if clause is not None and clause.verdict == "present":
             said = " ".join(clause.quotes[0].text.split())
             # A title that is found twice at one place is quoted with what follows it.
-            return re.split(r"\s+This\s", said)[0]
+            return re.split(r"\s+(?:This|THIS)\s", said)[0]
     return name
 
 
