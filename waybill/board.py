@@ -23,6 +23,7 @@ from waybill.compose import App
 LONG = 1  # of more than one part: pages, or whatever its stage counts
 NAME_CHARS_MAX = 40
 BAR_CHARS = 24
+SAYS_S = 30.0  # between two lines where nothing can be drawn; arbitrary
 WORKS_S = 1.0  # a page takes longer, and the question costs more than counting
 
 
@@ -48,9 +49,10 @@ class Board:
         self._live: Live | None = None
         self._works: list[WorkRow] = []
         self._worked_at = 0.0
+        self._said_at: float | None = None
 
     def show(self) -> AbstractContextManager[Live | None]:
-        """The display while something runs; nothing when not a terminal."""
+        """The display while something runs; no terminal has a line now and then."""
         shown = display()
         self._live = shown if isinstance(shown, Live) else None
         return shown
@@ -62,7 +64,20 @@ class Board:
             stages = await self._app.store.stages(self._batch_id)
             await self._look_at_works()
             self._live.update(frame(counts, stages, self._total, self._works))
+        else:
+            self._say(counts)
         return counts
+
+    def _say(self, counts: Counts) -> None:
+        """Now and then a line, for whoever reads a log."""
+        now = anyio.current_time()
+        if self._said_at is None:
+            self._said_at = now  # what ends soon needs none
+        if now >= self._said_at + SAYS_S and counts.live:
+            self._said_at = now
+            of = max(self._total, counts.received)
+            said = f"{of - counts.live} of {of} have ended, {counts.live} on their way"
+            terminal.err.print(said)
 
     async def _look_at_works(self) -> None:
         now = anyio.current_time()

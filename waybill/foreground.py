@@ -152,6 +152,17 @@ async def patiently(work: Callable[[], Awaitable[T]]) -> T:
         await anyio.sleep(AGAIN_S)
 
 
+async def twice(work: Callable[[], Awaitable[T]]) -> T:
+    """What `work` comes to; a jail that did not start in time is tried once more."""
+    try:
+        return await work()
+    except Trouble as error:
+        if error.code != "JAIL_START":
+            raise
+        Waits().tell(error.message)
+    return await work()
+
+
 async def finish(app: App, items: Iterable[ItemId]) -> None:
     """Work until these items, and what waits for them, stop moving."""
     left = list(items)

@@ -23,6 +23,7 @@ VENDOR = ("THROTTLED", "QUOTA")  # said by whoever was called, and what begins s
 VENDORS = "VENDOR_"
 SIGNAL = "SIGNAL"  # what waits for one, in place of a why
 LONG_S = 1.0  # a call that waits for less is on its way
+LEAST_S = 5.0  # arbitrary: whoever reads the line is no quicker
 YEARS_S = 1e9  # what is further away is late in any case
 
 
@@ -114,9 +115,12 @@ def when_done(
     kept: bool = False,
     stay: int = 0,
 ) -> str:
-    """When it will be done, as a sentence; "" when nothing moves, or nobody knows."""
+    """
+    When it will be done, as a sentence; "" when nothing moves, nobody knows, or sooner
+    than one looks: what is left then is at work, at a pace of its own.
+    """
     left_s = done_in(counts, pace, kept=kept, stay=stay)
-    if not counts.live or left_s is None:
+    if not counts.live or left_s is None or left_s < LEAST_S:
         return ""
     now = datetime.now(UTC)
     moving = counts.live - stay

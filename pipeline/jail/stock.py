@@ -171,11 +171,11 @@ class Stock:
             if isinstance(error, (*GONE, TimeoutError)):
                 self.check_open()
                 status = template.process.returncode
-                late = f"it did not start in {START_S:g} s: the machine may be busy"
+                late = f"it did not start in {START_S:g} s, the machine may be busy"
                 if line_s > START_S / 2:
                     late = f"in {START_S + line_s:.0f} s the machine gave it no core"
                 why = late if status == -9 else f"status {status}"
-                raise no_start(f"no jail could be made: {why}") from None
+                raise no_start(f"no jail could be made ({why})") from None
             raise
 
     async def _drop(self) -> None:
@@ -192,6 +192,7 @@ def no_start(what: str) -> Trouble:
     return Trouble(
         what,
         code="JAIL_START",
-        where=THIS_MACHINE,
-        hint="run `waybill doctor`; look at memory and process limits",
+        where=f"the machine {THIS_MACHINE}",
+        hint="it is tried again; if it stays, see `waybill doctor`, and whether memory "
+        "and the limit of processes (ulimit -u) suffice",
     )

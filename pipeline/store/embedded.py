@@ -238,6 +238,8 @@ def _wait_until_up(data: Path, wait_s: float) -> Path:
     while time.monotonic() - began < wait_s:
         state = keeper.state_of(data)
         if state is not None and state[2] == "ready" and _answers(state[1]):
+            if said:
+                print("PostgreSQL is up", file=sys.stderr)
             return state[1]
         ours = _keepers.get(data)
         if ours is None or ours.poll() is not None:
@@ -250,10 +252,22 @@ def _wait_until_up(data: Path, wait_s: float) -> Path:
             said = True
             print(f"waiting for PostgreSQL, which {what}", file=sys.stderr)
         time.sleep(LOOK_S)
+    else:
+        raise _slow(data, wait_s)
     log = keeper.beside(data, "log")
     raise StoreUnavailable(
         f"the embedded PostgreSQL did not start: {_last_words(log)}",
         hint=f"see {log}; or set WAYBILL_DATABASE_URL to a server of your own",
+    )
+
+
+def _slow(data: Path, wait_s: float) -> StoreUnavailable:
+    """For a server that has not ended, and may be up at any moment."""
+    log = keeper.beside(data, "log")
+    return StoreUnavailable(
+        f"the embedded PostgreSQL is still starting after {wait_s:.0f} s",
+        hint="it recovers, or the machine is busy: try again, or start `waybill up`, "
+        f"which waits longer; it says how far it is in {log}",
     )
 
 

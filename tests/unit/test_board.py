@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import anyio
+import pytest
+
 from pipeline.store.postgres.reports import WorkRow
-from waybill.board import bar, work_line
+from pipeline.store.rows import Counts
+from waybill.board import SAYS_S, Board, bar, work_line
 
 
 def test_the_bar_is_as_full_as_the_work() -> None:
@@ -24,3 +30,22 @@ def test_a_documents_line_is_short_and_shows_what_hides() -> None:
     assert text.plain.startswith("contract\\u202e.pdf")
     assert text.plain.endswith("…  ocr  61 of 120")
     assert len(text.plain) < 80
+
+
+async def test_without_a_terminal_there_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A log of five minutes is not silent, and not full of it either."""
+    counts = Counts(*[0] * len(Counts._fields))._replace(received=3, live=2, done=1)
+
+    async def count() -> Counts:
+        return counts
+
+    app: Any = None
+    board = Board(app, 1, 3, count)
+    for _ in range(5):
+        await board.look()
+        await anyio.sleep(SAYS_S / 2)
+
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["1 of 3 have ended, 2 on their way"] * 2

@@ -58,6 +58,10 @@ def test_a_default_pipeline_that_is_not_there_is_a_fault(tmp_path: Path) -> None
     assert "set WAYBILL_PIPELINE " in check.hint
     assert "letters" in check.hint
     assert asked("letters") == asked(str(folder)) == []
+    # Nobody has named the one that comes without being named.
+    [usual] = _default(Settings(home=tmp_path, pipelines=tmp_path))
+    assert (usual.ok, usual.mark) == (True, "--")
+    assert "files that name none are not taken" in usual.found
 
 
 def test_models_are_named_with_where_they_stand(tmp_path: Path) -> None:

@@ -161,6 +161,8 @@ def test_the_end_is_told_at_this_pace() -> None:
     assert when_done(COUNTS, still, now) == when_done(over, PACE, now) == ""
     one = COUNTS._replace(live=1)
     assert when_done(one, PACE, None) == "at this pace 1 item is done in 15 s"
+    quick = PACE._replace(left=600.0)  # of others: this one may be at work for long
+    assert when_done(one, quick, None) == ""
 
 
 def test_nothing_is_promised_of_who_waits_for_a_person() -> None:

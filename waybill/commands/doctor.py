@@ -142,7 +142,10 @@ def _default(settings: Settings) -> list[Check]:
         pipeline_folder(settings, settings.pipeline)
     except WaybillError as error:
         hint = f"set WAYBILL_PIPELINE to a pipeline; {error.hint}"
-        return [Check("default pipeline", False, error.message, hint)]
+        # Nobody asked for it: who names a pipeline each time does not miss it.
+        asked = "pipeline" in settings.model_fields_set
+        none = f"{error.message}: files that name none are not taken"
+        return [Check("default pipeline", not asked, none, hint)]
     return []
 
 

@@ -6,6 +6,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -166,6 +167,7 @@ async def _take(
 ) -> list[Taken]:
     """In slices, so that somebody who waits sees something."""
     folders = opened.folders()
+    ours_now = set[str]()  # received by this call, whatever a second look says
 
     async def prepare() -> None:
         with ours("the home folder", opened.settings.home):
@@ -174,6 +176,7 @@ async def _take(
 
     async def take(part: Sequence[Candidate]) -> list[Taken]:
         answers = await admission.take(part, into, pipeline_id, archive=False)
+        answers = [_first(answer, ours_now) for answer in answers]
         for answer in answers:
             if answer.paused and go is patiently:
                 # Taken again, what was received has the receipt that it has.
@@ -188,6 +191,18 @@ async def _take(
         if len(files) > SLICE:
             terminal.err.print(f"taken {len(taken)} of {len(files)}")
     return taken
+
+
+def _first(answer: Taken, ours_now: set[str]) -> Taken:
+    """Of a file that this call received before it was looked at again: no `again`."""
+    receipt, key = answer.receipt, answer.candidate.identity
+    if receipt is None:
+        return answer
+    if not receipt.again:
+        ours_now.add(key)
+    elif key in ours_now:
+        return replace(answer, receipt=replace(receipt, again=False))
+    return answer
 
 
 async def _finish(opened: App, batch_id: int, taken: list[Taken]) -> None:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, assert_never
@@ -39,7 +40,7 @@ from waybill.compose import (
     open_jail,
     pipeline_folder,
 )
-from waybill.foreground import watched
+from waybill.foreground import twice, watched
 from waybill.outside import (
     SECRETS,
     declared_models,
@@ -123,7 +124,7 @@ class _Trial:
             open_trial(self._settings, self._home) as services,
             watched(self._settings),
         ):
-            item = await self._item(services, pipeline, file)
+            item = await twice(partial(self._item, services, pipeline, file))
             facts = {**item.input, **(given or {})}
             state = pipeline.channels.initial(facts)
             for bound in line[-1:] if given is not None else line:

@@ -118,7 +118,7 @@ def _brief(value: Any, files: Mapping[str, str], depth: int) -> str:
             parts = [
                 f"{key} {_brief(inner, files, depth + 1)}"
                 for key, inner in value.items()
-                if not _is_noise(key, inner, files) and inner not in ("", [], {}, None)
+                if not _is_noise(key, inner, files)
             ]
             return ", ".join(parts) or "nothing"
         case list():
@@ -162,6 +162,8 @@ def _is_deep(value: Any) -> bool:
 
 def _is_noise(key: str, value: Any, files: Mapping[str, str]) -> bool:
     """Whether a person can do nothing with it."""
+    if value is None or value in ("", [], {}):
+        return True
     if isinstance(value, str) and ARTIFACT.fullmatch(value):
         return value not in files
     return BOX.fullmatch(key) is not None and isinstance(value, list)

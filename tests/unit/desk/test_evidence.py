@@ -70,7 +70,10 @@ def test_what_is_marked_cannot_act() -> None:
 
 
 def test_evidence_of_any_shape_is_lines() -> None:
-    """Flat values share a line, what is deep or long gets lines of its own."""
+    """
+    Flat values share a line, what is deep or long gets lines of its own; of what is
+    empty nothing is said.
+    """
     evidence: dict[str, Any] = {
         "zone": "X",
         "a": None,
@@ -86,7 +89,7 @@ def test_evidence_of_any_shape_is_lines() -> None:
     }
 
     assert printed(evidence) == [
-        "zone: X  a: nothing  sure: yes  none: nothing",
+        "zone: X  sure: yes",
         "pages:",
         "- number: 1  ink: 0.5  notes: x, y",
         "- odd",
