@@ -325,6 +325,15 @@ async def test_a_forked_copy_of_a_user_is_none(folder: Path):
         reap(copy)
 
 
+def test_one_that_is_still_starting_has_not_failed(folder: Path):
+    """Whoever waits no longer says so, and not what the log happens to end with."""
+    with pytest.raises(StoreUnavailable, match="still starting after 0 s") as late:
+        embedded.start(folder, wait_s=0.0)
+
+    assert "waybill up" in late.value.hint
+    assert str(keeper.beside(folder, "log")) in late.value.hint
+
+
 def test_who_finds_it_locked_waits_not_for_ever(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
