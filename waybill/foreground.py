@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import anyio
 
 from pipeline.errors import StoreUnavailable, Trouble, WaybillError
+from pipeline.jail.codes import JAIL, End
 from pipeline.model import ItemId, State
 from pipeline.run.shepherd import adopt, end_left
 from pipeline.run.slate import Slate
@@ -157,7 +158,8 @@ async def twice(work: Callable[[], Awaitable[T]]) -> T:
     try:
         return await work()
     except Trouble as error:
-        if error.code != "JAIL_START":
+        code = JAIL.get(error.code)
+        if code is None or code.end is not End.UNBEGUN:
             raise
         Waits().tell(error.message)
     return await work()

@@ -162,9 +162,10 @@ async def test_an_items_effort_is_that_of_all_found_in_it(postgres: World) -> No
         entry = Entry(item, finished(seq, "read", ""), done())
         await postgres.store.commit(worker, [entry])
 
-    assert await postgres.store.efforts(batch.id) == [
-        EffortRow(a, 1.0, 0, {}),
-        EffortRow(b, 0.0, 0, {}),
-    ]
+    found = await postgres.store.efforts(batch.id)
+    assert {row.item: row for row in found} == {
+        a: EffortRow(a, 1.0, 0, {}),
+        b: EffortRow(b, 0.0, 0, {}),
+    }
     assert await postgres.store.quarantined() == []
     assert len(await postgres.store.quarantined(batch_id=batch.id)) == 1

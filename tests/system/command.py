@@ -319,13 +319,11 @@ class Cluster:
 
     def hurry(self) -> None:
         """
-        No test pulls the plug of this one, and every home is a database of minutes:
-        it need not wait for the disk, nor look through all of them several times a
-        second for what could be vacuumed.
+        Every home is a database of minutes: it need not look through all of them
+        several times a second for what could be vacuumed.
         """
         url = self.database("postgres").owner_url
-        for setting in ("fsync = off", "autovacuum = off"):
-            asyncio.run(_execute(url, f"alter system set {setting}"))
+        asyncio.run(_execute(url, "alter system set autovacuum = off"))
         asyncio.run(_execute(url, "select pg_reload_conf()"))
 
     def stop(self) -> None:

@@ -8,6 +8,13 @@ import pytest
 from trio.testing import MockClock
 
 from tests.unit.virtual import VirtualLoop
+from waybill import terminal
+
+
+@pytest.fixture(autouse=True)
+def stdout_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command keeps stdout for itself for good: these run where others do too."""
+    monkeypatch.setattr(terminal, "keep_stdout", lambda: None)
 
 
 @pytest.fixture(params=["asyncio", "trio"])

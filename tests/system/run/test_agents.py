@@ -29,8 +29,9 @@ def documented(kind: str) -> list[str]:
 
 def pipeline(home: Home) -> Path:
     """The example as the page has it, in a folder."""
-    [stage] = [block for block in documented("python") if "@stage" in block]
-    [grant] = [block for block in documented("toml") if "[grant]" in block]
+    # The first of each; what follows it on the page is another pipeline, told whole.
+    stage = next(block for block in documented("python") if "@stage" in block)
+    grant = next(block for block in documented("toml") if "[grant]" in block)
     folder = home.pipelines / "clauses"
     (folder / "prompts").mkdir(parents=True)
     (folder / "prompts" / "clause.md").write_text("You read contracts.")
