@@ -151,4 +151,8 @@ def _text(data: bytes) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    """In the one way that `_text` writes it: others leave out what they do not know."""
+    data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if _text(data) != text:
+        raise ValueError("other texts are read so as well")
+    return data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import string
 from base64 import b64encode
 from typing import Any
 from urllib.parse import quote
@@ -121,7 +122,11 @@ async def test_late_and_bad_ones_are_told_so() -> None:
     assert early.said == {"taken": "kept"}
 
 
-@pytest.mark.parametrize("what", ["cut", "changed", "other key", "none", "expired"])
+SPOILT = ("cut", "changed", "other key", "none", "expired", "other end", "blank")
+DIGITS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+
+
+@pytest.mark.parametrize("what", SPOILT)
 async def test_foreign_urls_look_alike(what: str) -> None:
     """Of an item that there is and of one that there is not."""
     post = Post()
@@ -134,6 +139,9 @@ async def test_foreign_urls_look_alike(what: str) -> None:
         "other key": Callbacks(b"x", "").url(Callback("acme", 1, "proof-read", FAR)),
         "none": post.token(item=99),
         "expired": post.token(until=1),
+        # The same bytes, written in a way in which nobody writes them.
+        "other end": path[:-1] + DIGITS[DIGITS.index(path[-1]) + 1],
+        "blank": f"{path[:-1]}!{path[-1]}",
     }[what]
 
     said = await post.post(path, GOOD)
