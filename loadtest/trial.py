@@ -35,6 +35,11 @@ RUN_MAX_S = 3600.0
 Progress = Callable[[str], None]
 
 
+def unset() -> dict[str, str]:
+    """This process's environment without anybody's settings of Waybill."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("WAYBILL_")}
+
+
 @dataclass(frozen=True)
 class Ended:
     """What became of one item, and what is known of its document."""
@@ -68,8 +73,7 @@ class Trial:
             "WAYBILL_HOME": str(self.home),
             "WAYBILL_PIPELINES": str(self.pipelines),
         }
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("WAYBILL_")}
-        return {**kept, **own}
+        return {**unset(), **own}
 
     def pipeline(
         self, name: str, stages: Sequence[str], *, like: str = "letters", more: str = ""

@@ -80,6 +80,11 @@ class PipelineFolder:
         """Files matching a glob, sorted."""
         return sorted(p for p in self.root.glob(pattern) if p.is_file())
 
+    def texts(self, pattern: str) -> dict[str, str]:
+        """The texts of these files, by their path in the folder; raises as `text`."""
+        names = [p.relative_to(self.root).as_posix() for p in self.files(pattern)]
+        return {name: self.text(name) for name in names}
+
 
 @dataclass(frozen=True)
 class Pipeline:

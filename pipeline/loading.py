@@ -22,13 +22,12 @@ from anyio import from_thread
 from anyio.lowlevel import current_token
 
 from pipeline.errors import Usage
-from pipeline.proc import thread_queued_s
+from pipeline.proc import EXCUSED, thread_queued_s
 from pipeline.trouble import trouble_of
 
 T = TypeVar("T")
 
 IMPORT_S = 10.0  # for who only wants to know what a pipeline is
-EXCUSED = 5.0  # times one's patience, for a machine that is busy with others
 WORK_S = 120.0  # for a worker: machine learning takes its time on a busy machine
 _importing: dict[int, Path] = {}  # thread -> the file whose top level it runs
 

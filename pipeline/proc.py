@@ -14,6 +14,9 @@ from pathlib import Path
 from time import monotonic
 
 NS = 1e-9
+# Times one's patience that somebody may stand in line: of a machine that is busy with
+# others for longer nobody can tell that from one that hangs.
+EXCUSED = 5.0
 
 
 def queued_s(pid: int | str = "self") -> float | None:

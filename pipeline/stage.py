@@ -199,6 +199,10 @@ class Folder(Protocol):
         """Files matching a glob, sorted."""
         ...
 
+    def texts(self, pattern: str) -> dict[str, str]:
+        """The texts of these files, by their path in the folder; raises as `text`."""
+        ...
+
 
 class Context(Asking, Planning, Talking, Protocol):
     """What the worker hands to a stage beside the state."""

@@ -30,7 +30,7 @@ from pipeline.stage import (
 )
 from pipeline.threads import in_thread
 from stages.document import Document, Span, Verdict
-from stages.rules.compiler import faults_in, files_of, rulebook
+from stages.rules.compiler import faults_in, rulebook
 from stages.rules.normaliser import normalise
 from stages.rules.personal import find_personal
 from stages.rules.rulebook import Rulebook
@@ -58,7 +58,7 @@ class ModerationSettings(Settings):
 
 def check_rules(folder: Folder, settings: ModerationSettings) -> Iterator[Usage]:
     """What is wrong with the rule files."""
-    yield from faults_in(files_of(folder, settings.rules))
+    yield from faults_in(folder.texts(settings.rules))
 
 
 @stage(settings=ModerationSettings, timeout_s=60, check=check_rules)

@@ -195,7 +195,7 @@ def pipeline_folder(settings: Settings, name: str) -> Path:
     for folder in (Path(name), settings.pipelines / name):
         if (folder / MANIFEST).is_file():
             return folder
-    known = sorted(p.parent.name for p in settings.pipelines.glob(f"*/{MANIFEST}"))
+    known = [folder.name for folder in settings.pipeline_folders]
     raise Usage(
         f"there is no pipeline {name!r} in {settings.pipelines}",
         code="NO_SUCH_PIPELINE",

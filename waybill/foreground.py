@@ -33,6 +33,7 @@ from pipeline.run.worker import Worker
 from pipeline.store import embedded
 from pipeline.store.postgres import PostgresStore
 from pipeline.store.rows import ItemRow, WorkerRow
+from pipeline.store.signals import SIGNAL
 from waybill import terminal
 from waybill.compose import App
 from waybill.settings import Settings
@@ -194,7 +195,7 @@ async def _is_parked(app: App, row: ItemRow) -> bool:
     """Whether it waits for others: for its children, or for somebody outside."""
     if row.joining:
         return await app.store.open_children(row.id) > 0
-    if row.code != "SIGNAL":
+    if row.code != SIGNAL:
         return False
     asked = [s for s in await app.store.signals(row.id) if s.open]
     return all(s.poll_s is None for s in asked)

@@ -13,6 +13,7 @@ from pipeline.errors import LimitWait, WaybillError
 from pipeline.store.limits import LimitRow
 from pipeline.store.outside import RESERVED, RESTING
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
+from pipeline.store.signals import SIGNAL
 from pipeline.trouble import TROUBLES
 from waybill import terminal
 from waybill.compose import App
@@ -21,7 +22,6 @@ from waybill.health import START
 PATIENCE_S = 2.0  # for a pipeline's folder that is loaded to learn a window
 VENDOR = ("THROTTLED", "QUOTA")  # said by whoever was called, and what begins so:
 VENDORS = "VENDOR_"
-SIGNAL = "SIGNAL"  # what waits for one, in place of a why
 LONG_S = 1.0  # a call that waits for less is on its way
 LEAST_S = 5.0  # arbitrary: whoever reads the line is no quicker
 YEARS_S = 1e9  # what is further away is late in any case

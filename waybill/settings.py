@@ -17,6 +17,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pipeline.declared import MANIFEST
 from pipeline.errors import Usage
 from pipeline.state import clean_text
 from pipeline.trouble import Place
@@ -114,6 +115,11 @@ class Settings(BaseSettings):
     def vendors_file(self) -> Path:
         """Where vendors are declared."""
         return self.vendors or self.home / "vendors.toml"
+
+    @property
+    def pipeline_folders(self) -> list[Path]:
+        """Those that are there, by name; without a look at what is in them."""
+        return sorted(path.parent for path in self.pipelines.glob(f"*/{MANIFEST}"))
 
     @property
     def callbacks_url(self) -> str:

@@ -28,13 +28,13 @@ class SectionsSettings(Settings):
 
 def check_rules(folder: Folder, settings: SectionsSettings) -> Iterator[Usage]:
     """What is wrong with the rule files, and which of their examples they miss."""
-    yield from faults_in(files_of(folder, settings.rules))
+    yield from faults_in(folder.texts(settings.rules))
 
 
 @stage(settings=SectionsSettings, timeout_s=900, check=check_rules)
 async def sections(contract, ctx: Context) -> Outcome:
     """Take the contract apart, and read it by rules."""
-    rules = files_of(ctx.folder, ctx.settings.rules)
+    rules = ctx.folder.texts(ctx.settings.rules)
     text = await ctx.artifacts.put(contract.text.encode())
     kept = await ctx.artifacts.put(json.dumps(rules).encode())
     found, files = await ctx.jailed_files(
@@ -45,9 +45,3 @@ async def sections(contract, ctx: Context) -> Outcome:
     )
     SOUND.add(kept)
     return Advance(structure=files[reading.STRUCTURE], facts=found)
-
-
-def files_of(folder: Folder, pattern: str) -> dict[str, str]:
-    """The rule files that a glob names, by name."""
-    names = [path.relative_to(folder.root).as_posix() for path in folder.files(pattern)]
-    return {name: folder.text(name) for name in names}

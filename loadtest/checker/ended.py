@@ -5,6 +5,7 @@ What holds once the faults are over and everything had its time, in one snapshot
 from __future__ import annotations
 
 from loadtest.checker.checks import Check, Query
+from loadtest.checker.safety import PLACES
 
 # Between the begin of a try and the row that tells of it lie a flush of the worker's
 # journal and, under faults, the return of its database; arbitrary.
@@ -54,11 +55,8 @@ EXPIRED_ENDED = _in_the_end(
     f"""
     select 'item ' || i.id || ' is past its deadline and ' || p.place as example
       from waybill.items i
-      join (select item_id, 'ready' as place from waybill.ready
-            union all select item_id, 'running' from waybill.running
-            union all select item_id, 'waiting' from waybill.waiting
-            union all select item_id, 'joining' from waybill.joining) p
-        on p.item_id = i.id
+      join ({PLACES}) p on p.item_id = i.id
+       and p.place in ('ready', 'running', 'waiting', 'joining')
      where i.deadline_at < statement_timestamp() - interval '{LATE_S} seconds'
     """,
 )

@@ -87,7 +87,7 @@ class Ground:
         self.say(f"{kind}: not run, {why}")
 
     async def ask(self, sql: str, *values: Any) -> Any:
-        """One value, by the database's owner, over no bad network."""
+        """One value, or a command's None, by the owner, over no bad network."""
         con = await asyncpg.connect(self.it.server.owner_url, timeout=10)
         try:
             return await con.fetchval(sql, *values)
@@ -101,14 +101,6 @@ class Ground:
         with suppress(*AWAY):
             ours &= set(await self.ask(sql) or ())
         return self.rng.choice(sorted(ours)) if ours else None
-
-    async def execute(self, sql: str) -> None:
-        """A command, likewise."""
-        con = await asyncpg.connect(self.it.server.owner_url, timeout=10)
-        try:
-            await con.execute(sql)
-        finally:
-            await con.close()
 
     async def until(self, what: Callable[[], Awaitable[Any]], limit_s: float) -> bool:
         """Wait for it; whether it came."""
@@ -268,8 +260,8 @@ async def failover(on: Ground, phase: Failover, for_s: float) -> None:
         on.cannot("failover", "it happens once in a run")
         return
     if phase.how == "synchronous":
-        await on.execute("alter system set synchronous_standby_names = '*'")
-        await on.execute("select pg_reload_conf()")
+        await on.ask("alter system set synchronous_standby_names = '*'")
+        await on.ask("select pg_reload_conf()")
     await on.until(lambda: on.ask(FOLLOWING), BACK_S)
     await anyio.sleep(for_s / 3)
     with on.it.run.fault("failover", phase.how):

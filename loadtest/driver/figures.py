@@ -143,10 +143,7 @@ def overload(
     went: Sequence[Went], scenario: Scenario, submitted: Sequence[Submitted]
 ) -> dict[str, Any]:
     """Of a scenario with phases that overload."""
-    names = {
-        f"{number:02}-{phase.kind}": phase
-        for number, phase in enumerate(scenario.phase, 1)
-    }
+    names = scenario.phases
     over = {name for name, phase in names.items() if phase.overloads}
     if not over:
         return {}

@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 import random
 import time
-from itertools import count as counted
 
 import anyio
 
@@ -28,7 +27,6 @@ class Phases:
     def __init__(self, on: Ground, dropper: Dropper) -> None:
         self._on = on
         self._dropper = dropper
-        self._numbers = counted(1)
         self.now = ""
 
     async def run(self) -> None:
@@ -36,8 +34,8 @@ class Phases:
         scenario = self._on.scenario
         quotas = shares(scenario)
         async with anyio.create_task_group() as tasks:
-            for phase, quota in zip(scenario.phase, quotas, strict=True):
-                name = f"{next(self._numbers):02}-{phase.kind}"
+            named = zip(scenario.phases.items(), quotas, strict=True)
+            for (name, phase), quota in named:
                 if phase.beside:
                     tasks.start_soon(self._one, phase, name, quota)
                 else:

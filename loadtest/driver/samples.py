@@ -76,11 +76,6 @@ class Seen(NamedTuple):
         """Items that are not final."""
         return sum(self.items.get(state, 0) for state in LIVE)
 
-    @property
-    def final(self) -> int:
-        """Items that are."""
-        return sum(self.items.values()) - self.unfinished
-
 
 LIVE = ("ready", "running", "waiting", "held")
 

@@ -151,6 +151,11 @@ class Scenario(Part):
         return seconds / self.speed
 
     @property
+    def phases(self) -> dict[str, Phase]:
+        """In order, by name: that is the batch of what each drops."""
+        return {f"{n:02}-{phase.kind}": phase for n, phase in enumerate(self.phase, 1)}
+
+    @property
     def total(self) -> int:
         """Everything that is dropped: `items`, and what phases count beside."""
         return self.items + sum(phase.count for phase in self.phase)

@@ -29,6 +29,7 @@ from loadtest.driver.scenario import Scenario
 from loadtest.driver.standby import Standby
 from loadtest.scenarios.processes import WORKER, tree
 from loadtest.scenarios.troubles import Struck
+from loadtest.trial import unset
 from loadtest.vendors.playing import Steered, playing
 from pipeline.run.spare import PARENT
 from pipeline.store import embedded, keeper
@@ -90,13 +91,12 @@ class Stand:
 
     def env(self, url: str = "", **more: str) -> dict[str, str]:
         """The environment of a `waybill` process."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("WAYBILL_")}
         settings = {
             f"WAYBILL_{key.upper()}": str(value)
             for key, value in self.scenario.workers.settings.items()
         }
         return {
-            **kept,
+            **unset(),
             PARENT: str(os.getpid()),
             "WAYBILL_HOME": str(self.home),
             "WAYBILL_DATABASE_URL": url or self.server.app_url,

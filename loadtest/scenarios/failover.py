@@ -14,6 +14,7 @@ import random
 import signal
 import tempfile
 import time
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import asyncpg
 
 from loadtest.scenarios.chaos import END_S, Scene, finished, scene, stop
 from loadtest.scenarios.postgres import READY_S, Server, lead
-from loadtest.scenarios.restarts import Giver
+from loadtest.scenarios.restarts import Giver, some_work
 from loadtest.trial import Progress
 from pipeline.store.embedded import Embedded
 from pipeline.store.migrate import APP_ROLE
@@ -116,7 +117,7 @@ async def _play(
     took: list[float] = []
     fleet = it.start("worker", "--processes", "2", WAYBILL_CORES="2")
     try:
-        await it.until(lambda: _some(it), 120, "a worker")
+        await it.until(partial(some_work, it), 120, "a worker")
         for number in range(rounds):
             await giver.give(EACH)
             if not pair.synchronous:
@@ -165,10 +166,6 @@ async def _codes(it: Scene) -> dict[str, int]:
         " group by 1"
     )
     return {r["code"]: r["n"] for r in rows}
-
-
-async def _some(it: Scene) -> bool:
-    return bool(await it.workers())
 
 
 async def _names(it: Scene, join: str = "") -> list[str]:

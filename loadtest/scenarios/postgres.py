@@ -38,7 +38,7 @@ class Server:
         self.sockets = folder / "at"
         self.sockets.mkdir(mode=0o700)
         self._log = folder / "log"
-        self._programs = embedded._programs()
+        self._programs = embedded.programs()
         # Not root: PostgreSQL would refuse.
         self._become = (
             keeper._other_than_root(self.data)

@@ -89,7 +89,7 @@ async def restart(it: Scene, rounds: int, seed: int, say: Progress) -> dict[str,
     took: list[float] = []
     fleet = it.start("worker", "--processes", "2", WAYBILL_CORES="2")
     try:
-        await it.until(partial(_some_work, it), 120, "a worker")
+        await it.until(partial(some_work, it), 120, "a worker")
         for number in range(rounds):
             kind = list(KINDS)[number % len(KINDS)]
             async with anyio.create_task_group() as tasks:
@@ -119,7 +119,8 @@ async def restart(it: Scene, rounds: int, seed: int, say: Progress) -> dict[str,
     }
 
 
-async def _some_work(it: Scene) -> bool:
+async def some_work(it: Scene) -> bool:
+    """Whether a worker is up."""
     return bool(await it.workers())
 
 

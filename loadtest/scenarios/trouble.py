@@ -25,7 +25,7 @@ import asyncpg
 
 from loadtest.scenarios.processes import tree
 from loadtest.scenarios.troubles import TROUBLES, Struck, Trouble, new_home
-from loadtest.trial import Progress
+from loadtest.trial import Progress, unset
 from pipeline.errors import Usage
 from pipeline.run.spare import PARENT
 
@@ -98,9 +98,8 @@ class _Service:
         self._folder = folder
         self._items = items
         self._say = say
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("WAYBILL_")}
         self._env = {
-            **kept,
+            **unset(),
             PARENT: str(os.getpid()),
             "WAYBILL_HOME": str(it.home),
             "WAYBILL_PIPELINES": str(PIPELINES),

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -83,7 +84,7 @@ class Struck:
         self.mounted.clear()
 
 
-class Trouble:
+class Trouble(ABC):
     """
     One kind of trouble.
 
@@ -95,14 +96,14 @@ class Trouble:
     root = True
     again_s = 0.0
 
-    def prepare(self, it: Struck) -> None:
+    def prepare(self, it: Struck) -> None:  # noqa: B027  # most need nothing
         """Before the service starts, in a home that has a database."""
 
+    @abstractmethod
     async def strike(self, it: Struck) -> None:
         """Make it so."""
-        raise NotImplementedError
 
-    async def mend(self, it: Struck) -> None:
+    async def mend(self, it: Struck) -> None:  # noqa: B027  # some pass by themselves
         """Undo it."""
 
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pipeline.agents.ids import Ref, as_given, shown_ids, with_ids
 from pipeline.errors import Permanent, Usage
 from pipeline.messages import ToolSpec
-from pipeline.spoken import Ambiguous, said_as
+from pipeline.spoken import KEY_CHARS_MAX, Ambiguous, said_as
 from pipeline.stage import Context
 from pipeline.state import clean_text, encode
 
@@ -33,7 +33,6 @@ __all__ = ["Ref", "Tool", "ToolContext", "Trusted", "Untrusted", "tool"]
 
 RESULT_BYTES = 16_000
 ARGUMENTS_CHARS_MAX = 100_000
-PLACE_CHARS_MAX = 100  # a key that a model invents is as long as it likes
 SAID_CHARS_MAX = 300  # likewise of what is wrong there
 LONG = 10  # times what is shown: of what is longer nobody counts the bytes
 SPECS_KEPT = 512  # of tools with the ids that they may name
@@ -240,7 +239,7 @@ def read_strictly(schema: type[M], written: str) -> tuple[M | None, str]:
 def misfit(error: ValidationError) -> str:
     """Where something does not fit, and the rule; of invented keys the beginning."""
     first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])[:PLACE_CHARS_MAX]
+    place = ".".join(str(part) for part in first["loc"])[:KEY_CHARS_MAX]
     said = first["msg"][:SAID_CHARS_MAX]
     return f"{place}: {said}" if place else said
 

@@ -17,11 +17,11 @@ from pipeline.errors import Transient, Trouble
 from pipeline.jail.jail import USERS_BEGIN
 from pipeline.jail.process import GONE, JailedProcess, TemplateProcess, start
 from pipeline.jail.scratch import Scratch
+from pipeline.proc import EXCUSED
 from pipeline.threads import in_thread
 from pipeline.trouble import THIS_MACHINE
 
 START_S = 30.0  # a start takes 1 s; a machine that swaps may need far longer
-EXCUSED = 5.0  # times `START_S`, for a machine that is busy with others
 REAP_S = 5.0  # after SIGKILL; longer means uninterruptible sleep in the kernel
 USERS = 256  # of one template, in turn: far more than run at once
 

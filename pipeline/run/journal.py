@@ -29,7 +29,6 @@ BATCH_MAX = 500
 # overlap.  A third adds nothing on two cores.
 FLUSHERS = 2
 PAUSE_MAX_S = 2.0
-LAST_SEQ = 1 << 30  # no item has so many checkpoints
 
 
 class _Batch:
@@ -200,7 +199,7 @@ class Journal:
                     # ruled on and claimed again it is: not to be held once more.
                     if entry.move is not None:
                         move = entry.move
-                        seq = LAST_SEQ if isinstance(move, Finish) else move.seq
+                        seq = None if isinstance(move, Finish) else move.seq
                         ours = (self._worker, entry.item_id, seq)
                         return not await self._store.owns(*ours)
                 return False  # notes alone: written twice they are the same

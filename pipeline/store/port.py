@@ -180,8 +180,8 @@ class WorkStore(SignalStore, Protocol):
         """Whether this worker's checkpoint stands: settles an in-doubt commit."""
         ...
 
-    async def owns(self, worker: WorkerId, item: ItemId, seq: int = 1 << 30) -> bool:
-        """Whether the item is this worker's, by a claim from before its checkpoint."""
+    async def owns(self, worker: WorkerId, item: ItemId, seq: int | None) -> bool:
+        """Whether the item is this worker's; claimed before its checkpoint `seq`."""
         ...
 
     async def wake(self, limit: int = 1000) -> tuple[int, float | None]:

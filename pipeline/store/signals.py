@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 from pipeline.model import ItemId
 
+SIGNAL = "SIGNAL"  # the code of an item that waits for one
+
 SIGNALS_MAX = 100  # names of one item, answered and not asked for; arbitrary
 REFUSALS_MAX = 20  # of one item that are written down; arbitrary
 

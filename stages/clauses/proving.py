@@ -13,7 +13,6 @@ from contextlib import suppress
 
 from pipeline.errors import Usage
 from pipeline.faults import faults_of
-from stages.clauses.phrases import BadPhraseError
 from stages.clauses.reading import read_clause, sections_of
 from stages.clauses.rulebook import ClauseRules, load_types, read_file
 
@@ -34,7 +33,7 @@ def faults_in(files: Mapping[str, str]) -> Iterator[Usage]:
     for name in sorted(files):
         with suppress(Usage):  # said above
             rules = read_file(name, files[name])
-            yield from list(_phrases(rules)) or unmet(rules)
+            yield from list(rules.phrase_faults()) or unmet(rules)
 
 
 def unmet(rules: ClauseRules) -> Iterator[Usage]:
@@ -59,13 +58,3 @@ def _example(rules: ClauseRules, key: str, why: str, text: str) -> Usage:
         code="RULES_EXAMPLE",
         hint="mend headings, under, says or never, or the example",
     )
-
-
-def _phrases(rules: ClauseRules) -> Iterator[Usage]:
-    """The phrases that cannot be looked for."""
-    for key, condition in rules.conditions:
-        for one in condition.phrases:
-            try:
-                _ = one.chains
-            except BadPhraseError as error:
-                yield rules.broken(error, key)

@@ -142,12 +142,17 @@ class ClauseRules:
         Raises:
             Usage: RULES_INVALID, with the file's name and the key.
         """
+        for fault in self.phrase_faults():
+            raise fault
+
+    def phrase_faults(self) -> Iterator[Usage]:
+        """Make them, and say of each phrase that cannot be looked for why not."""
         for key, condition in self.conditions:
-            try:
-                for one in condition.phrases:
+            for one in condition.phrases:
+                try:
                     _ = one.chains
-            except BadPhraseError as error:
-                raise self.broken(error, key) from None
+                except BadPhraseError as error:
+                    yield self.broken(error, key)
 
     def broken(self, error: BadPhraseError, key: str = "a phrase") -> Usage:
         """What to say of a phrase of this file that cannot be looked for."""

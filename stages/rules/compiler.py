@@ -88,14 +88,7 @@ def rulebook(folder: Folder, pattern: str = "rules/*.toml") -> Rulebook:
 # Eight: the pipelines and versions that one worker may serve side by side.
 @lru_cache(maxsize=8)
 def _compiled(shelf: _Shelf) -> Rulebook:
-    return compile_rules(files_of(shelf.folder, shelf.pattern))
-
-
-def files_of(folder: Folder, pattern: str) -> dict[str, str]:
-    """The rule files that a glob names, by name; raises as `Folder.text` does."""
-    paths = folder.files(pattern)
-    names = [path.relative_to(folder.root).as_posix() for path in paths]
-    return {name: folder.text(name) for name in names}
+    return compile_rules(shelf.folder.texts(shelf.pattern))
 
 
 def faults_in(files: Mapping[str, str]) -> Iterator[Usage]:

@@ -15,7 +15,6 @@ import typer
 
 from ingest.watch.folders import network_filesystem
 from pipeline.artifacts.files import free_bytes
-from pipeline.declared import MANIFEST
 from pipeline.effects.declared import SinkSpec
 from pipeline.errors import StoreUnavailable, Usage, WaybillError
 from pipeline.folder import Pipeline
@@ -117,10 +116,10 @@ def _readers() -> Check:
 
 def _pipelines(settings: Settings) -> list[Check]:
     found = []
-    for manifest in sorted(settings.pipelines.glob(f"*/{MANIFEST}")):
-        name = f"pipeline {manifest.parent.name}"
+    for folder in settings.pipeline_folders:
+        name = f"pipeline {folder.name}"
         try:
-            pipeline = glance(manifest.parent)
+            pipeline = glance(folder)
             if pipeline.vendors:
                 check_terms(pipeline, declared_vendors(settings).vendors)
             stages = " → ".join(pipeline.stages)

@@ -12,7 +12,6 @@ import typer
 
 from pipeline.agents.grants import agents_of
 from pipeline.checking import file_faults
-from pipeline.declared import MANIFEST
 from pipeline.errors import Usage, WaybillError
 from pipeline.faults import Faults
 from pipeline.folder import Pipeline, loads_of
@@ -76,7 +75,7 @@ def pipelines_ls(header: Header = False, json: Json = False) -> None:
 def _listed(settings: Settings, found: Sequence[UnderWay]) -> list[dict[str, Any]]:
     """A row each folder, and one each pipeline that has items and no folder here."""
     rows: list[dict[str, Any]] = []
-    for folder in sorted(p.parent for p in settings.pipelines.glob(f"*/{MANIFEST}")):
+    for folder in settings.pipeline_folders:
         name, version, fault = folder.name, "", ""
         stages: list[str] = []
         try:
@@ -201,7 +200,7 @@ def lay_copy(folder: Path, root: Path) -> None:
 def _folders(settings: Settings, names: Sequence[str]) -> list[Path]:
     found = [pipeline_folder(settings, name) for name in names]
     if not names:
-        found = sorted(p.parent for p in settings.pipelines.glob(f"*/{MANIFEST}"))
+        found = settings.pipeline_folders
     if not found:
         raise Usage(
             f"there is no pipeline in {settings.pipelines}",

@@ -15,7 +15,7 @@ from pipeline.loading import IMPORT_S
 from pipeline.model import State
 from pipeline.store.outside import RESTING
 from pipeline.store.rows import AttemptRow, ItemRow, TroubleRow, WaitsRow
-from pipeline.store.signals import SignalRow
+from pipeline.store.signals import SIGNAL, SignalRow
 from pipeline.threads import in_thread
 from pipeline.trouble import TROUBLES
 from waybill import terminal
@@ -67,9 +67,7 @@ async def reasons(app: App, item: int) -> Reasons:
         pipeline,
         await in_thread(troubles, app.settings, up),
         sum(bool(session.troubles) for session in up),
-        [s for s in await store.signals(item) if s.open]
-        if row.code == "SIGNAL"
-        else [],
+        [s for s in await store.signals(item) if s.open] if row.code == SIGNAL else [],
     )
 
 

@@ -166,6 +166,10 @@ class MemoryCommits(MemoryEffects, MemoryAdmission, MemorySignals):
     async def recorded(self, worker: WorkerId, item: ItemId, seq: int) -> bool:
         return self._items[item].writers.get(seq) == worker
 
-    async def owns(self, worker: WorkerId, item: ItemId, seq: int = 1 << 30) -> bool:
+    async def owns(
+        self, worker: WorkerId, item: ItemId, seq: int | None = None
+    ) -> bool:
         place = self._running.get(item)
-        return place is not None and place.worker == worker and place.seq <= seq
+        if place is None or place.worker != worker:
+            return False
+        return seq is None or place.seq <= seq

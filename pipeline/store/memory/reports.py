@@ -26,6 +26,7 @@ from pipeline.store.rows import (
     WaitsRow,
     WorkRow,
 )
+from pipeline.store.signals import SIGNAL
 
 
 class MemoryReports(MemoryTables):
@@ -53,7 +54,7 @@ class MemoryReports(MemoryTables):
             if state is State.WAITING:
                 until = self._at(place.until)
                 coded = why if re.match(WAIT_CODE, why) else ""
-                code = "SIGNAL" if place.listens else coded
+                code = SIGNAL if place.listens else coded
         return ItemRow(
             id=item_id,
             name=row.facts.name,

@@ -35,6 +35,7 @@ from pipeline.store.postgres.settling import write_settled
 from pipeline.store.postgres.signals import write_asks
 
 M = TypeVar("M", bound=Move)
+LAST_SEQ = (1 << 31) - 1  # the largest that the column takes
 
 
 CHECKPOINTS = """
@@ -205,15 +206,17 @@ class PostgresCommits(Topic):
             )
         )
 
-    async def owns(self, worker: WorkerId, item: ItemId, seq: int = 1 << 30) -> bool:
-        """Whether the item is this worker's, by a claim from before its checkpoint."""
+    async def owns(
+        self, worker: WorkerId, item: ItemId, seq: int | None = None
+    ) -> bool:
+        """Whether the item is this worker's; see the port."""
         return bool(
             await self._db.fetchval(
                 "select exists (select from waybill.running"
                 " where item_id = $1 and worker_id = $2 and seq <= $3)",
                 item,
                 worker,
-                seq,
+                LAST_SEQ if seq is None else seq,
             )
         )
 

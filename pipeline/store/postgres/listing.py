@@ -16,6 +16,7 @@ from pipeline.store.outside import WAIT_CODE
 from pipeline.store.port import ANY
 from pipeline.store.postgres.seeking import Parameters, all_of, beside, of_items
 from pipeline.store.rows import Sought
+from pipeline.store.signals import SIGNAL
 
 # Where an item in a state stands, by the word that people use: tables and conditions.
 STATES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -36,7 +37,6 @@ CODED = (
     "cancelled",
 )  # others have no code
 NO_CODE = "joining"  # of what waits for its children
-SIGNAL = "SIGNAL"
 SINCE = {"running": "claimed_at", "holds": "held_at", "outcomes": "at"}  # else `since`
 # `running` names the stage at which an item was claimed.
 STAGE_NOW = "(select n.stage from waybill.running_now n where n.item_id = x.item_id)"

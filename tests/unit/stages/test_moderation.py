@@ -13,7 +13,6 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import Usage
+from pipeline.folder import PipelineFolder
 from pipeline.model import Advance, Hold, Reject
 from pipeline.testing import Context
 from stages.document import Document, Verdict
@@ -43,24 +43,9 @@ def sample(name: str) -> Path:
     return path
 
 
-@dataclass
-class FakeFolder:
-    """A pipeline folder on disk."""
-
-    root: Path
-    name: str = "letters"
-    version: str = "1"
-
-    def text(self, relative: str) -> str:
-        return (self.root / relative).read_text(encoding="utf-8")
-
-    def files(self, pattern: str) -> list[Path]:
-        return sorted(self.root.glob(pattern))
-
-
 @pytest.fixture(scope="module")
 def rules() -> Rulebook:
-    return rulebook(FakeFolder(LETTERS))
+    return rulebook(PipelineFolder(LETTERS, "letters", "1"))
 
 
 def letter(sentence: str) -> str:
@@ -251,7 +236,7 @@ def test_a_span_shows_what_was_matched(
     before: str, sentence: str, disguise: Any, after: str
 ) -> None:
     """The slice of the original behind a span is weighed as the whole was."""
-    rules = rulebook(FakeFolder(LETTERS))
+    rules = rulebook(PipelineFolder(LETTERS, "letters", "1"))
     text = f"{before}\n; {disguise(sentence)} ;\n{after}"
 
     verdict = assess(text, rules)
@@ -437,17 +422,17 @@ def test_a_broken_rule_file_is_refused_by_name_and_key(broken: str, key: str) ->
 def test_a_folder_without_rules_is_refused(tmp_path: Path) -> None:
     """No rules would mean that every text passes."""
     with pytest.raises(Usage) as caught:
-        rulebook(FakeFolder(tmp_path))
+        rulebook(PipelineFolder(tmp_path, "letters", "1"))
 
     assert caught.value.code == "RULES_MISSING"
 
 
 def test_rules_are_compiled_once_a_version(tmp_path: Path) -> None:
     """The same version gives the same rulebook; another version reads anew."""
-    first = rulebook(FakeFolder(LETTERS, version="a"))
+    first = rulebook(PipelineFolder(LETTERS, "letters", "a"))
 
-    assert rulebook(FakeFolder(LETTERS, version="a")) is first
-    assert rulebook(FakeFolder(LETTERS, version="b")) is not first
+    assert rulebook(PipelineFolder(LETTERS, "letters", "a")) is first
+    assert rulebook(PipelineFolder(LETTERS, "letters", "b")) is not first
 
 
 def test_an_excuse_must_overlap_what_it_excuses() -> None:
