@@ -240,4 +240,4 @@ def listens(port: int) -> bool:
 
 
 def _program(name: str) -> Path:
-    return embedded._programs() / name
+    return embedded.programs() / name
