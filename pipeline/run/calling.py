@@ -46,7 +46,7 @@ from pipeline.vendors.uses import Use, uses_of
 
 # What comes between a permit and its call, the ledger's row, takes now longer, now
 # shorter: it is done before the permit's moment, and the call is sent at that moment.
-EARLY_S = 0.15
+EARLY_S = 0.3
 # Who is busy has not failed: a call of it that is made again is no repeat.
 BUSY = ("THROTTLED", "QUOTA")
 # So long an item waits in memory for its permits; then it goes back to `waiting`.
@@ -185,10 +185,19 @@ class Calling:
         """Send a call that is written down; whatever becomes of it is settled."""
         outside, spec = self._outside, one.spec
         services = self._session.services
-        sent = max(anyio.current_time(), turn.at)
-        timeout_s = max(0.0, min(spec.timeout_s, self._left_s()))
+        stood = anyio.current_time()
         try:
             await turn.due()
+        except WaybillError as error:  # it is sent away, and nothing was sent
+            outside.cashier.leave(Settled(call, Decimal(0), code=code_of(error.code)))
+            raise _Failed(error, None) from None
+        except BaseException:
+            outside.cashier.leave(Settled(call, Decimal(0), code="CANCELLED"))
+            raise
+        sent = anyio.current_time()
+        self._waited(sent - stood)
+        timeout_s = max(0.0, min(spec.timeout_s, self._left_s()))
+        try:
             reply = await outside.send(
                 ticket,
                 spec,

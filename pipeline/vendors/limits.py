@@ -262,10 +262,8 @@ class FleetLimits:
 
     def _send_away(self, line: Line) -> None:
         """Those whom it would take too long, as it looks now."""
-        now = anyio.current_time()
-        for waiter in line.impatient(now):
-            forecast_s = line.forecast_s(now)
-            waiter.error = line.too_long(forecast_s, waiter.patience_s)
+        for waiter, wait_s in line.impatient(anyio.current_time()):
+            waiter.error = line.too_long(wait_s, waiter.patience_s)
             line.remove(waiter)
             waiter.called.set()
 

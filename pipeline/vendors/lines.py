@@ -16,13 +16,15 @@ from collections.abc import Sequence
 import anyio
 
 from pipeline.errors import LimitWait
-from pipeline.store.limits import LimitAsk, LimitNews, LineAsk
+from pipeline.store.limits import FRESH_S, LimitAsk, LimitNews, LineAsk
 from pipeline.vendors.pacing import LimitSpec, Pacer, margin_s, pacer
 from pipeline.vendors.permits import Permit, Waiter
 
 CALLS_MAX = 200  # of a line, that an exchange asks for
 CATCH_UP = 0.8  # of the usual distance: permits that are late keep it at least
+LATE = 0.75  # of the margin: the rest of it is for the way to the vendor
 LEARNING = 0.1  # the share of the last call in what is known of how long calls take
+CLOSER = 0.9  # than calls begin, those come back who were sent away
 BACK_MAX_S = 900.0  # whoever is sent away looks again after this …
 BACK_CALLS = 30  # … or after so many calls
 PATIENCE_SLACK = 1.25  # who waits is sent away for this much more than its patience
@@ -60,6 +62,7 @@ class Limit:
         self.next_at = -math.inf  # the instant of the next permit
         self.took_s = 0.0  # a call, about
         self.untold = False  # that nothing is booked any more, and nobody waits
+        self._heard_at = -math.inf
         self._end: float | None = None  # `tat` after our last permits
         self._used = -math.inf  # the last permit that was used
         self.in_hand: list[float] = []  # permits of calls that have not yet begun
@@ -82,7 +85,10 @@ class Limit:
 
     def wait_s(self, now: float, ahead: float) -> float:
         """How long who comes after `ahead` units of this process will wait, about."""
-        ahead += self.others
+        # What was heard long ago is no reason to send everybody away.  Of each worker
+        # as many begin: what stands behind those is not waited for.
+        if now - self._heard_at < FRESH_S:
+            ahead += min(self.others, (ahead + 1) * self.workers)
         wait = self.lead_s(now) + ahead * self.every_s
         if self.cap is not None and self.booked >= self.units:
             wait = max(wait, (ahead + 1) * self.took_s / self.cap)
@@ -127,6 +133,7 @@ class Limit:
         self.cap = news.cap
         self.units = math.inf if news.cap is None else news.units
         self.others, self.workers = news.others, news.workers
+        self._heard_at = now
         self.next_at = news.tat + ahead_s - news.every_s * (news.burst - 1)
         # What was told to us meanwhile, and not yet told, counts as well.
         mine = now + self.pause_s if self.pause_s else -math.inf
@@ -157,9 +164,9 @@ class Limit:
         self.left()
 
     def drop(self) -> None:
-        """It is paused: what was leased of it counts no more."""
+        """It is paused: what was leased of that time is not used."""
         for line in self.lines:
-            while line.permits:
+            while line.permits and line.permits[0].at < self.paused_until:
                 line.drop()
 
     def _given_back(self) -> float | None:
@@ -210,9 +217,19 @@ class Line:
 
     @property
     def late_s(self) -> float:
-        """So long after its instant a permit may still be used."""
-        paced = [margin_s(lim.per_s) for lim in self.limits if lim.every_s > 0]
+        """
+        So long after its instant a permit may still be used.
+
+        It is a part of the margin: the rest is for the way to the vendor.
+        """
+        paced = [LATE * margin_s(lim.per_s) for lim in self.limits if lim.every_s > 0]
         return min(paced, default=math.inf)
+
+    def may_begin(self, permit: Permit) -> bool:
+        """Whether a call that has this permit in hand may use it now."""
+        now = anyio.current_time()
+        paused = any(limit.paused_until > now for limit in self.limits)
+        return now <= permit.at + self.late_s and not paused
 
     def push(self, waiter: Waiter) -> None:
         """One more."""
@@ -333,8 +350,13 @@ class Line:
             for lim in self.limits
         )
 
-    def impatient(self, now: float) -> list[Waiter]:
-        """Those who will wait for much longer than they can, as it looks now."""
+    def impatient(self, now: float) -> list[tuple[Waiter, float]]:
+        """
+        Those who will wait for much longer than they can, as it looks now.
+
+        How long each would, with those before it gone who are sent away as well: of
+        all who stand here now, most will not be here any more when it comes back.
+        """
         bound_s = PATIENCE_SLACK * self._patience_s
         if not self.count or self.forecast_s(now) <= bound_s:
             return []
@@ -347,7 +369,7 @@ class Line:
                 for lim, units in zip(self.limits, ahead, strict=True)
             )
             if wait_s > PATIENCE_SLACK * waiter.patience_s:
-                found.append(waiter)
+                found.append((waiter, wait_s))
             else:
                 ahead = [a + u for a, u in zip(ahead, waiter.units, strict=True)]
         return found
@@ -359,8 +381,9 @@ class Line:
         slowest = max(self.limits, key=lambda lim: lim.every_s * (lim.workers + 1))
         each_s = slowest.every_s * (slowest.workers + 1)
         most_s = max(BACK_MAX_S, BACK_CALLS * each_s)
-        self.promised = min(begins + each_s, now + most_s)
-        # A little early, or the line would run empty.
+        # A little early and a little closer, or the line would run empty: some are
+        # taken up late, and whoever finds it full again goes behind all others.
+        self.promised = min(begins + CLOSER * each_s, now + most_s)
         back_s = max(begins - now - patience_s / 2, 1.0)
         if back_s > most_s - each_s:
             back_s = most_s * random.uniform(0.5, 1)

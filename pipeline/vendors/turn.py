@@ -23,7 +23,10 @@ class Turn:
         stand: In line, until there is a permit.
     """
 
-    __slots__ = ("_began", "_line", "_number", "_permit", "_stand", "_units")
+    __slots__ = (
+        *("_began", "_early_s", "_line", "_number", "_patience_s", "_permit"),
+        *("_stand", "_units"),
+    )
 
     def __init__(
         self,
@@ -36,6 +39,8 @@ class Turn:
         self._units = units
         self._permit: Permit | None = None
         self._number = 0
+        self._patience_s = math.inf
+        self._early_s = 0.0
         self._began: float | None = None
 
     @property
@@ -48,6 +53,7 @@ class Turn:
         assert self._line is not None
         assert self._stand is not None
         self._number = waiter.order[1]
+        self._patience_s, self._early_s = waiter.patience_s, waiter.early_s
         self._permit = await self._stand(self._line, waiter)
         if not waiter.early_s:
             self._begin()
@@ -57,20 +63,27 @@ class Turn:
         Until the call may begin.
 
         Who is too late has missed it, and waits for the next permit before all others:
-        of those whom the same thing kept, many would begin in one moment.
+        of those whom the same thing kept, many would begin in one moment.  So does
+        whose limit has been paused meanwhile: the vendor has said when to come again.
+
+        Raises:
+            LimitWait: that would take longer than its patience; it has not begun.
         """
-        line, permit = self._line, self._permit
-        if line is None or permit is None or self._began is not None:
-            return
-        now = anyio.current_time()
-        if now > permit.at + line.late_s:
+        line = self._line
+        while line is not None and self._permit is not None and self._began is None:
+            permit, now = self._permit, anyio.current_time()
+            if now <= permit.at + line.late_s:
+                await anyio.sleep_until(permit.at)
+            if line.may_begin(permit):
+                self._begin()
+                return
             self._permit = None
             line.missed(permit)
-            first = (-math.inf, self._number)
-            await self.come(Waiter(first, self._units, math.inf, now, 0.0))
-            return
-        self._begin()
-        await anyio.sleep_until(permit.at)
+            # As early as before: or those behind would have theirs too late.
+            order = (-math.inf, self._number)
+            await self.come(
+                Waiter(order, self._units, self._patience_s, now, self._early_s)
+            )
 
     def over(self) -> None:
         """The call has ended, or did not begin."""

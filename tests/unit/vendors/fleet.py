@@ -15,6 +15,8 @@ from pipeline.vendors.pacing import LimitSpec
 from pipeline.vendors.uses import Use
 
 HERE = Origin("here", 1, "1")
+KEY = "vendor/crm/requests"
+SLOW = LimitSpec(rate=6, per_s=3600)  # every ten minutes
 
 
 @asynccontextmanager
@@ -33,9 +35,7 @@ async def fleet(
         tasks.cancel_scope.cancel()
 
 
-def use(
-    spec: LimitSpec, key: str = "vendor/crm/requests", weight: int = 1
-) -> list[Use]:
+def use(spec: LimitSpec, key: str = KEY, weight: int = 1) -> list[Use]:
     """One limit."""
     return [Use(key, spec, weight)]
 
@@ -56,3 +56,11 @@ async def begin_times(
             for _ in range(calls):
                 tasks.start_soon(call, one)
     return sorted(times)
+
+
+def most_in_a_window(times: list[float], per_s: float) -> int:
+    """The fullest window [t, t + per_s) there is."""
+    return max(
+        sum(1 for other in times if start <= other < start + per_s - 1e-3)
+        for start in times
+    )
