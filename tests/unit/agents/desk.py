@@ -153,8 +153,12 @@ class Desk:
         )
         if self.by_size is not None:
             self.ctx.model = lambda name: Measured(self)
+        return await self.ask_on(name="one", **more)
+
+    async def ask_on(self, **more: Any) -> Answer:
+        """Another conversation of the same stage."""
         more = {"facts": self.made, "refs": SECTIONS, **more}
-        return await ask(self.ctx, self.reader, "Which term?", name="one", **more)
+        return await ask(self.ctx, self.reader, "Which term?", **more)
 
 
 class Measured:

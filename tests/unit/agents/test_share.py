@@ -72,6 +72,26 @@ async def test_at_the_end_there_is_one_last_answer(
     assert lacks in hold.why
 
 
+async def test_with_more_it_goes_on_where_it_stood(tmp_path: Path) -> None:
+    """As docs/agents.md says: under a name of its own, with what was said so far."""
+    purse = Purse(Most(asks=4))
+    desk = Desk(*talkative(4), ANSWER, budget=FREE, purse=purse)
+    ended = await desk.ask(tmp_path)
+    asked = len(desk.asked)
+
+    still = await desk.ask_on(name="one-v1", history=ended.talk)
+    same = len(desk.asked)
+    purse.most = Most(asks=12)
+    again = await desk.ask_on(name="one")
+    more = await desk.ask_on(name="one-v2", history=again.talk)
+
+    assert (ended.ended, still.ended, again.ended) == (Ended.BUDGET,) * 3
+    assert (asked, same) == (4, 4)
+    assert more.ended is Ended.OUTPUT
+    assert len(desk.asked) == 5
+    assert purse.taken.asks == 5
+
+
 async def test_faults_of_all_are_counted(tmp_path: Path) -> None:
     """Two are forgiven, wherever; then there is one last answer."""
     purse = Purse(Most(faults=2), taken=Amounts(faults=1))
