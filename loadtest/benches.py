@@ -70,10 +70,13 @@ def bench_calls(
 def bench_agents(
     contracts: Annotated[int, typer.Option(min=1, max=1000, help="In all.")] = 50,
     readers: Annotated[int, typer.Option(min=1, max=500, help="Of each.")] = 100,
+    at_once: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Asks the model allows; 0: any.")
+    ] = 200,
     json: Json = False,
 ) -> None:
     """A hundred agents a contract, a model of 1 s, beside the bare asks."""
-    sizes = {"contracts": contracts, "readers": readers}
+    sizes = {"contracts": contracts, "readers": readers, "at_once": at_once}
     show(engine.measure(agents.agents, **sizes), json)
 
 

@@ -260,10 +260,16 @@ class Permanent(WaybillError):
 
 
 class DeadlinePassed(WaybillError):
-    """The item's deadline is over: nothing of it starts any more."""
+    """
+    The item's deadline is over: nothing of it starts any more.
+
+    Attributes:
+        in_line: Why, of one that was over before its stage.
+    """
 
     disposition = Disposition.FAIL
     code = "DEADLINE_PASSED"
+    in_line = "the item's deadline was over before this stage"
     exit_code = 6
 
 

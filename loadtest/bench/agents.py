@@ -5,10 +5,15 @@ A supervisor makes a child for each reader and waits for all of them; a reader a
 model that answers in a second, calls a tool, and asks again.  Beside it, in the same
 run and against the same vendor, the same asks by the same HTTP client, one after the
 other for each reader, and nothing around them: that is the ideal.
+
+The vendor lets so many ask at once, as vendors of models do: how well what it allows is
+used is the question.  Without that bound both sides take what processor there is, and
+the ratio says what an ask costs beside a bare request.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Annotated, Any, Literal
 
@@ -32,7 +37,7 @@ from pipeline.model import (
 )
 from pipeline.parts import Part
 from pipeline.stage import Context, Stage, stage
-from pipeline.vendors.declared import VendorSpec
+from pipeline.vendors.declared import VendorLimits, VendorSpec
 from pipeline.vendors.door import Door
 
 LATENCY_S = 1.0
@@ -116,8 +121,15 @@ STAGES = (_named("supervise", _supervise), _named("clause", _clause))
 BUILTIN = Builtin({s.name: s for s in STAGES}, Reading)
 
 
-async def agents(bed: Bed, contracts: int, readers: int) -> dict[str, Any]:
-    """`ratio` is the wall time beside that of the bare asks."""
+async def agents(
+    bed: Bed, contracts: int, readers: int, at_once: int
+) -> dict[str, Any]:
+    """
+    `ratio` is the wall time beside that of the bare asks.
+
+    Args:
+        at_once: Asks that the vendor allows at a time; 0: any.
+    """
     allow_descriptors()
     items = contracts * readers
     folder = bed.folder / "agents"
@@ -125,8 +137,12 @@ async def agents(bed: Bed, contracts: int, readers: int) -> dict[str, Any]:
     (folder / "pipeline.toml").write_text(MANIFEST)
     (folder / "prompt.md").write_text("You read contracts.")
     (folder / "readers.txt").write_text(str(readers))
-    with playing({"llm": {"kind": "reader", "latency": LATENCY_S}}) as world:
+    play: dict[str, Any] = {"kind": "reader", "latency": LATENCY_S}
+    if at_once:
+        play["limits"] = [{"concurrency": at_once, "per": "service"}]
+    with playing({"llm": play}) as world:
         vendor = VendorSpec(
+            limits=VendorLimits(concurrency=at_once or None),
             name="llm",
             kind="openai",
             url=f"{world.url('llm')}/v1",
@@ -135,7 +151,8 @@ async def agents(bed: Bed, contracts: int, readers: int) -> dict[str, Any]:
         )
         model = ModelSpec(name="reader", vendor="llm", output=Output.JSON_SCHEMA)
         async with Door() as door:
-            ideal_s = min([await _bare(door, vendor, model, items) for _ in range(2)])
+            bare = [await _bare(door, vendor, model, items, at_once) for _ in range(2)]
+            ideal_s = min(bare)
         async with Door() as door:
             await bed.submit([], contracts, "agents", root=folder, builtin=BUILTIN)
             worker = bed.worker(
@@ -154,6 +171,7 @@ async def agents(bed: Bed, contracts: int, readers: int) -> dict[str, Any]:
         "wall_s": round(wall_s, 2),
         "ideal_s": round(ideal_s, 2),
         "ratio": round(wall_s / ideal_s, 3),
+        "at_once": at_once,
         "contracts": contracts,
         "agents": items,
         "asks": asked,
@@ -164,16 +182,18 @@ async def agents(bed: Bed, contracts: int, readers: int) -> dict[str, Any]:
 
 
 async def _bare(
-    door: Door, vendor: VendorSpec, model: ModelSpec, readers: int
+    door: Door, vendor: VendorSpec, model: ModelSpec, readers: int, at_once: int
 ) -> float:
     """The same asks, and nothing around them; seconds."""
     request = _request(vendor, model)
+    room = anyio.CapacityLimiter(at_once or math.inf)
     begun = time.perf_counter()
 
     async def one(number: int) -> None:
         for n in range(ASKS):
             key = f"bare-{number}-{n}"
-            await door.send(vendor, request, timeout_s=60, idempotency_key=key)
+            async with room:
+                await door.send(vendor, request, timeout_s=60, idempotency_key=key)
 
     async with anyio.create_task_group() as group:
         for number in range(readers):

@@ -135,8 +135,7 @@ async def _in_scope(
     began: float,
 ) -> End:
     if run.deadline <= began:
-        late = "the item's deadline was over before this stage"
-        return Raised(DeadlinePassed(late))
+        return Raised(DeadlinePassed(DeadlinePassed.in_line))
     root = run.pipeline.folder.root
     cut = ""  # where it was when its time was up
     last = run.attempt + 1 >= bound.stage.retry.attempts

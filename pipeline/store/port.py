@@ -119,8 +119,8 @@ class WorkStore(SignalStore, Protocol):
         that is suspected of killing workers.
 
         With more tenants in line than `limit`, or `TENANTS_MIN`, it looks at that
-        many, at the next ones the next time: a claim costs what it takes.
-        """
+        many, at the next ones the next time: a claim costs what it takes.  Where
+        one that it took is late all others end."""
         ...
 
     async def disown(self, worker: WorkerId, keep: Sequence[ItemId]) -> int:

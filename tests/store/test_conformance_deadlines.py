@@ -65,6 +65,39 @@ async def test_the_line_is_sorted_by_the_new_deadline(world: World):
     assert [c.item.id for c in claims] == [late, soon]
 
 
+async def test_what_is_late_in_line_ends_where_it_stands(world: World):
+    """One is taken, and no other has to be; what is not late stays in line."""
+    late = await world.admit(*"abcd", batch="late", deadline_s=60)
+    [good] = await world.admit("e", batch="good", deadline_s=900)
+    await world.clock.advance(61)
+    worker = await world.join()
+
+    [taken] = await world.claim(worker, 1)
+    [other] = await world.claim(worker, 5)
+
+    ended = [item for item in late if item != taken.item.id]
+    assert taken.left_s <= 0
+    assert other.item.id == good
+    for item in ended:
+        row = await world.store.item(item)
+        assert (row.state, row.code) == (State.FAILED, "DEADLINE_PASSED")
+        assert "deadline" in row.why
+    assert (await world.store.retry(ended[:1], "ann"))[ended[0]] == "ready"
+
+
+async def test_a_batch_of_the_late_is_counted(world: World):
+    """As if each had been taken and had ended."""
+    late = await world.admit(*map(str, range(30)), batch="late", deadline_s=60)
+    await world.clock.advance(61)
+    worker = await world.join()
+
+    [claim] = await world.claim(worker, 1)
+    await world.move(worker, claim.item.id, Finish(State.FAILED, "read", "LATE"))
+
+    assert await world.claim(worker, 5) == []
+    assert (await world.store.counts()).failed == len(late)
+
+
 async def test_nobody_waits_past_the_new_deadline(world: World):
     """What would have waited longer is woken at the deadline."""
     worker, [item] = await world.take("a")

@@ -164,7 +164,7 @@ class Histories(RuleBasedStateMachine):
 
     @property
     def now(self) -> float:
-        return self.world.clock.now
+        return self.world.clock.now  # type: ignore[attr-defined]
 
     def alive(self, worker: UUID) -> bool:
         return self.leases[worker] > self.now

@@ -21,7 +21,7 @@ from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
-from simple_salesforce import (
+from simple_salesforce import (  # type: ignore[attr-defined]  # its own __init__
     Salesforce,
     SalesforceExpiredSession,
     SalesforceMalformedRequest,

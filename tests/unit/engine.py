@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from loadtest.simulation import wire
 from loadtest.simulation.wire import Published, Wire, landed, lost, not_sent
+from pipeline.doubles import MemoryArtifacts
 from pipeline.folder import Pipeline
 from pipeline.model import Advance, Checkpoint, ItemId, State, Submission
 from pipeline.run.services import Services
@@ -23,7 +24,6 @@ from pipeline.run.worker import Worker
 from pipeline.stage import Stage, add, append, merge, stage
 from pipeline.store.memory import MemoryStore
 from pipeline.store.rows import Origin
-from pipeline.testing import MemoryArtifacts
 from pipeline.vendors.pacing import LimitSpec
 
 __all__ = ["Published", "Wire", "landed", "lost", "not_sent"]

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.doubles import MemoryArtifacts
 from pipeline.errors import Usage
 from pipeline.folder import Pipeline, PipelineFolder
 from pipeline.model import Disposal, State
 from pipeline.state import Channels
 from pipeline.store.rows import BatchRow, ItemRow, ReceivedRow, Standing
-from pipeline.testing import MemoryArtifacts
 from stages.document import Document
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)

@@ -7,8 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from pipeline.store.postgres.reports import WorkRow
-from pipeline.store.rows import Counts
+from pipeline.store.rows import Counts, WorkRow
 from waybill.board import SAYS_S, Board, bar, work_line
 
 

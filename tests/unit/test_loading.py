@@ -13,8 +13,9 @@ from pipeline import loading
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import Usage
 from pipeline.folder import Builtin, Catalogue, Pipeline, load, loads_of
-from pipeline.loading import EXCUSED, Loads, _Load
+from pipeline.loading import Loads, _Load
 from pipeline.pinned import list_files, version_of
+from pipeline.proc import EXCUSED
 from pipeline.store.memory import MemoryStore
 from tests.unit.engine import Letter
 

@@ -10,6 +10,7 @@ import anyio
 import pytest
 from pydantic import BaseModel, Field
 
+from pipeline.doubles import Answers, MemoryArtifacts
 from pipeline.errors import NotFound, Permanent, StageTimeout, Throttled, Usage
 from pipeline.messages import Asked, ModelRequest, Said
 from pipeline.model import Kin, State
@@ -24,7 +25,6 @@ from pipeline.stage import (
     append,
     stage,
 )
-from pipeline.testing import Answers, MemoryArtifacts
 from pipeline.testing import Context as Trial
 from pipeline.vendors.declared import VendorSpec
 

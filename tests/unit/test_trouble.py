@@ -6,12 +6,12 @@ import errno
 import fcntl
 import os
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline import trouble
 from pipeline.errors import Trouble
 from pipeline.trouble import (
     FOLDER,
@@ -136,7 +136,7 @@ def test_that_no_process_starts_is_tried(monkeypatch: pytest.MonkeyPatch) -> Non
     met = Trouble("no process", code="NO_PROCESS")
     assert borne_out(met, []) is None
 
-    monkeypatch.setattr(trouble.threading.Thread, "start", none_left)
+    monkeypatch.setattr(threading.Thread, "start", none_left)
 
     found = borne_out(met, [])
     assert found is not None

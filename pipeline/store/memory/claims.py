@@ -8,11 +8,13 @@ import heapq
 import math
 from collections.abc import Mapping, Sequence
 
-from pipeline.errors import NotFound
+from pipeline.errors import DeadlinePassed, NotFound
 from pipeline.model import (
     Checkpoint,
     Claim,
+    Finish,
     ItemId,
+    State,
     WorkerId,
 )
 from pipeline.store.memory.calls import MemoryCalls
@@ -58,7 +60,18 @@ class MemoryClaims(MemoryHolds, MemoryCalls):
             turn[tenant] = (due + step, step)
             if self._head(stage, tenant) is None:
                 del turn[tenant]
+        if any(claim.left_s <= 0 for claim in claims):
+            self._end_late(stage)
         return claims
+
+    def _end_late(self, stage: str) -> None:
+        """End what is in line past its deadline."""
+        why = (DeadlinePassed.code, DeadlinePassed.in_line)
+        for item, place in list(self._ready.items()):
+            late = self._items[item].deadline <= self.now()
+            if late and place.stage == stage and place.strikes < 2:
+                del self._ready[item]
+                self._end(item, Finish(State.FAILED, stage, *why))
 
     def _in_line_of(self, stage: str, most: int) -> list[str]:
         """Tenants who have something in line: `most` after those of the last time."""

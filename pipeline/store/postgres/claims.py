@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import asyncpg
 
-from pipeline.errors import LeaseLost, NotFound
+from pipeline.errors import DeadlinePassed, LeaseLost, NotFound
 from pipeline.model import Checkpoint, Claim, Item, ItemId, WorkerId
 from pipeline.store.database import Database, Topic
 from pipeline.store.port import HISTORY_BYTES, TENANTS_MIN
@@ -83,6 +83,33 @@ locked as materialized (
      for update skip locked),
 """ + TAKEN.format(solo="false", worker="$3")
 
+# What is late stands first in line, and more of it comes in an overload than a worker
+# can take and end one by one: it would do nothing else.
+END_LATE = """
+with late as materialized (
+  select r.item_id
+    from unnest($2::int[]) t(tenant_id)
+   cross join lateral (
+     select item_id from waybill.ready
+      where stage = $1 and tenant_id = t.tenant_id and strikes < 2
+        and deadline_at <= waybill.clock()
+      order by deadline_at, item_id limit $3 for update skip locked) r
+   where exists (select from waybill.workers
+                  where id = $4 and lease_until > waybill.clock())),
+gone as (
+  delete from waybill.ready r using late l where r.item_id = l.item_id
+  returning r.item_id, r.stage),
+ended as (
+  insert into waybill.outcomes (item_id, state, stage, code, why)
+  select item_id, 'failed', stage, $5, $6 from gone),
+noted as (
+  insert into waybill.audit (item_id, event, stage, actor, code)
+  select item_id, 'failed', stage, $4::uuid::text, $5 from gone)
+select count(*) from gone
+"""
+LATE_MAX = 1000  # of a tenant, at once
+LATE_TIMES = 20  # in a claim; the next one ends more
+
 CLAIM_SOLO = """
 with alive as materialized (
   select 1 from waybill.workers
@@ -151,6 +178,8 @@ class PostgresClaims(Topic):
                 [s.served for s in standing],
                 [s.weight for s in standing],
             )
+            if any(r["left_s"] <= 0 for r in rows):
+                await self._end_late(worker, stage, list(tenants))
         if not rows and await self._db.fetchval(ALIVE, worker) is None:
             raise LeaseLost("this worker's lease ran out")
         return [
@@ -172,6 +201,18 @@ class PostgresClaims(Topic):
             )
             for r in rows
         ]
+
+    async def _end_late(
+        self, worker: WorkerId, stage: str, tenants: Sequence[int]
+    ) -> None:
+        """End what these tenants have in line that is past its deadline."""
+        why = (DeadlinePassed.code, DeadlinePassed.in_line)
+        for _ in range(LATE_TIMES):
+            ended = await self._db.fetchval(
+                END_LATE, stage, tenants, LATE_MAX, worker, *why
+            )
+            if ended < LATE_MAX:
+                return
 
     async def _in_line(self, stage: str, most: int) -> dict[int, str]:
         """Tenants who have something in line: `most` after those of the last time."""

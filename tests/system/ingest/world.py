@@ -9,7 +9,8 @@ from pathlib import Path
 
 import anyio
 
-from ingest.admission import Admission, Bounds, Found, Taken
+from ingest.admission import Admission, Bounds, Found
+from ingest.answers import Taken
 from ingest.candidates import Candidate, Seen
 from ingest.shelf import Shelf
 from ingest.watch.folders import Folders, Place

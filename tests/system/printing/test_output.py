@@ -22,6 +22,7 @@ from pipeline.stage import Advance, Hold
 from stages.document import Document, Printed, Reply
 from stages.output import output
 from stages.printing import proofs, typesetter
+from stages.printing.fonts import face_of
 from stages.printing.names import slug
 from stages.printing.typesetter import PrintSettings
 
@@ -76,7 +77,7 @@ async def pool() -> AsyncIterator[JailPool]:
 def fonts() -> None:
     for family in ("Klee One", "DejaVu Sans"):
         try:
-            typesetter.face_of(family)
+            face_of(family)
         except Permanent as missing:
             pytest.skip(f"{missing.message}: {missing.hint}")
 

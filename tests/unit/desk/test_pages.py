@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pipeline.doubles import MemoryArtifacts
 from pipeline.model import Checkpoint
-from pipeline.testing import MemoryArtifacts
 from waybill.desk.pages import Pages, pages_of
 
 

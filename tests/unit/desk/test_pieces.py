@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from pipeline.doubles import MemoryArtifacts
 from pipeline.errors import NotFound, Unacceptable
-from pipeline.testing import MemoryArtifacts
 from stages.formats.kinds import EML, PDF, PNG, TIFF, TXT
 from stages.reading.sheet import SIDE
 from waybill.desk.pieces import (

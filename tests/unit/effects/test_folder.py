@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.doubles import MemoryArtifacts
 from pipeline.effects import folder as module
 from pipeline.effects.declared import FolderSpec
 from pipeline.effects.folder import FolderSink, Row, reconcile
 from pipeline.effects.sink import Absent, Confirmed, NotSent
 from pipeline.errors import Trouble
-from pipeline.testing import MemoryArtifacts
 from tests.unit.effects.receivers import parcel
 
 SPEC = FolderSpec(kind="folder", name="press")
@@ -101,7 +102,7 @@ async def test_a_crash_before_it_appears_is_finished(
         raise KeyboardInterrupt
 
     filled = await part_of(bench)
-    monkeypatch.setattr(module.os, "rename", killed)
+    monkeypatch.setattr(os, "rename", killed)
     with pytest.raises(KeyboardInterrupt):
         module._publish(*filled)
     monkeypatch.undo()
@@ -156,7 +157,7 @@ async def test_what_does_not_appear_takes_no_room(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a full disk each try would leave a part of it, and keep it full."""
-    write, wrote = module.write_atomically, []
+    write, wrote = module.write_atomically, []  # type: ignore[attr-defined]
 
     def full(path: Path, data: bytes) -> None:
         if path.name == wall:

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from pipeline.calls import CallClass, Request
+from pipeline.doubles import MemoryArtifacts
 from pipeline.effects.declared import (
     CrmSpec,
     PostSpec,
@@ -29,7 +30,6 @@ from pipeline.effects.posting import PostSink, WebhookSink
 from pipeline.effects.records import CrmSink
 from pipeline.effects.sink import Absent, Confirmed, NotSent, Refused, Unknown
 from pipeline.errors import Throttled, Usage
-from pipeline.testing import MemoryArtifacts
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.failures import CallError, failure
 from pipeline.vendors.hearing import Reply

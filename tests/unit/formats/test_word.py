@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from pipeline.errors import Unacceptable
 from stages.formats import text
 from stages.formats.kinds import DOCX
+from stages.formats.pages import Text
 from stages.formats.probe import look
-from stages.formats.text import Text
 from stages.reading.picture import open_page
 from stages.reading.protocol import PageRequest
 

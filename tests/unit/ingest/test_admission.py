@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from ingest.admission import token_of
+from ingest.answers import token_of
 from ingest.candidates import Seen
 from ingest.copying import unreadable
 

@@ -10,12 +10,12 @@ import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 
 from ingest.signals import BYTES_MAX, deliver, misfits
+from pipeline.doubles import MemoryArtifacts
 from pipeline.errors import WaybillError
 from pipeline.model import Entry, State, Submission, ToWaiting
 from pipeline.signals import Ask
 from pipeline.store.memory import MemoryStore
 from pipeline.store.signals import Taken
-from pipeline.testing import MemoryArtifacts
 from tests.store.world import HERE
 
 

@@ -11,7 +11,8 @@ import pytest
 from pipeline.errors import Trouble
 from pipeline.jail import process, stock
 from pipeline.jail.process import TemplateProcess
-from pipeline.jail.stock import EXCUSED, START_S, Stock
+from pipeline.jail.stock import START_S, Stock
+from pipeline.proc import EXCUSED
 
 
 class Slow:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from pipeline.doubles import Answers
 from pipeline.errors import Transient, Usage
 from pipeline.stage import stage
-from pipeline.testing import Answers, Context
+from pipeline.testing import Context
 from pipeline.vendors.declared import VendorSpec
 from stages.reading import vision
 from stages.reading.compare import agreement, cuttings

@@ -46,8 +46,8 @@ MODELS = {
 }
 
 
-def asking(*answers: Any, recorded: Any = None, models: Any = None) -> Context:
-    found = {"vendors": VENDORS, "models": models or MODELS, "recorded": recorded}
+def asking(*answers: Any, recorded: Any = None, models: Any = None) -> Any:
+    found: Any = {"vendors": VENDORS, "models": models or MODELS, "recorded": recorded}
     return Context(read, door=Answers(*answers), **found)
 
 

@@ -174,7 +174,7 @@ async def test_who_held_up_the_loop_is_charged_and_runs_alone_next_time() -> Non
 
     async def blocks(letter: Letter, ctx: Any) -> Advance:
         if ctx.item.id == 1:
-            held = watching.HOLDING.get()
+            held = HOLDING.get()
             assert held is not None
             held.end = LoopBlocked.of(3, "act.py:7 act")
             raise held.end

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from pipeline.doubles import Answers
 from pipeline.errors import Permanent, Transient, Usage
 from pipeline.model import Item
 from pipeline.stage import Advance, Hold
-from pipeline.testing import Answers, Context
+from pipeline.testing import Context
 from pipeline.vendors.declared import VendorSpec
 from stages.document import Document
 from stages.generation import OFFLINE_WRITER, GenerationSettings, generation

@@ -273,7 +273,7 @@ async def test_a_document_without_one_readable_page_fails_by_name(
     with pytest.raises(kind) as caught:
         await ocr(letter(2), ctx)
 
-    assert caught.value.code == code
+    assert caught.value.code == code  # type: ignore[attr-defined]
 
 
 async def test_a_document_that_cannot_be_decoded_is_rejected_page_by_page() -> None:

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.calls import Usage
-from pipeline.vendors.declared import Kind
+from pipeline.calls import Kind, Usage
 from pipeline.vendors.usage import Said, said_in
 
 
