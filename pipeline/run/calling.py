@@ -385,22 +385,12 @@ def _cost(reply: Reply, one: _One) -> Decimal:
 
 
 def _settled(call: CallId, answer: Answer) -> Settled:
-    return Settled(
-        call,
-        answer.cost,
-        answer.usage,
-        answer.model,
-        answer.finish,
-        took_s=answer.took_s,
-    )
+    said = answer.usage, answer.model, answer.finish
+    return Settled(call, answer.cost, *said, took_s=answer.took_s)
 
 
 def _lost(call: CallId, error: WaybillError, took_s: float) -> Settled:
     """What a call did cost that was not answered: nothing, or nobody knows."""
     in_doubt = isinstance(error, CallError) and error.in_doubt
-    return Settled(
-        call,
-        None if in_doubt else Decimal(0),
-        code=code_of(error.code),
-        took_s=took_s,
-    )
+    cost = None if in_doubt else Decimal(0)
+    return Settled(call, cost, code=code_of(error.code), took_s=took_s)
