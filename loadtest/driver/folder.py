@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.errors import Usage
+
 FAULTS = ("t", "until", "kind", "what", "recovered_s")
 SAMPLES = ("t", "metric", "label", "value")
 
@@ -54,12 +56,18 @@ class RunFolder:
 
     Args:
         beside: The folder of the scenario's file, whose paths go by it.
+
+    Raises:
+        Usage: there is something in it.
     """
 
     def __init__(self, path: Path, beside: Path) -> None:
         self.path = path
         self.beside = beside
         path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            # What an earlier run saw would be held against this one.
+            raise Usage(f"{path} is not empty", hint="name another --out, or empty it")
         self.began = time.time()
         self._mono = time.monotonic()
         self.faults: list[Fault] = []

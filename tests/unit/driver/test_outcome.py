@@ -6,8 +6,21 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
+
 from loadtest.driver.folder import RunFolder, Submitted
 from loadtest.driver.outcome import Ended, compared, printed_twice
+from pipeline.errors import Usage
+
+
+def test_a_run_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    """The checker would call gone what an earlier run had."""
+    RunFolder(tmp_path / "run", tmp_path).close()
+
+    with pytest.raises(Usage, match="not empty") as caught:
+        RunFolder(tmp_path / "run", tmp_path)
+
+    assert "--out" in caught.value.hint
 
 
 def line(sha: str, *, urgent: bool = False, expect: str = "done") -> Submitted:
