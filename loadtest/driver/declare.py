@@ -70,7 +70,7 @@ def vendors_toml(scenario: Scenario, url: Callable[[str], str]) -> str:
     vendor: dict[str, Any] = {}
     for name, table in scenario.vendor.items():
         kind = table.get("kind") or WORLD.get(name, {}).get("kind", "")
-        declared = dict(table.get("declare", {}))
+        declared = _quicker(table.get("declare", {}), scenario.speed)
         if "limits" in declared:
             declared["limits"] = {
                 key: _rate(value, scenario.speed)
@@ -83,6 +83,19 @@ def vendors_toml(scenario: Scenario, url: Callable[[str], str]) -> str:
             base |= {"kind": "moderation", "url": f"{url(name)}/v1"}
         vendor[name] = base | declared
     return tables({"vendor": vendor, "sink": dict(scenario.sink)})
+
+
+def _quicker(declared: Mapping[str, Any], speed: float) -> dict[str, Any]:
+    """What the service waits for, in the time of the run."""
+    found: dict[str, Any] = {}
+    for key, value in declared.items():
+        if isinstance(value, Mapping):
+            found[key] = _quicker(value, speed)
+        elif key.endswith("_s"):
+            found[key] = value / speed
+        else:
+            found[key] = value
+    return found
 
 
 def tables(named: Mapping[str, Mapping[str, Any]]) -> str:

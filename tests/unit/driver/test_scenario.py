@@ -131,7 +131,7 @@ def test_a_quicker_run_has_quicker_vendors(tmp_path: Path) -> None:
         "inside": True,
         "kind": "openai",
         "model": "simulated",
-        "timeout_s": 9,
+        "timeout_s": 4.5,
         "limits": {"requests": "60/s"},
     }
     assert told["sink"]["shop"] == {"kind": "http", "vendor": "llm"}
