@@ -10,6 +10,7 @@ Ends    Advance; a conversation without an answer fails with AGENT_BUDGET and th
         its type is a gap of the contract.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,16 +19,18 @@ from pipeline.agents.agent import HOLDS, Agent, Budget, Ended
 from pipeline.agents.loop import ask
 from pipeline.agents.tools import Ref, ToolContext, Untrusted, tool
 from pipeline.errors import Permanent, Usage
+from pipeline.messages import CallEnd, Message, Results
 from pipeline.stage import Advance, Context, Outcome, Retry, stage
-from stages.abstracts.forms import Structure, structure_of
-from stages.abstracts.readers import by_model, in_section, together
+from stages.abstracts.forms import structure_of
+from stages.abstracts.passages import Passage, passages_of
+from stages.abstracts.readers import by_model, in_passage, together
 from stages.abstracts.record import NO_MODEL
 
 MODEL = "reader"
-HEADINGS_MAX = 300  # sections that a model is told of
+WEIGHT = 8  # letters and digits of a quote, at least: `the` is evidence of nothing
 
 
-class Passage(BaseModel):
+class Quoted(BaseModel):
     """Words of the contract, and the section they stand in."""
 
     model_config = ConfigDict(extra="forbid")
@@ -42,7 +45,7 @@ class Reading(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     verdict: Literal["present", "absent", "unclear"]
-    quotes: list[Passage] = Field(max_length=10)
+    quotes: list[Quoted] = Field(max_length=10)
 
 
 @tool(max_calls=12, result_bytes=16_000)
@@ -53,16 +56,19 @@ async def read_section(
     return Untrusted(section)
 
 
-def quotes_are_verbatim(found: Reading, facts: tuple[str, Structure]) -> str | None:
+def quotes_are_verbatim(
+    found: Reading, facts: tuple[str, dict[str, Passage]]
+) -> str | None:
     """Each quote stands in the section it names; present needs one, absent has none."""
-    text, structure = facts
-    known = dict(names_of(structure))
+    text, passages = facts
     for number, quote in enumerate(found.quotes, 1):
-        at = known.get(quote.section)
+        at = passages.get(quote.section)
         if at is None:
             return f"quote {number} names no section"
-        if in_section(text, structure.sections[at], quote.text) is None:
+        if in_passage(text, at, quote.text) is None:
             return f"quote {number} does not stand in {quote.section}, word for word"
+        if sum(map(str.isalnum, quote.text)) < WEIGHT:
+            return f"quote {number} is too short to say it: quote the sentence"
     if (found.verdict == "present") != bool(found.quotes):
         return "present has a quote, and nothing else has"
     return None
@@ -86,33 +92,28 @@ async def clause(contract, ctx: Context) -> Outcome:
         return Advance(model=NO_MODEL)
     structure = structure_of(await ctx.artifacts.get(contract.structure))
     text = (await ctx.artifacts.get(structure.text)).decode()
-    names = names_of(structure)
-    sections = structure.sections
-    told = [
-        f"{name}: {sections[at].number} {sections[at].heading}" for name, at in names
-    ]
+    passages = {one.name: one for one in passages_of(text, structure.sections)}
+    told = [f"{name}: {one.label}" for name, one in passages.items()]
     [of] = [one for one in structure.types if one.name == contract.clause]
     answer = await ask(
         ctx,
         READER,
         [f"{of.title}: {of.question}\n\nThe sections are:", Untrusted("\n".join(told))],
         name="read",
-        facts=(text, structure),
-        refs={
-            "section": {
-                name: text[sections[at].start : sections[at].end] for name, at in names
-            }
-        },
+        facts=(text, passages),
+        refs={"section": {n: text[one.start : one.end] for n, one in passages.items()}},
     )
     if answer.ended is not Ended.OUTPUT:
         raise Permanent(answer.why, code=HOLDS[answer.ended])
-    known = dict(names)
     places = [
         place
         for quote in answer.output.quotes
-        if (place := in_section(text, sections[known[quote.section]], quote.text))
+        if (place := in_passage(text, passages[quote.section], quote.text))
     ]
-    model = by_model(text, of.name, answer.output.verdict, places)
+    verdict = answer.output.verdict
+    if verdict == "absent" and not has_read(answer.talk):
+        verdict = "unclear"  # it cannot know
+    model = by_model(text, of.name, verdict, places)
     kind = structure.kinds[of.name]
     return Advance(found=together(contract.found, model, kind), model=MODEL)
 
@@ -128,6 +129,7 @@ def declared(ctx: Context) -> bool:
     return True
 
 
-def names_of(structure: Structure) -> list[tuple[str, int]]:
-    """What sections are called before a model, and their places: `s1`, `s2`, …"""
-    return [(f"s{n + 1}", n) for n in range(len(structure.sections[:HEADINGS_MAX]))]
+def has_read(talk: Sequence[Message]) -> bool:
+    """Whether a model was shown a section."""
+    results = [r for m in talk if isinstance(m, Results) for r in m.results]
+    return any(result.end is CallEnd.RESULT for result in results)

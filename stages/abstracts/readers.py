@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stages.abstracts.forms import MODEL, Cited, Clause, Said, Verdict
+from stages.abstracts.passages import Passage
 from stages.abstracts.places import cited, place_of
 from stages.abstracts.reading import said_of
-from stages.clauses.sections import Section
 from stages.clauses.values import Kind, value_of
 
 # What agreement is worth.  Arbitrary, but for their order: a contract whose model is
@@ -22,12 +22,12 @@ APART = 0.8  # both say present, at different places
 SPLIT = 0.4  # one says present, the other absent
 
 
-def in_section(text: str, section: Section, quote: str) -> tuple[int, int] | None:
-    """`[start, end)` in `text` of a quote that stands within `section`."""
-    found = place_of(text[section.start : section.end], quote)
+def in_passage(text: str, passage: Passage, quote: str) -> tuple[int, int] | None:
+    """`[start, end)` in `text` of a quote that stands within `passage`."""
+    found = place_of(text[passage.start : passage.end], quote)
     if found is None:
         return None
-    return found[0] + section.start, found[1] + section.start
+    return found[0] + passage.start, found[1] + passage.start
 
 
 def by_model(

@@ -176,6 +176,12 @@ def answer(verdict: str, *quotes: tuple[str, str]) -> Said:
     return Said(text=json.dumps({"verdict": verdict, "quotes": found}))
 
 
+LOOK = Said(
+    calls=(ToolCall(id="", name="read_section", arguments='{"section": "s4"}'),)
+)
+LAW = ("s4", "The laws of Ohio\ngovern it.")
+
+
 async def test_without_a_model_rules_read_alone_and_say_so(contracts: Pipeline):
     ctx, child = await read(contracts, "governing_law")
 
@@ -186,12 +192,7 @@ async def test_without_a_model_rules_read_alone_and_say_so(contracts: Pipeline):
 
 async def test_a_model_that_agrees_makes_it_surer(contracts: Pipeline):
     """It reads a section by its name, and quotes it word for word."""
-    call = ToolCall(id="", name="read_section", arguments='{"section": "s4"}')
-    quote = ("s4", "The laws of Ohio\ngovern it.")
-
-    ctx, child = await read(
-        contracts, "governing_law", Said(calls=(call,)), answer("present", quote)
-    )
+    ctx, child = await read(contracts, "governing_law", LOOK, answer("present", LAW))
 
     found = child.found
     assert (found.verdict, found.confidence) == ("present", 0.97)
@@ -206,11 +207,32 @@ async def test_an_invented_quote_is_asked_for_again(contracts: Pipeline):
     bad = answer("present", ("s2", "The laws of Ohio govern it."))
     good = answer("absent")
 
-    ctx, child = await read(contracts, "governing_law", bad, good)
+    ctx, child = await read(contracts, "governing_law", bad, LOOK, good)
 
     found = child.found
     assert (found.verdict, found.disputed) == ("unclear", True)
     assert ctx.ran[:2] == ["read/ask-1", "read/ask-2"]
+
+
+async def test_a_word_is_no_evidence(contracts: Pipeline):
+    """`the` stands in every section."""
+    weak, good = answer("present", ("s4", "The")), answer("present", LAW)
+
+    ctx, child = await read(contracts, "governing_law", weak, good)
+
+    assert child.found.verdict == "present"
+    assert ctx.ran[:2] == ["read/ask-1", "read/ask-2"]
+
+
+async def test_who_read_nothing_does_not_know_that_it_is_not_there(
+    contracts: Pipeline,
+):
+    """Headings alone prove nothing: a person looks where rules found nothing either."""
+    _, blind = await read(contracts, "audit_rights", answer("absent"))
+    _, seen = await read(contracts, "audit_rights", LOOK, answer("absent"))
+
+    assert (blind.found.verdict, blind.found.confidence) == ("unclear", 0.4)
+    assert (seen.found.verdict, seen.found.confidence) == ("absent", 0.97)
 
 
 async def test_a_model_that_is_not_sure_leaves_nothing_absent(contracts: Pipeline):
