@@ -20,7 +20,12 @@ from pipeline.model import (
     WorkerId,
 )
 
-KILLED_WHY = "workers died while they had this item, the last with nothing else in hand"
+# Workers die of what nobody did (out of memory, a machine that is gone), also twice in
+# a minute: one death alone proves nothing against an item.
+DEATHS = 4  # of an item's workers end it: two in company, and then two alone
+KILLED_WHY = (
+    "workers died while they had this item, in the end with nothing else in hand"
+)
 
 
 class Blame(NamedTuple):

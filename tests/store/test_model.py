@@ -43,6 +43,7 @@ from pipeline.model import (
     ToWaiting,
 )
 from pipeline.store.postgres import PostgresStore
+from pipeline.store.rows import DEATHS
 from tests.store.conftest import EMPTY, Urls
 from tests.store.world import (
     STAGES,
@@ -106,7 +107,7 @@ class Thing:
         elif died:
             strikes = strikes + 1 if self.solo else min(strikes + 1, 2)
         attempt = self.tries if self.stage == self.claimed_at else 0
-        killer = strikes >= 3 and not self.cancelled
+        killer = strikes >= DEATHS and not self.cancelled
         self.line_up(self.stage, attempt, strikes)
         if killer:
             self.state = State.FAILED

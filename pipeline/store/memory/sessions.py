@@ -16,7 +16,14 @@ from pipeline.model import (
 )
 from pipeline.store.memory.ledger import MemoryLedger
 from pipeline.store.memory.tables import Lease, Place
-from pipeline.store.rows import KILLED_WHY, Blame, Origin, TroubleRow, WorkerRow
+from pipeline.store.rows import (
+    DEATHS,
+    KILLED_WHY,
+    Blame,
+    Origin,
+    TroubleRow,
+    WorkerRow,
+)
 
 
 class MemorySessions(MemoryLedger):
@@ -57,12 +64,12 @@ class MemorySessions(MemoryLedger):
         place = self._ready.get(item)
         if place is None:  # somebody has cancelled it
             return
-        place.strikes = 2 if failed else max(place.strikes + 1, 2)
+        place.strikes = 2 if failed else max(place.strikes + 1, DEATHS - 1)
         code, why = "WORKER_KILLED", KILLED_WHY
         if failed is not None:
             place.attempt = failed.attempt + 1
             code, why = failed.code, failed.message
-        if blamed.last or place.strikes >= 3:
+        if blamed.last or place.strikes >= DEATHS:
             del self._ready[item]
             self._end(item, Finish(State.FAILED, place.stage, code, why))
 
@@ -124,7 +131,7 @@ class MemorySessions(MemoryLedger):
             by = self._cancels.pop(item)
             why = f"cancelled by {by}"
             self._end(item, Finish(State.CANCELLED, stage, "CANCELLED", why))
-        elif strikes >= 3:
+        elif strikes >= DEATHS:
             end = Finish(State.FAILED, stage, "WORKER_KILLED", KILLED_WHY)
             self._end(item, end)
         else:

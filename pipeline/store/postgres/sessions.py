@@ -18,7 +18,14 @@ from pipeline.state import clean_text
 from pipeline.store.database import Connection, Topic
 from pipeline.store.postgres.outbox import return_effects
 from pipeline.store.postgres.settling import settle_lost
-from pipeline.store.rows import KILLED_WHY, Blame, Origin, TroubleRow, WorkerRow
+from pipeline.store.rows import (
+    DEATHS,
+    KILLED_WHY,
+    Blame,
+    Origin,
+    TroubleRow,
+    WorkerRow,
+)
 
 ALIVE = """
 select 1 from waybill.workers
@@ -34,7 +41,7 @@ select 1 from waybill.workers
 
 # The new snapshot of this second statement is the point: claims and commits that
 # held their worker's row while the first waited for it are visible here.
-PUT_BACK = """
+PUT_BACK = f"""
 with gone as (
   delete from waybill.running
    where worker_id = any($1::uuid[]) and not item_id = any($3::bigint[])
@@ -58,7 +65,7 @@ back as (
   insert into waybill.ready (item_id, stage, tenant_id, deadline_at, seq, attempt,
     strikes)
   select item_id, stage, tenant_id, deadline_at, seq, attempt, strikes
-    from found where cancelled_by is null and strikes < 3),
+    from found where cancelled_by is null and strikes < {DEATHS}),
 ended as (
   insert into waybill.outcomes (item_id, state, stage, code, why)
   select item_id,
@@ -67,7 +74,7 @@ ended as (
          case when cancelled_by is null
               then $4::text
               else 'cancelled by ' || cancelled_by end
-    from found where cancelled_by is not null or strikes >= 3
+    from found where cancelled_by is not null or strikes >= {DEATHS}
   returning item_id, state, stage, code),
 noted as (
   insert into waybill.audit (item_id, event, stage, actor, code)
@@ -92,9 +99,10 @@ with tried as (
   values ($1, $2, $3, $4, $5, $6, $7))
 update waybill.ready set strikes = 2, attempt = $3 + 1 where item_id = $1
 """
-STRIKE = """
-update waybill.ready set strikes = greatest(strikes + 1, 2) where item_id = $1
-returning strikes
+# Its stage was on the loop as its worker died: one more, alone, and it ends.
+STRIKE = f"""
+update waybill.ready set strikes = greatest(strikes + 1, {DEATHS - 1})
+ where item_id = $1 returning strikes
 """
 FAIL = """
 with gone as (
@@ -238,7 +246,7 @@ async def _answers_for(con: Connection, worker: WorkerId, blamed: Blame) -> None
     """It is back in line; unless somebody has cancelled it, and nothing is found."""
     item, failed = blamed.item, blamed.failed
     if failed is None:
-        if (await con.fetchval(STRIKE, item) or 0) >= 3:
+        if (await con.fetchval(STRIKE, item) or 0) >= DEATHS:
             await con.execute(FAIL, item, "WORKER_KILLED", KILLED_WHY)
         return
     tried = (failed.stage, failed.attempt, failed.code, failed.message, failed.charged)

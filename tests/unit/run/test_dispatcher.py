@@ -290,7 +290,7 @@ async def kill_while_running(engine: Engine, tape: Tape, poison: ItemId) -> None
 
 
 async def test_an_item_that_kills_its_workers_fails_alone() -> None:
-    """Three deaths, the last with nothing else in hand: WORKER_KILLED.  Those who
+    """Four deaths, two with nothing else in hand: WORKER_KILLED.  Those who
     were in hand with it finish, uncharged."""
     tape = Tape()
     alone: list[int] = []
@@ -311,7 +311,7 @@ async def test_an_item_that_kills_its_workers_fails_alone() -> None:
     async with engine.session():
         ends = await engine.finish(items)
 
-    assert deaths == 3
+    assert deaths == 4
     assert alone[-1] == 1
     assert ends == {"done": 19, "failed": 1}
     assert await engine.code(1) == "WORKER_KILLED"
