@@ -112,7 +112,10 @@ LEGAL_PATH = _at_every_moment(
         or (step is not null and next_stage is not null)
         or (step is null and next_stage is distinct from
               coalesce(stages[array_position(stages, stage) + 1], '')
-            and not (worker_id is null and next_stage = stage))
+            and not (worker_id is null and next_stage = stage)
+            and not (next_stage = '' and exists (
+              select from waybill.outcomes o where o.item_id = path.item_id
+                 and o.stage = path.stage and o.state = 'rejected')))
     """,
 )
 DONE_AT_LAST = _at_every_moment(

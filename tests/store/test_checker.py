@@ -113,18 +113,18 @@ async def through(run: Run, worker: Any, name: str, *effects: Planned) -> None:
 
 
 async def played(run: Run) -> None:
-    """Done, held and decided, still held, failed, retried, killed, cancelled."""
+    """Done, held and decided, still held, failed, rejected, killed, cancelled."""
     store, world = run.world.store, run.world
     await run.receive(
         *(("a", "acme", "done"), ("b", "acme", "done"), ("c", "acme", "held")),
         *(("d", "acme", "failed"), ("e", "beta", "done"), ("f", "beta", "done")),
-        ("g", "beta", "any"),
+        *(("g", "beta", "any"), ("i", "beta", "any")),
     )
     await run.receive(("h", "beta", "done"), urgent=True)
     await run.receive(("a2", "acme", "done"))  # the same bytes: no item of its own
 
     worker = await world.join(lease_s=LEASE_S)
-    assert len(await world.claim(worker)) == 8
+    assert len(await world.claim(worker)) == 9
     await run.look()
     await through(run, worker, "a", effect("k-a"))
     for name in "bc":
@@ -142,6 +142,9 @@ async def played(run: Run) -> None:
         Entry(run.ids["d"], None, replace(done(), state=State.FAILED, code="BAD"))
     ]
     assert await store.commit(worker, failed) == [True]
+    refused = replace(done("read"), state=State.REJECTED, code="BLANK")
+    blank = Entry(run.ids["i"], finished(0, "read", ""), refused)
+    assert await store.commit(worker, [blank]) == [True]
     await through(run, worker, "e", effect("k-e"))
     await store.cancel([run.ids["g"]], "ann")
     await store.reap([worker], died=True)
