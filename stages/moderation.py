@@ -67,7 +67,16 @@ async def moderation(document: Document, ctx: Context) -> Outcome:
     settings: ModerationSettings = ctx.settings
     # Compiled at the first letter, which takes longer than a turn on the loop may.
     rules = await in_thread(rulebook, ctx.folder, settings.rules)
-    text = document.text
+    return await outcome_of(document.text, rules, settings)
+
+
+async def outcome_of(
+    text: str, rules: Rulebook, settings: ModerationSettings
+) -> Advance | Hold | Reject:
+    """
+    What becomes of a document with this text; its verdict is among the updates,
+    but where the text was too long to be read.
+    """
     if len(text) > settings.max_chars:
         return Hold(
             "TEXT_TOO_LONG",
@@ -122,7 +131,7 @@ def _verdict(spans: list[Span], personal: list[Span], rules: Rulebook) -> Verdic
     ranks = {name: _rank(name, rules) for name in {span.category for span in spans}}
     names = sorted(ranks, key=lambda name: (ranks[name], name), reverse=True)
     spans = sorted(spans, key=lambda s: ranks[s.category], reverse=True)[:MAX_SPANS]
-    action = _action(names[0], rules) if names else "allow"
+    action = action_of(names[0], rules) if names else "allow"
     return Verdict.model_validate(
         {
             "action": action,
@@ -133,14 +142,15 @@ def _verdict(spans: list[Span], personal: list[Span], rules: Rulebook) -> Verdic
     )
 
 
-def _action(name: str, rules: Rulebook) -> str:
+def action_of(name: str, rules: Rulebook) -> str:
+    """What a category does to an item: allow, hold or block."""
     known = rules.categories.get(name)
     return known.action if known else "hold"  # personal data that must be seen
 
 
 def _rank(name: str, rules: Rulebook) -> tuple[int, int]:
     known = rules.categories.get(name)
-    return _GRAVER[_action(name, rules)], known.severity if known else 1
+    return _GRAVER[action_of(name, rules)], known.severity if known else 1
 
 
 # -- long texts ------------------------------------------------------------------------
@@ -219,7 +229,7 @@ def _why(verdict: Verdict, rules: Rulebook) -> str:
     """One sentence that names categories and rules, and quotes nothing."""
     parts: list[str] = []
     for category in verdict.categories:
-        if _action(category, rules) == "allow":
+        if action_of(category, rules) == "allow":
             continue  # a note, not a reason
         names = sorted({s.rule for s in verdict.spans if s.category == category})
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""

@@ -33,6 +33,7 @@ from waybill.commands import (
     ingest,
     items,
     limits,
+    moderation,
     pipelines,
     quarantine,
     review,
@@ -91,6 +92,7 @@ app.add_typer(limits.limits, name="limits")
 app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(review.review, name="review")
+app.add_typer(moderation.moderation, name="moderation")
 app.add_typer(vendors.vendors, name="vendors")
 app.add_typer(effects.effects, name="effects")
 app.add_typer(db.db, name="db")

@@ -16,7 +16,8 @@ import shutil
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from itertools import chain
@@ -27,6 +28,7 @@ import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape as escape_markup
+from rich.progress import Progress
 from rich.table import Table
 
 from pipeline.errors import Usage, WaybillError
@@ -300,6 +302,17 @@ def error_body(error: WaybillError) -> dict[str, Any]:
     return {"error": body}
 
 
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """What is told how many of `total` are done; drawn on stderr's terminal alone."""
+    if not err.is_terminal:
+        yield lambda done: None
+        return
+    with Progress(console=err, transient=True) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda done: shown.update(task, completed=done)
+
+
 def confirm(what: str) -> None:
     """
     Ask on stderr whether to do `what`; returns for a yes alone.
@@ -345,6 +358,13 @@ def goes_on(then: datetime) -> str:
     """The same of what is put off, as the end of a sentence."""
     left = (then - datetime.now(UTC)).total_seconds()
     return f"goes on in {span(left)}" if left >= 0 else f"was due {span(-left)} ago"
+
+
+def rate(of: float | None, ends: Sequence[float] | None) -> str:
+    """A share with its interval: `0.83 (0.71-0.91)`; of nothing nothing."""
+    if of is None or ends is None:
+        return ""
+    return f"{of:.2f} ({ends[0]:.2f}-{ends[1]:.2f})"
 
 
 def span(seconds: float) -> str:

@@ -213,16 +213,10 @@ def _row(type_: str, rates: dict[str, Any]) -> list[str]:
     return [
         type_,
         str(rates["labelled"]),
-        *(_with_interval(rates[n], intervals.get(n)) for n in ("precision", "recall")),
+        *(terminal.rate(rates[n], intervals.get(n)) for n in ("precision", "recall")),
         *(_number(rates[n]) for n in ("f1", "exact_quote", "wrong", "fabricated")),
         *(_number(rates[n]) for n in ("wrongly_absent", "unclear")),
     ]
-
-
-def _with_interval(rate: float | None, ends: list[float] | None) -> str:
-    if rate is None or ends is None:
-        return ""
-    return f"{rate:.2f} ({ends[0]:.2f}-{ends[1]:.2f})"
 
 
 def _number(rate: float | None) -> str:

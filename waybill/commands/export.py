@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from pipeline.errors import Integrity, Usage
 from waybill import exporting, terminal
@@ -41,7 +38,7 @@ def export(
                 "home",
             )
         counts = await opened.store.counts(found.id)
-        with _bar(counts.received) as note:
+        with terminal.progress("rows", counts.received) as note:
             return await exporting.export(
                 opened, found, Path(to), kind, overwrite=overwrite, note=note
             )
@@ -64,14 +61,3 @@ def export(
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """What is told how many rows are written; drawn on a terminal alone."""
-    if not terminal.err.is_terminal:
-        yield lambda rows: None
-        return
-    with Progress(console=terminal.err, transient=True) as progress:
-        task = progress.add_task("rows", total=total)
-        yield lambda rows: progress.update(task, completed=rows)

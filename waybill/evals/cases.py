@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Usage
-from pipeline.spoken import Ambiguous, read_json
 from pipeline.state import clean_text
 from waybill.evals import cuad, own
 from waybill.evals.labels import Label, Line
+from waybill.evals.lines import bad_cases, read_lines
 
-LINE_BYTES_MAX = 16 << 20  # a document may stand in its line
-CASES_MAX = 20_000  # of one file; arbitrary
 NAME_CHARS_MAX = 255  # of a case
 
 FORMS: tuple[Callable[[Mapping[str, Any]], Line | None], ...] = (cuad.read, own.read)
@@ -73,39 +71,20 @@ def read_cases(file: Path) -> Cases:
     """
     digest = hashlib.sha256()
     cases = []
-    try:
-        with file.open("rb") as lines:
-            for number, line in enumerate(_bounded(lines), 1):
-                digest.update(line)
-                if line.strip():
-                    cases.append(_case(number, line, file.parent))
-    except OSError as error:
-        raise bad(f"{file} cannot be read: {error.strerror}") from None
+    for number, line, said in read_lines(file, bad):
+        digest.update(line)
+        if said is None:
+            continue
+        try:
+            cases.append(_case(number, said, file.parent))
+        except OSError as error:  # of the document: its name is too long
+            raise bad(f"line {number}: {error.strerror}") from None
     if not cases:
         raise bad(f"{file} has no case")
     return Cases(file, digest.hexdigest(), tuple(cases))
 
 
-def _bounded(lines: Any) -> Iterator[bytes]:
-    for number in range(1, CASES_MAX + 2):
-        line = lines.readline(LINE_BYTES_MAX + 1)
-        if not line:
-            return
-        if len(line) > LINE_BYTES_MAX:
-            raise bad(f"line {number} has more than {LINE_BYTES_MAX >> 20} MiB")
-        yield line
-    raise bad(f"it has more than {CASES_MAX} lines")
-
-
-def _case(number: int, line: bytes, folder: Path) -> Case:
-    try:
-        said = read_json(line)
-    except Ambiguous as error:
-        raise bad(f"line {number}: {error}") from None
-    except ValueError:
-        raise bad(f"line {number} is not JSON") from None
-    if not isinstance(said, dict):
-        raise bad(f"line {number} is no object")
+def _case(number: int, said: dict[str, Any], folder: Path) -> Case:
     for form in FORMS:
         try:
             found = form(said)
@@ -152,5 +131,4 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 def bad(why: str) -> Usage:
     """What is wrong with a file of cases."""
-    hint = "docs/eval.md has the forms of a case"
-    return Usage(f"the cases: {why}", code="BAD_CASES", hint=hint)
+    return bad_cases(why, "docs/eval.md has the forms of a case")

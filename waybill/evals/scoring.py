@@ -118,8 +118,7 @@ def shares(t: Tally) -> dict[str, Share]:
     return {
         "precision": Share(t.right, found),
         "recall": Share(t.right, t.labelled),
-        # As if it were a share: of right ones among them and half of all mistakes.
-        "f1": Share(t.right, (found + t.labelled) / 2),
+        "f1": f1(t.right, found, t.labelled),
         "exact_quote": Share(t.exact, t.quotes),
         "wrong": Share(t.wrong, t.labelled),
         "fabricated": Share(t.fabricated, t.unlabelled),
@@ -127,6 +126,11 @@ def shares(t: Tally) -> dict[str, Share]:
         "unclear": Share(t.unclear, t.labelled + t.unlabelled),
         "values_right": Share(t.values_right, t.valued),
     }
+
+
+def f1(right: int, found: int, labelled: int) -> Share:
+    """As if it were a share: of right ones among them and half of all mistakes."""
+    return Share(right, (found + labelled) / 2)
 
 
 def as_data(named: Mapping[str, Share]) -> dict[str, Any]:
