@@ -20,9 +20,8 @@ from pipeline.model import (
     WorkerId,
 )
 
-# Workers die of what nobody did (out of memory, a machine that is gone), also twice in
-# a minute: one death alone proves nothing against an item.
-DEATHS = 4  # of an item's workers end it: two in company, and then two alone
+# Two in company, and then two alone: workers die of what nobody did, too.
+DEATHS = 4
 KILLED_WHY = (
     "workers died while they had this item, in the end with nothing else in hand"
 )
