@@ -287,7 +287,7 @@ async def test_a_child_killed_with_its_workers_wakes_its_parent(world: World):
     """The reaper's ends count like any other."""
     worker, item, [child] = await family(world, "a")
     await joining(world, worker, item)
-    for solo in (False, False, True):
+    for solo in (False, False, True, True):
         await world.died_with(child, solo=solo)
 
     moved, _ = await world.store.wake()

@@ -28,10 +28,17 @@ def commands() -> dict[str, set[str]]:
     }
 
 
+def scenarios() -> dict[str, set[str]]:
+    """The same of scenarios that are files."""
+    given = commands()["run FILE.toml"]
+    files = (ROOT / "loadtest" / "scenarios" / "files").glob("*.toml")
+    return {f"run {file.stem}": given for file in files}
+
+
 def test_what_is_named_can_be_run() -> None:
     """A command or option that was renamed is renamed where people read of it."""
     texts = [path.read_text(encoding="utf-8") for path in (MAKEFILE, *DOCUMENTS)]
-    there = commands()
+    there = commands() | scenarios()
 
     calls = [call for text in texts for call in CALL.findall(text)]
 
