@@ -35,10 +35,7 @@ def _faster(play: dict[str, Any], speed: float) -> dict[str, Any]:
     found = dict(play)
     latency = found.get("latency")
     if isinstance(latency, Mapping):
-        found["latency"] = {
-            key: value / speed if key.endswith("_s") else value
-            for key, value in latency.items()
-        }
+        found["latency"] = _shorter(latency, speed)
     elif latency is not None:
         found["latency"] = latency / speed
     if "done_after_s" in found:
@@ -70,7 +67,7 @@ def vendors_toml(scenario: Scenario, url: Callable[[str], str]) -> str:
     vendor: dict[str, Any] = {}
     for name, table in scenario.vendor.items():
         kind = table.get("kind") or WORLD.get(name, {}).get("kind", "")
-        declared = _quicker(table.get("declare", {}), scenario.speed)
+        declared = _shorter(table.get("declare", {}), scenario.speed)
         if "limits" in declared:
             declared["limits"] = {
                 key: _rate(value, scenario.speed)
@@ -85,12 +82,12 @@ def vendors_toml(scenario: Scenario, url: Callable[[str], str]) -> str:
     return tables({"vendor": vendor, "sink": dict(scenario.sink)})
 
 
-def _quicker(declared: Mapping[str, Any], speed: float) -> dict[str, Any]:
-    """What the service waits for, in the time of the run."""
+def _shorter(table: Mapping[str, Any], speed: float) -> dict[str, Any]:
+    """Durations (`…_s`) in the time of the run, those of tables in it too."""
     found: dict[str, Any] = {}
-    for key, value in declared.items():
+    for key, value in table.items():
         if isinstance(value, Mapping):
-            found[key] = _quicker(value, speed)
+            found[key] = _shorter(value, speed)
         elif key.endswith("_s"):
             found[key] = value / speed
         else:

@@ -43,11 +43,6 @@ class Turn:
         self._early_s = 0.0
         self._began: float | None = None
 
-    @property
-    def at(self) -> float:
-        """From when on the call may begin, on anyio's clock."""
-        return -math.inf if self._permit is None else self._permit.at
-
     async def come(self, waiter: Waiter) -> None:
         """Wait in line; who wants its permit not early begins at once."""
         assert self._line is not None

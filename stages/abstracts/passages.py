@@ -56,7 +56,7 @@ def _parts(text: str, section: Section) -> list[Passage]:
         found.append(Passage("", part, start, end))
         if end >= section.end:
             return found
-        start = max(end - OVERLAP, start + 1)
+        start = end - OVERLAP
 
 
 def _fitting(text: str) -> int:
@@ -64,8 +64,8 @@ def _fitting(text: str) -> int:
     most = len(text.encode()[:LONG].decode(errors="ignore"))
     if most == len(text):
         return most
-    gap = next((m.start() for m in WORD.finditer(text, most - OVERLAP, most)), most)
-    return max(gap, OVERLAP + 1)
+    gap = WORD.search(text, most - OVERLAP, most)
+    return gap.start() if gap else most
 
 
 def _joined(text: str, pieces: Sequence[Passage], small: int) -> list[Passage]:
