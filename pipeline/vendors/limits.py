@@ -32,7 +32,8 @@ from anyio.abc import TaskGroup
 from pipeline.errors import LeaseLost, StoreUnavailable, WaybillError
 from pipeline.model import WorkerId
 from pipeline.store.limits import LimitStore
-from pipeline.vendors.lines import Limit, Line
+from pipeline.vendors.limit import Limit
+from pipeline.vendors.lines import Line
 from pipeline.vendors.pacing import RETRY_AFTER_MAX_S, StoreClock
 from pipeline.vendors.permits import Permit, Waiter
 from pipeline.vendors.turn import Turn
@@ -160,6 +161,11 @@ class FleetLimits:
             most = use.spec.rate
             limit.owed += min(took, most) - min(use.weight, most)
 
+    @property
+    def paced(self) -> bool:
+        """Whether calls wait here for their moments."""
+        return any(line.paced and line.count for line in self._lines.values())
+
     def queues(self, uses: Sequence[Use]) -> bool:
         """Whether who comes now has to wait, as far as is known."""
         line = self._line(uses)
@@ -183,7 +189,7 @@ class FleetLimits:
         keys = tuple(limit.key for limit in limits)
         line = self._lines.get(keys)
         if line is None:
-            line = self._lines[keys] = Line(limits)
+            line = self._lines[keys] = Line(limits, self._clock)
             if self._tasks is not None:
                 self._tasks.start_soon(self._serve, line)
         return line
@@ -213,11 +219,11 @@ class FleetLimits:
                 line.let_in()
                 continue
             permit = line.permits[0]
-            begins = permit.at - line.early_s
-            if anyio.current_time() < begins:
-                await anyio.sleep_until(begins)
+            wanted = line.begins(permit) - line.early_s
+            if anyio.current_time() < wanted:
+                await anyio.sleep_until(wanted)
                 continue
-            if anyio.current_time() > permit.at + line.late_s:
+            if anyio.current_time() > line.begins(permit) + line.late_s:
                 line.drop()
                 self._bell.set()
                 continue
@@ -341,16 +347,19 @@ class FleetLimits:
                 limit.untold = True
             return
         self._away = False
-        ahead_s = self._clock.learn(sent, lease.now)
+        if math.isinf(self._clock.doubt_s):
+            # The first takes long, and says little of when its permits begin.
+            self._bell.set()
+        self._clock.learn(sent, lease.now)
         for line, asked, starts in zip(lines, wanted, lease.starts, strict=True):
-            line.give(asked, [lease.now + start for start in starts], ahead_s)
+            line.give(asked, [lease.now + start for start in starts])
             if line.short and not line.shut:
                 self._bell.set()
         given = zip(lines, lease.starts, strict=True)
         gave = {limit for line, starts in given if starts for limit in line.limits}
         for limit, ask, news in zip(limits, asks, lease.limits, strict=True):
             limit.arrived(ask)
-            limit.learn(news, anyio.current_time(), ahead_s, limit in gave)
+            limit.learn(news, self._clock, limit in gave)
             if limit.paused_until > anyio.current_time():
                 limit.drop()
         for line in self._lines.values():

@@ -93,20 +93,29 @@ class StoreClock:
 
     Attributes:
         lead_s: So long an answer takes, about.
+        ahead_s: So far our clock is ahead, at most.
+        doubt_s: It may be less by this; infinite before the first exchange.
     """
 
     def __init__(self) -> None:
         self.lead_s = 0.0
-        self._ahead_s: float | None = None
+        self.ahead_s = 0.0
+        self.doubt_s = math.inf
 
-    def learn(self, sent: float, store_now: float) -> float:
-        """How far our clock is ahead: known to the shortest of the round trips."""
+    def learn(self, sent: float, store_now: float) -> None:
+        """One more exchange: each says within its round trip how far it is ahead."""
         now = anyio.current_time()
         most, least = now - store_now, sent - store_now
-        if self._ahead_s is None or not least <= self._ahead_s <= most:
-            self._ahead_s = most
+        if math.isfinite(self.doubt_s):
+            known_most, known_least = self.ahead_s, self.ahead_s - self.doubt_s
+            if least <= known_most and known_least <= most:  # or a clock was set
+                most, least = min(most, known_most), max(least, known_least)
+        self.ahead_s, self.doubt_s = most, most - least
         self.lead_s = min(LEAD_MAX_S, max(1.5 * (now - sent), 0.9 * self.lead_s))
-        return self._ahead_s
+
+    def here(self, due: float) -> float:
+        """An instant of the store's clock on ours, as far as is known by now."""
+        return due + self.ahead_s
 
 
 class Pacer(Protocol):

@@ -16,12 +16,10 @@ class Permit(NamedTuple):
     Leave for one call to begin.
 
     Attributes:
-        at: From when, on this process's clock.
-        due: The same on the store's clock.
+        due: From when, on the store's clock; -inf where nothing is paced.
         units: Of each limit of the line.
     """
 
-    at: float
     due: float
     units: tuple[float, ...]
 

@@ -67,8 +67,9 @@ class Turn:
         line = self._line
         while line is not None and self._permit is not None and self._began is None:
             permit, now = self._permit, anyio.current_time()
-            if now <= permit.at + line.late_s:
-                await anyio.sleep_until(permit.at)
+            begins = line.begins(permit)
+            if now - begins <= line.late_s:
+                await anyio.sleep_until(begins)
             if line.may_begin(permit):
                 self._begin()
                 return

@@ -68,6 +68,30 @@ async def test_a_rate_is_used_nearly_whole() -> None:
     assert 1000 / (times[-1] - times[0]) >= 100 * (1 - MARGIN)
 
 
+async def test_what_is_known_of_the_clock_later_counts_for_permits_in_hand() -> None:
+    """First answers take long, in each worker otherwise: their permits do not meet."""
+
+    class Slow(MemoryStore):
+        first_s = 0.0
+        met: frozenset[Any] = frozenset()
+
+        async def lease_limits(self, worker: Any, *asked: Any, **terms: Any) -> Any:
+            found = await super().lease_limits(worker, *asked, **terms)
+            if worker not in self.met:
+                self.met |= {worker}
+                self.first_s += 0.3
+                await anyio.sleep(self.first_s)
+            return found
+
+    spec = LimitSpec(rate=600, per_s=60)
+    async with fleet(4, Slow()) as limits:
+        times = await begin_times(limits, use(spec), 25)
+
+    assert len(times) == 100
+    # One that is late by a part of the margin may meet those that are in time.
+    assert most_in_a_window(times, 1.0) <= 14
+
+
 async def test_a_burst_begins_at_once() -> None:
     """After a quiet while, `burst` calls need not wait."""
     async with fleet() as limits:

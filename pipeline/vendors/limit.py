@@ -1,0 +1,165 @@
+"""
+One limit, as this process knows and uses it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import anyio
+
+from pipeline.store.limits import FRESH_S, LimitAsk, LimitNews
+from pipeline.vendors.pacing import LimitSpec, StoreClock
+from pipeline.vendors.permits import Permit
+
+if TYPE_CHECKING:
+    from pipeline.vendors.lines import Line
+
+LEARNING = 0.1  # the share of the last call in what is known of how long calls take
+
+
+class Limit:
+    """
+    One limit, as this process knows and uses it.
+
+    Attributes:
+        booked: Calls under way, and permits in hand.
+        units: So many calls may be booked; infinite without a concurrency.
+        waiting, waiting_units: In this process, without a permit.
+        begun, owed, pause_s: Yet to be told.
+    """
+
+    def __init__(self, key: str, spec: LimitSpec, rank: int) -> None:
+        self.key = key
+        self.spec = spec
+        self.rank = rank
+        self.lines: list[Line] = []
+        self.booked = 0
+        self.units = math.inf if spec.concurrency is None else 0.0
+        self.waiting = 0
+        self.waiting_units = 0.0
+        self.begun = self.owed = self.pause_s = 0.0
+        self.every_s = spec.every_s
+        self.per_s = spec.per_s
+        self.burst = spec.burst
+        self.cap = spec.concurrency
+        self.others = 0.0
+        self.workers = 0
+        self.paused_until = -math.inf
+        self.next_at = -math.inf  # the instant of the next permit
+        self.took_s = 0.0  # a call, about
+        self.untold = False  # that nothing is booked any more, and nobody waits
+        self._heard_at = -math.inf
+        self._end: float | None = None  # `tat` after our last permits
+        self._used = -math.inf  # the last permit that was used
+        self.in_hand: list[float] = []  # permits of calls that have not yet begun
+        self._dropped: list[float] = []
+        self._asked = 0  # of the dropped, by the last exchange
+
+    def __str__(self) -> str:
+        left_s = max(0.0, self.paused_until - anyio.current_time())
+        pause = f", paused for {left_s:.1f} s" if left_s else ""
+        return f"{self.booked} in use, {self.waiting} waiting{pause}"
+
+    @property
+    def stirs(self) -> bool:
+        """Whether there is something to tell."""
+        return bool(self.booked or self.waiting or self.untold or self.pause_s)
+
+    def lead_s(self, now: float) -> float:
+        """So long nobody who comes now begins, whoever waits already."""
+        return max(0.0, self.next_at - now, self.paused_until - now)
+
+    def wait_s(self, now: float, ahead: float) -> float:
+        """How long who comes after `ahead` units of this process will wait, about."""
+        # What was heard long ago is no reason to send everybody away.  Of each worker
+        # as many begin: what stands behind those is not waited for.
+        if now - self._heard_at < FRESH_S:
+            ahead += min(self.others, (ahead + 1) * self.workers)
+        wait = self.lead_s(now) + ahead * self.every_s
+        if self.cap is not None and self.booked >= self.units:
+            wait = max(wait, (ahead + 1) * self.took_s / self.cap)
+        return wait
+
+    def ask(self, now: float) -> LimitAsk:
+        """What to tell of it, and to ask for."""
+        spec = self.spec
+        since = [line.since for line in self.lines if line.count]
+        end, start = self._end, self._given_back()
+        self._asked = len(self._dropped)
+        self.untold = False
+        return LimitAsk(
+            self.key,
+            self.rank,
+            None if math.isinf(spec.rate) else spec.rate,
+            spec.per_s,
+            spec.burst,
+            spec.every_s,
+            spec.concurrency,
+            self.booked,
+            self.waiting,
+            self.waiting_units,
+            now - min(since, default=now),
+            self.begun,
+            self.owed,
+            self.pause_s,
+            None if start is None else end,
+            start,
+        )
+
+    def arrived(self, ask: LimitAsk) -> None:
+        """This has arrived."""
+        self.begun -= ask.begun
+        self.owed -= ask.owed
+        self.pause_s = 0.0 if self.pause_s == ask.pause_s else self.pause_s
+        del self._dropped[: self._asked]
+
+    def learn(self, news: LimitNews, clock: StoreClock, got: bool) -> None:
+        """What the store says; `got`: and gave."""
+        now = anyio.current_time()
+        self.every_s, self.per_s, self.burst = news.every_s, news.per_s, news.burst
+        self.cap = news.cap
+        self.units = math.inf if news.cap is None else news.units
+        self.others, self.workers = news.others, news.workers
+        self._heard_at = now
+        self.next_at = clock.here(news.tat) - news.every_s * (news.burst - 1)
+        # What was told to us meanwhile, and not yet told, counts as well.
+        mine = now + self.pause_s if self.pause_s else -math.inf
+        self.paused_until = max(now + news.paused_s if news.paused_s else -1, mine)
+        if got:
+            self._end = news.tat
+
+    def used(self, permit: Permit, units: float, paid: float) -> None:
+        """A call began; what it weighs may differ from what its permit was for."""
+        self.begun += units
+        self.owed += units - paid
+        self.in_hand.remove(permit.due)
+        self._used = max(self._used, permit.due)
+
+    def left(self) -> None:
+        """A call has ended, or a permit was not used."""
+        self.booked -= 1
+        self.untold = True
+
+    def learn_took(self, took_s: float) -> None:
+        """A call was under way for so long."""
+        share = LEARNING if self.took_s else 1.0
+        self.took_s += share * (took_s - self.took_s)
+
+    def dropped(self, permit: Permit) -> None:
+        """A permit is not used."""
+        self._dropped.append(permit.due)
+        self.left()
+
+    def drop(self) -> None:
+        """It is paused: what was leased of that time is not used."""
+        for line in self.lines:
+            while line.permits and line.begins(line.permits[0]) < self.paused_until:
+                line.drop()
+
+    def _given_back(self) -> float | None:
+        """From when on nothing is used that was leased last; None: all of it is."""
+        leased = [line.permits[-1].due for line in self.lines if line.permits]
+        kept = max(self._used, *self.in_hand, *leased, -math.inf)
+        return min((due for due in self._dropped if due > kept), default=None)
