@@ -8,7 +8,7 @@ price, and after how many tries, stands in the answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -27,6 +27,7 @@ from pipeline.purse import Most
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 Kind = Literal["openai", "anthropic", "http", "moderation", "ocr"]  # its shape
+Moment = Callable[[], Awaitable[None]]  # returns when a call may be sent
 
 
 class CallClass(StrEnum):

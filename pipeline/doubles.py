@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 from pydantic import SecretStr
 
-from pipeline.calls import Request, Usage
+from pipeline.calls import Moment, Request, Usage
 from pipeline.errors import NotFound
 from pipeline.jail.custom import FileFunction
 from pipeline.messages import ModelAnswer, ModelRequest, Said
@@ -120,9 +120,12 @@ class Answers:
         timeout_s: float,
         idempotency_key: str = "",
         artifacts: Artifacts | None = None,
+        when: Moment | None = None,
     ) -> Reply:
         """The next answer."""
         await anyio.lowlevel.checkpoint()
+        if when is not None:
+            await when()
         body = request.form if request.json is None else request.json
         sent = json.loads(encode(with_model(spec, body)))
         secret = key if isinstance(key, str) else key.get_secret_value()

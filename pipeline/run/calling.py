@@ -31,7 +31,7 @@ from pipeline.calls import (
     Request,
     Settled,
 )
-from pipeline.errors import Disposition, WaybillError, code_of
+from pipeline.errors import Disposition, LimitWait, WaybillError, code_of
 from pipeline.errors import Usage as UsageError
 from pipeline.folder import Pipeline
 from pipeline.run.outside import Outside, Ticket
@@ -47,7 +47,7 @@ from pipeline.vendors.uses import Use, uses_of
 # What comes between a permit and its call, the ledger's row, takes now longer, now
 # shorter: it is done before the permit's moment, and the call is sent at that moment.
 EARLY_S = 0.3
-# Who is busy has not failed: a call of it that is made again is no repeat.
+# Who is busy has not failed: a call made again is no repeat.
 BUSY = ("THROTTLED", "QUOTA")
 # So long an item waits in memory for its permits; then it goes back to `waiting`.
 PATIENCE_S = 20.0
@@ -185,19 +185,20 @@ class Calling:
         """Send a call that is written down; whatever becomes of it is settled."""
         outside, spec = self._outside, one.spec
         services = self._session.services
-        stood = anyio.current_time()
-        try:
+        sent: float | None = None
+        ready = anyio.current_time()
+
+        async def moment() -> None:
+            nonlocal sent
+            stood = anyio.current_time()
             await turn.due()
-        except WaybillError as error:  # it is sent away, and nothing was sent
-            outside.cashier.leave(Settled(call, Decimal(0), code=code_of(error.code)))
-            raise _Failed(error, None) from None
-        except BaseException:
-            outside.cashier.leave(Settled(call, Decimal(0), code="CANCELLED"))
-            raise
-        sent = anyio.current_time()
-        self._waited(sent - stood)
+            sent = anyio.current_time()
+            self._waited(sent - stood)
+
         timeout_s = max(0.0, min(spec.timeout_s, self._left_s()))
         try:
+            if not turn.paced:
+                await moment()
             reply = await outside.send(
                 ticket,
                 spec,
@@ -206,17 +207,21 @@ class Calling:
                 timeout_s=timeout_s,
                 idempotency_key=self._key(one),
                 artifacts=services.artifacts,
+                when=moment if turn.paced else None,
             )
+        except LimitWait as error:  # it is sent away, and nothing was sent
+            outside.cashier.leave(Settled(call, Decimal(0), code=code_of(error.code)))
+            raise _Failed(error, None) from None
         except WaybillError as error:
-            took_s = anyio.current_time() - sent
-            lost = _lost(call, error, took_s)
+            lost = _lost(call, error, anyio.current_time() - (sent or ready))
             raise _Failed(outside.breakers.verdict(spec, error), lost) from None
         except BaseException:
-            # Cancelled on its way: it is written though nobody can wait for it, and
-            # nobody knows whether it arrived.
-            outside.cashier.give_up(call)
+            if sent is None:
+                outside.cashier.leave(Settled(call, Decimal(0), code="CANCELLED"))
+            else:  # nobody knows whether it arrived, and nobody can wait to write it
+                outside.cashier.give_up(call)
             raise
-        return _answer(reply, one, anyio.current_time() - sent)
+        return _answer(reply, one, anyio.current_time() - (sent or ready))
 
     def _within(self, spec: VendorSpec) -> VendorSpec:
         terms = self._run.pipeline.vendors.get(spec.name)
@@ -253,8 +258,7 @@ class Calling:
     def _patience_s(self) -> float:
         return min(PATIENCE_S, max(self._left_s() - 1.0, 0.0))
 
-    def _waited(self, for_s: float) -> None:
-        """The line for a permit is not the stage's time."""
+    def _waited(self, for_s: float) -> None:  # which is not the stage's time
         scope = self._run.scope
         if scope is not None and for_s > 0:
             scope.deadline = min(scope.deadline + for_s, self._run.deadline)
@@ -298,7 +302,7 @@ class _Failed(Exception):  # no error: it is told to whoever asks the chain
 
 
 class _Tried(NamedTuple):
-    """What is recorded of a step's failed calls: how many, of whom, whom to pass by."""
+    """Of a step's failed calls: how many, of whom, whom to pass by."""
 
     times: int
     failed: frozenset[str]

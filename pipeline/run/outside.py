@@ -13,8 +13,8 @@ from typing import Protocol, Self
 
 from pydantic import SecretStr
 
-from pipeline.calls import CallId, CallOpening, Request, Settled
-from pipeline.errors import Throttled, WaybillError
+from pipeline.calls import CallId, CallOpening, Moment, Request, Settled
+from pipeline.errors import LimitWait, Throttled, WaybillError
 from pipeline.stage import Artifacts
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.hearing import Reply
@@ -34,6 +34,7 @@ class Door(Protocol):
         timeout_s: float,
         idempotency_key: str = "",
         artifacts: Artifacts | None = None,
+        when: Moment | None = None,
     ) -> Reply:
         """A good answer; what is none is raised."""
         ...
@@ -136,8 +137,14 @@ class Outside:
         timeout_s: float,
         idempotency_key: str,
         artifacts: Artifacts,
+        when: Moment | None = None,
     ) -> Reply:
-        """Send a request that was let in; how it was answered is heard by everybody."""
+        """
+        Send a request that was let in; how it was answered is heard by everybody.
+
+        Raises:
+            LimitWait: of `when`; nothing was sent.
+        """
         try:
             reply = await self.door.send(
                 spec,
@@ -146,7 +153,10 @@ class Outside:
                 timeout_s=timeout_s,
                 idempotency_key=idempotency_key,
                 artifacts=artifacts,
+                when=when,
             )
+        except LimitWait:
+            raise  # it is our own
         except WaybillError as error:
             ticket.heard(error, timeout_s)
             if isinstance(error, Throttled) and error.retry_after_s:

@@ -14,6 +14,7 @@ No message, log line or repr of this room carries a key or an answer's text.
 
 from __future__ import annotations
 
+import math
 import ssl
 import tempfile
 from collections.abc import Callable, Collection
@@ -28,7 +29,7 @@ import certifi
 from pydantic import SecretStr
 
 from pipeline.artifacts.durable import sweep
-from pipeline.calls import CallClass, Request
+from pipeline.calls import CallClass, Moment, Request
 from pipeline.errors import Usage as UsageError
 from pipeline.stage import Artifacts
 from pipeline.threads import in_thread
@@ -108,6 +109,7 @@ class Door:
         timeout_s: float,
         idempotency_key: str = "",
         artifacts: Artifacts | None = None,
+        when: Moment | None = None,
     ) -> Reply:
         """
         Make one call, once.
@@ -116,6 +118,8 @@ class Door:
             key: The vendor's credential, resolved.
             timeout_s: Of everything from the look-up to the last byte.
             artifacts: Where an answer goes that is to be an artifact.
+            when: Returns when it may be sent; all is made ready before, and what it
+                raises ends the call unsent.
 
         Raises:
             CallThrottled: THROTTLED, QUOTA; with `retry_after_s` where it is known.
@@ -126,12 +130,20 @@ class Door:
             Trouble: our own disk or descriptors.
         """
         assert self._entered, "open the Door with `async with`"
-        began = anyio.current_time()
         out = sent(spec, request, key=key, idempotency_key=idempotency_key)
         call = Call(spec, request, artifacts, self._scratch, self._now)
         await self._prepare()  # which is not the vendor's time
         with anyio.move_on_after(timeout_s) as scope:
-            return await self._exchange(call, out, began)
+
+            async def moment() -> None:
+                assert when is not None
+                scope.deadline = math.inf  # the wait is not the vendor's time
+                await when()
+                call.began = anyio.current_time()
+                call.under_way = True
+                scope.deadline = call.began + timeout_s
+
+            return await self._exchange(call, out, None if when is None else moment)
         assert scope.cancelled_caught
         raise failure(
             CallClass.TRANSIENT,
@@ -157,7 +169,7 @@ class Door:
                 await in_thread(_load, self._verify is None)
                 self._ready = True
 
-    async def _exchange(self, call: Call, out: Sent, began: float) -> Reply:
+    async def _exchange(self, call: Call, out: Sent, when: Moment | None) -> Reply:
         from pipeline.vendors import wire
 
         spec = call.spec
@@ -172,10 +184,10 @@ class Door:
             out.body,
             spec.connect_s,
         )
-        call.under_way = True
+        call.under_way = when is None
         try:
-            async with service.wire.exchange(asked) as heard:
-                return await call.read(heard, began)
+            async with service.wire.exchange(asked, when) as heard:
+                return await call.read(heard)
         except wire.Unreached as error:
             service.addresses = service.addresses[1:]
             if error.error and (trouble := trouble_of(error.error)):

@@ -77,6 +77,7 @@ class Call:
     One call: from the head of its answer to a `Reply`.
 
     Attributes:
+        began: When it was sent, or was about to be.
         under_way: The vendor may have got it.
     """
 
@@ -90,12 +91,13 @@ class Call:
     ) -> None:
         self.spec = spec
         self.request = request
+        self.began = anyio.current_time()
         self.under_way = False
         self._artifacts = artifacts
         self._scratch = scratch
         self._now = now
 
-    async def read(self, heard: Heard, began: float) -> Reply:
+    async def read(self, heard: Heard) -> Reply:
         """The reply, or the failure that the answer is."""
         status, spec, now = heard.status, self.spec, self._now()
         if not 200 <= status < 300 or spec.errors.get(str(status)) is not None:
@@ -118,7 +120,7 @@ class Call:
             },
             *said,
             allowances(heard.headers, clock_of(heard.headers, now)),
-            anyio.current_time() - began,
+            anyio.current_time() - self.began,
         )
 
     async def _body(self, heard: Heard) -> tuple[Any, str]:

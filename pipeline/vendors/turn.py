@@ -53,6 +53,11 @@ class Turn:
         if not waiter.early_s:
             self._begin()
 
+    @property
+    def paced(self) -> bool:
+        """Whether there is a moment to wait for."""
+        return self._line is not None and self._line.paced and self._began is None
+
     async def due(self) -> None:
         """
         Until the call may begin.

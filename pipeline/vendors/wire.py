@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -19,6 +19,8 @@ import anyio
 import httpcore
 import httpx
 from anyio.streams.tls import TLSStream
+
+from pipeline.calls import Moment
 
 KEPT_S = 20.0  # an idle connection is closed then; many servers do so after 30 to 60
 CLOSE_S = 1.0  # for the goodbye of TLS
@@ -82,9 +84,13 @@ class Wire:
         await self._kept.aclose()
 
     @asynccontextmanager
-    async def exchange(self, asked: Asked) -> AsyncIterator[Heard]:
+    async def exchange(
+        self, asked: Asked, when: Moment | None = None
+    ) -> AsyncIterator[Heard]:
         """
         Send it, once; what is left unread when the block ends costs the connection.
+
+        With `when` it is sent when that returns, on a connection that stands already.
 
         Raises:
             Unreached, Lost, Misspoken: none of them quotes what was sent.
@@ -101,6 +107,7 @@ class Wire:
                 # The whole has a bound of its own, around us.
                 "timeout": {"connect": asked.connect_s},
                 "sni_hostname": asked.name,
+                "when": when,
             },
         )
         try:
@@ -154,7 +161,6 @@ class _Kept(httpx.AsyncBaseTransport):
             port=request.url.port,
             target=request.url.raw_path,
         )
-        connection = await self._one(url.origin)
         asked = httpcore.Request(
             request.method,
             url,
@@ -162,8 +168,19 @@ class _Kept(httpx.AsyncBaseTransport):
             content=request.content,
             extensions=request.extensions,
         )
+        connection = await self._one(url.origin)
+        if (when := request.extensions["when"]) is not None:
+            asked.extensions = {
+                **request.extensions,
+                "trace": _waiting(when, connection),
+            }
         try:
             response = await connection.handle_async_request(asked)
+        except _Ended:
+            # It was, while we waited: nothing was sent.
+            await _close(connection)
+            request.extensions["when"] = None
+            return await self.handle_async_request(request)
         except BaseException as error:
             said = _left_over(connection)
             await _close(connection)
@@ -194,6 +211,25 @@ class _Kept(httpx.AsyncBaseTransport):
         return httpcore.AsyncHTTPConnection(
             origin, ssl_context=self._verify, keepalive_expiry=KEPT_S
         )
+
+
+class _Ended(Exception):
+    """The other side ended the connection, or said something, before it was asked."""
+
+
+def _waiting(
+    when: Moment, connection: httpcore.AsyncHTTPConnection
+) -> Callable[[str, Any], Awaitable[None]]:
+    """What httpcore calls at each step of a call: before the first byte, wait."""
+
+    async def trace(step: str, _: Any) -> None:
+        if step == "http11.send_request_headers.started":
+            await when()
+            inner: Any = connection._connection
+            if inner._network_stream.get_extra_info("is_readable"):
+                raise _Ended
+
+    return trace
 
 
 class _Body(httpx.AsyncByteStream):

@@ -12,10 +12,12 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
 from pipeline.artifacts.durable import new_part
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.calls import CallClass, FilePart, Request, Usage
+from pipeline.errors import LimitWait
 from pipeline.vendors.allowance import Allowance
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.door import Door
@@ -409,3 +411,68 @@ async def test_of_a_download_that_fails_nothing_is_left(
     kept = [p for p in (tmp_path / "objects").rglob("*") if p.is_file()]
     assert caught.value.code == code
     assert (kept, list(scratch.iterdir())) == ([], [])
+
+
+# -- at its moment ---------------------------------------------------------------------
+
+
+async def test_a_call_is_made_ready_and_sent_when_it_may_be() -> None:
+    """Its connection stands before; the wait is not the vendor's time."""
+    seen: list[tuple[int, int]] = []
+
+    async with saying(GOOD) as wires, Door() as door:
+
+        async def when() -> None:
+            await anyio.sleep(0.3)
+            seen.append((len(wires.connections), len(wires.asked)))
+
+        reply = await door.send(wires.spec(), Request(), timeout_s=0.2, when=when)
+
+    assert reply.data == {"ok": 1}
+    assert reply.took_s < 0.3
+    assert seen == [(1, 0)]
+    assert len(wires.asked) == 1
+
+
+async def test_what_is_not_to_be_sent_is_not() -> None:
+    """What `when` raises ends the call, and its connection."""
+    async with saying(GOOD) as wires, Door() as door:
+
+        async def when() -> None:
+            raise LimitWait.of("vendor/crm/requests", 60.0, 60.0)
+
+        with pytest.raises(LimitWait):
+            await door.send(wires.spec(), Request(), timeout_s=2, when=when)
+        await door.send(wires.spec(), Request(), timeout_s=2)
+
+    assert [len(each) for each in wires.connections] == [0, 1]
+
+
+async def test_a_connection_that_ends_while_its_call_waits_is_not_used() -> None:
+    """The call goes over another one, once."""
+    end = anyio.Event()
+    asked: list[list[bytes]] = []
+
+    async def serve(stream: SocketStream) -> None:
+        asked.append([])
+        async with stream:
+            if len(asked) == 1:
+                await end.wait()
+                return
+            asked[-1].append(await stream.receive())
+            await stream.send(GOOD)
+
+    async def when() -> None:
+        end.set()
+        await anyio.sleep(0.05)
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    wires = Wires(listener.extra(SocketAttribute.local_port), iter(()))
+    async with anyio.create_task_group() as tasks, Door() as door:
+        tasks.start_soon(listener.serve, serve)
+        reply = await door.send(wires.spec(), Request(), timeout_s=2, when=when)
+        tasks.cancel_scope.cancel()
+    await listener.aclose()
+
+    assert reply.data == {"ok": 1}
+    assert [len(each) for each in asked] == [0, 1]

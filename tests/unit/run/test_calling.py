@@ -55,6 +55,8 @@ class FakeDoor:
     async def send(self, spec: VendorSpec, request: Request, **how: Any) -> Reply:
         body = with_model(spec, request.json)  # as the door does
         self.sent.append((spec.name, body, how["idempotency_key"]))
+        if how["when"] is not None:
+            await how["when"]()
         self.heard(how)
         await anyio.sleep(1)
         answer = self.answers(spec.name, len(self.sent))
