@@ -4,8 +4,10 @@ The purse of a family: what an item, and all that is made of it, may take of its
     taken + held + wanted <= most        of asks, tokens, calls and faults alike
 
 A conversation holds what its next ask and its last one may take; at each draw it says
-what it has taken since, gives back what it held, and wants what it will need.  Draws
-are steps, decided in their transaction, so that each is counted once.
+what it has taken since, gives back what it holds by the record, and wants what it will
+need.  Draws are steps, decided in their transaction, so that each is counted once.
+Where one lacks something, what conversations of ended items still hold goes back; they
+hold it again when their item is retried.
 """
 
 from __future__ import annotations
@@ -58,16 +60,16 @@ class Draw:
 
     Attributes:
         most: As its pipeline says.
+        talk: The conversation's name in its stage; it gives back what that holds.
         taken: Since its last draw.
-        back: What it held until now.
         wants: What it will hold; of calls as many as there are will do.
         least: Will do as well, where there is not so much.
         note: Kept with the step.
     """
 
     most: Most
+    talk: str
     taken: Amounts = NOTHING
-    back: Amounts = NOTHING
     wants: Amounts = NOTHING
     least: Amounts = NOTHING
     note: Any = None
@@ -96,11 +98,16 @@ class Purse:
     held: Amounts = NOTHING
     lacked: str = ""  # by the last draw that lacked something
 
-    def draw(self, wish: Draw) -> Drawn:
-        """Decide one draw, and count it."""
+    def lacks(self, wish: Draw, holds: Amounts) -> bool:
+        """Whether a draw of who holds this would lack something."""
+        trial = Purse(self.most, self.taken, self.held)
+        return bool(trial.draw(wish, holds).lacks)
+
+    def draw(self, wish: Draw, holds: Amounts) -> Drawn:
+        """Decide one draw of who holds this, and count it."""
         self.most = wish.most
         self.taken = self.taken.plus(wish.taken)
-        self.held = self.held.less(wish.back)
+        self.held = self.held.less(holds)
         given, lacks = self._given(wish.wants)
         if given is None:
             given, _ = self._given(wish.least)

@@ -56,7 +56,7 @@ from pipeline.model import (
 )
 from pipeline.outbox import Planned, SinkFacts
 from pipeline.parts import Part
-from pipeline.purse import Draw, Most, Purse
+from pipeline.purse import NOTHING, Draw, Drawn, Most, Purse
 from pipeline.run.attempt import Cancelled, Joining, Raised, attempt
 from pipeline.run.context import StageContext
 from pipeline.run.outcomes import Returned
@@ -309,9 +309,15 @@ class _Recorder:
         self, run: Run, key: tuple[str, str], what: Spawn | Draw, began: float
     ) -> str:
         if isinstance(what, Draw):
-            drawn = self.purse.draw(what).model_dump_json()
-            await self.record_step(run, key, drawn, began)
-            return drawn
+            drew = [
+                Drawn.model_validate_json(text)
+                for (stage, step), text in run.memo.items()
+                if stage == key[0] and step.startswith(f"{what.talk}/purse-")
+            ]
+            holds = drew[-1].held if drew else NOTHING
+            text = self.purse.draw(what, holds).model_dump_json()
+            await self.record_step(run, key, text, began)
+            return text
         await anyio.lowlevel.checkpoint()
         spawn = what
         ids: list[int | None] = []

@@ -79,7 +79,7 @@ class Share:
         """Give back what it holds, and keep what came of the conversation."""
         step = f"{self._name}/ended"
         if self._ctx.most.bounded:
-            given = Draw(self._ctx.most, self._taken, self._held, note=note)
+            given = Draw(self._ctx.most, self._name, self._taken, note=note)
             await self._ctx.draw(step, given)
         else:
             await self._ctx.step(step, kept, note)
@@ -89,8 +89,7 @@ class Share:
         return self._held.less(self._taken)
 
     async def _draw(self, step: str, wants: Amounts, least: Amounts) -> Amounts:
-        most, taken, held = self._ctx.most, self._taken, self._held
-        draw = Draw(most, taken, held, wants, least)
+        draw = Draw(self._ctx.most, self._name, self._taken, wants, least)
         drawn: Drawn = await self._ctx.draw(f"{self._name}/{step}", draw)
         self._held, self._taken = drawn.held, NOTHING
         if drawn.lacks:

@@ -28,7 +28,7 @@ TABLES = (
     *("decisions", "holds", "receipts", "ready", "running", "waiting", "joining"),
     *("outcomes", "open_children", "checkpoints", "attempts", "cancels", "audit"),
     *("workers", "progress", "products", "breakers", "limits", "signals", "effects"),
-    *("calls", "budgets", "budget_waits", "purses"),
+    *("calls", "budgets", "budget_waits", "purses", "purse_holdings"),
     *("items", "batches", "pipelines", "tenants"),  # late: others refer to them
     *("tallies", "tally_changes"),  # last: triggers write here what was deleted
 )

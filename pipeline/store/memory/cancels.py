@@ -37,6 +37,7 @@ class MemoryCancels(MemoryTables):
                 said[item] = "not final" if end is None else "done"
                 continue
             del self._outcomes[item]
+            self._hold_again(item)
             self._retried[item] += 1
             self._put_ready(item, Place(end[0].stage, self._last_seq(item) + 1))
             self._ask_anew(item)
@@ -59,6 +60,7 @@ class MemoryCancels(MemoryTables):
                 said[item] = "joining"
                 continue
             if item in self._outcomes:
+                self._hold_again(item)
                 self._ask_anew(item)
             for plane in (self._ready, self._waiting, self._open, self._outcomes):
                 plane.pop(item, None)
@@ -66,6 +68,14 @@ class MemoryCancels(MemoryTables):
             self._put_ready(item, Place(stage, seq))
             said[item] = "ready"
         return said
+
+    def _hold_again(self, item: ItemId) -> None:
+        """What its conversations held when it ended."""
+        for (whose, _), found in self._holdings.items():
+            if whose == item and found.swept:
+                found.swept = False
+                purse = self._purses[found.root]
+                purse.held = purse.held.plus(found.holds)
 
     def _ask_anew(self, item: ItemId) -> None:
         """Its time begins again, and what came late counts."""

@@ -26,11 +26,11 @@ from pipeline.model import (
     ToWaiting,
     WorkerId,
 )
-from pipeline.purse import Purse
+from pipeline.purse import NOTHING, Draw, Drawn, Purse
 from pipeline.store.memory.admission import MemoryAdmission
 from pipeline.store.memory.effects import MemoryEffects
 from pipeline.store.memory.signals import MemorySignals
-from pipeline.store.memory.tables import Place, digest_of
+from pipeline.store.memory.tables import Holding, Place, digest_of
 from pipeline.store.rows import HoldRow
 
 
@@ -76,8 +76,7 @@ class MemoryCommits(MemoryEffects, MemoryAdmission, MemorySignals):
     def _born(self, entry: Entry, checkpoint: Checkpoint) -> Checkpoint:
         """The checkpoint, with the ids of the children, or what was drawn, in it."""
         if entry.draw is not None:
-            root = self._root(entry.item_id)
-            drawn = self._purses.setdefault(root, Purse()).draw(entry.draw)
+            drawn = self._draw(entry.item_id, checkpoint.stage, entry.draw)
             return checkpoint._replace(update=drawn.model_dump_json())
         if entry.spawn is None:
             return checkpoint
@@ -90,6 +89,20 @@ class MemoryCommits(MemoryEffects, MemoryAdmission, MemorySignals):
             stage=entry.spawn.stage,
         )
         return checkpoint._replace(update=json.dumps([r.item_id for r in receipts]))
+
+    def _draw(self, item: ItemId, stage: str, draw: Draw) -> Drawn:
+        root, talk = self._root(item), (item, f"{stage}/{draw.talk}")
+        purse = self._purses.setdefault(root, Purse())
+        found = self._holdings.get(talk)
+        holds = NOTHING if found is None or found.swept else found.holds
+        if purse.lacks(draw, holds):
+            for (whose, _), other in self._holdings.items():
+                if other.root == root and not other.swept and whose in self._outcomes:
+                    purse.held = purse.held.less(other.holds)
+                    other.swept = True
+        drawn = purse.draw(draw, holds)
+        self._holdings[talk] = Holding(root, drawn.held)
+        return drawn
 
     def _move(self, worker: WorkerId, item: ItemId, move: Move) -> bool:
         place = self._running.get(item)

@@ -30,7 +30,7 @@ from pipeline.model import (
     State,
     WorkerId,
 )
-from pipeline.purse import Purse
+from pipeline.purse import Amounts, Purse
 from pipeline.store.rows import HoldRow, Origin, PipelineRow, TroubleRow
 from pipeline.store.signals import Delivery
 
@@ -81,6 +81,15 @@ class Signal:
 
 
 @dataclass(slots=True)
+class Holding:
+    """What a conversation holds of a family's purse; `swept`: it is back in it."""
+
+    root: ItemId
+    holds: Amounts
+    swept: bool = False
+
+
+@dataclass(slots=True)
 class Lease:
     """A worker's row in `workers`."""
 
@@ -119,6 +128,7 @@ class MemoryTables:
         self._products: dict[tuple[ItemId, str], Product] = {}
         self._signals: dict[tuple[ItemId, str], Signal] = {}
         self._purses: dict[ItemId, Purse] = {}
+        self._holdings: dict[tuple[ItemId, str], Holding] = {}  # of a conversation
 
     def __repr__(self) -> str:
         return (

@@ -14,7 +14,7 @@ import asyncpg
 
 from pipeline.errors import Refused
 from pipeline.model import Entry, ItemId, WorkerId
-from pipeline.purse import Amounts, Most, Purse
+from pipeline.purse import NOTHING, Amounts, Most, Purse
 from pipeline.store.database import Connection, Topic
 from pipeline.store.outside import PurseRow
 from pipeline.store.postgres.settling import columns
@@ -55,6 +55,36 @@ update waybill.purses p
          faults_held, most_asks, most_tokens, most_calls, most_faults, lacked)
  where p.root_id = t.root_id
 """
+HOLDINGS = """
+select item_id, talk, asks, tokens, calls, faults from waybill.purse_holdings
+ where item_id = any($1::bigint[]) and not swept
+"""
+# Whoever is retried holds it again; see `purses_again` of the schema.
+SWEEP = """
+with swept as (
+  update waybill.purse_holdings h set swept = true
+   where h.root_id = $1 and not h.swept
+     and exists (select from waybill.outcomes o where o.item_id = h.item_id)
+  returning h.asks, h.tokens, h.calls, h.faults)
+select coalesce(sum(asks), 0)::bigint as asks,
+       coalesce(sum(tokens), 0)::bigint as tokens,
+       coalesce(sum(calls), 0)::bigint as calls,
+       coalesce(sum(faults), 0)::bigint as faults from swept
+"""
+HOLD = """
+insert into waybill.purse_holdings as h
+       (root_id, item_id, talk, asks, tokens, calls, faults)
+select t.* from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[],
+                       $5::bigint[], $6::bigint[], $7::bigint[]) t
+on conflict (item_id, talk) do update
+   set asks = excluded.asks, tokens = excluded.tokens, calls = excluded.calls,
+       faults = excluded.faults, swept = false
+"""
+LET_GO = """
+delete from waybill.purse_holdings h
+ using unnest($1::bigint[], $2::text[]) t(item_id, talk)
+ where h.item_id = t.item_id and h.talk = t.talk
+"""
 OF_ITEM = f"""
 select p.* from waybill.items i join waybill.purses p on p.root_id = {ROOT}
  where i.id = $1
@@ -93,6 +123,11 @@ async def write_draws(
     await con.execute(MAKE, list(roots.values()))
     rows = await con.fetch(LOCK, list(roots.values()))
     purses = {r["root_id"]: _purse(r) for r in rows}
+    holdings = {
+        (r["item_id"], r["talk"]): _amounts(r)
+        for r in await con.fetch(HOLDINGS, drawing)
+    }
+    drew: dict[tuple[ItemId, str], Amounts] = {}
     written: list[Entry] = []
     for e in entries:
         if e.draw is None:
@@ -101,18 +136,35 @@ async def write_draws(
         if e.item_id not in roots:
             raise Refused(f"item {e.item_id} is not this worker's: it takes nothing")
         assert e.checkpoint is not None
-        drawn = purses[roots[e.item_id]].draw(e.draw).model_dump_json()
-        kept = e.checkpoint._replace(update=drawn)
+        root = roots[e.item_id]
+        talk = (e.item_id, f"{e.checkpoint.stage}/{e.draw.talk}")
+        purse, holds = purses[root], drew.get(talk) or holdings.get(talk, NOTHING)
+        if purse.lacks(e.draw, holds):
+            [swept] = await con.fetch(SWEEP, root)
+            purse.held = purse.held.less(_amounts(swept))
+        drawn = purse.draw(e.draw, holds)
+        drew[talk] = drawn.held
+        kept = e.checkpoint._replace(update=drawn.model_dump_json())
         written.append(replace(e, checkpoint=kept, draw=None))
     sums = [(of, *p.taken, *p.held, *p.most, p.lacked) for of, p in purses.items()]
     await con.execute(WRITE, *columns(sums))
+    hold = [(roots[t[0]], *t, *held) for t, held in drew.items() if held != NOTHING]
+    let_go = [talk for talk, held in drew.items() if held == NOTHING]
+    if hold:
+        await con.execute(HOLD, *columns(hold))
+    if let_go:
+        await con.execute(LET_GO, *columns(let_go))
     return written
+
+
+def _amounts(r: asyncpg.Record) -> Amounts:
+    return Amounts(*(r[name] for name in Amounts._fields))
 
 
 def _purse(r: asyncpg.Record) -> Purse:
     return Purse(
         Most(*(r[f"most_{name}"] for name in Amounts._fields)),
-        Amounts(*(r[name] for name in Amounts._fields)),
+        _amounts(r),
         Amounts(*(r[f"{name}_held"] for name in Amounts._fields)),
         r["lacked"],
     )

@@ -25,9 +25,9 @@ class Watched(Purse):
         super().__init__(most)
         self.were = [Purse(most)]
 
-    def draw(self, wish: Draw) -> Drawn:
+    def draw(self, wish: Draw, holds: Amounts) -> Drawn:
         """As ever."""
-        drawn = super().draw(wish)
+        drawn = super().draw(wish, holds)
         self.were.append(Purse(self.most, self.taken, self.held, self.lacked))
         return drawn
 
