@@ -97,6 +97,7 @@ async def attempt(
         return Cancelled()
     run.late_s = 0.0
     run.under_way = set()
+    run.in_line = 0
     try:
         end = await _in_scope(recorder, run, bound, limits, began)
     finally:

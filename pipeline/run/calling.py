@@ -137,20 +137,20 @@ class Calling:
         )
         async with AsyncExitStack() as held:
             try:
-                ticket = held.enter_context(
-                    await outside.breakers.admit(spec, repeat=one.repeats)
-                )
-                turn = await held.enter_async_context(
-                    outside.permits.hold(
-                        uses,
-                        patience_s=self._patience_s(),
-                        # The one probe of all goes before the line.
-                        deadline=-math.inf if ticket.probe else self._run.deadline,
-                        early_s=EARLY_S,
+                with self._run.standing():
+                    ticket = held.enter_context(
+                        await outside.breakers.admit(spec, repeat=one.repeats)
                     )
-                )
+                    turn = await held.enter_async_context(
+                        outside.permits.hold(
+                            uses,
+                            patience_s=self._patience_s(),
+                            # The one probe of all goes before the line.
+                            deadline=-math.inf if ticket.probe else self._run.deadline,
+                            early_s=EARLY_S,
+                        )
+                    )
                 ticket.still()
-                self._waited(anyio.current_time() - one.began)
                 call = await outside.cashier.open(self._opening(one, tokens))
             except WaybillError as error:
                 raise _Failed(error, None) from None
@@ -190,10 +190,9 @@ class Calling:
 
         async def moment() -> None:
             nonlocal sent
-            stood = anyio.current_time()
-            await turn.due()
+            with self._run.standing():
+                await turn.due()
             sent = anyio.current_time()
-            self._waited(sent - stood)
 
         timeout_s = max(0.0, min(spec.timeout_s, self._left_s()))
         try:
@@ -257,11 +256,6 @@ class Calling:
 
     def _patience_s(self) -> float:
         return min(PATIENCE_S, max(self._left_s() - 1.0, 0.0))
-
-    def _waited(self, for_s: float) -> None:  # which is not the stage's time
-        scope = self._run.scope
-        if scope is not None and for_s > 0:
-            scope.deadline = min(scope.deadline + for_s, self._run.deadline)
 
     def _key(self, one: _One) -> str:
         """What the vendor knows this call by, however often it is made."""

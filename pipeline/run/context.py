@@ -99,9 +99,9 @@ class StageContext:
         return folder
 
     def left_s(self) -> float:
-        scope = self._run.scope  # which time in line for a permit puts off
-        deadline = self._deadline if scope is None else scope.deadline
-        return deadline - anyio.current_time()
+        if self._run.scope is None:
+            return self._deadline - anyio.current_time()
+        return self._run.left_s()
 
     async def step(
         self, name: str, fn: Callable[..., Awaitable[T]], /, *args: Any

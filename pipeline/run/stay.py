@@ -4,6 +4,7 @@ An item's stay in a worker: what is known of it there, and who records for it.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,10 +65,42 @@ class Run:
     joins: bool = False  # this attempt waits for the item's children
     # Steps of this attempt that have begun and not ended.
     under_way: set[tuple[str, str]] = field(default_factory=set)
+    in_line: int = 0  # calls of this attempt that wait for leave to begin
+    kept_s: float = 0.0  # of its stage's time, until none does any more
 
     @property
     def item(self) -> Item:
         return self.claim.item
+
+    def left_s(self) -> float:
+        """Of the time of the stage it is in; infinite outside of one."""
+        if self.in_line:
+            return self.kept_s
+        scope = self.scope
+        return math.inf if scope is None else scope.deadline - anyio.current_time()
+
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """
+        A call stands in line: that is not its stage's time, however long it takes.
+
+        Of several that do so beside each other it is kept until the last has left.
+        """
+        scope = self.scope
+        if scope is None:
+            yield
+            return
+        if not self.in_line:
+            self.kept_s = self.left_s()
+            scope.deadline = max(scope.deadline, self.deadline)
+        self.in_line += 1
+        try:
+            yield
+        finally:
+            self.in_line -= 1
+            if not self.in_line and scope is self.scope:
+                until = anyio.current_time() + self.kept_s
+                scope.deadline = min(until, self.deadline)
 
     def take_products(self) -> tuple[Product, ...]:
         """What the stage made, for the entry that records its outcome."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -26,6 +27,7 @@ from pipeline.vendors.declared import (
 )
 from pipeline.vendors.failures import failure
 from pipeline.vendors.hearing import Reply
+from pipeline.vendors.limits import FleetLimits
 from pipeline.vendors.pacing import LimitSpec
 from pipeline.vendors.uses import uses_of
 from tests.unit.engine import Engine, Letter, Tape, until
@@ -414,3 +416,33 @@ async def test_a_vendor_that_is_busy_rests_for_everybody() -> None:
         await caller.send("llm", "north", ASK, key="k", timeout_s=5)
 
     assert rested == [(uses_of(llm, "north", 0)[0].key, 7)]
+
+
+@pytest.mark.parametrize(("more_s", "ends"), [(50, "done"), (70, "failed")])
+async def test_time_in_line_is_not_the_stages_however_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch, more_s: float, ends: str
+) -> None:
+    """Of calls beside each other it counts once; the stage has a minute of its own."""
+    hold = FleetLimits.hold
+
+    @asynccontextmanager
+    async def slow(limits: Any, uses: Any, **how: Any) -> Any:
+        await anyio.sleep(100)
+        async with hold(limits, uses, **how) as turn:
+            yield turn
+
+    monkeypatch.setattr(FleetLimits, "hold", slow)
+    world = World(lambda name, n: "yes")
+
+    async def ask(letter: Letter, ctx: Any) -> Any:
+        async with anyio.create_task_group() as tasks:
+            for step in ("one", "two"):
+                tasks.start_soon(ctx.vendor("llm").call, step, ASK)
+        await anyio.sleep(more_s)
+        return Advance(answer="yes")
+
+    bound = world.engine.pipeline.stages["one"]
+    stages = {"one": replace(bound, stage=replace(bound.stage, run=ask))}
+    world.engine.pipeline = replace(world.engine.pipeline, stages=stages)
+
+    assert await world.run() == ends
