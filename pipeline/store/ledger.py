@@ -64,6 +64,10 @@ class Account:
         return self.declared if self.most is None else self.most
 
 
+# A call that was refused for now, or was never sent, makes no loop.
+IDLE_CODES = ("THROTTLED", "QUOTA", "LIMIT_WAIT", "CANCELLED")
+
+
 @dataclass(slots=True)
 class Caller:
     """What is known of an item that calls."""
@@ -74,6 +78,7 @@ class Caller:
     number: int = 0  # of its last call
     retried: int = 0  # times, by people
     tokens: dict[UUID, int] = field(default_factory=dict)  # of open calls: number
+    idle: int = 0  # of its calls, by `IDLE_CODES`; known where it counts
     _keys: dict[str, list[Key]] = field(default_factory=dict)
 
     def keys(self, currency: str) -> list[Key]:
@@ -153,7 +158,7 @@ def _known(opening: CallOpening, caller: Caller) -> CallId | Short | None:
     if number is not None:
         return CallId(opening.item_id, number)
     allowed = opening.budget.calls_max * (1 + caller.retried)
-    if caller.number >= allowed:
+    if caller.number - caller.idle >= allowed:
         return Short("CALLS_LIMIT", bound=Decimal(allowed))
     return None
 

@@ -19,7 +19,8 @@ class LimitAsk(NamedTuple):
     What a worker tells of one limit, and has of it.
 
     Attributes:
-        rank: Of its declaration; the highest stands.
+        rank: Of its declaration; the highest stands.  None: when the worker joined, by
+            the store's clock, in microseconds.
         rate, per_s, burst, every_s, concurrency: As declared; `rate` None and
             `every_s` 0: not paced; `concurrency` None: any number at once.
         booked: Calls under way, and those that have their permit.
@@ -33,7 +34,7 @@ class LimitAsk(NamedTuple):
     """
 
     key: str
-    rank: int
+    rank: int | None
     rate: float | None
     per_s: float
     burst: int

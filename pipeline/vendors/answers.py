@@ -171,8 +171,8 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     wrong clock, theirs or ours, does not matter.
     """
     value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value, re.ASCII):
-        return min(float(value), RETRY_AFTER_MAX_S)
+    if re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
+        return min(float(value), RETRY_AFTER_MAX_S)  # of any length: it may be infinite
     until = _http_date(value)
     if until is None:
         return None

@@ -30,7 +30,7 @@ class Limit:
         begun, owed, pause_s: Yet to be told.
     """
 
-    def __init__(self, key: str, spec: LimitSpec, rank: int) -> None:
+    def __init__(self, key: str, spec: LimitSpec, rank: int | None) -> None:
         self.key = key
         self.spec = spec
         self.rank = rank
@@ -61,6 +61,11 @@ class Limit:
         left_s = max(0.0, self.paused_until - anyio.current_time())
         pause = f", paused for {left_s:.1f} s" if left_s else ""
         return f"{self.booked} in use, {self.waiting} waiting{pause}"
+
+    @property
+    def each_s(self) -> float:
+        """Seconds from one call of the fleet to the next, about."""
+        return max(self.every_s, self.took_s / self.cap if self.cap else 0.0)
 
     @property
     def stirs(self) -> bool:

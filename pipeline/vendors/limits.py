@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import random
-import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
@@ -64,7 +64,6 @@ class FleetLimits:
         self._store = store
         self._worker = worker
         self._tell_s = tell_s
-        self._rank = time.time_ns() // 1_000_000
         self._limits: dict[str, Limit] = {}
         self._lines: dict[tuple[str, ...], Line] = {}
         self._numbers = count()
@@ -178,12 +177,11 @@ class FleetLimits:
     def _line(self, uses: Sequence[Use]) -> Line:
         limits = []
         for use in _ordered(uses):
-            rank = self._rank if use.rank is None else use.rank
             limit = self._limits.get(use.key)
             if limit is None:
-                limit = self._limits[use.key] = Limit(use.key, use.spec, rank)
-            elif rank >= limit.rank and use.spec != limit.spec:
-                limit.spec, limit.rank = use.spec, rank
+                limit = self._limits[use.key] = Limit(use.key, use.spec, use.rank)
+            elif (use.rank or 0) >= (limit.rank or 0) and use.spec != limit.spec:
+                limit.spec, limit.rank = use.spec, use.rank
                 limit.untold = True
             limits.append(limit)
         keys = tuple(limit.key for limit in limits)
@@ -196,8 +194,7 @@ class FleetLimits:
 
     def _wanted(self, line: Line) -> None:
         """Somebody has come."""
-        if not line.paced:
-            line.let_in()
+        self._let_in(line.limits)
         line.bell.set()
         if line.short and not line.shut:
             self._bell.set()
@@ -216,7 +213,7 @@ class FleetLimits:
                 continue
             if not line.paced:  # any more
                 line.limits[0].drop()
-                line.let_in()
+                self._let_in(line.limits)
                 continue
             permit = line.permits[0]
             wanted = line.begins(permit) - line.early_s
@@ -249,14 +246,34 @@ class FleetLimits:
 
     def _room(self, line: Line) -> None:
         """A call is over, or did not even begin."""
+        self._let_in(line.limits)
         for limit in line.limits:
-            if limit.cap is None:
-                continue
-            for other in limit.lines if limit.waiting else ():
-                if other.count and not other.paced:
-                    other.let_in()
-            if limit.waiting or limit.others:  # who has no permit for want of room
-                self._bell.set()
+            if limit.cap is not None and (limit.waiting or limit.others):
+                self._bell.set()  # for who has no permit for want of room
+
+    def _let_in(self, limits: Sequence[Limit]) -> None:
+        """
+        Let those begin who need no moment, in order, while there is room.
+
+        One whose line is paced has its room from the store; until then it is kept for
+        it, or those of other lines would take it for ever.
+        """
+        now = anyio.current_time()
+        kept: Counter[Limit] = Counter()
+        passed: set[Line] = set()
+        lines = {line for limit in limits for line in limit.lines}
+        while waiting := [ln for ln in lines if ln.short and ln not in passed]:
+            first = min(waiting, key=lambda ln: ln.first)
+            if first.paced:
+                # Whose moment is far keeps nothing meanwhile.
+                if max(lim.lead_s(now) for lim in first.limits) <= SHORT_S:
+                    kept.update(first.limits)
+                passed.add(first)
+            elif (
+                any(lim.booked + kept[lim] >= lim.units for lim in first.limits)
+                or not first.let_in()
+            ):
+                passed.add(first)
 
     def _forget(self, line: Line) -> None:
         """Nobody has stood in a line for a while."""
@@ -362,9 +379,8 @@ class FleetLimits:
             limit.learn(news, self._clock, limit in gave)
             if limit.paused_until > anyio.current_time():
                 limit.drop()
+        self._let_in(list(self._limits.values()))
         for line in self._lines.values():
-            if line.count and not line.paced:
-                line.let_in()
             self._send_away(line)
 
     async def _give_back(self) -> None:

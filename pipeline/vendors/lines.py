@@ -173,15 +173,22 @@ class Line:
         if dues:
             self.bell.set()
 
-    def let_in(self) -> None:
-        """Without a pace calls begin as long as there is room."""
+    @property
+    def first(self) -> tuple[float, int]:
+        """Whose turn it is before others of its limits."""
+        return self._first().order
+
+    def let_in(self) -> bool:
+        """Let the first begin that needs no moment; False: there is no room."""
         now = anyio.current_time()
-        while self.count and all(
+        if not all(
             lim.booked < lim.units and lim.paused_until <= now for lim in self.limits
         ):
-            for limit in self.limits:
-                limit.booked += 1
-            self.call(Permit(-math.inf, self._first().units))
+            return False
+        for limit in self.limits:
+            limit.booked += 1
+        self.call(Permit(-math.inf, self._first().units))
+        return True
 
     def used(self, permit: Permit, units: Sequence[float]) -> None:
         """A call begins by this permit."""
@@ -243,8 +250,7 @@ class Line:
         """Come back when there is room in line: one after the other."""
         now = anyio.current_time()
         begins = max(now + forecast_s, self.promised)
-        slowest = max(self.limits, key=lambda lim: lim.every_s * (lim.workers + 1))
-        each_s = slowest.every_s * (slowest.workers + 1)
+        each_s = max(lim.each_s * (lim.workers + 1) for lim in self.limits)
         most_s = max(BACK_MAX_S, BACK_CALLS * each_s)
         # A little early and a little closer, or the line would run empty: some are
         # taken up late, and whoever finds it full again goes behind all others.

@@ -346,6 +346,23 @@ async def test_an_item_calls_as_often_as_its_pipeline_allows(world: World):
     assert last.bound == 2
 
 
+async def test_calls_that_were_refused_for_now_make_no_loop(world: World):
+    """Whoever waits for a vendor that is busy calls it often."""
+    worker, [item] = await world.take("a")
+    few = Budget(calls_max=2)
+    for code in ("THROTTLED", "LIMIT_WAIT", "CANCELLED", "", "QUOTA"):
+        [call] = await world.store.open_calls(worker, [opening(item, budget=few)])
+        assert isinstance(call, CallId)
+        await world.store.settle_calls(worker, [paid(call, "0", code=code)])
+
+    last, more = await world.store.open_calls(
+        worker, [opening(item, budget=few), opening(item, budget=few)]
+    )
+
+    assert last == CallId(item, 6)
+    assert refused(more) == ("CALLS_LIMIT", "")
+
+
 async def test_what_a_person_retries_may_call_as_often_again(world: World):
     """Else it would end again before its first call."""
     worker, [item] = await world.take("a")

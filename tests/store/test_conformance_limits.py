@@ -296,6 +296,41 @@ async def test_the_newest_declaration_stands(world: World):
     assert new.limits[0].every_s == EVERY_S
 
 
+async def test_of_sessions_that_declare_the_one_stands_that_joined_last(world: World):
+    """By the store's clock: a worker's own may be days ahead."""
+    first = await world.join(lease_s=1e6)
+    await world.clock.advance(5)
+    second = await world.join(lease_s=1e6)
+    await lease(world, second, ask(rank=None, rate=5.0, every_s=0.2))
+
+    old = await lease(world, first, ask(rank=None, waiting=1))
+
+    assert old.limits[0].every_s == 0.2
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "looks"),
+    [
+        (ask(rank=1, every_s=60.0), ask(rank=2), True),
+        (ask(rank=1), ask(rank=2, every_s=60.0), False),
+        (at_once(1, rank=1), at_once(2, rank=2), True),
+        (at_once(2, rank=1), at_once(1, rank=2), False),
+    ],
+)
+async def test_who_was_sent_away_looks_again_once_more_is_declared(
+    world: World, before: LimitAsk, after: LimitAsk, looks: bool
+):
+    """It was told to come back in hours."""
+    worker, [item] = await world.take("a")
+    await lease(world, worker, before)
+    await world.move(worker, item, waiting(3600, why="LIMIT_WAIT"))
+
+    await lease(world, worker, after)
+    await world.store.wake()
+
+    assert (await world.state(item) is State.READY) == looks
+
+
 async def test_units_of_a_concurrency_go_to_who_asks(world: World):
     """Never more than there are; those of a worker that is gone are free."""
     me, other = await world.join(lease_s=1e6), await world.join(lease_s=1e6)

@@ -15,6 +15,7 @@ from pipeline.calls import CallId, CallOpening, Money, ServiceBudget, Settled, U
 from pipeline.model import ItemId, WorkerId
 from pipeline.purse import Purse
 from pipeline.store.ledger import (
+    IDLE_CODES,
     Account,
     Caller,
     Key,
@@ -69,6 +70,7 @@ class MemoryCalls(MemorySessions):
             len(calls),
             self._retried[item],
             {c.opening.token: n for n, c in enumerate(calls, 1) if c.how is None},
+            idle=sum(c.how is not None and c.how.code in IDLE_CODES for c in calls),
         )
 
     async def purse(self, item: ItemId) -> PurseRow | None:

@@ -90,9 +90,14 @@ class MemoryLimits(MemorySessions):
     ) -> int:
         """Take down what a worker tells; how many calls it may have under way."""
         now = self.now()
-        if ask.rank >= row.rank:
+        rank = self._workers[worker].joined_us if ask.rank is None else ask.rank
+        if rank >= row.rank:
+            before, row.rank = row.declared, rank
             row.declared = ask
-            row.rank = ask.rank
+            if ask.every_s < before.every_s or _more(
+                ask.concurrency, before.concurrency
+            ):
+                self._look_again()
         row.use(now, ask.begun)
         if ask.back_end is not None and ask.back_end == row.tat:
             assert ask.back_from is not None
@@ -212,6 +217,11 @@ class MemoryLimits(MemorySessions):
             if place.why == "LIMIT_WAIT" and place.until > now:
                 place.until = now
                 heapq.heappush(self._timers, (now, item))
+
+
+def _more(new: int | None, old: int | None) -> bool:
+    """Whether more calls may be under way; None: any number."""
+    return old is not None and (new is None or new > old)
 
 
 @dataclass(slots=True)

@@ -96,6 +96,7 @@ class Lease:
     origin: Origin
     lease_until: float
     troubles: tuple[TroubleRow, ...] = ()
+    joined_us: int = 0
 
 
 class MemoryTables:

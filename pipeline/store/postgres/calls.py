@@ -15,7 +15,15 @@ from pipeline.calls import CallId, CallOpening, Money, ServiceBudget, Settled
 from pipeline.errors import LeaseLost
 from pipeline.model import ItemId, WorkerId
 from pipeline.store.database import Connection, Topic
-from pipeline.store.ledger import Account, Caller, Grants, Key, Where, grant
+from pipeline.store.ledger import (
+    IDLE_CODES,
+    Account,
+    Caller,
+    Grants,
+    Key,
+    Where,
+    grant,
+)
 from pipeline.store.outside import Short
 from pipeline.store.postgres.budgets import BEGIN_ITEMS
 from pipeline.store.postgres.sessions import ALIVE
@@ -79,6 +87,10 @@ select t.item_id,
          where a.item_id = t.item_id and a.event = 'retried') as retried
   from unnest($1::bigint[]) t(item_id)
 """
+IDLE = """
+select item_id, count(*) as idle from waybill.calls
+ where item_id = any($1::bigint[]) and code = any($2::text[]) group by item_id
+"""
 OPEN = """
 select item_id, number, token from waybill.calls
  where worker_id = $2 and settled_at is null and item_id = any($1::bigint[])
@@ -136,7 +148,8 @@ class PostgresCalls(Topic):
             write = lock_and_change if accounts is not None else change
             if accounts is None:
                 accounts = await _lock(con, wanted)
-            await _look_up(con, worker, callers)
+            most = {o.item_id: o.budget.calls_max for o in openings}
+            await _look_up(con, worker, callers, most)
             found = grant(openings, callers, accounts)
             await _write(con, worker, callers, found)
             await write(con, found.changes)
@@ -246,13 +259,19 @@ async def _lock(
 
 
 async def _look_up(
-    con: Connection, worker: WorkerId, callers: Mapping[ItemId, Caller]
+    con: Connection,
+    worker: WorkerId,
+    callers: Mapping[ItemId, Caller],
+    most: Mapping[ItemId, int],
 ) -> None:
-    """How often they have called, and what of it is open."""
+    """How often they have called, of `most` times, and what of it is open."""
     mine = [item for item, caller in callers.items() if caller.mine]
     for row in await con.fetch(CALLED, mine):
         callers[row["item_id"]].number = row["number"]
         callers[row["item_id"]].retried = row["retried"]
+    if many := [item for item in mine if callers[item].number >= most[item]]:
+        for row in await con.fetch(IDLE, many, list(IDLE_CODES)):
+            callers[row["item_id"]].idle = row["idle"]
     for row in await con.fetch(OPEN, mine, worker):
         callers[row["item_id"]].tokens[row["token"]] = row["number"]
 

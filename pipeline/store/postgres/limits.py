@@ -61,6 +61,10 @@ select l.key, coalesce(l.set_rate, l.rate) as rate,
                    - extract(epoch from l.used_since)::float8 as age_s) a) u
  order by l.key
 """
+JOINED = """
+select (extract(epoch from started_at) * 1000000)::bigint
+  from waybill.workers where id = $1
+"""
 # Whoever was sent away looks anew: what kept it may be over.
 LOOK_AGAIN = """
 with back as (
@@ -102,6 +106,9 @@ update waybill.limits set paused_until = null, paused_by = ''
 class PostgresLimits(Topic):
     """Rows of `limits`, and of `limit_leases`."""
 
+    _worker: WorkerId | None = None  # of which this is known
+    _joined_us = 0
+
     async def lease_limits(
         self,
         worker: WorkerId,
@@ -112,6 +119,9 @@ class PostgresLimits(Topic):
         horizon_s: float,
     ) -> LimitLease:
         """Tell of limits, and take permits of them."""
+        if any(ask.rank is None for ask in asks):
+            joined = await self._joined(worker)
+            asks = [a if a.rank is not None else a._replace(rank=joined) for a in asks]
         answer = await self._db.fetchval(
             "select waybill.lease_limits($1, $2, $3, $4, $5)",
             worker,
@@ -125,6 +135,15 @@ class PostgresLimits(Topic):
         found = json.loads(answer)
         news = [LimitNews(**one) for one in found["limits"]]
         return LimitLease(found["now"], news, found["starts"])
+
+    async def _joined(self, worker: WorkerId) -> int:
+        """When, by the clock of the database: a worker's own may be days ahead."""
+        if self._worker != worker:
+            us = await self._db.fetchval(JOINED, worker)
+            if us is None:
+                raise LeaseLost("this worker's lease ran out")
+            self._worker, self._joined_us = worker, us
+        return self._joined_us
 
     async def limits(self) -> list[LimitRow]:
         """Every limit, by key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import anyio
@@ -150,6 +151,30 @@ async def test_concurrency_bounds_how_many_are_under_way() -> None:
     assert most == 3
     assert took_s == pytest.approx(40, abs=3)
     assert repr(limits[0]) == f"<FleetLimits {KEY}: 0 in use, 0 waiting>"
+
+
+@pytest.mark.parametrize("rate", [math.inf, 100])
+async def test_of_lines_that_share_a_limit_none_waits_for_the_end_of_another(
+    rate: float,
+) -> None:
+    """Two pipelines at one vendor: who came first begins first."""
+    spec = LimitSpec(concurrency=2)
+    own = [*use(spec), *use(LimitSpec(rate=rate, concurrency=5), "own")]
+    async with fleet() as limits:
+        began = anyio.current_time()
+        first: list[float] = []
+
+        async def small() -> None:
+            await anyio.sleep(5)
+            first.extend(await begin_times(limits, own, 3, took_s=1.0))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(small)
+            for _ in range(60):
+                tasks.start_soon(begin_times, limits, use(spec), 2, 1.0)
+                await anyio.sleep(1)
+
+    assert first[-1] - began < 15
 
 
 async def test_of_a_concurrency_every_worker_gets_its_share() -> None:
