@@ -79,7 +79,8 @@ def effects_ls(
         header=header,
     )
     if not rows:
-        terminal.err.print("there is no such effect")
+        asked = batch or sink or state
+        terminal.err.print("no effect matches" if asked else "there is no effect yet")
 
 
 @effects.command("show")
