@@ -232,8 +232,8 @@ class Calling:
             raise UsageError(
                 f"a call of {one.spec.name} says not how long its answer may be",
                 code="CALL_UNBOUNDED",
-                hint="pass Request(…, max_tokens=…), beside the one in its body: so much of"
-                " the budget is reserved",
+                hint="pass Request(…, max_tokens=…), also where its body says it: so"
+                " much of the budget is reserved",
             )
         return CallOpening(
             self._run.item.id,
