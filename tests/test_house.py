@@ -19,7 +19,7 @@ ROOMS = {
     "waybill": {"commands", "desk", "evals"},
     "pipeline": {"agents", "artifacts", "effects", "holds"}
     | {"jail", "run", "store", "vendors"},
-    "stages": {"abstracts", "clauses", "formats", "reading", "rules"}
+    "stages": {"abstracts", "clauses", "fitting", "formats", "reading", "rules"}
     | {"writing", "printing", "publishing"},
     "ingest": {"http", "watch"},
     "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"}
