@@ -19,8 +19,8 @@ ROOMS = {
     "waybill": {"commands", "desk", "evals"},
     "pipeline": {"agents", "artifacts", "effects", "holds"}
     | {"jail", "run", "store", "vendors"},
-    "stages": {"abstracts", "clauses", "fitting", "formats", "reading", "rules"}
-    | {"writing", "printing", "publishing"},
+    "stages": {"abstracts", "clauses", "enquiries", "fitting", "formats"}
+    | {"reading", "rules", "writing", "printing", "publishing"},
     "ingest": {"http", "watch"},
     "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"}
     | {"simulation", "mutants", "checker", "driver", "report"},

@@ -23,6 +23,7 @@ from pipeline.faults import Faults, together
 from pipeline.misfits import misfits_of
 from stages.fitting import units
 from stages.fitting.gaps import faults_between
+from stages.fitting.parts import Gender
 from stages.fitting.places import line_of
 
 _NOMINAL = re.compile(r"DN ?(\d{1,3})|(\d{1,3}) ?mm", re.ASCII)
@@ -88,10 +89,17 @@ class Sized(Statement):
 
 
 class Thread(Sized):
-    """A kind of thread with its seat: `[[thread]]`."""
+    """
+    A kind of thread with its seat: `[[thread]]`.
+
+    Attributes:
+        words: What buyers call it, in small letters.
+        swivel: What an end with a nut that turns is, where it can only be that.
+    """
 
     seat: Line
     words: tuple[Line, ...] = ()
+    swivel: Gender | None = None
 
 
 class Hose(Sized):
