@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from loadtest.vendors.book import Taken, digest, now
+from loadtest.vendors.distributor import PART_FAULTS, Wrong, of_parts
 from loadtest.vendors.kinds import Call, Plain, Reply
 from loadtest.vendors.settings import Play
 from loadtest.vendors.signing import verified
@@ -24,10 +25,11 @@ class Erp(Plain):
 
         GET  /items/AB-12           all of it; /items/AB-12/price, /items/AB-12/stock
         GET  /items?q=AB-1          a list
+        GET  /parts …               a distributor's catalogue: see `distributor`
         POST /orders                {"reference", "lines"}
     """
 
-    faults = frozenset({"price_changed"})
+    faults = frozenset({"price_changed", *PART_FAULTS})
 
     def __init__(self) -> None:
         self._orders: dict[str, dict[str, Any]] = {}
@@ -36,8 +38,8 @@ class Erp(Plain):
         """An article, a list of them, or an order that was taken."""
         match (call.method, *call.parts):
             case ("GET", "items") if call.query.get("q"):
-                found = [f"{call.query['q']}{place}" for place in range(3)]
-                listed = [_article(sku) for sku in found if SKU.fullmatch(sku)]
+                skus = [f"{call.query['q']}{place}" for place in range(3)]
+                listed = [_article(sku) for sku in skus if SKU.fullmatch(sku)]
                 return Reply(data={"items": listed})
             case ("GET", "items", sku, *part) if SKU.fullmatch(sku):
                 article = _article(sku)
@@ -45,6 +47,11 @@ class Erp(Plain):
                     article["price"]["amount"] = f"{dice.uniform(1, 99):.2f}"
                 asked = part[0] if part else ""
                 return Reply(data=article.get(asked, article))
+            case ("GET", "parts", *rest):
+                found = of_parts(rest, call.query, fault, dice, now())
+                if isinstance(found, Wrong):
+                    return self.error(call, found.status, found.why)
+                return Reply(data=found)
             case ("GET", "orders", number) if number in self._orders:
                 return Reply(data=self._orders[number])
             case ("POST", "orders") if call.fields:
