@@ -31,6 +31,7 @@ from loadtest.scenarios import (
     zero_trust,
 )
 from loadtest.scenarios.evil_stages import KINDS
+from loadtest.scenarios.fitting import run_fitting
 from loadtest.showing import (
     Json,
     Reader,
@@ -49,6 +50,7 @@ run = typer.Typer(
     no_args_is_help=True,
 )
 run.command(PLAY)(play)
+run.command("fitting")(run_fitting)
 
 
 @run.command("kill")

@@ -34,7 +34,7 @@ OF_SAID: dict[Said, Fits] = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Reason:
     """
     What one rule says of one part, or of two that are joined.
@@ -85,9 +85,13 @@ def check(assembly: Assembly, duty: Duty, rules: RuleBook) -> Finding:
         reasons += joint_reasons(sorted(joint), assembly, rules)
     bar = rating(assembly.parts.values(), duty.celsius, rules)
     reasons.append(_pressure(assembly, duty, rules))
-    reasons = sorted(set(reasons), key=lambda one: (RANK[one.fits], one))
+    reasons.sort(key=_worst_first)
     worst = min((one.fits for one in reasons), key=RANK.__getitem__)
     return Finding(worst, bar, tuple(reasons))
+
+
+def _worst_first(one: Reason) -> tuple[object, ...]:
+    return RANK[one.fits], one.rule, one.parts, one.why
 
 
 # -- pressure --------------------------------------------------------------------------
@@ -320,7 +324,7 @@ def _screwed(names: tuple[str, ...], one: Part, other: Part, rules: RuleBook) ->
         for second in other.ends
     ]
     none = Reason("mating", names, Fits.UNKNOWN, "nothing is said of their ends")
-    return max(found, key=lambda reason: (RANK[reason.fits], reason), default=none)
+    return max(found, key=_worst_first, default=none)
 
 
 def mated(one: End, other: End, names: tuple[str, ...], rules: RuleBook) -> Reason:
