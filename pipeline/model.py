@@ -75,13 +75,14 @@ class Hold:
     """
     A person must look before the item goes on.
 
-    Args:
         code: Stable word: `DISCLOSURE`, `OCR_UNREADABLE`.
         why: One sentence for the reviewer.
         evidence: JSON-able data the reviewer is shown (spans, crops, scores).
         needs: Channels, or keys of them, that the reviewer must supply.
         ask: Like `needs`, but the stage runs again with the answer.
         lapse: What becomes of it when nobody decides in time; None: it waits.
+        role: Who alone rules on it, in a line of their own; "": anybody.
+        within_s: Seconds in which they should; None: by the item's deadline.
         updates: What the state receives when the hold is approved.
     """
 
@@ -91,6 +92,8 @@ class Hold:
     needs: tuple[str, ...]
     ask: tuple[str, ...]
     lapse: Lapse | None
+    role: str
+    within_s: float | None
     updates: Mapping[str, Any]
 
     def __init__(
@@ -102,10 +105,12 @@ class Hold:
         needs: Sequence[str] = (),
         ask: Sequence[str] = (),
         lapse: Lapse | None = None,
+        role: str = "",
+        within_s: float | None = None,
         **updates: Any,
     ) -> None:
         said = {"code": code, "why": why, "evidence": evidence, "updates": updates}
-        said["lapse"] = lapse
+        said |= {"lapse": lapse, "role": role, "within_s": within_s}
         for name, value in (said | {"needs": tuple(needs), "ask": tuple(ask)}).items():
             object.__setattr__(self, name, value)
 
@@ -275,6 +280,8 @@ class ToHeld:
     proposal_ref: str | None = None
     lapse: str | None = None  # JSON text: `ends`, and the update where it does not
     lapse_s: float | None = None
+    role: str = ""
+    within_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,6 +248,13 @@ class Context(Asking, Planning, Talking, Protocol):
         """
         ...
 
+    def lot(self, name: str) -> float:
+        """
+        A number in [0, 1) that is drawn for this item: the same at every try, by a key
+        of the service's own, so that nothing in the document can steer it.
+        """
+        ...
+
     def progress(self, done: int, total: int) -> None:
         """
         Say how far this stage is: `done` of `total` units of its own.

@@ -59,6 +59,7 @@ from pipeline.parts import Part
 from pipeline.purse import NOTHING, Draw, Drawn, Most, Purse
 from pipeline.run.attempt import Cancelled, Joining, Raised, attempt
 from pipeline.run.context import StageContext
+from pipeline.run.lots import Lots
 from pipeline.run.outcomes import Returned
 from pipeline.run.outside import Door, Free, Outside
 from pipeline.run.services import Jail, Services
@@ -180,6 +181,7 @@ class Context(StageContext):
             Everybody() if vendors is None else vendors,
             keys or {},
             callbacks=Callbacks(b"testing", "http://waybill.test"),
+            lots=Lots(b"testing"),
             sinks=AnySink() if sinks is None else sinks,
             models={n: m for n, m in models.items() if isinstance(m, ModelSpec)},
             scripts={

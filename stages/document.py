@@ -75,6 +75,8 @@ class Verdict(BaseModel):
     categories: list[str] = Field(default_factory=list)
     spans: list[Span] = Field(default_factory=list)
     personal: list[Span] = Field(default_factory=list)  # personal data found
+    grave: bool = False  # a person alone lets it pass, and answers it
+    care: list[str] = Field(default_factory=list)  # notes for whoever answers it
 
 
 class Reply(BaseModel):
@@ -110,6 +112,10 @@ class Document(BaseModel):
     text: str = ""  # pages in order, form feed between them
     confidence: float = 0.0
     verdict: Verdict | None = None
+    # A person's: who may answer what is grave, and of what passed and should have
+    # been held, the category that it belongs to.
+    answer_by: Literal["", "machine", "person"] = ""
+    missed: str = ""
     reply: Reply | None = None
     printed: Printed | None = None
     # Product -> its file, beneath the batch's output folder.

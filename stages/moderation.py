@@ -5,8 +5,10 @@ Reads   `text`, and the pipeline folder's rule files.
 Writes  `verdict`: action, categories, and the places in the text behind them.
 Steps   none; a text is read in milliseconds, and reading it again is harmless.
 Limits  `max_chars`; longer texts than a slice are read slice by slice.
-Ends    Advance; Hold with the gravest category's name, in capitals; Reject alike,
-        where a rule file says block; RULES_MISSING and RULES_INVALID fail.
+Ends    Advance; Hold with the gravest category's name, in capitals, and what is
+        grave in the line of its role; Hold(QUALITY_SAMPLE), drawn by lot of what
+        passed; Reject as the first, where a rule file says block; RULES_MISSING and
+        RULES_INVALID fail.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, assert_never
 
 from anyio.lowlevel import checkpoint
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.errors import Usage
 from pipeline.stage import (
@@ -23,6 +25,7 @@ from pipeline.stage import (
     Context,
     Folder,
     Hold,
+    Lapse,
     Outcome,
     Reject,
     Settings,
@@ -34,6 +37,7 @@ from stages.rules.compiler import faults_in, rulebook
 from stages.rules.normaliser import normalise
 from stages.rules.personal import find_personal
 from stages.rules.rulebook import Rulebook
+from stages.rules.sampling import odds, share
 
 PERSONAL = "personal_data"  # the category that held personal data belongs to
 HOLD_PERSONAL = ("card", "iban")  # nobody needs these to answer; an address they do
@@ -41,6 +45,8 @@ SLICE_CHARS = 3_000  # some 20 ms of the event loop; most documents are one slic
 OVERLAP_CHARS = 400  # more than a phrase and its excuse are long
 MAX_SPANS = 200  # in a verdict: rows stay small, and reviewers have seen enough
 MAX_EXCERPTS = 12
+KEPT_SPANS = 20  # in what an unread sample goes on with
+SAMPLED = "QUALITY_SAMPLE"
 EXCERPT_CHARS = 60  # on either side
 
 _GRAVER = {"allow": 0, "hold": 1, "block": 2}
@@ -54,6 +60,21 @@ class ModerationSettings(Settings):
     # Half a million characters is a 200-page book; what is longer was not written
     # to us, and a person decides.
     max_chars: int = Field(default=500_000, ge=1)
+    # Holds of a category so severe are for that role alone, within that time.
+    grave_from: int = Field(default=5, ge=1, le=6)  # 6: none is
+    grave_role: str = Field(default="safeguarding", pattern=r"^[a-z][a-z-]{0,39}$")
+    grave_within_s: float = Field(default=4 * 3600.0, gt=0)
+    # Of what passes, so much is read by that role, or goes on unread after that time.
+    sample: str = "0%"
+    sample_role: str = Field(default="quality", pattern=r"^[a-z][a-z-]{0,39}$")
+    sample_within_s: float = Field(default=2 * 86400.0, gt=0)
+    care: tuple[str, ...] = ("care",)  # categories that are notes to the writer
+
+    @field_validator("sample")
+    @classmethod
+    def _share(cls, text: str) -> str:
+        share(text)
+        return text
 
 
 def check_rules(folder: Folder, settings: ModerationSettings) -> Iterator[Usage]:
@@ -67,7 +88,37 @@ async def moderation(document: Document, ctx: Context) -> Outcome:
     settings: ModerationSettings = ctx.settings
     # Compiled at the first letter, which takes longer than a turn on the loop may.
     rules = await in_thread(rulebook, ctx.folder, settings.rules)
-    return await outcome_of(document.text, rules, settings)
+    outcome = await outcome_of(document.text, rules, settings)
+    return drawn(document, outcome, ctx) if isinstance(outcome, Advance) else outcome
+
+
+def drawn(document: Document, outcome: Advance, ctx: Context) -> Advance | Hold:
+    """
+    What passed, or a hold of it where the lot says that a person reads it.
+
+    The same at every try.  Nothing of a trial is drawn: nobody reads it, and what is
+    scored is what the machine does.
+    """
+    settings: ModerationSettings = ctx.settings
+    verdict: Verdict = outcome.updates["verdict"]
+    chance, why = odds(document, bool(verdict.categories), share(settings.sample))
+    if ctx.item.trial or ctx.lot("sample") >= chance:
+        return outcome
+    within_s = settings.sample_within_s
+    kept = {"spans": verdict.spans[:KEPT_SPANS]}
+    kept["personal"] = verdict.personal[:KEPT_SPANS]
+    more = f", more often as it is {' and '.join(why)}" if why else ""
+    return Hold(
+        SAMPLED,
+        f"It passed, and was drawn by lot for a person to read{more}. Approve it if "
+        "that was right; else reject it, or set missed to the category that it "
+        "should have been held for.",
+        evidence={"odds": chance, "because": why},
+        lapse=Lapse(within_s, updates={"verdict": verdict.model_copy(update=kept)}),
+        role=settings.sample_role,
+        within_s=within_s,
+        verdict=verdict,
+    )
 
 
 async def outcome_of(
@@ -85,6 +136,7 @@ async def outcome_of(
             evidence={"characters": len(text)},
         )
     verdict = await _assess_slices(text, rules, settings.hold_personal)
+    verdict.care = _notes(verdict, settings.care)
     match verdict.action:
         case "allow":
             return Advance(verdict=verdict)
@@ -93,8 +145,18 @@ async def outcome_of(
                 "verdict": verdict.model_dump(mode="json"),
                 "excerpts": excerpts(text, verdict.spans),
             }
+            verdict.grave = any(
+                _is_grave(name, rules, settings) for name in verdict.categories
+            )
             return Hold(
-                _code(verdict), _why(verdict, rules), evidence=evidence, verdict=verdict
+                _code(verdict),
+                _why(verdict, rules),
+                # Nobody lets it pass by one word too few: who answers must be said.
+                needs=("answer_by",) if verdict.grave else (),
+                role=settings.grave_role if verdict.grave else "",
+                within_s=settings.grave_within_s if verdict.grave else None,
+                evidence=evidence,
+                verdict=verdict,
             )
         case "block":
             return Reject(_code(verdict), _why(verdict, rules), verdict=verdict)
@@ -146,6 +208,17 @@ def action_of(name: str, rules: Rulebook) -> str:
     """What a category does to an item: allow, hold or block."""
     known = rules.categories.get(name)
     return known.action if known else "hold"  # personal data that must be seen
+
+
+def _is_grave(name: str, rules: Rulebook, settings: ModerationSettings) -> bool:
+    known = rules.categories.get(name)
+    grave = known is not None and known.severity >= settings.grave_from
+    return grave and action_of(name, rules) == "hold"
+
+
+def _notes(verdict: Verdict, categories: Collection[str]) -> list[str]:
+    """What whoever answers should know: the rules of these categories that matched."""
+    return sorted({s.rule for s in verdict.spans if s.category in categories})
 
 
 def _rank(name: str, rules: Rulebook) -> tuple[int, int]:

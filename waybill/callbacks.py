@@ -1,6 +1,6 @@
 """
 Callbacks as the settings have them: the key of their URLs, where they are taken, and
-the secrets of those who sign.
+the secrets of those who sign.  Beside it the service's other key, that of lots.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from anyio.abc import SocketAttribute, SocketListener
 
 from pipeline.artifacts.durable import write_once
 from pipeline.errors import Usage
+from pipeline.run.lots import Lots
 from pipeline.run.services import secret_lines
 from pipeline.signals import Callbacks
 from waybill.settings import Settings
@@ -28,6 +29,11 @@ def open_callbacks(settings: Settings) -> Callbacks | None:
         return None
     path = settings.home / "keys" / "callbacks"
     return Callbacks(write_once(path, os.urandom(KEY_BYTES)), settings.callbacks_url)
+
+
+def open_lots(settings: Settings) -> Lots:
+    """What draws lots, by a key that is made once."""
+    return Lots(write_once(settings.home / "keys" / "lots", os.urandom(KEY_BYTES)))
 
 
 async def listen(where: str) -> SocketListener:

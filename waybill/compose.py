@@ -1,8 +1,7 @@
 """
 The composition root: the only place where everything meets.
 
-`open_app` turns settings into a store, artifacts, jailed processes, the vendor
-door and the catalogue of pipelines, and closes them in the opposite order.
+`open_app` makes of settings a store, artifacts, a jail, a door and a catalogue.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ from stages.publishing import making
 from stages.reading import page, sheet
 from stages.reading.codes import CODES
 from stages.searchable import searchable
-from waybill.callbacks import open_callbacks
+from waybill.callbacks import open_callbacks, open_lots
 from waybill.outside import (
     SECRETS,
     check_terms,
@@ -355,6 +354,7 @@ async def open_app(
                     settings, sinks, artifacts, proof_sheets(jail, artifacts)
                 ),
                 trials=home / "evals" / "out",
+                lots=open_lots(settings),
             )
             yield App(settings, store, artifacts, jail, catalogue, services)
         finally:

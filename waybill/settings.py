@@ -63,6 +63,7 @@ class Settings(BaseSettings):
         http_url: How that is reached from outside; default: `http://` and the above.
         log_level: What is logged: this and what is graver.
         reviewer: The name beside a decision; default: the login name.
+        roles: What the reviewer may rule on beside the common line.
     """
 
     model_config = SettingsConfigDict(env_prefix="WAYBILL_", extra="ignore")
@@ -95,6 +96,7 @@ class Settings(BaseSettings):
     http_url: str = Field(default="", pattern=r"^$|^https?://[^\s?#]+$")
     log_level: Level = "info"
     reviewer: str = Field(default="", validate_default=True)
+    roles: Annotated[list[str], NoDecode] = Field(default_factory=list)
 
     @property
     def blocked_bound_s(self) -> float:
@@ -133,7 +135,7 @@ class Settings(BaseSettings):
     def _lower(cls, level: str) -> str:
         return level.lower()
 
-    @field_validator("vendor_hosts", mode="before")
+    @field_validator("vendor_hosts", "roles", mode="before")
     @classmethod
     def _listed(cls, hosts: Any) -> Any:
         """`a, b` or `["a", "b"]`."""
@@ -144,7 +146,7 @@ class Settings(BaseSettings):
         try:
             return json.loads(hosts)
         except ValueError:
-            raise ValueError("write hosts with commas between them: a, b") from None
+            raise ValueError("write them with commas between: a, b") from None
 
     @field_validator("reviewer", mode="before")
     @classmethod

@@ -45,6 +45,8 @@ def park(
         next_stage=stage.next,
         lapse=lapse,
         lapse_s=None if hold.lapse is None else hold.lapse.after_s,
+        role=hold.role,
+        within_s=hold.within_s,
     )
 
 

@@ -196,6 +196,9 @@ class StageContext:
     def secrets(self, name: str) -> list[str]:
         return secret_lines(self._session.services.secrets, self.item.tenant, name)
 
+    def lot(self, name: str) -> float:
+        return self._session.services.lots.lot(self.item.id, name)
+
     def progress(self, done: int, total: int) -> None:
         # What is no number is nothing done: a display is not worth a document.
         of, so_far = (int(min(max(0, n), COUNT_MAX)) for n in (total, done))

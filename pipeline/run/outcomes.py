@@ -179,7 +179,17 @@ def _updates(value: Any) -> dict[str, Any]:
 FIELDS: dict[type[Outcome], tuple[str, ...]] = {
     Advance: ("updates",),
     Done: ("updates",),
-    Hold: ("code", "why", "evidence", "needs", "ask", "lapse", "updates"),
+    Hold: (
+        "code",
+        "why",
+        "evidence",
+        "needs",
+        "ask",
+        "lapse",
+        "role",
+        "within_s",
+        "updates",
+    ),
     Reject: ("code", "why", "updates"),
     Wait: ("for_s", "why"),
 }
@@ -191,6 +201,8 @@ READ: dict[str, Callable[[Any], Any]] = {
     "needs": _names,
     "ask": _names,
     "lapse": _read_lapse,
+    "role": _text,
+    "within_s": lambda value: None if value is None else seconds(value),
     "updates": _updates,
 }
 WANTED = {
@@ -201,6 +213,8 @@ WANTED = {
     "needs": "names of channels",
     "ask": "names of channels",
     "lapse": "a Lapse with seconds above 0",
+    "role": "a text",
+    "within_s": "a number of seconds",
     "updates": "channels with their values",
 }
 

@@ -4,6 +4,7 @@ What stages may reach: the services of one process, given by the composition roo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipeline.messages import Model
 from pipeline.names import is_tenant
 from pipeline.outbox import SinkFacts
 from pipeline.run.doubts import Doubts
+from pipeline.run.lots import Lots
 from pipeline.run.outside import Door
 from pipeline.signals import Callbacks
 from pipeline.stage import Artifacts, Context
@@ -50,6 +52,7 @@ class Services:
         models: Whom agents ask, by name.
         scripts: In tests, models that are functions: each makes one for a context.
         open_sinks: Opens them for one session, which calls vendors so.
+        lots: Draws them; by default with a key that ends with the process.
     """
 
     artifacts: Artifacts
@@ -68,6 +71,7 @@ class Services:
     scripts: Mapping[str, Callable[[Context], Model]] = field(default_factory=dict)
     open_sinks: Callable[[Caller], Mapping[str, Sink]] = lambda _: {}
     trials: Path | None = None
+    lots: Lots = field(default_factory=lambda: Lots(os.urandom(32)))
 
     async def look(self) -> list[Trouble]:
         """Try every place; what is wrong with them."""

@@ -2,9 +2,7 @@
 The store's port: everything the engine asks of a database, and nothing more.
 
 Two stores implement it, `postgres/` for real and `memory/` for virtual time; one
-conformance suite (tests/store) runs on both.  `WorkStore` is what workers use on
-the hot path, `AdmissionStore` what lets files in, `HoldStore` what reviewers use,
-`ItemStore` what whoever runs the service asks.
+conformance suite (tests/store) runs on both.
 """
 
 from __future__ import annotations
@@ -263,7 +261,7 @@ class HoldStore(Protocol):
         limit: int = 100,
     ) -> list[HoldRow]:
         """
-        Open holds, earliest deadline first, and of those equally urgent the ones that
+        Open holds, what is due first first, and of those equally urgent the ones that
         need only a look; or the decided ones, newest first.  Of trials: by `batch_id`.
 
         What is `sought` is looked for among the first `HOLDS_LOOKED_AT` of them.
@@ -279,11 +277,16 @@ class HoldStore(Protocol):
         ...
 
     async def claim_next(
-        self, author: str, *, lease_s: float, tenant: str | None = None
+        self,
+        author: str,
+        *,
+        lease_s: float,
+        tenant: str | None = None,
+        role: str = "",
     ) -> HoldRow | None:
         """
-        Lease the first hold, in the order of `holds`, that is free or this
-        reviewer's; None when there is none.  Two who ask at once get two holds.
+        Lease the first hold of the role's line, in the order of `holds`, that is free
+        or this reviewer's; None: there is none.  Two who ask at once get two holds.
         """
         ...
 
@@ -291,10 +294,8 @@ class HoldStore(Protocol):
         self, hold_id: HoldId, author: str, *, lease_s: float
     ) -> HoldRow:
         """
-        Lease a hold to a reviewer, so that two do not read the same one.
-
-        Raises:
-            Conflict: another reviewer has it, or it is decided.
+        Lease a hold, so that two do not read the same one; raises Conflict when
+        another reviewer has it, or it is decided.
         """
         ...
 
@@ -380,10 +381,8 @@ class ItemStore(Cancels, SignalStore, Protocol):
         ...
 
     async def retry(self, items: Sequence[ItemId], author: str) -> dict[ItemId, str]:
-        """
-        Put failed, cancelled and rejected items back in line at the stage
-        where they ended.  Per item "ready", "done" or "not final".
-        """
+        """Put failed, cancelled and rejected items back in line at the stage where
+        they ended.  Per item "ready", "done" or "not final"."""
         ...
 
     async def pin(

@@ -121,6 +121,20 @@ def taken(hold: HoldRow) -> Conflict:
     )
 
 
+def not_theirs(hold: HoldRow) -> Conflict:
+    """Only who has the hold's role rules on it."""
+    return no_such_role(hold.role, f"hold h{hold.id} ({hold.code}) is")
+
+
+def no_such_role(role: str, what: str = "this line is") -> Conflict:
+    """The reviewer has not the role that this needs."""
+    return Conflict(
+        f"{what} for the role {role} alone",
+        code="ROLE_NEEDED",
+        hint=f"whoever has it sets WAYBILL_ROLES={role} beside WAYBILL_REVIEWER",
+    )
+
+
 def changed(hold: HoldRow) -> Integrity:
     """Somebody changed the hold's row: nobody was shown what it says now."""
     return Integrity(

@@ -1,8 +1,4 @@
-"""
-The rows that a store hands out: what was asked, as it stood in one snapshot.
-
-Immutable, without behaviour; the words are those of `pipeline.model`.
-"""
+"""The rows that a store hands out: what was asked, as it stood in one snapshot."""
 
 from __future__ import annotations
 
@@ -118,6 +114,8 @@ class HoldRow(NamedTuple):
     pipeline: str = ""  # its name
     lapse: dict[str, Any] | None = None  # what it comes to then: `ends`, `update`
     lapses_at: datetime | None = None
+    role: str = ""  # who alone rules on it; "": anybody
+    due_at: datetime | None = None  # when somebody should have, at the latest
 
 
 class Decision(NamedTuple):
@@ -278,6 +276,7 @@ class Sought(NamedTuple):
     stage: str = ""
     pipeline: str = ""  # its name
     since: datetime | None = None  # where it is now, or decided, at that time or later
+    role: str | None = None  # of holds, whose line: None any, "" the common one
 
 
 class Counts(NamedTuple):

@@ -35,12 +35,14 @@ class Passage(BaseModel):
 
 
 class Templates(BaseModel):
-    """`templates/reply.toml`: greeting and closing, and paragraphs in their order."""
+    """`templates/reply.toml`: greeting and closing, and paragraphs in their order; of a
+    hard letter `closing_hard`, where there is one."""
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
     greeting: Annotated[list[str], Field(min_length=1)]
     closing: Annotated[list[str], Field(min_length=1)]
+    closing_hard: list[str] = Field(default_factory=list)
     paragraph: Annotated[list[Passage], Field(min_length=1)]
 
 
@@ -49,16 +51,24 @@ FLAGS = frozenset({"hard"})
 _FIELD = re.compile(r"\{([A-Za-z]{1,20})\}")
 
 
-def write(templates: Templates, text: str, seed: str, where: str) -> Written:
+def write(
+    templates: Templates, text: str, seed: str, where: str, *, hard: bool = False
+) -> Written:
     """
     Fill `templates` with what a letter surely says.
 
-    The same seed always gives the same reply; different ones differ.
+    The same seed always gives the same reply; different ones differ.  `hard` raises
+    that flag whatever the letter says: moderation noted a grief, a need or a fear.
 
     Raises:
         Usage: TEMPLATE_INVALID; `where` names the file.
     """
     known, flags = facts_in(text)
+    if hard:
+        flags = flags | {"hard"}
+    closing = templates.closing
+    if "hard" in flags and templates.closing_hard:
+        closing = templates.closing_hard
     paragraphs = [
         filled
         for passage in templates.paragraph
@@ -69,7 +79,7 @@ def write(templates: Templates, text: str, seed: str, where: str) -> Written:
         return Written(
             greeting=fill(templates.greeting, known, f"{seed}:greeting"),
             paragraphs=paragraphs,
-            closing=fill(templates.closing, known, f"{seed}:closing"),
+            closing=fill(closing, known, f"{seed}:closing"),
         )
     except ValidationError as error:
         raise _bad_template(where, faults(error)) from None
@@ -88,7 +98,7 @@ def read_templates(text: str, where: str) -> Templates:
         raise _bad_template(where, str(error)) from None
     except ValidationError as error:
         raise _bad_template(where, faults(error)) from None
-    variants = [*templates.greeting, *templates.closing]
+    variants = [*templates.greeting, *templates.closing, *templates.closing_hard]
     for passage in templates.paragraph:
         variants += passage.variants
         if unknown := {*passage.when, *passage.unless} - FLAGS:

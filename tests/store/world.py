@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any, Protocol
 
@@ -170,9 +171,10 @@ def parked(
     again: bool = False,
     lapse: str | None = None,
     lapse_s: float | None = None,
+    **more: Any,
 ) -> ToHeld:
-    """Held with the usual picture and proposal."""
-    return ToHeld(
+    """Held with the usual picture and proposal, but for what is given otherwise."""
+    move = ToHeld(
         stage,
         seq,
         "LOOK",
@@ -185,6 +187,7 @@ def parked(
         lapse=lapse,
         lapse_s=lapse_s,
     )
+    return replace(move, **more)
 
 
 class World:

@@ -137,6 +137,8 @@ async def _preview(app: App, chosen: Chosen, how: How) -> list[Ruled]:
         why = (
             f"needs {', '.join(hold.needs)}"
             if hold.needs
+            else f"is for the role {hold.role}, one by one"
+            if hold.role
             else f"is claimed by {hold.claimed_by}"
         )
         terminal.err.print(terminal.safe(f"left out: h{hold.id} {why}"))

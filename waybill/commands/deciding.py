@@ -56,7 +56,8 @@ def decide(
         )
         await settle(opened, [decided], run=not how.no_run)
         result = await model.consequence(opened, decided)
-        return {**result._asdict(), "changes": changes}, await next_one(opened, how)
+        following = await next_one(opened, how, role=found.role)
+        return {**result._asdict(), "changes": changes}, following
 
     result, following = run_app(main)
     if how.json:
@@ -122,12 +123,14 @@ async def settle(app: App, decided: Sequence[HoldRow], *, run: bool) -> None:
         await write_manifest(app, (await app.store.find_batch(name)).id)
 
 
-async def next_one(app: App, how: How, tenant: str = "") -> model.View | None:
-    """With `--next`, the next hold, claimed; None when there is none."""
+async def next_one(
+    app: App, how: How, tenant: str = "", role: str = ""
+) -> model.View | None:
+    """With `--next`, the next hold of that line, claimed; None: there is none."""
     if not how.next:
         return None
     try:
-        return await model.view(app, await model.claim_next(app, tenant))
+        return await model.view(app, await model.claim_next(app, tenant, role))
     except NotFound as error:
         if error.code != "NOTHING_HELD":
             raise

@@ -27,6 +27,7 @@ from stages.moderation import moderation as built_in
 from stages.rules.compiler import rulebook
 from stages.rules.rulebook import Rulebook
 from waybill import terminal
+from waybill.commands.missed import moderation_stats
 from waybill.commands.options import Header, Json
 from waybill.commands.run import run_async
 from waybill.compose import pipeline_folder
@@ -89,6 +90,9 @@ def _rules_of(name: str) -> _Rules:
     settings = bound.settings
     assert isinstance(settings, ModerationSettings)
     return _Rules(pipeline, settings, rulebook(pipeline.folder, settings.rules))
+
+
+moderation.command("stats")(moderation_stats)
 
 
 # -- test ------------------------------------------------------------------------------

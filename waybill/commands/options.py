@@ -70,6 +70,9 @@ Since = Annotated[
         help="Only those that came where they are since then: 2h, 2026-11-20."
     ),
 ]
+OfRole = Annotated[
+    str, typer.Option(help="The line of this role; default: the common one.")
+]
 OfTenant = Annotated[str, typer.Option(help="Only of this tenant.", callback=_text)]
 AnItem = Annotated[
     str,

@@ -11,6 +11,7 @@ from pipeline.artifacts.durable import write_atomically
 from pipeline.errors import Usage
 from pipeline.spoken import read_json
 from pipeline.state import clean_text
+from pipeline.store.moderated import RoleLine
 from pipeline.store.rows import HoldRow, Sought
 from waybill import terminal
 from waybill.commands.approving import Met, approve_several
@@ -30,6 +31,7 @@ from waybill.commands.options import (
     Next,
     NoRun,
     OfPipeline,
+    OfRole,
     OfTenant,
     Reason,
     Since,
@@ -42,7 +44,7 @@ from waybill.commands.rulings import review_rule
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.desk import model, pieces
-from waybill.desk.terminal import claimed_until, print_view
+from waybill.desk.terminal import claimed_until, print_line, print_view
 
 review = typer.Typer(help="Held items and decisions.", no_args_is_help=True)
 
@@ -57,13 +59,26 @@ def review_ls(
     tenant: OfTenant = "",
     batch: InBatch = "",
     since: Since = "",
+    role: OfRole = "",
     limit: Limit = 50,
     header: Header = False,
     json: Json = False,
 ) -> None:
-    """Open holds, most urgent first."""
-    wanted = sought(name, code, stage, pipeline, since)
-    rows = run_app(_met(wanted, tenant, batch, limit, decided=decided))
+    """Open holds, most urgent first; those of a role stand in its own line."""
+    # What was decided, and what a trial held, is in no line.
+    line = role or (None if decided or batch else "")
+    wanted = sought(name, code, stage, pipeline, since)._replace(role=line)
+    met = _met(wanted, tenant, batch, limit, decided=decided)
+
+    async def main(opened: App) -> tuple[list[HoldRow], list[RoleLine]]:
+        found = await met(opened)
+        if line != "":
+            return found, []
+        return found, await opened.store.role_lines(tenant or None)
+
+    rows, elsewhere = run_app(main)
+    for one in elsewhere:
+        print_line(one)
     if json:
         terminal.print_json([data_of(h) for h in rows])
         return
@@ -81,7 +96,7 @@ def review_ls(
                 f"h{h.id}",
                 h.item_id,
                 terminal.ago(h.held_at),
-                terminal.due(h.deadline_at),
+                terminal.due(h.due_at or h.deadline_at),
                 "" if h.lapses_at is None else terminal.due(h.lapses_at),
                 h.pipeline,
                 h.stage,
@@ -115,11 +130,12 @@ def _met(
 
 
 @review.command("next")
-def review_next(tenant: OfTenant = "", json: Json = False) -> None:
+def review_next(tenant: OfTenant = "", role: OfRole = "", json: Json = False) -> None:
     """Claim the most urgent open hold and show it."""
 
     async def main(opened: App) -> model.View:
-        return await model.view(opened, await model.claim_next(opened, tenant))
+        hold = await model.claim_next(opened, tenant, role)
+        return await model.view(opened, hold)
 
     _show(run_app(main), json)
 
@@ -186,10 +202,7 @@ def review_claim(hold: HoldArg, json: Json = False) -> None:
     """Take a hold for 15 minutes, so that nobody reads it beside you."""
 
     async def main(opened: App) -> HoldRow:
-        found = await model.find(opened, hold)
-        return await opened.store.claim_hold(
-            found.id, opened.settings.reviewer, lease_s=model.LEASE_S
-        )
+        return await model.claim(opened, await model.find(opened, hold))
 
     claimed = run_app(main)
     if json:

@@ -18,6 +18,7 @@ from pipeline.holds.ruling import LISTED_BY, ruling
 from pipeline.loading import IMPORT_S
 from pipeline.model import State
 from pipeline.state import clean_text, inline_or_ref
+from pipeline.store.refusals import no_such_role, not_theirs
 from pipeline.store.rows import HoldRow
 from waybill.compose import App
 from waybill.desk.evidence import Line, Span, lines, places, spans
@@ -114,10 +115,17 @@ async def row_of(app: App, text: str) -> HoldRow:
     return await ask(int(number))
 
 
-async def claim_next(app: App, tenant: str = "") -> HoldRow:
-    """Claim the most urgent hold that nobody else has; NotFound: NOTHING_HELD."""
+async def claim_next(app: App, tenant: str = "", role: str = "") -> HoldRow:
+    """
+    Claim the most urgent hold of a role's line that nobody else has.
+
+    Raises:
+        Conflict: ROLE_NEEDED, the reviewer has it not; NotFound: NOTHING_HELD.
+    """
+    if role and role not in app.settings.roles:
+        raise no_such_role(role)
     hold = await app.store.claim_next(
-        app.settings.reviewer, lease_s=LEASE_S, tenant=tenant or None
+        app.settings.reviewer, lease_s=LEASE_S, tenant=tenant or None, role=role
     )
     if hold is None:
         raise NotFound("nothing is held, or others are at it", code="NOTHING_HELD")
@@ -126,6 +134,19 @@ async def claim_next(app: App, tenant: str = "") -> HoldRow:
     except Integrity:
         await app.store.release_hold(hold.id, app.settings.reviewer)
         raise
+
+
+def may_rule(app: App, hold: HoldRow) -> bool:
+    """Whether this process's reviewer has the hold's role, where it has one."""
+    return hold.role in ("", *app.settings.roles)
+
+
+async def claim(app: App, hold: HoldRow) -> HoldRow:
+    """Take `hold` for this reviewer; Conflict: another's, decided, ROLE_NEEDED."""
+    if not may_rule(app, hold):
+        raise not_theirs(hold)
+    who = app.settings.reviewer
+    return await app.store.claim_hold(hold.id, who, lease_s=LEASE_S)
 
 
 async def view(app: App, hold: HoldRow) -> View:
@@ -229,8 +250,10 @@ async def decide(
         update: As `becomes` gives it; None for a rejection.
 
     Raises:
-        Conflict: decided before, another's lease, or another digest.
+        Conflict: decided before, another's lease, or another digest; ROLE_NEEDED.
     """
+    if not may_rule(app, hold):
+        raise not_theirs(hold)
     inline = ref = None
     if update is not None:
         inline, ref = await inline_or_ref(update, app.artifacts)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipeline.errors import StoreUnavailable, Trouble, WaybillError
+from pipeline.errors import StoreUnavailable, Trouble, Usage, WaybillError
 from pipeline.store.refusals import decided_before
 from pipeline.store.rows import HoldRow
 from waybill.compose import App
@@ -38,9 +38,10 @@ class Ruled(NamedTuple):
 
 def apart(app: App, holds: Sequence[HoldRow]) -> tuple[list[HoldRow], list[HoldRow]]:
     """Of open holds, those that can be approved as they are, and the others: what needs
-    an answer, and what somebody else is reading."""
+    an answer, what somebody else is reading, and what is a role's: that is read one by
+    one."""
     mine = (None, app.settings.reviewer)
-    can = {h.id for h in holds if not h.needs and h.claimed_by in mine}
+    can = {h.id for h in holds if not (h.needs or h.role) and h.claimed_by in mine}
     return [h for h in holds if h.id in can], [h for h in holds if h.id not in can]
 
 
@@ -79,6 +80,13 @@ async def approve_all(
 async def _becomes(app: App, hold: HoldRow) -> tuple[str, list[Change]]:
     if hold.decision is not None:
         raise decided_before(hold)
+    if hold.role:
+        raise Usage(
+            f"h{hold.id} ({hold.code}) is for the role {hold.role}, and never decided "
+            "among several",
+            code="ONE_BY_ONE",
+            hint=f"read it, then decide it alone: `waybill review show h{hold.id}`",
+        )
     return await model.becomes(app, hold, {})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -10,6 +11,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from pipeline.holds.ruling import ANSWERED_BY
+from pipeline.store.moderated import RoleLine
 from pipeline.store.rows import HoldRow
 from waybill import terminal
 from waybill.desk.evidence import Line, Span, brief
@@ -31,7 +33,9 @@ def print_view(view: View) -> None:
     _print_whole(
         f"item {hold.item_id}  {hold.item_name}  ·  {hold.tenant}/{hold.batch}  ·  "
         f"held {terminal.ago(hold.held_at)} ago  ·  due in "
-        f"{terminal.due(hold.deadline_at)}"
+        f"{terminal.due(hold.due_at or hold.deadline_at)}"
+        + f"  ·  for the role {hold.role}"
+        * bool(hold.role)
     )
     if hold.why:
         _print_whole(hold.why)
@@ -57,6 +61,20 @@ def print_view(view: View) -> None:
         out.print(terminal.safe(f"{line} {d.reason}".rstrip()), style="green")
         return
     _print_ways(view)
+
+
+def print_line(line: RoleLine) -> None:
+    """On stderr, that holds stand in another line, and by when one should be read."""
+    many = f"{line.holds} hold{'s' * (line.holds != 1)}"
+    late = line.due_at <= datetime.now(UTC)
+    when = "overdue" if late else f"the first is due in {terminal.due(line.due_at)}"
+    terminal.err.print(
+        terminal.safe(
+            f"{many} for the role {line.role}, {when}: "
+            f"{terminal.command()} review ls --role {line.role}"
+        ),
+        style="bold red" if late else "",
+    )
 
 
 def _print_ways(view: View) -> None:

@@ -173,6 +173,10 @@ class MemoryCommits(MemoryEffects, MemoryAdmission, MemorySignals):
             if move.lapse_s is None
             else self._at(self.now() + move.lapse_s),
             pipeline=self._pipelines[row.facts.pipeline_id].name,
+            role=move.role,
+            due_at=None
+            if move.within_s is None
+            else self._at(self.now() + move.within_s),
         )
         self._holds[number] = hold._replace(digest=digest_of(hold))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 
 from pipeline.errors import NotFound, Refused
 from pipeline.lapse import EXPIRED, LAPSED, NOBODY
@@ -49,7 +50,7 @@ class MemoryHolds(MemoryTables):
             ruled.sort(key=lambda pair: pair[0].decided_at, reverse=True)
             return [h for _, h in ruled][:limit]
         rows = [h for h in rows if self._is_open(h)]
-        rows.sort(key=lambda h: (h.deadline_at, bool(h.needs), h.id))
+        rows.sort(key=lambda h: (_due(h), bool(h.needs), h.id))
         return [self._seen_by(h) for h in rows[:limit]]
 
     async def hold(self, hold_id: HoldId) -> HoldRow:
@@ -64,9 +65,15 @@ class MemoryHolds(MemoryTables):
         raise NotFound(f"item {item_id} is not held and never was")
 
     async def claim_next(
-        self, author: str, *, lease_s: float, tenant: str | None = None
+        self,
+        author: str,
+        *,
+        lease_s: float,
+        tenant: str | None = None,
+        role: str = "",
     ) -> HoldRow | None:
-        for hold in await self.holds(tenant=tenant, limit=len(self._open)):
+        line = Sought(role=role)
+        for hold in await self.holds(tenant=tenant, sought=line, limit=len(self._open)):
             if hold.claimed_by in (None, author):
                 return await self.claim_hold(hold.id, author, lease_s=lease_s)
         return None
@@ -169,6 +176,7 @@ class MemoryHolds(MemoryTables):
         at = hold.decision.decided_at if hold.decision else hold.held_at
         return (
             sought.code in ("", hold.code)
+            and sought.role in (None, hold.role)
             and sought.stage in ("", hold.stage)
             and sought.pipeline in ("", hold.pipeline)
             and (sought.since is None or at >= sought.since)
@@ -179,7 +187,12 @@ class MemoryHolds(MemoryTables):
         return self._open.get(hold.item_id) == hold.id
 
     def _seen_by(self, hold: HoldRow) -> HoldRow:
-        hold = hold._replace(changed=hold.digest != digest_of(hold))
+        hold = hold._replace(changed=hold.digest != digest_of(hold), due_at=_due(hold))
         if hold.claimed_until is None or hold.claimed_until <= self._at(self.now()):
             return hold._replace(claimed_by=None, claimed_until=None)
         return hold
+
+
+def _due(hold: HoldRow) -> datetime:
+    """When somebody should have ruled on it, at the latest."""
+    return min(hold.due_at or hold.deadline_at, hold.deadline_at)

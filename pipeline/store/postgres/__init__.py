@@ -22,6 +22,7 @@ from pipeline.store.postgres.effects import PostgresEffects
 from pipeline.store.postgres.holds import PostgresHolds
 from pipeline.store.postgres.items import PostgresItems
 from pipeline.store.postgres.limits import PostgresLimits
+from pipeline.store.postgres.moderated import PostgresModerated
 from pipeline.store.postgres.paces import PostgresPaces
 from pipeline.store.postgres.purses import PostgresPurses
 from pipeline.store.postgres.reports import PostgresReports
@@ -47,6 +48,7 @@ class PostgresStore(
     PostgresLimits,
     PostgresCounts,
     PostgresItems,
+    PostgresModerated,
     PostgresPaces,
     PostgresPurses,
     PostgresReports,

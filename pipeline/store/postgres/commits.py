@@ -121,28 +121,31 @@ returning item_id
 
 TO_HELD = """
 with gone as (
-  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $15
+  delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $17
   returning item_id, tenant_id, deadline_at),
 held as (
   insert into waybill.holds (item_id, stage, tenant_id, deadline_at, seq, code, why,
                              shown, shown_ref, proposal, proposal_ref, needs, again,
-                             next_stage, lapse, lapses_at, trial)
+                             next_stage, lapse, lapses_at, role, due_at,
+                             trial)
   select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.code, t.why,
          t.shown, t.shown_ref, t.proposal, t.proposal_ref,
          array_remove(string_to_array(t.needs, ','), ''), t.again, t.next_stage,
          t.lapse, waybill.clock() + make_interval(secs => t.lapse_s),
+         t.role, waybill.clock() + make_interval(secs => t.within_s),
          (select b.trial is not null from waybill.items i
             join waybill.batches b on b.id = i.batch_id where i.id = g.item_id)
     from gone g
     join unnest($1::bigint[], $2::text[], $3::int[], $4::text[], $5::text[],
                 $6::json[], $7::text[], $8::json[], $9::text[], $10::text[],
-                $11::boolean[], $12::text[], $13::json[], $14::float8[])
+                $11::boolean[], $12::text[], $13::json[], $14::float8[],
+                $15::text[], $16::float8[])
          t(item_id, stage, seq, code, why, shown, shown_ref, proposal, proposal_ref,
-           needs, again, next_stage, lapse, lapse_s) using (item_id)
+           needs, again, next_stage, lapse, lapse_s, role, within_s) using (item_id)
   returning item_id, stage, code),
 noted as (
   insert into waybill.audit (item_id, event, stage, actor, code)
-  select item_id, 'held', stage, $15::uuid::text, code from held)
+  select item_id, 'held', stage, $17::uuid::text, code from held)
 select item_id from held
 """
 
@@ -314,6 +317,8 @@ async def write_moves(
                 m.next_stage,
                 m.lapse,
                 m.lapse_s,
+                m.role,
+                m.within_s,
             )
             for i, m in held
         ]

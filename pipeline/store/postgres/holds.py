@@ -26,6 +26,7 @@ select h.id, h.item_id, i.name as item_name, t.name as tenant, b.name as batch,
        i.pipeline_id, i.pipeline, h.stage, h.code, h.why, h.shown, h.shown_ref,
        h.proposal, h.proposal_ref, h.digest, h.needs,
        h.again, h.seq, h.next_stage, h.held_at, h.deadline_at, h.lapse, h.lapses_at,
+       h.role, least(h.due_at, h.deadline_at) as due_at,
        case when h.claimed_until > waybill.clock() then h.claimed_by end as claimed_by,
        case when h.claimed_until > waybill.clock() then h.claimed_until end
          as claimed_until,
@@ -45,14 +46,14 @@ BESIDE = """
 HOLD = f"{FACTS} from waybill.holds h {BESIDE}"
 
 # The order of the line, as its indexes have it.
-LINE = "h.deadline_at, (cardinality(h.needs) > 0), h.id"
+LINE = "least(h.due_at, h.deadline_at), (cardinality(h.needs) > 0), h.id"
 OF_TENANT = "h.tenant_id = (select t.id from waybill.tenants t where t.name = {tenant})"
 
 # Whoever comes at the same moment walks past the row that is locked.
 CLAIM_NEXT = f"""
 with next as materialized (
   select h.id from waybill.holds h
-   where h.open and not h.trial and {{of}}
+   where h.open and not h.trial and {{of}} and h.role = $3
      and (h.claimed_by is null or h.claimed_by = $1
           or h.claimed_until <= waybill.clock())
    order by {LINE} limit 1 for update skip locked),
@@ -66,7 +67,8 @@ mine as (
 # What is sought is sought among the first so many, in the order of the list.
 OPEN = f"""
 with looked_at as materialized (
-  select h.id, h.item_id, h.stage, h.code, h.held_at, h.deadline_at, h.needs
+  select h.id, h.item_id, h.stage, h.code, h.held_at, h.deadline_at, h.due_at,
+         h.needs
     from waybill.holds h where h.open and {{of}} order by {LINE} limit $2),
 line as materialized (
   select h.id from looked_at h where {{sought}} order by {LINE} limit $1)
@@ -188,6 +190,8 @@ class PostgresHolds(Topic):
             given.values[1] = limit
         sql, of = (DECIDED, DECIDED_OF_TENANT) if decided else (OPEN, OF_TENANT)
         theirs = "true" if tenant is None else of.format(tenant=given(tenant))
+        if sought.role is not None and not decided:
+            theirs += f" and h.role = {given(sought.role)}"
         if batch_id is None:
             theirs += f" and {DECIDED_NO_TRIAL if decided else 'not h.trial'}"
         rows = await self._db.fetch(
@@ -215,19 +219,20 @@ class PostgresHolds(Topic):
         return hold_row(rows[0])
 
     async def claim_next(
-        self, author: str, *, lease_s: float, tenant: str | None = None
+        self,
+        author: str,
+        *,
+        lease_s: float,
+        tenant: str | None = None,
+        role: str = "",
     ) -> HoldRow | None:
-        """Lease the first free hold of the line, or of a tenant's."""
-        rows = (
-            await self._db.fetch(CLAIM_NEXT.format(of="true"), author, lease_s)
-            if tenant is None
-            else await self._db.fetch(
-                CLAIM_NEXT.format(of=OF_TENANT.format(tenant="$3")),
-                author,
-                lease_s,
-                tenant,
-            )
-        )
+        """Lease the first free hold of a role's line, or of a tenant's in it."""
+        given = [author, lease_s, role]
+        of = "true"
+        if tenant is not None:
+            of = OF_TENANT.format(tenant="$4")
+            given.append(tenant)
+        rows = await self._db.fetch(CLAIM_NEXT.format(of=of), *given)
         return hold_row(rows[0]) if rows else None
 
     async def claim_hold(
@@ -314,6 +319,8 @@ def _sought(
         here.append(f"h.stage = {given(sought.stage)}")
     if sought.code:
         here.append(f"h.code = {given(sought.code)}")
+    if decided and sought.role is not None:
+        here.append(f"h.role = {given(sought.role)}")
     here += beside("h.item_id", of_items(sought, batch_id, given))
     if not decided:
         since = "h.held_at"

@@ -36,7 +36,7 @@ async def desk() -> tuple[Engine, Any, int]:
         store=engine.store,
         artifacts=engine.artifacts,
         catalogue=engine.catalogue,
-        settings=SimpleNamespace(reviewer="ann"),
+        settings=SimpleNamespace(reviewer="ann", roles=()),
     )
     return engine, app, item
 

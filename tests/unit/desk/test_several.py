@@ -24,6 +24,8 @@ from waybill.desk import model, several
 class Desks:
     """Two reviewers over one store with some items held."""
 
+    roles: tuple[str, ...] = ()
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.ann, self.bob = (self._app(name) for name in ("ann", "bob"))
@@ -33,20 +35,22 @@ class Desks:
             store=self.engine.store,
             artifacts=self.engine.artifacts,
             catalogue=self.engine.catalogue,
-            settings=SimpleNamespace(reviewer=reviewer),
+            settings=SimpleNamespace(reviewer=reviewer, roles=self.roles),
         )
 
     async def holds(self) -> list[HoldRow]:
         return await self.engine.store.holds()
 
 
-async def desks(items: int, *, needs: tuple[str, ...] = ()) -> Desks:
-    """Reviewers over so many held items; the first needs an answer, if any does."""
+async def desks(items: int, *, needs: tuple[str, ...] = (), role: str = "") -> Desks:
+    """Reviewers over so many held items; the first needs an answer, or has a role."""
     tape = Tape()
 
     async def hold(letter: Letter, ctx: Any) -> Hold:
         wanted = needs if ctx.item.id == 1 else ()
-        return Hold("LOOK", "why", needs=wanted, text=f"of {ctx.item.id}")
+        theirs = role if ctx.item.id == 1 else ""
+        text = f"of {ctx.item.id}"
+        return Hold("LOOK", "why", needs=wanted, role=theirs, text=text)
 
     engine = Engine([tape.station("one", hold)])
     await engine.submit(items)
@@ -228,3 +232,41 @@ def test_the_gravest_refusal_is_the_exit_code() -> None:
     assert of(Usage("a"), Conflict("b")) == 7
     assert of(Integrity("a"), Conflict("b")) == 8
     assert of(Integrity("a"), StoreUnavailable("b")) == 3
+
+
+async def test_what_is_a_roles_is_never_decided_among_several() -> None:
+    """Left out of a filter and refused by name, also to whoever has the role."""
+    there = await desks(2, role="safeguarding")
+    grave, other = await there.holds()
+    there.ann.settings.roles = ("safeguarding",)
+
+    can, left = several.apart(there.ann, [grave, other])
+    ruled = await several.approve_all(there.ann, [grave, other])
+
+    assert (can, left) == ([other], [grave])
+    assert said(ruled) == ["ONE_BY_ONE", "ann"]
+    assert (await there.engine.store.hold(grave.id)).decision is None
+
+
+async def test_only_who_has_the_role_rules_on_it() -> None:
+    """Others may neither claim nor decide it, and meet it in no common line."""
+    there = await desks(1, role="safeguarding")
+    [grave] = await there.holds()
+    there.bob.settings.roles = ("safeguarding",)
+
+    refused: list[str] = []
+    for call in (
+        lambda: model.claim(there.ann, grave),
+        lambda: model.claim_next(there.ann),
+        lambda: model.claim_next(there.ann, role="safeguarding"),
+        lambda: model.decide(there.ann, grave, "reject", reason="no"),
+    ):
+        try:
+            await call()
+        except WaybillError as error:
+            refused.append(error.code)
+    theirs = await model.claim_next(there.bob, role="safeguarding")
+    decided = await model.decide(there.bob, theirs, "reject", reason="told somebody")
+
+    assert refused == ["ROLE_NEEDED", "NOTHING_HELD", "ROLE_NEEDED", "ROLE_NEEDED"]
+    assert decided.decision is not None

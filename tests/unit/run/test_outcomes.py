@@ -241,6 +241,8 @@ OUTCOMES: dict[type[Any], dict[str, Any]] = {
         "needs": ("text",),
         "ask": ("answer",),
         "lapse": None,
+        "role": "",
+        "within_s": None,
         "updates": {"pence": 1},
     },
     Reject: {"code": "NO", "why": "odd", "updates": {"text": "fine"}},
