@@ -47,6 +47,10 @@ MAX_SPANS = 200  # in a verdict: rows stay small, and reviewers have seen enough
 MAX_EXCERPTS = 12
 KEPT_SPANS = 20  # in what an unread sample goes on with
 SAMPLED = "QUALITY_SAMPLE"
+WHO_ANSWERS = (
+    " Then say who answers: answer_by=person, or machine where it was a false alarm; "
+    "or reject it, and nothing is sent."
+)
 EXCERPT_CHARS = 60  # on either side
 
 _GRAVER = {"allow": 0, "hold": 1, "block": 2}
@@ -150,7 +154,7 @@ async def outcome_of(
             )
             return Hold(
                 _code(verdict),
-                _why(verdict, rules),
+                _why(verdict, rules) + WHO_ANSWERS * verdict.grave,
                 # Nobody lets it pass by one word too few: who answers must be said.
                 needs=("answer_by",) if verdict.grave else (),
                 role=settings.grave_role if verdict.grave else "",

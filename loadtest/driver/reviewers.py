@@ -22,6 +22,7 @@ LIST_MAX = 60
 ROUND_MAX = 20  # holds of one round: then the day may be over
 TYPED = "Dear friend, a reviewer has read this letter. Please write back."
 WHY = "not for us"
+GRAVE = "safeguarding"  # the role that they all have
 
 
 class Reviewer:
@@ -55,9 +56,13 @@ class Reviewer:
 
     async def _round(self, until: float) -> int:
         """What lies on the desk now, at most some; how many were looked at."""
-        held = await self._it.command("review", "ls", "--limit", str(LIST_MAX))
-        if not isinstance(held, list):
-            return 0
+        look = ("review", "ls", "--limit", str(LIST_MAX))
+        held: list[Any] = []
+        for line in ((), ("--role", GRAVE)):
+            rows = await self._it.command(*look, *line)
+            if not isinstance(rows, list):
+                return 0
+            held = [*rows, *held]  # what is grave first
         mine = [row for row in held if row["item_id"] % self._of == self._number]
         approved: list[str] = []
         looked = 0
@@ -81,16 +86,25 @@ class Reviewer:
         return only in ("", row["code"]) and self._rng.random() < self._ways.reject
 
     async def _edit(self, row: Mapping[str, Any]) -> None:
-        """A text that nobody could read is typed; what else is asked for is refused."""
+        """
+        A text that nobody could read is typed, what is grave was a false alarm or is
+        rejected; what else is asked for is refused.
+        """
         if (asked := row["needs"][0]) in ("text", "typed"):
             channel = "text" if asked == "text" else "typed.1"
             given = ("--set", f"{channel}={TYPED}", "--yes", "--no-run")
+            await self._decide("edit", [row["hold"]], *given)
+        elif asked == "answer_by" and not self._rejects(row):
+            given = ("--set", "answer_by=machine", "--yes", "--no-run")
             await self._decide("edit", [row["hold"]], *given)
         else:
             await self._decide("reject", [row["hold"]], "--reason", WHY)
 
     async def _decide(self, verb: str, holds: list[str], *options: str) -> None:
-        name = {"WAYBILL_REVIEWER": f"reviewer-{self._number + 1}"}
+        name = {
+            "WAYBILL_REVIEWER": f"reviewer-{self._number + 1}",
+            "WAYBILL_ROLES": GRAVE,
+        }
         said = await self._it.command("review", verb, *holds, *options, **name)
         if said is None or (isinstance(said, dict) and "error" in said):
             self.refused += len(holds)

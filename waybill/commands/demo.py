@@ -211,6 +211,10 @@ def _drop(folder: Path, inbox: Path, pipeline: str, seed: int) -> None:
     )
 
 
+# What is told of a need beside a text.
+GIVEN = {"answer_by": "person"}
+
+
 async def _holds(opened: App, tenant: str) -> list[dict[str, Any]]:
     rows = await opened.store.holds(tenant=tenant)
     return [
@@ -220,6 +224,7 @@ async def _holds(opened: App, tenant: str) -> list[dict[str, Any]]:
             "code": h.code,
             "name": h.item_name,
             "needs": h.needs,
+            "role": h.role,
         }
         for h in rows
     ]
@@ -284,6 +289,8 @@ def report(result: dict[str, Any]) -> None:
             if hold["code"] in ANSWERED_BY:
                 verb = ANSWERED_BY[hold["code"]].format(name[1:]).partition(",")[0]
             elif hold["needs"]:
-                verb = f'edit {name} --set {hold["needs"][0]}="what you read"'
+                given = GIVEN.get(hold["needs"][0], '"what you read"')
+                verb = f"edit {name} --set {hold['needs'][0]}={given}"
+            role = f"WAYBILL_ROLES={hold['role']} " * bool(hold["role"])
             terminal.out.print(f"  {me} review show {name}")
-            terminal.out.print(f"  {me} review {verb}")
+            terminal.out.print(f"  {role}{me} review {verb}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 
 from loadtest.corpora.letters import demo_files
 from tests.system.command import Home
+from waybill.settings import EXAMPLES
 
 DISCLOSED, UNREADABLE = "disclosure-jpg", "smudged-jpg"
 TEXT = "Dear Santa,\nmy name is Paul and I am eight. Please may I have a red kite?"
@@ -30,8 +32,13 @@ def held(
         for file in demo_files(made / str(seed), seed=seed, count=12)
         if file.kind in (DISCLOSED, UNREADABLE)
     ]
+    # Nothing is grave here: one line, and what can simply be approved.
+    folder = made / "pipelines" / "letters"
+    shutil.copytree(EXAMPLES / "letters", folder)
+    with (folder / "pipeline.toml").open("a", encoding="utf-8") as file:
+        file.write("\n[stage.moderation]\ngrave_from = 6\n")
     into = ("--tenant", "ours", "--batch", "one", "--pipeline", "letters")
-    taken = shared.run("ingest", *odd, *into, "--wait")
+    taken = shared.run("ingest", *odd, *into, "--wait", PIPELINES=str(folder.parent))
     assert taken.code == 5, taken
     rows = shared.ok("review", "ls")
     assert len(rows) == len(odd) == 8
