@@ -105,6 +105,8 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
             ["judge"] * N,
             [None] * N,
             [None] * N,
+            [""] * N,
+            [None] * N,
             ME,
         ],
     ),
@@ -346,6 +348,8 @@ ASKED: dict[str, tuple[Callable[[Looked], Awaitable[Any]], set[str]]] = {
     "holds of a tenant": (lambda s: s.holds(tenant="tenant-7"), set()),
     "decided": (lambda s: s.holds(decided=True), set()),
     "decided of a tenant": (lambda s: s.holds(decided=True, tenant="tenant-7"), set()),
+    "holds of the common line": (lambda s: s.holds(sought=Sought(role="")), set()),
+    "holds of a role": (lambda s: s.holds(sought=Sought(role="quality")), set()),
     "holds of a name": (lambda s: s.holds(sought=Sought(name="ü77")), set()),
     "decided of a name": (
         lambda s: s.holds(decided=True, batch_id=7, sought=Sought(name="n7", code="X")),

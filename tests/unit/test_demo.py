@@ -9,7 +9,14 @@ import pytest
 from pipeline.store.rows import Counts
 from waybill.commands.demo import report, stopped
 
-HELD = {"hold": "h3", "code": "LOOK", "name": "a.pdf", "item": 3, "needs": [], "role": ""}
+HELD = {
+    "hold": "h3",
+    "code": "LOOK",
+    "name": "a.pdf",
+    "item": 3,
+    "needs": [],
+    "role": "",
+}
 FAILED = {"item": 5, "code": "BROKEN", "name": "b.pdf", "why": "it broke"}
 
 

@@ -20,6 +20,7 @@ from waybill.commands.options import InBatch, Json, find_batch
 from waybill.commands.run import run_app
 from waybill.commands.spending import cost_line, spent_json
 from waybill.compose import App
+from waybill.desk.terminal import print_line
 from waybill.foreground import workers_up
 from waybill.health import ASKED_S, seen_here, troubles, why_weak
 from waybill.inbox import survey_of
@@ -102,6 +103,7 @@ async def _look(
         ],
         "troubles": wrong,
         "jail_lacks": refused_here(),
+        "role_lines": await opened.store.role_lines() if number is None else [],
     }
 
 
@@ -152,6 +154,8 @@ def _print_status(counts: Counts, found: dict[str, Any]) -> None:
         terminal.err.print(end)
     for brake in found["limited_by"]:
         terminal.err.print(f"limited by {terminal.safe(sentence(brake))}")
+    for line in found["role_lines"]:
+        print_line(line)
     _print_troubles(found["troubles"])
     if lacks := found["jail_lacks"]:
         terminal.err.print(f"jail: limits alone here; {terminal.safe(why_weak(lacks))}")
