@@ -68,6 +68,29 @@ class Span(BaseModel):
     rule: str
 
 
+class Vote(BaseModel):
+    """
+    A second opinion on a text: it may raise a verdict, and lowers none.
+
+    Attributes:
+        by: Who was asked, as `[stage.moderation] second` names it.
+        says: Whether a person must read the text; `away`: there is no vote.
+        categories: What for.
+        why: A model's own sentence, which may repeat the text: evidence, no reason.
+        model: The one that really answered.
+        code: Why there is no vote.
+        alarm: There is no vote, and what was said instead asks for a person.
+    """
+
+    by: str
+    says: Literal["hold", "pass", "away"]
+    categories: list[str] = Field(default_factory=list)
+    why: str = ""
+    model: str = ""
+    code: str = ""
+    alarm: bool = False
+
+
 class Verdict(BaseModel):
     """The machine's opinion of a text.  A person's ruling is a decision."""
 
@@ -75,6 +98,7 @@ class Verdict(BaseModel):
     categories: list[str] = Field(default_factory=list)
     spans: list[Span] = Field(default_factory=list)
     personal: list[Span] = Field(default_factory=list)  # personal data found
+    votes: list[Vote] = Field(default_factory=list)  # of second opinions
     grave: bool = False  # a person alone lets it pass, and answers it
     care: list[str] = Field(default_factory=list)  # notes for whoever answers it
 

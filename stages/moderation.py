@@ -2,24 +2,24 @@
 Moderation: is there something in the text that a person must see first?
 
 Reads   `text`, and the pipeline folder's rule files.
-Writes  `verdict`: action, categories, and the places in the text behind them.
-Steps   none; a text is read in milliseconds, and reading it again is harmless.
+Writes  `verdict`: action, categories, the places in the text behind them, and votes.
+Steps   `vote:<voter>` of a second opinion; by rules none, reading again is harmless.
 Limits  `max_chars`; longer texts than a slice are read slice by slice.
 Ends    Advance; Hold with the gravest category's name, in capitals, and what is
-        grave in the line of its role; Hold(QUALITY_SAMPLE), drawn by lot of what
-        passed; Reject as the first, where a rule file says block; RULES_MISSING and
-        RULES_INVALID fail.
+        grave in the line of its role; SECOND_OPINION_AWAY, SECOND_OPINION_VOID;
+        Hold(QUALITY_SAMPLE), drawn by lot of what passed; Reject as the first, where a
+        rule file says block; RULES_MISSING and RULES_INVALID fail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, assert_never
+from typing import Any, Self, assert_never
 
 from anyio.lowlevel import checkpoint
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from pipeline.errors import Usage
+from pipeline.errors import Usage, WaybillError, code_of
 from pipeline.stage import (
     Advance,
     Context,
@@ -32,26 +32,33 @@ from pipeline.stage import (
     stage,
 )
 from pipeline.threads import in_thread
-from stages.document import Document, Span, Verdict
+from stages.document import Document, Span, Verdict, Vote
 from stages.rules.compiler import faults_in, rulebook
+from stages.rules.excerpts import excerpts
 from stages.rules.normaliser import normalise
 from stages.rules.personal import find_personal
+from stages.rules.raising import (
+    doubts_of,
+    may_rise,
+    raised,
+    said,
+    without_excuses,
+)
 from stages.rules.rulebook import Rulebook
 from stages.rules.sampling import odds, share
+from stages.rules.voting import VOTERS_MAX, Heard, Voter, WhenAway, hear
 
 PERSONAL = "personal_data"  # the category that held personal data belongs to
 HOLD_PERSONAL = ("card", "iban")  # nobody needs these to answer; an address they do
 SLICE_CHARS = 3_000  # some 20 ms of the event loop; most documents are one slice
 OVERLAP_CHARS = 400  # more than a phrase and its excuse are long
 MAX_SPANS = 200  # in a verdict: rows stay small, and reviewers have seen enough
-MAX_EXCERPTS = 12
 KEPT_SPANS = 20  # in what an unread sample goes on with
 SAMPLED = "QUALITY_SAMPLE"
 WHO_ANSWERS = (
     " Then say who answers: answer_by=person, or machine where it was a false alarm; "
     "or reject it, and nothing is sent."
 )
-EXCERPT_CHARS = 60  # on either side
 
 _GRAVER = {"allow": 0, "hold": 1, "block": 2}
 
@@ -73,6 +80,9 @@ class ModerationSettings(Settings):
     sample_role: str = Field(default="quality", pattern=r"^[a-z][a-z-]{0,39}$")
     sample_within_s: float = Field(default=2 * 86400.0, gt=0)
     care: tuple[str, ...] = ("care",)  # categories that are notes to the writer
+    # Who gives a second opinion: vendors of kind `moderation`, and `model:NAME`.
+    second: tuple[Voter, ...] = Field(default=(), max_length=VOTERS_MAX)
+    when_away: WhenAway | None = None  # is said by whoever asks for one
 
     @field_validator("sample")
     @classmethod
@@ -80,19 +90,34 @@ class ModerationSettings(Settings):
         share(text)
         return text
 
+    @model_validator(mode="after")
+    def _says_what_then(self) -> Self:
+        if len(set(self.second)) < len(self.second):
+            raise ValueError("second: the same is named twice")
+        if self.second and self.when_away is None:
+            raise ValueError(
+                "when_away: say what becomes of a text while a second opinion is away: "
+                f"{', '.join(map(repr, map(str, WhenAway)))}"
+            )
+        if self.when_away is WhenAway.SAMPLE and not share(self.sample):
+            raise ValueError('when_away: with "sample" say how much: sample = "5%"')
+        return self
+
 
 def check_rules(folder: Folder, settings: ModerationSettings) -> Iterator[Usage]:
     """What is wrong with the rule files."""
     yield from faults_in(folder.texts(settings.rules))
 
 
-@stage(settings=ModerationSettings, timeout_s=60, check=check_rules)
+@stage(settings=ModerationSettings, timeout_s=300, check=check_rules)
 async def moderation(document: Document, ctx: Context) -> Outcome:
     """Judge the text; hold or reject what a rule says to, with the places."""
     settings: ModerationSettings = ctx.settings
     # Compiled at the first letter, which takes longer than a turn on the loop may.
     rules = await in_thread(rulebook, ctx.folder, settings.rules)
     outcome = await outcome_of(document.text, rules, settings)
+    if settings.second:
+        outcome = await _with_votes(document, outcome, rules, ctx)
     return drawn(document, outcome, ctx) if isinstance(outcome, Advance) else outcome
 
 
@@ -105,7 +130,10 @@ def drawn(document: Document, outcome: Advance, ctx: Context) -> Advance | Hold:
     """
     settings: ModerationSettings = ctx.settings
     verdict: Verdict = outcome.updates["verdict"]
-    chance, why = odds(document, bool(verdict.categories), share(settings.sample))
+    unseen = any(vote.says == "away" for vote in verdict.votes)
+    unseen = unseen and settings.when_away is WhenAway.SAMPLE
+    noted = bool(verdict.categories)
+    chance, why = odds(document, share(settings.sample), noted=noted, unseen=unseen)
     if ctx.item.trial or ctx.lot("sample") >= chance:
         return outcome
     within_s = settings.sample_within_s
@@ -145,27 +173,106 @@ async def outcome_of(
         case "allow":
             return Advance(verdict=verdict)
         case "hold":
-            evidence = {
-                "verdict": verdict.model_dump(mode="json"),
-                "excerpts": excerpts(text, verdict.spans),
-            }
-            verdict.grave = any(
-                _is_grave(name, rules, settings) for name in verdict.categories
-            )
-            return Hold(
-                _code(verdict),
-                _why(verdict, rules) + WHO_ANSWERS * verdict.grave,
-                # Nobody lets it pass by one word too few: who answers must be said.
-                needs=("answer_by",) if verdict.grave else (),
-                role=settings.grave_role if verdict.grave else "",
-                within_s=settings.grave_within_s if verdict.grave else None,
-                evidence=evidence,
-                verdict=verdict,
-            )
+            evidence = {"excerpts": excerpts(text, verdict.spans)}
+            why = _why(verdict, rules)
+            return _held(verdict, _code(verdict), why, evidence, rules, settings)
         case "block":
             return Reject(_code(verdict), _why(verdict, rules), verdict=verdict)
         case _:
             assert_never(verdict.action)
+
+
+async def _with_votes(
+    document: Document, outcome: Advance | Hold | Reject, rules: Rulebook, ctx: Context
+) -> Advance | Hold | Reject:
+    """
+    The outcome by rules, with what others say of the text: it holds, or it stays.
+
+    Raises:
+        WaybillError: somebody is asked again later, and nobody held it.
+    """
+    settings: ModerationSettings = ctx.settings
+    first: Verdict | None = outcome.updates.get("verdict")
+    if first is None:
+        return outcome  # it was too long to be read, and is held
+    text, verdict = document.text, first
+    pieces = [text[start:end] for start, end in slices(text)]
+    names = [n for n, known in rules.categories.items() if known.action == "hold"]
+    later: WaybillError | None = None
+    for by in settings.second:
+        if not may_rise(verdict, rules):
+            break
+        when = settings.when_away if verdict.action == "allow" else None
+        try:
+            heard = await hear(by, text, pieces, names, ctx, when)
+        except WaybillError as error:
+            # Whoever is asked next may hold it, and then it waits for nobody.
+            later = later or error
+            heard = Heard(Vote(by=by, says="away", code=code_of(error.code)))
+        verdict = raised(verdict, heard, rules)
+    if not verdict.votes:
+        return outcome
+    if verdict.action == "allow":
+        if later is not None and not any(vote.alarm for vote in verdict.votes):
+            raise later
+        code, why = await _unvoted(document, verdict, rules, settings)
+        if not code:
+            return Advance(verdict=verdict)
+        verdict = verdict.model_copy(update={"action": "hold"})
+    else:
+        code, why = _code(verdict), "Read the text."
+    by_rules = _why(first, rules) if first.action == "hold" else "Rules hold nothing."
+    evidence = {
+        "votes": [vote.model_dump(mode="json") for vote in verdict.votes],
+        "excerpts": excerpts(text, verdict.spans),
+    }
+    why = f"{by_rules} Second opinions: {said(verdict.votes)}. {why}"
+    return _held(verdict, code, why, evidence, rules, settings)
+
+
+def _held(
+    verdict: Verdict,
+    code: str,
+    why: str,
+    evidence: dict[str, Any],
+    rules: Rulebook,
+    settings: ModerationSettings,
+) -> Hold:
+    """A hold; what is grave stands in the line of its role."""
+    verdict.grave = any(_is_grave(name, rules, settings) for name in verdict.categories)
+    there = verdict.model_dump(mode="json", exclude={"votes"})
+    return Hold(
+        code,
+        why + WHO_ANSWERS * verdict.grave,
+        # Nobody lets it pass by one word too few: who answers must be said.
+        needs=("answer_by",) if verdict.grave else (),
+        role=settings.grave_role if verdict.grave else "",
+        within_s=settings.grave_within_s if verdict.grave else None,
+        evidence={"verdict": there, **evidence},
+        verdict=verdict,
+    )
+
+
+async def _unvoted(
+    document: Document, verdict: Verdict, rules: Rulebook, settings: ModerationSettings
+) -> tuple[str, str]:
+    """Code and reason of the hold of a text that nobody holds; "" where it goes on."""
+    if any(vote.alarm for vote in verdict.votes):
+        return "SECOND_OPINION_VOID", "An answer that is refused asks for a person."
+    if all(vote.says == "pass" for vote in verdict.votes):
+        return "", ""
+    match settings.when_away:
+        case WhenAway.SAMPLE:
+            return "", ""
+        case WhenAway.WAIT:
+            return "SECOND_OPINION_AWAY", "Waiting brings no vote."
+        case WhenAway.HOLD | None:
+            strict = await _assess_slices(document.text, without_excuses(rules), ())
+            doubts = ", ".join(doubts_of(verdict, strict, document.read))
+            why = f"Rules are unsure of it: {doubts}."
+            return ("SECOND_OPINION_AWAY", why) if doubts else ("", "")
+        case _:
+            assert_never(settings.when_away)
 
 
 def assess(
@@ -275,27 +382,6 @@ def _within(spans: Sequence[Span], by: int, start: int, end: int) -> Iterator[Sp
 
 
 # -- for the reviewer ------------------------------------------------------------------
-
-
-def excerpts(text: str, spans: Sequence[Span]) -> list[dict[str, Any]]:
-    """
-    The places of `spans` with some text around, for review and nothing else.
-
-    `marked` is [start, end) of the span within `text` of the excerpt.
-    """
-    shown: list[dict[str, Any]] = []
-    for span in spans[:MAX_EXCERPTS]:
-        start = max(0, span.start - EXCERPT_CHARS)
-        end = min(len(text), span.end + EXCERPT_CHARS)
-        shown.append(
-            {
-                "category": span.category,
-                "rule": span.rule,
-                "text": text[start:end],
-                "marked": [span.start - start, span.end - start],
-            }
-        )
-    return shown
 
 
 def _code(verdict: Verdict) -> str:

@@ -41,6 +41,7 @@ from waybill.commands import (
     service,
     signal,
     status,
+    suggest,
     vendors,
 )
 from waybill.foreground import LEFT_BEHIND
@@ -92,6 +93,7 @@ app.add_typer(limits.limits, name="limits")
 app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(review.review, name="review")
+moderation.moderation.command("suggest")(suggest.moderation_suggest)
 app.add_typer(moderation.moderation, name="moderation")
 app.add_typer(vendors.vendors, name="vendors")
 app.add_typer(effects.effects, name="effects")

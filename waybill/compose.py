@@ -135,7 +135,7 @@ class App:
             raise trouble_of(error) or Usage(
                 f"the pipeline {folder} cannot be read: {error.strerror}"
             ) from None
-        check_terms(pipeline, self.services.vendors)
+        check_terms(pipeline, self.services.vendors, self.services.models)
         return number, pipeline
 
     def admission(self, folders: Folders) -> Admission:

@@ -4,7 +4,7 @@ The outside world as settings and `vendors.toml` declare it: vendors, keys, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -30,7 +30,9 @@ from pipeline.vendors.declared import Declared, VendorSpec, read_vendors
 from pipeline.vendors.door import Door
 from pipeline.vendors.failures import failure
 from pipeline.vendors.target import target_of
+from stages.moderation import ModerationSettings
 from stages.printing import proofs
+from stages.rules.voting import MODEL, no_voter
 from waybill.settings import Settings
 
 log = structlog.get_logger()
@@ -242,20 +244,56 @@ async def addresses_of(settings: Settings, spec: VendorSpec) -> list[str]:
     )
 
 
-def check_terms(pipeline: Pipeline, vendors: Mapping[str, VendorSpec]) -> None:
+def check_terms(
+    pipeline: Pipeline,
+    vendors: Mapping[str, VendorSpec],
+    models: Mapping[str, ModelSpec],
+) -> None:
     """
-    Raises `Usage` where a pipeline calls a vendor that nobody declared, or is looser.
+    Raises `Usage` where a pipeline is looser with a vendor than somebody declared, or
+    asks nobody that is there: on its own terms, or for a second opinion.
     """
     faults = Faults()
     for name, terms in pipeline.vendors.items():
         with faults.gathered():
             if name not in vendors:
-                raise Usage(
+                there = (
                     f"the pipeline {pipeline.name} has [vendor.{name}], and there is "
-                    "no such vendor",
-                    code="VENDOR_UNKNOWN",
-                    hint=f"declare it in vendors.toml; declared: "
-                    f"{', '.join(vendors) or 'none'}",
                 )
+                raise _undeclared("vendor", name, vendors, there)
             vendors[name].within(terms)
+    for name, bound in pipeline.stages.items():
+        settings = [bound.settings]
+        settings += [] if bound.degraded is None else [bound.degraded.settings]
+        for by in dict.fromkeys(by for one in settings for by in _second(one)):
+            with faults.gathered():
+                _check_voter(by, f"[stage.{name}] second: ", vendors, models)
     faults.end()
+
+
+def _second(settings: object) -> Sequence[str]:
+    return settings.second if isinstance(settings, ModerationSettings) else ()
+
+
+def _check_voter(
+    by: str,
+    where: str,
+    vendors: Mapping[str, VendorSpec],
+    models: Mapping[str, ModelSpec],
+) -> None:
+    model = by.removeprefix(MODEL)
+    if model == by and by not in vendors:
+        raise _undeclared("vendor", by, vendors, f"{where}there is ")
+    if model == by and vendors[by].kind != "moderation":
+        raise no_voter(by, vendors[by].kind, where)
+    if model != by and model not in models:
+        raise _undeclared("model", model, models, f"{where}there is ")
+
+
+def _undeclared(what: str, name: str, declared: Collection[str], where: str) -> Usage:
+    return Usage(
+        f"{where}no such {what}",
+        code=f"{what.upper()}_UNKNOWN",
+        hint=f"declare [{what}.{name}] in vendors.toml; declared: "
+        f"{', '.join(declared) or 'none'}",
+    )

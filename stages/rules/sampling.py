@@ -17,6 +17,7 @@ from stages.document import Document
 LONG = "long", 2.0
 DOUBTFUL = "doubtfully read", 2.0
 NEAR = "near a rule", 3.0
+UNSEEN = "without a second opinion", 4.0
 
 LONG_CHARS = 2_000  # several pages of a child's hand
 DOUBTFUL_BELOW = 75.0  # of a page's confidence, 0-100
@@ -36,25 +37,32 @@ def share(text: str) -> float:
     return float(found[1]) / 100
 
 
-def odds(document: Document, noted: bool, rate: float) -> tuple[float, list[str]]:
+def odds(
+    document: Document, rate: float, *, noted: bool, unseen: bool = False
+) -> tuple[float, list[str]]:
     """
     The chance at which a document that passed is drawn, and why it is more than `rate`.
 
     Args:
-        noted: A rule matched something in it that holds nothing.
         rate: Of a document of which nothing is so, 0 to 1.
+        noted: A rule matched something in it that holds nothing.
+        unseen: Somebody who was asked for a second opinion was away.
     """
     chance, why = rate, []
-    for name, times in _heavier(document, noted):
+    for name, times in _heavier(document, noted, unseen):
         chance *= times
         why.append(name)
     return min(1.0, chance), why
 
 
-def _heavier(document: Document, noted: bool) -> Iterator[tuple[str, float]]:
+def _heavier(
+    document: Document, noted: bool, unseen: bool
+) -> Iterator[tuple[str, float]]:
     if len(document.text) > LONG_CHARS:
         yield LONG
     if any(p.source == "ocr" and p.confidence < DOUBTFUL_BELOW for p in document.read):
         yield DOUBTFUL
     if noted:
         yield NEAR
+    if unseen:
+        yield UNSEEN

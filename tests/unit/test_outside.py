@@ -9,9 +9,13 @@ from typing import Any
 import anyio
 import pytest
 
+from pipeline.agents.declared import ModelSpec
 from pipeline.errors import Usage
+from pipeline.faults import Faults
 from pipeline.run.services import find_key
 from pipeline.vendors.declared import VendorSpec, VendorTerms
+from stages.moderation import ModerationSettings
+from stages.rules.voting import WhenAway
 from waybill.commands.doctor import _vendors
 from waybill.outside import check_terms, declared_models, declared_vendors
 from waybill.settings import Settings
@@ -84,14 +88,41 @@ def test_a_pipeline_calls_whom_somebody_declared() -> None:
 
     def check(name: str, timeout_s: float) -> None:
         terms = {name: VendorTerms(timeout_s=timeout_s)}
-        pipeline: Any = SimpleNamespace(name="letters", vendors=terms)
-        check_terms(pipeline, {"crm": crm})
+        pipeline: Any = SimpleNamespace(name="letters", vendors=terms, stages={})
+        check_terms(pipeline, {"crm": crm}, {})
 
     check("crm", 5)
     with pytest.raises(Usage, match="looser"):
         check("crm", 11)
     with pytest.raises(Usage, match="no such vendor"):
         check("erp", 5)
+
+
+@pytest.mark.parametrize(
+    ("by", "code"),
+    [
+        ("watch", ""),
+        ("model:reader", ""),
+        ("other", "VENDOR_UNKNOWN"),
+        ("crm", "SECOND_KIND"),
+        ("model:other", "MODEL_UNKNOWN"),
+    ],
+)
+def test_whoever_gives_a_second_opinion_is_declared(by: str, code: str) -> None:
+    """Before anything is submitted; the fault names the setting and what to declare."""
+    watch = VendorSpec(name="watch", kind="moderation", url="https://watch.example")
+    crm = VendorSpec(name="crm", url="https://crm.example")
+    settings = ModerationSettings(second=(by,), when_away=WhenAway.HOLD)
+    bound = SimpleNamespace(settings=settings, degraded=None)
+    pipeline: Any = SimpleNamespace(vendors={}, stages={"moderation": bound})
+    faults = Faults()
+
+    with faults.gathered():
+        models = {"reader": ModelSpec(vendor="llm")}
+        check_terms(pipeline, {"watch": watch, "crm": crm}, models)
+
+    assert [fault.code for fault in faults.found] == [code] * bool(code)
+    assert all("[stage.moderation] second: " in f.message for f in faults.found)
 
 
 def test_the_doctor_names_what_keeps_a_vendor_from_being_called(

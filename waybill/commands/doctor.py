@@ -120,8 +120,9 @@ def _pipelines(settings: Settings) -> list[Check]:
         name = f"pipeline {folder.name}"
         try:
             pipeline = glance(folder)
-            if pipeline.vendors:
-                check_terms(pipeline, declared_vendors(settings).vendors)
+            if pipeline.vendors or "second" in _settings_of(pipeline):
+                vendors = declared_vendors(settings).vendors
+                check_terms(pipeline, vendors, declared_models(settings, vendors))
             stages = " → ".join(pipeline.stages)
             found.append(Check(name, True, f"{stages} @{pipeline.folder.version}"))
             found += _languages(name, pipeline)
@@ -133,6 +134,12 @@ def _pipelines(settings: Settings) -> list[Check]:
             Check("pipelines", False, where, "set WAYBILL_PIPELINES to their folder")
         )
     return found
+
+
+def _settings_of(pipeline: Pipeline) -> set[str]:
+    """The keys of settings that its stages are given."""
+    given = (stage.settings.model_fields_set for stage in pipeline.stages.values())
+    return set().union(*given)
 
 
 def _default(settings: Settings) -> list[Check]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from pipeline.agents.declared import ModelSpec
 from pipeline.agents.grants import agents_of
 from pipeline.checking import file_faults
 from pipeline.errors import Usage, WaybillError
@@ -43,7 +44,7 @@ class Outside(NamedTuple):
     """Who is declared in `vendors.toml`."""
 
     vendors: Mapping[str, VendorSpec]
-    models: Collection[str]
+    models: Mapping[str, ModelSpec]
     sinks: Collection[str]
 
 
@@ -164,7 +165,7 @@ def checked(folder: Path, outside: Outside | None, broken: Faults) -> dict[str, 
             faults.found += file_faults(pipeline)
             if outside is not None:
                 notes += _undeclared(pipeline, outside)
-                check_terms(pipeline, outside.vendors)
+                check_terms(pipeline, outside.vendors, outside.models)
         there = (str(root), str(folder))
         said = [
             {

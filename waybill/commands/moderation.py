@@ -57,7 +57,7 @@ OfPipeline = Annotated[
 ]
 
 
-class _Rules(NamedTuple):
+class Rules(NamedTuple):
     """The moderation stage of a pipeline, as it would read a text."""
 
     pipeline: Pipeline
@@ -65,12 +65,15 @@ class _Rules(NamedTuple):
     book: Rulebook
 
     def data(self) -> dict[str, str]:
+        """Whose rules they are, for a report."""
         folder = self.pipeline.folder
         return {"pipeline": folder.name, "version": folder.version}
 
 
-def _rules_of(name: str) -> _Rules:
+def rules_of(name: str) -> Rules:
     """
+    The rules of a pipeline, by its name or folder.
+
     Raises:
         Usage: there is no such pipeline, it is broken, or its moderation is not ours.
     """
@@ -89,7 +92,7 @@ def _rules_of(name: str) -> _Rules:
         )
     settings = bound.settings
     assert isinstance(settings, ModerationSettings)
-    return _Rules(pipeline, settings, rulebook(pipeline.folder, settings.rules))
+    return Rules(pipeline, settings, rulebook(pipeline.folder, settings.rules))
 
 
 moderation.command("stats")(moderation_stats)
@@ -113,7 +116,7 @@ def moderation_test(
     """Say what moderation would do with a text, and which rules matched where."""
     if bool(file) == (text is not None):
         raise Usage("name a file, or give --text", hint="one of them, not both")
-    rules = _rules_of(pipeline)
+    rules = rules_of(pipeline)
     text = _read(file) if text is None else text
 
     async def main() -> Advance | Hold | Reject:
@@ -252,7 +255,7 @@ def moderation_eval(
 ) -> None:
     """Score moderation by labelled texts: recall, precision, what is held wrongly."""
     texts, repeated = read_texts(file)
-    rules = _rules_of(pipeline)
+    rules = rules_of(pipeline)
     began = time.monotonic()
 
     async def main() -> list[Weighed]:
@@ -279,7 +282,7 @@ def moderation_eval(
         _print_eval(report, show=show, header=header)
 
 
-async def _weighed(known: LabelledText, rules: _Rules) -> Weighed:
+async def _weighed(known: LabelledText, rules: Rules) -> Weighed:
     outcome = await outcome_of(known.text, rules.book, rules.settings)
     if isinstance(outcome, Advance):
         return Weighed(known, "")

@@ -69,12 +69,12 @@ def test_more_is_drawn_where_rules_see_worst() -> None:
     plain = Document(source="f" * 64, text="hi")
     worst = Document(source="f" * 64, text="hi" * 2_000, read=[page])
 
-    assert odds(plain, False, 0.05) == (0.05, [])
-    assert odds(plain, True, 0.05)[0] == pytest.approx(0.15)
-    chance, why = odds(worst, True, 0.05)
+    assert odds(plain, 0.05, noted=False) == (0.05, [])
+    assert odds(plain, 0.05, noted=True)[0] == pytest.approx(0.15)
+    chance, why = odds(worst, 0.05, noted=True)
     assert chance == pytest.approx(0.6)
     assert why == ["long", "doubtfully read", "near a rule"]
-    assert odds(worst, True, 0.5)[0] == 1.0
+    assert odds(worst, 0.5, noted=True)[0] == 1.0
 
 
 def test_a_share_is_one() -> None:
