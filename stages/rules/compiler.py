@@ -26,6 +26,7 @@ from stages.rules.normaliser import normalise
 from stages.rules.patterns import too_slow
 from stages.rules.phrases import WORD, Element, Vocabulary
 from stages.rules.rulebook import Category, Rulebook, Trail
+from stages.rules.spelling import Speller
 
 MAX_FILES = 100
 MAX_PATTERNS = 100  # in a folder: each one reads the whole text again
@@ -37,10 +38,17 @@ _THRICE = re.compile(r"([^\W\d_])\1\1")  # in a text these are read as one or tw
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Phrase = Annotated[str, StringConstraints(min_length=2, max_length=200)]
+Letter = Annotated[str, StringConstraints(min_length=2, max_length=2000)]
+Written = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,24}$")]
 
 
 class RuleForm(BaseModel):
-    """One `[[rule]]`: a name for the reviewer, and what it looks for."""
+    """
+    One `[[rule]]`: a name for the reviewer, and what it looks for.
+
+    `holds` and `passes` are letters that it must match and must not; nothing but
+    the tests of a folder reads them (`examples`).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
@@ -48,6 +56,18 @@ class RuleForm(BaseModel):
     phrases: list[Phrase] = Field(default_factory=list, max_length=1000)
     patterns: list[Phrase] = Field(default_factory=list, max_length=MAX_PATTERNS)
     unless: list[Phrase] = Field(default_factory=list, max_length=1000)
+    holds: list[Letter] = Field(default_factory=list, max_length=100)
+    passes: list[Letter] = Field(default_factory=list, max_length=100)
+
+
+class WordsForm(BaseModel):
+    """A file without a category: lists that every file may name, and spellings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    words: dict[Name, list[Phrase]] = Field(default_factory=dict)
+    # As it is written, to what it may mean; for words that are also plain English.
+    spelt: dict[Written, list[Written]] = Field(default_factory=dict)
 
 
 class CategoryForm(BaseModel):
@@ -94,9 +114,12 @@ def _compiled(shelf: _Shelf) -> Rulebook:
 def faults_in(files: Mapping[str, str]) -> Iterator[Usage]:
     """What is wrong with rule files, each by itself, and then with all together."""
     sound: dict[str, str] = {}
+    shared = {name: text for name, text in files.items() if _only_words(text)}
     for name, text in files.items():
         try:
-            compile_rules({name: text})
+            compile_rules(
+                {**shared, name: text} if name not in shared else {name: text}
+            )
             sound[name] = text
         except Usage as error:
             yield from faults_of(error)
@@ -125,22 +148,44 @@ def compile_rules(files: Mapping[str, str]) -> Rulebook:
     categories: dict[str, Category] = {}
     trails: list[Trail] = []
     patterns: list[tuple[re.Pattern[str], str, str]] = []
+    shared: dict[str, Element] = {}
+    spelt: dict[str, list[str]] = {}
+    forms: dict[str, CategoryForm] = {}
     for name, text in files.items():
         form = _parse(name, text)
+        if isinstance(form, CategoryForm):
+            forms[name] = form
+            continue
+        for key, entries in form.words.items():
+            if key in shared:
+                raise _broken(name, f"words.{key}", "another file has this list")
+            shared[key] = _element(name, f"words.{key}", entries)
+        for written, meant in form.spelt.items():
+            spelt.setdefault(written, []).extend(meant)
+    for name, form in forms.items():
         if form.category in categories:
             raise _broken(name, "category", "another file has this category")
         categories[form.category] = Category(form.category, form.action, form.severity)
-        trails += _trails(name, form)
+        trails += _trails(name, form, shared)
         patterns += _patterns(name, form)
     if len(patterns) > MAX_PATTERNS:
         raise _broken("", "patterns", f"more than {MAX_PATTERNS} in all files")
-    return _indexed(categories, trails, patterns)
+    return _indexed(categories, trails, patterns, spelt)
+
+
+def _only_words(text: str) -> bool:
+    """Is it a file that others share?"""
+    try:
+        return not tomllib.loads(text).keys() - {"words", "spelt"}
+    except tomllib.TOMLDecodeError:
+        return False
 
 
 def _indexed(
     categories: Mapping[str, Category],
     trails: Sequence[Trail],
     patterns: Sequence[tuple[re.Pattern[str], str, str]],
+    spelt: Mapping[str, Sequence[str]],
 ) -> Rulebook:
     """Number the elements, and note which words may begin which."""
     words = Vocabulary()
@@ -160,7 +205,13 @@ def _indexed(
         elements = tuple(replace(e, number=numbers[e]) for e in trail.elements)
         numbered.append(replace(trail, elements=elements))
     return Rulebook(
-        categories, tuple(numbered), tuple(patterns), words, tuple(needs), heard
+        categories,
+        tuple(numbered),
+        tuple(patterns),
+        words,
+        tuple(needs),
+        heard,
+        Speller(words.exact, words.stems, spelt),
     )
 
 
@@ -173,19 +224,23 @@ def _broken(name: str, key: str, why: str) -> Usage:
     )
 
 
-def _parse(name: str, text: str) -> CategoryForm:
+def _parse(name: str, text: str) -> CategoryForm | WordsForm:
+    form = WordsForm if _only_words(text) else CategoryForm
     try:
-        return CategoryForm.model_validate(tomllib.loads(text))
+        return form.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise _broken(name, "", f"not valid TOML: {error}") from error
     except ValidationError as error:
-        found = misfits_of(error, CategoryForm)
+        found = misfits_of(error, form)
         raise together([_broken(name, "", misfit.said) for misfit in found]) from error
 
 
-def _trails(name: str, form: CategoryForm) -> Iterator[Trail]:
-    """Every phrase and excuse of a file, compiled."""
-    lists = {key: _element(name, f"words.{key}", e) for key, e in form.words.items()}
+def _trails(
+    name: str, form: CategoryForm, shared: Mapping[str, Element]
+) -> Iterator[Trail]:
+    """Every phrase and excuse of a file, compiled; its own lists before shared ones."""
+    own = {key: _element(name, f"words.{key}", e) for key, e in form.words.items()}
+    lists = {**shared, **own}
     groups: list[tuple[str, str, bool, list[str]]] = [("", "unless", True, form.unless)]
     for rule in form.rule:
         key = f"rule.{rule.name}"
@@ -220,6 +275,8 @@ def _elements(
         raise _broken(name, key, f"{phrase!r} must begin and end with a word")
     if sum(e.gap for e in elements) > MAX_GAPS:
         raise _broken(name, key, f"{phrase!r} has more than {MAX_GAPS} gaps")
+    if len(elements) == 1:
+        elements[0] = replace(elements[0], alone=True)
     return tuple(elements)
 
 

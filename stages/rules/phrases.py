@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from stages.rules.normaliser import Normalised
+from stages.rules.spelling import SURE, Speller
 
 GAP_WORDS = 3  # what a gap may skip
 LETTERS = 8  # of spelled-out text, that count as one word of a gap
@@ -34,12 +35,15 @@ class Edge(NamedTuple):
     readings: tuple[str, ...]
     end: int
     next: int
+    sure: tuple[str, ...]  # readings that need no other word beside them
 
 
 class Lattice:
     """The words of a normalised text; in loose ranges every way to cut them."""
 
-    def __init__(self, text: Normalised, words: Vocabulary) -> None:
+    def __init__(
+        self, text: Normalised, words: Vocabulary, speller: Speller | None = None
+    ) -> None:
         self.starts: list[int] = []
         self.breaks: list[bool] = []  # does a sentence end just before the node?
         self._loose = {at for start, end in text.loose for at in range(start, end)}
@@ -62,6 +66,7 @@ class Lattice:
         self._ends_of: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._text = text
         self._words = words
+        self._speller = speller
         self._edges: dict[int, list[Edge]] = {}
 
     def __len__(self) -> int:
@@ -94,7 +99,7 @@ class Lattice:
     def _match(self, element: Element, node: int) -> Iterator[tuple[int, int]]:
         begun: list[Chain] = list(element.stemmed)
         for edge in self.edges(node):
-            if element.reads(edge.readings):
+            if element.reads(edge.sure if element.alone else edge.readings):
                 yield edge.next, edge.end
             for word in edge.readings if element.opened else ():
                 begun += element.opened.get(word, ())
@@ -109,14 +114,23 @@ class Lattice:
     def _look(self, node: int) -> list[Edge]:
         at, end = self.starts[node], self._ends[node]
         if not self.loose(node):
-            return [Edge(self._text.readings(at, end), end, node + 1)]
+            return [self._word(at, end, node + 1)]
         left = end - at  # nodes of a loose word lie letter by letter
-        edges = [Edge(self._text.readings(at, end), end, node + left)]
+        edges = [self._word(at, end, node + left)]
         for length in range(1, min(LOOSE_WORD + 1, left)):
             readings = self._text.readings(at, at + length)
             if length == 1 or any(self._words.knows(word) for word in readings):
-                edges.append(Edge(readings, at + length, node + length))
+                edges.append(Edge(readings, at + length, node + length, readings))
         return edges
+
+    def _word(self, at: int, end: int, after: int) -> Edge:
+        """The word `text[at:end]`, as it stands and as it may have been meant."""
+        plain = self._text.readings(at, end)
+        if self._speller is None:
+            return Edge(plain, end, after, plain)
+        meant = self._speller.readings(plain)
+        sure = (*plain, *(word for word in meant if len(word) >= SURE))
+        return Edge((*plain, *meant), end, after, sure)
 
 
 class Vocabulary:
@@ -152,6 +166,7 @@ class Element:
     chains: tuple[Chain, ...] = ()  # entries of several words
     optional: bool = False
     gap: bool = False
+    alone: bool = False  # all that its phrase asks for: no respelling of short words
     number: int = field(default=-1, compare=False)  # in its rulebook
     opened: Mapping[str, Sequence[Chain]] = field(init=False, compare=False)
     stemmed: tuple[Chain, ...] = field(init=False, compare=False)

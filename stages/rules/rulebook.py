@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from stages.rules.normaliser import Normalised
 from stages.rules.phrases import Element, Lattice, Vocabulary, walk
+from stages.rules.spelling import Speller
 
 MAX_HITS = 50  # of one rule in one text; a reviewer has long seen enough
 
@@ -63,6 +64,7 @@ class Rulebook:
         needs: For each trail the numbers of the elements it needs, the first one
             first.
         heard: Word, or stem with a star, to the elements that it may begin.
+        speller: What misspelt words of a text may say; None: as they stand.
     """
 
     categories: Mapping[str, Category]
@@ -71,12 +73,13 @@ class Rulebook:
     vocabulary: Vocabulary
     needs: tuple[tuple[int, ...], ...] = field(repr=False)
     heard: Mapping[str, Sequence[int]] = field(repr=False)
+    speller: Speller | None = field(repr=False)
 
     def hits(self, text: Normalised) -> list[Hit]:
         """What the rules find, without what is excused, in the text's order."""
         found: list[Hit] = []
         excuses: list[Hit] = []
-        lattice = Lattice(text, self.vocabulary)
+        lattice = Lattice(text, self.vocabulary, self.speller)
         begun = lattice.begun = self._begun(lattice)
         # Nearly every phrase needs a word that is nowhere in the text: leaving
         # those out first is what makes a text cost milliseconds.
