@@ -30,14 +30,14 @@ from stages.rules.spelling import Speller
 
 MAX_FILES = 100
 MAX_PATTERNS = 100  # in a folder: each one reads the whole text again
-MAX_GAPS = 2  # in a phrase
+MAX_GAPS = 3  # in a phrase
 
 _ONE_AT_A_TIME = threading.Lock()
 _PART = re.compile(r"\([^()]*\)\??|\S+")
 _THRICE = re.compile(r"([^\W\d_])\1\1")  # in a text these are read as one or two
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-Phrase = Annotated[str, StringConstraints(min_length=2, max_length=200)]
+Phrase = Annotated[str, StringConstraints(min_length=2, max_length=600)]
 Letter = Annotated[str, StringConstraints(min_length=2, max_length=2000)]
 Written = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,24}$")]
 
@@ -66,6 +66,7 @@ class WordsForm(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     words: dict[Name, list[Phrase]] = Field(default_factory=dict)
+    small: list[Written] = Field(default_factory=list)  # may stand inside any phrase
     # As it is written, to what it may mean; for words that are also plain English.
     spelt: dict[Written, list[Written]] = Field(default_factory=dict)
 
@@ -150,6 +151,7 @@ def compile_rules(files: Mapping[str, str]) -> Rulebook:
     patterns: list[tuple[re.Pattern[str], str, str]] = []
     shared: dict[str, Element] = {}
     spelt: dict[str, list[str]] = {}
+    small: set[str] = set()
     forms: dict[str, CategoryForm] = {}
     for name, text in files.items():
         form = _parse(name, text)
@@ -160,6 +162,7 @@ def compile_rules(files: Mapping[str, str]) -> Rulebook:
             if key in shared:
                 raise _broken(name, f"words.{key}", "another file has this list")
             shared[key] = _element(name, f"words.{key}", entries)
+        small.update(form.small)
         for written, meant in form.spelt.items():
             spelt.setdefault(written, []).extend(meant)
     for name, form in forms.items():
@@ -170,13 +173,13 @@ def compile_rules(files: Mapping[str, str]) -> Rulebook:
         patterns += _patterns(name, form)
     if len(patterns) > MAX_PATTERNS:
         raise _broken("", "patterns", f"more than {MAX_PATTERNS} in all files")
-    return _indexed(categories, trails, patterns, spelt)
+    return _indexed(categories, trails, patterns, spelt, frozenset(small))
 
 
 def _only_words(text: str) -> bool:
     """Is it a file that others share?"""
     try:
-        return not tomllib.loads(text).keys() - {"words", "spelt"}
+        return not tomllib.loads(text).keys() - {"words", "spelt", "small"}
     except tomllib.TOMLDecodeError:
         return False
 
@@ -186,6 +189,7 @@ def _indexed(
     trails: Sequence[Trail],
     patterns: Sequence[tuple[re.Pattern[str], str, str]],
     spelt: Mapping[str, Sequence[str]],
+    small: frozenset[str],
 ) -> Rulebook:
     """Number the elements, and note which words may begin which."""
     words = Vocabulary()
@@ -212,6 +216,7 @@ def _indexed(
         tuple(needs),
         heard,
         Speller(words.exact, words.stems, spelt),
+        small,
     )
 
 

@@ -9,7 +9,7 @@ elements along it, trying every reading of every word.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -17,6 +17,7 @@ from stages.rules.normaliser import Normalised
 from stages.rules.spelling import SURE, Speller
 
 GAP_WORDS = 3  # what a gap may skip
+SMALL_WORDS = 3  # that may stand between two words of a phrase, beside gaps
 LETTERS = 8  # of spelled-out text, that count as one word of a gap
 
 LOOSE_WORD = 14  # letters of the longest word looked for in spelled-out text
@@ -42,13 +43,19 @@ class Lattice:
     """The words of a normalised text; in loose ranges every way to cut them."""
 
     def __init__(
-        self, text: Normalised, words: Vocabulary, speller: Speller | None = None
+        self,
+        text: Normalised,
+        words: Vocabulary,
+        speller: Speller | None = None,
+        small: Collection[str] = (),
     ) -> None:
         self.starts: list[int] = []
         self.breaks: list[bool] = []  # does a sentence end just before the node?
         self._loose = {at for start, end in text.loose for at in range(start, end)}
+        # May a phrase pass over the word, which changes nothing of what is said?
+        self.passed: list[bool] = []
         self._ends: list[int] = []  # of the word each node stands in
-        last = 0
+        last = run = 0
         for match in WORD.finditer(text.text):
             start, end = match.span()
             apart = text.text[last:start]
@@ -59,6 +66,9 @@ class Lattice:
             self.starts += nodes
             self.breaks += [ends_here, *[False] * (len(nodes) - 1)]
             self._ends += [end] * len(nodes)
+            run = run + 1 if text.text[start:end] in small else 0
+            # Of a long run the first few, or repeating them would be a way to be slow.
+            self.passed += [0 < run <= SMALL_WORDS and not ends_here] * len(nodes)
             last = end
         # Numbers of the elements that may begin at each node; -1 is a part of a
         # chain, which is always tried.
@@ -221,7 +231,11 @@ def walk(lattice: Lattice, elements: Sequence[Element], node: int, end: int) -> 
     for after, to in lattice.ends(first, node):
         if found := walk(lattice, rest, after, to):
             return found
-    return walk(lattice, rest, node, end) if first.optional else 0
+    if first.optional and (found := walk(lattice, rest, node, end)):
+        return found
+    if end and node < len(lattice) and lattice.passed[node]:
+        return walk(lattice, elements, node + 1, end)
+    return 0
 
 
 def _skip(lattice: Lattice, rest: Sequence[Element], node: int, end: int) -> int:

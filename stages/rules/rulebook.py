@@ -65,6 +65,7 @@ class Rulebook:
             first.
         heard: Word, or stem with a star, to the elements that it may begin.
         speller: What misspelt words of a text may say; None: as they stand.
+        small: Words that may stand anywhere inside a phrase.
     """
 
     categories: Mapping[str, Category]
@@ -74,12 +75,13 @@ class Rulebook:
     needs: tuple[tuple[int, ...], ...] = field(repr=False)
     heard: Mapping[str, Sequence[int]] = field(repr=False)
     speller: Speller | None = field(repr=False)
+    small: frozenset[str] = field(repr=False)
 
     def hits(self, text: Normalised) -> list[Hit]:
         """What the rules find, without what is excused, in the text's order."""
         found: list[Hit] = []
         excuses: list[Hit] = []
-        lattice = Lattice(text, self.vocabulary, self.speller)
+        lattice = Lattice(text, self.vocabulary, self.speller, self.small)
         begun = lattice.begun = self._begun(lattice)
         # Nearly every phrase needs a word that is nowhere in the text: leaving
         # those out first is what makes a text cost milliseconds.

@@ -26,13 +26,13 @@ LONGEST = 24  # no word of a rule is longer, and a stranger's may be 500,000
 SURE = 7  # letters of a word that may be respelt though it is all that a rule asks
 MAX_TRIED = 4  # readings of a disguised word that are compared
 MAX_SPELT = 6  # readings of a word; each makes every phrase dearer
-CLEARLY = 0.5  # of cost, by which one reading is likelier than another
+CLEARLY = 0.45  # of cost, by which one reading is likelier than another
 
-_LETTER = 0.3  # cost of a letter that is changed, dropped, added or moved unheard
-_SOUND = 1.0  # and of one that is heard
+# What a difference costs, each time: a letter, a vowel that is heard, a consonant, or
+# a slip of the pen, the key or the scanner, whatever is heard of it.
+_LETTER, _VOWEL, _CONSONANT, _SLIP = 0.1, 0.3, 1.0, 0.75
 
-# Letters to sounds.  Vowels are all `a`, for children hear them too well; r is not
-# heard before a consonant; th is f, for many say so.
+# Letters to sounds: r is not heard before a consonant, and th is f, for many say so.
 _SOUNDS = [
     (re.compile(written), heard)
     for written, heard in (
@@ -60,12 +60,15 @@ _SOUNDS = [
         (r"oul(?=d)|al(?=[km])", "a"),
         (r"(?:(?<=[aeiouy][^aeiouy])|(?<=[aeiouy][^aeiouy]{2}))e(?=[sd]?$)", ""),
         (r"w(?=[^aeiouy]|$)|(?<=[aeiou])h", ""),
-        (r"[aeiouy]+", "a"),
-        (r"(?<=a)r(?=[^a]|$)", ""),
+        (r"(?<=[aeiouy])r(?=[^aeiouy]|$)", ""),
         (r"(.)\1", r"\1"),
     )
 ]
 _ENDINGS = ("ed", "d", "es", "s", "in", "ing", "en")
+
+
+_FIRST_VOWEL = re.compile(r"^[aeiouy]+")
+_OTHER_VOWELS = re.compile(r"[aeiouy]+")
 
 
 class _Near(NamedTuple):
@@ -93,6 +96,12 @@ def sound(word: str) -> str:
     for written, heard in _SOUNDS:
         word = written.sub(heard, word)
     return word
+
+
+@lru_cache(maxsize=50_000)
+def bones(word: str) -> str:
+    """The consonants that are heard of it, and whether it begins with a vowel."""
+    return _OTHER_VOWELS.sub("", _FIRST_VOWEL.sub("A", sound(word)))
 
 
 class _Index:
@@ -134,8 +143,7 @@ class Speller:
     ) -> None:
         self._common = english()
         self._meant = meant
-        self._known = frozenset(exact)
-        self._ours = {word for word in self._known if len(word) >= SHORTEST}
+        self._ours = {word for word in exact if len(word) >= SHORTEST}
         if begun := tuple(stems):
             self._ours.update(w for w in self._common if w.startswith(begun))
         self._index, self._rivals = _Index(self._ours), _rivals()
@@ -148,7 +156,7 @@ class Speller:
         """
         found = [meant for word in words for meant in self._meant.get(word, ())]
         # Where one reading is a word, the letters are explained.
-        if not any(word in self._common or word in self._known for word in words):
+        if not any(word in self._common for word in words):
             for word in words[:MAX_TRIED]:
                 if SHORTEST <= len(word) <= LONGEST and word.isascii():
                     found += self._looked_up(word)
@@ -166,27 +174,34 @@ class Speller:
     def _near(self, word: str) -> Iterator[_Near]:
         """Words that it may be, with what each would cost."""
         keys = _keys(word)
-        heard = sound(word)
         most = _most(len(word)) + 1e-9
         for other in self._index.near(keys) | self._rivals.near(keys):
-            cost = _LETTER * OSA.distance(word, other)
-            if cost <= most:
-                cost += _SOUND * OSA.distance(heard, sound(other))
+            cost = _cost(word, other)
             if cost <= most:
                 yield _Near(cost, other, other not in self._ours)
 
 
+def _cost(word: str, other: str) -> float:
+    """How unlikely it is that one was written for the other."""
+    letters = OSA.distance(word, other)
+    heard = (
+        _LETTER * letters
+        + _VOWEL * OSA.distance(sound(word), sound(other))
+        + (_CONSONANT - _VOWEL) * OSA.distance(bones(word), bones(other))
+    )
+    return min(heard, _SLIP * letters)
+
+
 def _keys(word: str) -> set[str]:
     """What words that are near have in common, one of them at least."""
-    heard = sound(word)
-    # Its consonants, and whether it begins with a vowel; apart from letters.
-    bones = heard[:1] + heard[1:].replace("a", "") + "/"
-    return {bones, word, *(word[:at] + word[at + 1 :] for at in range(len(word)))}
+    shorter = (word[:at] + word[at + 1 :] for at in range(len(word)))
+    return {f"{bones(word)}/", word, *shorter}
 
 
 def _most(letters: int) -> float:
-    """The dearest respelling of a word: of short ones a vowel or two, of long ones
-    a consonant as well."""
+    """The dearest respelling: of a short word a vowel, of a long one a consonant."""
     if letters <= SHORTEST:
-        return 2 * _LETTER
-    return 3 * _LETTER if letters == 4 else _SOUND + (2 if letters < 8 else 3) * _LETTER
+        return _LETTER + _VOWEL
+    if letters == 4:
+        return 0.9
+    return 1.4 if letters < 8 else 1.8
