@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -67,6 +67,7 @@ class WordsForm(BaseModel):
 
     words: dict[Name, list[Phrase]] = Field(default_factory=dict)
     small: list[Written] = Field(default_factory=list)  # may stand inside any phrase
+    plain: list[Written] = Field(default_factory=list)  # never respelt
     # As it is written, to what it may mean; for words that are also plain English.
     spelt: dict[Written, list[Written]] = Field(default_factory=dict)
 
@@ -152,6 +153,7 @@ def compile_rules(files: Mapping[str, str]) -> Rulebook:
     shared: dict[str, Element] = {}
     spelt: dict[str, list[str]] = {}
     small: set[str] = set()
+    plain: set[str] = set()
     forms: dict[str, CategoryForm] = {}
     for name, text in files.items():
         form = _parse(name, text)
@@ -163,6 +165,7 @@ def compile_rules(files: Mapping[str, str]) -> Rulebook:
                 raise _broken(name, f"words.{key}", "another file has this list")
             shared[key] = _element(name, f"words.{key}", entries)
         small.update(form.small)
+        plain.update(form.plain)
         for written, meant in form.spelt.items():
             spelt.setdefault(written, []).extend(meant)
     for name, form in forms.items():
@@ -173,13 +176,13 @@ def compile_rules(files: Mapping[str, str]) -> Rulebook:
         patterns += _patterns(name, form)
     if len(patterns) > MAX_PATTERNS:
         raise _broken("", "patterns", f"more than {MAX_PATTERNS} in all files")
-    return _indexed(categories, trails, patterns, spelt, frozenset(small))
+    return _indexed(categories, trails, patterns, spelt, frozenset(small), plain)
 
 
 def _only_words(text: str) -> bool:
     """Is it a file that others share?"""
     try:
-        return not tomllib.loads(text).keys() - {"words", "spelt", "small"}
+        return not tomllib.loads(text).keys() - {"words", "spelt", "small", "plain"}
     except tomllib.TOMLDecodeError:
         return False
 
@@ -190,6 +193,7 @@ def _indexed(
     patterns: Sequence[tuple[re.Pattern[str], str, str]],
     spelt: Mapping[str, Sequence[str]],
     small: frozenset[str],
+    plain: Collection[str],
 ) -> Rulebook:
     """Number the elements, and note which words may begin which."""
     words = Vocabulary()
@@ -215,7 +219,7 @@ def _indexed(
         words,
         tuple(needs),
         heard,
-        Speller(words.exact, words.stems, spelt),
+        Speller(words.exact, words.stems, spelt, plain),
         small,
     )
 
@@ -308,7 +312,10 @@ def _element(name: str, key: str, entries: Sequence[str]) -> Element:
     for entry in entries:
         words: list[str] = []
         for written in entry.split():
-            parts = WORD.findall(normalise(written.removesuffix("*")).text)
+            plain = written.removesuffix("*")
+            if not (plain.isascii() and plain.isalpha() and plain.islower()):
+                plain = normalise(plain).text
+            parts = WORD.findall(plain)
             if not parts or "*" in written[:-1] or set("(){}?") & set(written):
                 raise _broken(name, key, f"cannot read {written!r}")
             if _THRICE.search(written.replace("'", "")):

@@ -140,8 +140,9 @@ class Speller:
         exact: Iterable[str],
         stems: Iterable[str],
         meant: Mapping[str, Sequence[str]],
+        plain: Iterable[str] = (),
     ) -> None:
-        self._common = english()
+        self._common = english().keys() | set(plain)
         self._meant = meant
         self._ours = {word for word in exact if len(word) >= SHORTEST}
         if begun := tuple(stems):
