@@ -302,7 +302,7 @@ def assess(
 def _verdict(spans: list[Span], personal: list[Span], rules: Rulebook) -> Verdict:
     """The verdict that these reasons make: the gravest category's action."""
     ranks = {name: _rank(name, rules) for name in {span.category for span in spans}}
-    names = sorted(ranks, key=lambda name: (ranks[name], name), reverse=True)
+    names = sorted(ranks, key=lambda name: (*(-n for n in ranks[name]), name))
     spans = sorted(spans, key=lambda s: ranks[s.category], reverse=True)[:MAX_SPANS]
     action = action_of(names[0], rules) if names else "allow"
     return Verdict.model_validate(

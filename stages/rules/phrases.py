@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 from stages.rules.normaliser import Normalised
 from stages.rules.spelling import SURE, Speller
 
-GAP_WORDS = 5  # what a gap may skip
+GAP_WORDS = 3  # what a gap may skip
 SMALL_WORDS = 3  # that may stand between two words of a phrase, beside gaps
 LETTERS = 8  # of spelled-out text, that count as one word of a gap
 

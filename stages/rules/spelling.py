@@ -26,7 +26,7 @@ LONGEST = 24  # no word of a rule is longer, and a stranger's may be 500,000
 SURE = 7  # letters of a word that may be respelt though it is all that a rule asks
 MAX_TRIED = 4  # readings of a disguised word that are compared
 MAX_SPELT = 6  # readings of a word; each makes every phrase dearer
-CLEARLY = 0.45  # of cost, by which one reading is likelier than another
+CLEARLY = 0.25  # of cost, by which one reading is likelier than another
 
 # What a difference costs, each time: a letter, a vowel that is heard, a consonant, or
 # a slip of the pen, the key or the scanner, whatever is heard of it.
@@ -176,7 +176,7 @@ class Speller:
         """Words that it may be, with what each would cost."""
         keys = _keys(word)
         most = _most(len(word)) + 1e-9
-        for other in self._index.near(keys) | self._rivals.near(keys):
+        for other in (self._index.near(keys) | self._rivals.near(keys)) - {word}:
             cost = _cost(word, other)
             if cost <= most:
                 yield _Near(cost, other, other not in self._ours)

@@ -105,7 +105,8 @@ def test_a_flood_of_small_things_hides_nothing(rules: Rulebook) -> None:
 
     verdict = assess(text, rules)
 
-    assert verdict.categories[0] == "disclosure"
+    assert {"disclosure", "profanity"} <= set(verdict.categories)
+    assert verdict.categories[-1] == "insult"
     assert "disclosure" in {span.category for span in verdict.spans}
 
 
@@ -370,8 +371,9 @@ async def test_a_long_text_is_judged_like_a_short_one() -> None:
         held, passed = await run(bad), await run(good)
 
         assert isinstance(held, Hold)
-        [span] = held.updates["verdict"].spans
-        assert "dad hits me" in bad[span.start : span.end]
+        spans = held.updates["verdict"].spans
+        found = [s for s in spans if s.rule == "hurt-by-adult"]
+        assert ["dad hits me" in bad[s.start : s.end] for s in found] == [True]
         assert isinstance(passed, Advance), shift
 
 
