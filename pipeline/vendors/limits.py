@@ -224,7 +224,8 @@ class FleetLimits:
                 line.drop()
                 self._bell.set()
                 continue
-            await line.distance()
+            if not line.early_s:  # or each waits for its moment with its permit
+                await line.distance()
             # Meanwhile there may have been a pause, or the one who waited left.
             if line.count and line.permits and line.permits[0] is permit:
                 self._begin(line)
@@ -255,8 +256,8 @@ class FleetLimits:
         """
         Let those begin who need no moment, in order, while there is room.
 
-        One whose line is paced has its room from the store; until then it is kept for
-        it, or those of other lines would take it for ever.
+        One whose line is paced has its room from the store; where its moment is near it
+        is kept for it, or those of other lines would take it for ever.
         """
         now = anyio.current_time()
         kept: Counter[Limit] = Counter()
@@ -265,7 +266,6 @@ class FleetLimits:
         while waiting := [ln for ln in lines if ln.short and ln not in passed]:
             first = min(waiting, key=lambda ln: ln.first)
             if first.paced:
-                # Whose moment is far keeps nothing meanwhile.
                 if max(lim.lead_s(now) for lim in first.limits) <= SHORT_S:
                     kept.update(first.limits)
                 passed.add(first)

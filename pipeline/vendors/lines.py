@@ -23,7 +23,7 @@ from pipeline.vendors.permits import Permit, Waiter
 
 CALLS_MAX = 200  # of a line, that an exchange asks for
 CATCH_UP = 0.8  # of the usual distance: permits that are late keep it at least
-LATE = 0.75  # of the margin: the rest of it is for the way to the vendor
+LATE = 0.9  # of the margin: the rest of it is for the way to the vendor
 LATE_MAX_S = 0.2  # where the margin is long, the way may be so as well
 CLOSER = 0.9  # than calls begin, those come back who were sent away
 BACK_MAX_S = 900.0  # whoever is sent away looks again after this …

@@ -25,7 +25,7 @@ RETRY_AFTER_MAX_S = 3600.0  # a vendor that asks for a day is asked again after 
 
 # Calls arrive a little sooner or later than they were sent, and a vendor may count
 # strictly: windows are taken to be longer by this share, at most so many seconds.
-MARGIN = 0.02
+MARGIN = 0.018
 MARGIN_MAX_S = 0.5
 
 LEAD_MAX_S = 0.1  # permits begin when the answer will be here, at most this late
