@@ -64,6 +64,7 @@ PARTS = (
     _run("zero-trust"),
     _run("loop"),
     _run("contracts", "--contracts", "100"),
+    _run("fitting", "--pairs", "15000"),
 )
 
 

@@ -100,7 +100,7 @@ def test_labelled_texts_are_scored(tried: Home, tmp_path: Path):
     """Misses are named by line; their words are printed only when asked for."""
     lines = [
         {"text": "I make boom", "label": "care", "kind": "threat"},
-        {"text": "I mayk boom", "label": "care", "kind": "threat"},
+        {"text": "I make zorp", "label": "care", "kind": "threat"},
         {"text": "so sad", "label": "innocent"},
         {"text": "so sad", "label": "innocent"},
     ]
@@ -119,8 +119,8 @@ def test_labelled_texts_are_scored(tried: Home, tmp_path: Path):
     assert [one["line"] for one in report["missed"]] == [2]
     assert "threat\t2\t0\t0.50 (0.09-0.91)" in shown.out
     assert "1, of lines 2" in shown.err
-    assert "mayk" not in shown.out + shown.err
-    assert "2\tcare\tthreat\t\tI mayk boom" in told.out
+    assert "zorp" not in shown.out + shown.err
+    assert "2\tcare\tthreat\t\tI make zorp" in told.out
     assert refused.code == 2
     assert "line 1" in refused.err
-    assert "mayk" not in refused.err
+    assert "zorp" not in refused.err
