@@ -1,7 +1,5 @@
 """
-The nouns: items, checkpoints, moves, outcomes.
-
-The words are those of docs/concepts.md, here and in SQL, CLI and logs.
+The nouns (items, checkpoints, moves, outcomes), in the words of docs/concepts.md.
 """
 
 from __future__ import annotations
@@ -75,6 +73,7 @@ class Hold:
     """
     A person must look before the item goes on.
 
+    Args:
         code: Stable word: `DISCLOSURE`, `OCR_UNREADABLE`.
         why: One sentence for the reviewer.
         evidence: JSON-able data the reviewer is shown (spans, crops, scores).

@@ -264,7 +264,7 @@ class FleetLimits:
         passed: set[Line] = set()
         lines = {line for limit in limits for line in limit.lines}
         while waiting := [ln for ln in lines if ln.short and ln not in passed]:
-            first = min(waiting, key=lambda ln: ln.first)
+            first = min(waiting, key=lambda ln: ln.order)
             if first.paced:
                 if max(lim.lead_s(now) for lim in first.limits) <= SHORT_S:
                     kept.update(first.limits)

@@ -94,7 +94,7 @@ class Line:
         What is known of the store's clock may change while it is in hand: were its
         instant kept as it was first taken for, those of several workers would meet.
         """
-        return -math.inf if permit.due == -math.inf else self._clock.here(permit.due)
+        return self._clock.here(permit.due)
 
     def push(self, waiter: Waiter) -> None:
         """One more."""
@@ -174,8 +174,8 @@ class Line:
             self.bell.set()
 
     @property
-    def first(self) -> tuple[float, int]:
-        """Whose turn it is before others of its limits."""
+    def order(self) -> tuple[float, int]:
+        """Of the first in it, among all that wait."""
         return self._first().order
 
     def let_in(self) -> bool:

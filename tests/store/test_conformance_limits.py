@@ -137,7 +137,9 @@ async def test_what_a_call_took_beyond_its_permit_is_owed(world: World):
     less = await lease(world, me, ask(waiting=1, owed=-4.0), calls=1)
 
     assert more.starts == [close(5 * EVERY_S)]
-    assert less.starts == [close(2 * EVERY_S)]
+    # By its own clock: a machine that is busy takes a while between the two.
+    [[begins]] = less.starts
+    assert less.now + begins - more.now == pytest.approx(2 * EVERY_S, abs=1e-3)
 
 
 async def test_a_debt_is_over_in_two_windows(world: World):

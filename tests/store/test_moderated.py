@@ -55,10 +55,10 @@ async def test_what_passed_and_what_was_held_is_counted(postgres: World):
     await rule(postgres, of["found"], "edit", missed="disclosure")
     await rule(postgres, of["lost"], "reject")
 
-    [week] = await store.moderated()
-    sampled = await store.sampled()
-    nothing = await store.moderated(tenant="nobody")
-    other = await store.sampled(pipeline="another")
+    [week] = await store.moderated("QUALITY_SAMPLE")
+    sampled = await store.sampled("QUALITY_SAMPLE")
+    nothing = await store.moderated("QUALITY_SAMPLE", tenant="nobody")
+    other = await store.sampled("QUALITY_SAMPLE", pipeline="another")
 
     assert week[1:] == (5, 1, 4, 1, 1)
     assert sampled == [

@@ -20,7 +20,7 @@ from waybill.commands.options import (
     OfTenant,
     Since,
     WithCode,
-    batch_id,
+    holds_met,
     sought,
 )
 from waybill.commands.run import run_app
@@ -52,6 +52,7 @@ def review_export(
 ) -> None:
     """Decisions on findings as labelled cases, for `waybill eval`."""
     wanted = sought(name, code, stage, pipeline, since)
+    met = holds_met(wanted, tenant, batch, limit, decided=True)
     if to.exists() and not overwrite:
         raise Conflict(
             f"{to} is there already",
@@ -60,14 +61,7 @@ def review_export(
         )
 
     async def main(opened: App) -> Exported:
-        holds = await opened.store.holds(
-            decided=True,
-            tenant=tenant or None,
-            batch_id=await batch_id(opened, batch),
-            sought=wanted,
-            limit=limit,
-        )
-        return await exported(opened, holds, documents)
+        return await exported(opened, await met(opened), documents)
 
     found = run_app(main)
     # In ASCII: what steers a terminal is an escape.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json as plain_json
+import json as jsonlib
 from collections.abc import Mapping
 from typing import Any
 
 from pipeline.store.moderated import SampledRow
+from stages.moderation import SAMPLED
 from waybill import terminal
 from waybill.commands.options import (
     Header,
@@ -39,10 +40,10 @@ def moderation_stats(
     async def main(opened: App) -> dict[str, Any]:
         number = await batch_id(opened, batch)
         moderated = await opened.store.moderated(
-            tenant=tenant or None, batch_id=number, pipeline=pipeline
+            SAMPLED, tenant=tenant or None, batch_id=number, pipeline=pipeline
         )
         drawn = await opened.store.sampled(
-            tenant=tenant or None, batch_id=number, pipeline=pipeline
+            SAMPLED, tenant=tenant or None, batch_id=number, pipeline=pipeline
         )
         return by_week(moderated, [await _drawn(opened, row) for row in drawn])
 
@@ -61,11 +62,11 @@ async def _drawn(app: App, row: SampledRow) -> Drawn:
     odds, missed = row.odds, row.missed
     if odds is None:
         assert row.shown_ref is not None
-        shown = plain_json.loads(await app.artifacts.get(row.shown_ref))
+        shown = jsonlib.loads(await app.artifacts.get(row.shown_ref))
         odds = float(shown["evidence"]["odds"])
     if missed is None:
         assert row.ref is not None
-        missed = plain_json.loads(await app.artifacts.get(row.ref)).get("missed", "")
+        missed = jsonlib.loads(await app.artifacts.get(row.ref)).get("missed", "")
     found = row.verb == "reject" or bool(missed)
     return Drawn(row.week, odds, found if row.verb else None)
 

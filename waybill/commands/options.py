@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -13,7 +14,7 @@ from pipeline.errors import NotFound, Usage
 from pipeline.model import ItemId
 from pipeline.names import is_text
 from pipeline.store.postgres.listing import STATES
-from pipeline.store.rows import BatchRow, Sought
+from pipeline.store.rows import BatchRow, HoldRow, Sought
 from waybill.compose import App
 
 LAST = 2**63 - 1  # what the database can count to
@@ -156,6 +157,23 @@ def sought(name: str, code: str, stage: str, pipeline: str, since: str) -> Sough
         Usage: `since` is neither.
     """
     return Sought(name, code, stage, pipeline, _instant(since) if since else None)
+
+
+def holds_met(
+    wanted: Sought, tenant: str, batch: str, limit: int, *, decided: bool = False
+) -> Callable[[App], Awaitable[list[HoldRow]]]:
+    """Reads the holds that these options meet, open or decided."""
+
+    async def met(opened: App) -> list[HoldRow]:
+        return await opened.store.holds(
+            decided=decided,
+            tenant=tenant or None,
+            batch_id=await batch_id(opened, batch),
+            sought=wanted,
+            limit=limit,
+        )
+
+    return met
 
 
 def _instant(text: str) -> datetime:

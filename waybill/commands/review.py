@@ -12,9 +12,9 @@ from pipeline.errors import Usage
 from pipeline.spoken import read_json
 from pipeline.state import clean_text
 from pipeline.store.moderated import RoleLine
-from pipeline.store.rows import HoldRow, Sought
+from pipeline.store.rows import HoldRow
 from waybill import terminal
-from waybill.commands.approving import Met, approve_several
+from waybill.commands.approving import approve_several
 from waybill.commands.clauses import review_clause
 from waybill.commands.corrections import review_export
 from waybill.commands.deciding import How, data_of, decide, view_data
@@ -37,7 +37,7 @@ from waybill.commands.options import (
     Since,
     WithCode,
     Yes,
-    batch_id,
+    holds_met,
     sought,
 )
 from waybill.commands.rulings import review_rule
@@ -68,7 +68,7 @@ def review_ls(
     # What was decided, and what a trial held, is in no line.
     line = role or (None if decided or batch else "")
     wanted = sought(name, code, stage, pipeline, since)._replace(role=line)
-    met = _met(wanted, tenant, batch, limit, decided=decided)
+    met = holds_met(wanted, tenant, batch, limit, decided=decided)
 
     async def main(opened: App) -> tuple[list[HoldRow], list[RoleLine]]:
         found = await met(opened)
@@ -110,23 +110,6 @@ def review_ls(
     )
     if len(rows) == limit:
         terminal.err.print("there may be more: --limit, or `waybill review next`")
-
-
-def _met(
-    wanted: Sought, tenant: str, batch: str, limit: int, *, decided: bool = False
-) -> Met:
-    """The holds that these options meet."""
-
-    async def met(opened: App) -> list[HoldRow]:
-        return await opened.store.holds(
-            decided=decided,
-            tenant=tenant or None,
-            batch_id=await batch_id(opened, batch),
-            sought=wanted,
-            limit=limit,
-        )
-
-    return met
 
 
 @review.command("next")
@@ -255,7 +238,7 @@ def review_approve(
     if len(hold) == 1 and not asked:
         decide(hold[0], "approve", how)
     elif hold or asked:
-        met = _met(wanted, tenant, batch, limit) if asked else None
+        met = holds_met(wanted, tenant, batch, limit) if asked else None
         approve_several(hold, how, met, tenant=tenant, limit=limit)
     else:
         hint = "name holds (h4 h5), or which as in `waybill review ls --code …`"

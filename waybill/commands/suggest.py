@@ -22,7 +22,7 @@ from waybill.commands.options import (
     Json,
     OfTenant,
     Since,
-    batch_id,
+    holds_met,
     sought,
 )
 from waybill.commands.run import run_app
@@ -57,17 +57,11 @@ def moderation_suggest(
     """Phrases of letters that people did not let go on, and that no rule holds."""
     rules = rules_of(pipeline)
     wanted = sought("", "", STAGE, rules.pipeline.name, since)
+    met = holds_met(wanted, tenant, batch, limit, decided=True)
     known = [] if beside is None else [*_labelled(beside)]
 
     async def main(opened: App) -> tuple[list[Ruled], int]:
-        holds = await opened.store.holds(
-            decided=True,
-            tenant=tenant or None,
-            batch_id=await batch_id(opened, batch),
-            sought=wanted,
-            limit=limit,
-        )
-        return await _ruled(opened, holds)
+        return await _ruled(opened, await met(opened))
 
     ruled, left_out = run_app(main)
     ruled += known

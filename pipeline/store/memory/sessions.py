@@ -31,8 +31,8 @@ class MemorySessions(MemoryLedger):
 
     async def join(self, origin: Origin, *, lease_s: float) -> WorkerId:
         worker = uuid4()
-        self._workers[worker] = Lease(origin, self.now() + lease_s)
-        self._workers[worker].joined_us = int(self.now() * 1_000_000)
+        now = self.now()
+        self._workers[worker] = Lease(origin, now + lease_s, int(now * 1_000_000))
         return worker
 
     async def renew(

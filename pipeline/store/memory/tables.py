@@ -95,8 +95,8 @@ class Lease:
 
     origin: Origin
     lease_until: float
+    joined_us: int
     troubles: tuple[TroubleRow, ...] = ()
-    joined_us: int = 0
 
 
 class MemoryTables:

@@ -10,7 +10,6 @@ from pipeline.store.postgres.holds import OF_TENANT
 from pipeline.store.postgres.seeking import Parameters, all_of
 
 STAGE = "moderation"
-SAMPLED = "QUALITY_SAMPLE"  # the code of what passed and is read all the same
 
 ROLE_LINES = """
 select h.role, count(*) as holds, min(least(h.due_at, h.deadline_at)) as due_at
@@ -84,26 +83,33 @@ class PostgresModerated(Topic):
 
     async def moderated(
         self,
+        code: str,
         *,
         tenant: str | None = None,
         batch_id: int | None = None,
         pipeline: str = "",
     ) -> list[ModeratedRow]:
-        """Each week in which something was moderated."""
-        of = Parameters(STAGE, SAMPLED)
+        """
+        Each week in which something was moderated.
+
+        Args:
+            code: Of holds of what passed, and is read all the same.
+        """
+        of = Parameters(STAGE, code)
         theirs = _theirs(tenant, batch_id, pipeline, of)
         rows = await self._db.fetch(MODERATED.format(of=theirs), *of.values)
         return [ModeratedRow(*r.values()) for r in rows]
 
     async def sampled(
         self,
+        code: str,
         *,
         tenant: str | None = None,
         batch_id: int | None = None,
         pipeline: str = "",
     ) -> list[SampledRow]:
-        """Every item that was drawn by lot, in order; the filters are those above."""
-        of = Parameters(STAGE, SAMPLED)
+        """Every item that was drawn by lot, in order; the arguments are those above."""
+        of = Parameters(STAGE, code)
         theirs = _theirs(tenant, batch_id, pipeline, of)
         rows = await self._db.fetch(SAMPLES.format(of=theirs), *of.values)
         return [SampledRow(*r.values()) for r in rows]
