@@ -22,7 +22,10 @@ from pipeline.store.rows import Share
 
 log = structlog.get_logger()
 
-CLAIM_MAX = 500
+# The first claim of a line leaves something for the other workers; each that comes
+# back full shows that there is enough for all, and the next may be twice as large.
+CLAIM_FIRST = 500
+CLAIM_MAX = 2000
 # With nothing to do, look this soon, then less and less often; local moves ring
 # the bell at once.
 IDLE_S = 0.05
@@ -86,6 +89,7 @@ class Dispatcher:
         self._doubtful = False
         self._kept: set[ItemId] = set()  # in hand when a claim's answer was lost
         self._starved = False  # something is ready that we have no room for
+        self._reach: dict[str, int] = {}  # by stage: what the next claim may take
         self._solo_running = False
         self._checks_at = 0.0
         self._items = 0
@@ -155,12 +159,15 @@ class Dispatcher:
         got = 0
         self._starved = False
         for stage in self._windows.by_depth(await self._store.lines()):
-            room = min(self._windows.room(stage), CLAIM_MAX)
+            reach = self._reach.pop(stage, CLAIM_FIRST)
+            room = min(self._windows.room(stage), reach)
             if room <= 0 or self._stopped:
                 self._starved = True
                 continue
             claims = await self._store.claim(self._worker, stage, room, self._shares())
             if claims:
+                if len(claims) == reach:
+                    self._reach[stage] = min(reach * 2, CLAIM_MAX)
                 await self._take(stage, claims)
                 got += len(claims)
         return got
@@ -246,7 +253,7 @@ class Dispatcher:
     async def _until_room(self) -> None:
         """Do not claim in ones and twos: wait for an eighth of the windows."""
         windows = self._windows
-        enough = max(1, min(windows.items_max // 8, CLAIM_MAX // 4))
+        enough = max(1, min(windows.items_max // 8, CLAIM_FIRST // 4))
         with anyio.move_on_after(0.02):
             while windows.items_max - windows.total < enough and not self._stopped:
                 await windows.wait_freed()
