@@ -32,10 +32,11 @@ ON_TOP = {
         *("manifest", "outside", "pace", "results", "terminal"),
     },
     "pipeline": {
-        *("bound", "calls", "loading", "names", "outbox", "pinned", "proof", "stage"),
+        *("bound", "calls", "cancellation", "loading", "names", "outbox"),
+        *("lapse", "pinned", "proof", "stage"),
         *("declared", "folder", "messages", "model", "reducers", "threads", "trouble"),
         *("doubles", "errors", "misfits", "signals", "signatures", "state", "testing"),
-        *("checking", "faults", "lapse", "parts", "proc", "purse", "spoken"),
+        *("checking", "faults", "parts", "proc", "purse", "spoken"),
     },
     "stages": {*STAGES, "document", "layout"},
     "ingest": {
@@ -77,7 +78,6 @@ ANYTHING_MAY_BE_RAISED = {
     "pipeline/run/carry.py": 1,  # the edge of the worker, around an item
     "pipeline/jail/program.py": 1,  # what a jailed process was asked to run
     "ingest/http/server.py": 1,  # the edge of a connection, beside those of workers
-    "pipeline/agents/runner.py": 1,  # a tool, whose siblings end before it is raised
     "pipeline/effects/courier.py": 1,  # a sink, around what one call carries
     "loadtest/simulation/history.py": 1,  # whatever escaped a worker is a finding
     "pipeline/checking.py": 1,  # a stage's check of its files, for its author

@@ -16,9 +16,11 @@ import anyio
 from pipeline.agents.talk import PLANNED, fence
 from pipeline.agents.tools import ToolContext, Trusted, canonical, shown
 from pipeline.agents.vetting import Vetted
+from pipeline.cancellation import is_cancellation
 from pipeline.errors import Permanent
 from pipeline.messages import CallEnd, ToolCall, ToolResult
 from pipeline.stage import Context
+from pipeline.state import encode
 
 READS_AT_ONCE = 8
 
@@ -52,14 +54,16 @@ class Runner:
         if len(runs) == 1:  # as most are: a task of its own costs as much as its step
             return {runs[0].call.id: await self._one(number, runs[0])}
         found: dict[str, ToolResult] = {}
-        failed: dict[str, Exception] = {}
+        failed: dict[str, BaseException] = {}
         room = anyio.CapacityLimiter(READS_AT_ONCE)
 
         async def one(vetted: Vetted) -> None:
             async with room:
                 try:
                     found[vetted.call.id] = await self._one(number, vetted)
-                except Exception as error:  # of a tool: whatever it is
+                except BaseException as error:  # of a tool: whatever it is
+                    if is_cancellation(error):
+                        raise
                     failed[vetted.call.id] = error
 
         async with anyio.create_task_group() as tasks:
@@ -103,9 +107,7 @@ class Runner:
             said = shown(f"{error.code}: {error.message}", tool.result_bytes)
             return self._brought(call, step, CallEnd.FAILED, said)
         if tool.effect == "write":
-            if not isinstance(made, Mapping):
-                raise _no_payload(tool.name)
-            return result(call, CallEnd.RESULT, canonical(made))
+            return result(call, CallEnd.RESULT, _payload(tool.name, made))
         text = shown(made, tool.result_bytes)
         if isinstance(made, Trusted):
             return result(call, CallEnd.RESULT, text)
@@ -141,9 +143,22 @@ def _json_object(text: str) -> dict[str, Any]:
     return found
 
 
-def _no_payload(name: str) -> Permanent:
+def _payload(name: str, made: Any) -> str:
+    """
+    What a write tool returned, as it is kept: told to be none before another answer of
+    the model is paid for, and not when the effect is planned.
+    """
+    if not isinstance(made, Mapping):
+        raise _no_payload(name, "no mapping")
+    try:
+        return encode(json.loads(canonical(made)))
+    except (Permanent, TypeError, ValueError, RecursionError):
+        raise _no_payload(name, "what has no JSON") from None
+
+
+def _no_payload(name: str, what: str) -> Permanent:
     return Permanent(
-        f"the tool {name} writes, and returned no mapping",
+        f"the tool {name} writes, and returned {what}",
         code="TOOL_PAYLOAD",
         hint="a write tool returns the payload of its effect; the loop plans it",
     )

@@ -8,7 +8,6 @@ said in endings.py.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import anyio
 
 from pipeline.bound import BoundStage
 from pipeline.calls import WhenUsedUp
+from pipeline.cancellation import is_cancellation
 from pipeline.errors import (
     BudgetUsedUp,
     DeadlinePassed,
@@ -162,7 +162,7 @@ async def _in_scope(
         except BaseException as error:
             # A bug is charged, retried and named, never swallowed; and so is a stage
             # that would end the process, or that plays at being cancelled.
-            if _is_cancellation(error):
+            if is_cancellation(error):
                 cut = frames_at(holding.at, root) or frames_of(error, root)
                 raise
             return await _ended(recorder, run, error, holding, root)
@@ -257,14 +257,6 @@ async def _ended(
     if not seen:
         known = holding.end or bad_outcome(UNSHOWN)
     return Raised(known, frames, seen)
-
-
-def _is_cancellation(error: BaseException) -> bool:
-    """Whether a scope of ours, this one or one around it, was cancelled."""
-    return (
-        issubclass(type(error), anyio.get_cancelled_exc_class())
-        and anyio.current_effective_deadline() == -math.inf
-    )
 
 
 @asynccontextmanager

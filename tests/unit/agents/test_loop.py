@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipeline.agents.agent import Budget, Ended
 from pipeline.agents.loop import ask
 from pipeline.agents.talk import whole
 from pipeline.agents.tools import ToolContext, shown, tool
-from pipeline.errors import Transient, Usage
+from pipeline.errors import Permanent, Transient, Usage
 from pipeline.messages import Asked, CallEnd, Finish, Results, Said, ToolCall
 from pipeline.testing import Context
 from tests.unit.agents.desk import (
@@ -151,10 +152,15 @@ async def test_writes_are_planned_in_the_order_of_their_calls(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "error", [Transient("not now", code="VENDOR_DOWN"), ValueError("not now")]
+    "error",
+    [
+        Transient("not now", code="VENDOR_DOWN"),
+        ValueError("not now"),
+        asyncio.CancelledError("not now"),  # of its own: nobody has cancelled it
+    ],
 )
 async def test_a_read_that_fails_leaves_the_others_alone(
-    tmp_path: Path, error: Exception
+    tmp_path: Path, error: BaseException
 ) -> None:
     """What they did is kept, and the stage's next try makes the failed one alone."""
     done: list[str] = []
@@ -178,6 +184,29 @@ async def test_a_read_that_fails_leaves_the_others_alone(
 
     assert answer.ended is Ended.OUTPUT
     assert done == ["slow", "away"]
+
+
+@pytest.mark.parametrize("amount", [float("nan"), 1e999, [[[]]] * 2, {"\ud800"}])
+async def test_a_payload_that_is_none_is_told_before_the_next_answer(
+    tmp_path: Path, amount: Any
+) -> None:
+    """Not when the conversation is over and paid for."""
+    deep = amount
+    for _ in range(2000 if isinstance(amount, list) else 0):
+        deep = [deep]
+
+    @tool(effect="write", sink="crm")
+    async def send(around: ToolContext, to: str) -> Any:
+        """Its payload is none."""
+        return [deep] if isinstance(amount, set) else {"amount": deep}
+
+    desk = Desk(calls(call("send", to="a")), ANSWER, tools=(send,))
+
+    with pytest.raises(Permanent, match="the tool send writes, and returned") as told:
+        await desk.ask(tmp_path)
+
+    assert told.value.code == "TOOL_PAYLOAD"
+    assert len(desk.asked) == 1
 
 
 async def test_who_gives_no_answer_has_written_nothing(tmp_path: Path) -> None:
