@@ -11,6 +11,7 @@ from __future__ import annotations
 import sysconfig
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from traceback import walk_tb
 from types import FrameType
@@ -115,6 +116,7 @@ def _shown(frames: Iterable[Place], root: Path) -> list[str]:
     return found
 
 
+@lru_cache(maxsize=4096)  # files; where a link leads costs more than all the rest
 def _file(name: str, root: Path) -> str:
     for folder in (str(root), str(root.resolve()), *LIBRARIES, HOUSE):
         if name.startswith(folder + "/"):
