@@ -284,7 +284,7 @@ def settlement(row: EffectRow, outcome: Outcome) -> Settlement:
             assert_never(outcome)
     match row.sink_class:
         case SinkClass.A:
-            return Settlement(row.id, state.PLANNED, again_s, why=why)
+            return Settlement(row.id, state.PLANNED, again_s, why=why, perhaps=True)
         case SinkClass.B:
             return Settlement(row.id, state.IN_DOUBT, again_s, why=why)
         case SinkClass.C:

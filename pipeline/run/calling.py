@@ -31,7 +31,7 @@ from pipeline.calls import (
     Request,
     Settled,
 )
-from pipeline.errors import Disposition, LimitWait, WaybillError, code_of
+from pipeline.errors import Disposition, LimitWait, Permanent, WaybillError, code_of
 from pipeline.errors import Usage as UsageError
 from pipeline.folder import Pipeline
 from pipeline.run.outside import Outside, Ticket
@@ -367,11 +367,11 @@ def _answer(reply: Reply, one: _One, took_s: float) -> Answer:
 
 
 def _text_of(spec: VendorSpec, answer: Answer) -> str:
-    """The answer as it is kept; VENDOR_GARBAGE where it is too deep for that."""
+    """The answer as it is kept; VENDOR_GARBAGE where it cannot be: it is too deep."""
     try:
         return encode(answer.model_dump(mode="json"))
-    except (ValueError, RecursionError):
-        raise garbage(spec, "something too deep to be kept") from None
+    except (ValueError, RecursionError, Permanent):
+        raise garbage(spec, "something too deep or too large to be kept") from None
 
 
 def _cost(reply: Reply, one: _One) -> Decimal:

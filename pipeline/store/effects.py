@@ -73,6 +73,8 @@ class Settlement(NamedTuple):
         due_s: Seconds until a courier sends it, or asks for it, again; None: never by
             itself.
         answer: JSON text of what the receiver said; None: what stood there stays.
+        perhaps: It may have happened, and is planned all the same: its receiver knows
+            it by its key.
     """
 
     id: EffectId
@@ -80,6 +82,7 @@ class Settlement(NamedTuple):
     due_s: float | None = None
     answer: str | None = None
     why: str = ""
+    perhaps: bool = False
 
 
 class Passage(NamedTuple):

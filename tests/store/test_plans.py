@@ -177,8 +177,9 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "take effects": (effects.TAKE, [ME, ["s1", "s2"], ["c", "c"], [8, 8]]),
     "settle effects": (
         effects.SETTLE,
-        [ME, IDS, ["confirmed"] * N, [None] * N, [None] * N, [""] * N],
+        [ME, IDS, ["confirmed"] * N, [None] * N, [None] * N, [""] * N, [False] * N],
     ),
+    "set effects aside": (effects.SET_ASIDE, [["s1", "s2"]]),
     "disown effects": (effects.DISOWN, [ME, IDS]),
     "return effects": (outbox.RETURN, [[ME]]),
     "open effects": (effects.COUNT_OPEN, []),

@@ -31,6 +31,7 @@ class MemoryEffects(MemorySessions):
         super().__init__()
         self._effects: dict[EffectId, EffectRow] = {}
         self._passages: dict[EffectId, list[Passage]] = {}
+        self._perhaps: set[EffectId] = set()  # planned, and may have happened
 
     # -- in others' transactions -----------------------------------------------------
 
@@ -69,7 +70,8 @@ class MemoryEffects(MemorySessions):
                 released_by=None,
                 released_at=None,
             )
-            if old is None or old.state is S.REFUSED or _unsent_other(old, new):
+            if old is None or old.state is S.REFUSED or self._unsent_other(old, new):
+                self._perhaps.discard(new.id)
                 self._put_effect(new, str(worker))
 
     def _gathered(self, gather_s: float) -> datetime:
@@ -96,6 +98,7 @@ class MemoryEffects(MemorySessions):
             sending = e.state is S.SENDING
             again = sending and e.sink_class is SinkClass.A
             asked = e.sink_class is not SinkClass.C
+            self._perhaps.update([e.id] if again else ())
             back = e._replace(
                 worker=None,
                 state=S.PLANNED if again else S.IN_DOUBT,
@@ -109,6 +112,14 @@ class MemoryEffects(MemorySessions):
         said = f"effect_{event or row.state.value}"
         passage = Passage(said, actor, self._at(self.now()))
         self._passages.setdefault(row.id, []).append(passage)
+
+    def _unsent_other(self, old: EffectRow, new: EffectRow) -> bool:
+        """Whether what surely was not sent is replaced by what says otherwise."""
+        unsent = old.state in (S.PLANNED, S.AWAITING_RELEASE, S.NOT_SENT)
+        if old.id in self._perhaps or not unsent:
+            return False
+        body = ("payload", "payload_ref", "artifacts", "irreversible")
+        return any(getattr(old, part) != getattr(new, part) for part in body)
 
     # -- couriers --------------------------------------------------------------------
 
@@ -156,6 +167,7 @@ class MemoryEffects(MemorySessions):
             if e.worker == worker:
                 now = self._at(self.now())
                 ended = s.state in (S.CONFIRMED, S.REFUSED)
+                self._perhaps.update([e.id] if s.perhaps else ())
                 e = e._replace(
                     state=s.state,
                     worker=None,
@@ -241,6 +253,8 @@ class MemoryEffects(MemorySessions):
         known = row.state is S.CONFIRMED and row.sink_class is SinkClass.A
         if row.worker or not (known or row.state in (S.REFUSED, S.IN_DOUBT)):
             raise Conflict(f"effect {effect_id} is {row.state}: it is not sent again")
+        if row.state is not S.REFUSED:
+            self._perhaps.add(effect_id)
         now = self._at(self.now())
         row = row._replace(state=S.PLANNED, why="", due_at=now, ended_at=None)
         self._put_effect(row, author)
@@ -272,7 +286,7 @@ class MemoryEffects(MemorySessions):
             author,
             lambda e: (
                 e.state is S.PLANNED
-                and e.tries == 0
+                and e.id not in self._perhaps
                 and e.released_by is not None
                 and _named(e, batch_id, ids)
             ),
@@ -303,11 +317,3 @@ def _planned_as(plan: Planned, item: Item) -> EffectState:
 
 def _named(effect: EffectRow, batch_id: int | None, ids: Sequence[EffectId]) -> bool:
     return effect.batch_id == batch_id if batch_id is not None else effect.id in ids
-
-
-def _unsent_other(old: EffectRow, new: EffectRow) -> bool:
-    """Whether a plan that was never sent is replaced by one that says otherwise."""
-    if old.tries or old.state not in (S.PLANNED, S.AWAITING_RELEASE, S.NOT_SENT):
-        return False
-    body = ("payload", "payload_ref", "artifacts", "irreversible")
-    return any(getattr(old, part) != getattr(new, part) for part in body)

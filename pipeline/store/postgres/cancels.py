@@ -32,6 +32,8 @@ select id from waybill.items i
 CANCEL_LOOKS = 5  # arbitrary: each needs a claim and a commit within a millisecond
 
 # What it asked for it may ask anew: its time begins again, and what came late counts.
+# All its effects, whatever this statement sees of `still`: they may be set aside until
+# the item's end is ours.
 RETRY = """
 with gone as (
   delete from waybill.outcomes
@@ -49,6 +51,8 @@ noted as (
 anew as (
   update waybill.signals set stage = '', asked_at = null, until = null, lapsed = false
    where item_id in (select item_id from gone)),
+sent as (
+  update waybill.effects set still = false where item_id in (select item_id from gone)),
 forgotten as (
   delete from waybill.cancels where item_id in (select item_id from gone))
 select item_id from gone
@@ -107,6 +111,8 @@ noted as (
 anew as (
   update waybill.signals set stage = '', asked_at = null, until = null, lapsed = false
    where item_id in (select item_id from o)),
+sent as (
+  update waybill.effects set still = false where item_id in (select item_id from o)),
 forgotten as (
   delete from waybill.cancels where item_id in (select item_id from gone))
 select item_id, 'ready' as now from gone union all select item_id, 'joining' from j

@@ -35,13 +35,15 @@ exists (select from waybill.outcomes o
          where o.item_id = e.item_id and o.state = 'cancelled')
 """
 # `effects_due` gives them in order; what others have locked is theirs.
+ASIDE_MAX = 1000  # due ones of a sink, of one look
 TAKE = f"""
 with due as (
   select x.id, w.class
     from unnest($2::text[], $3::text[], $4::int[]) w(sink, class, most)
    cross join lateral (
      select e.id from waybill.effects e
-      where e.sink = w.sink and e.due_at <= waybill.clock() and not {CANCELLED}
+      where e.sink = w.sink and e.due_at <= waybill.clock() and not e.still
+        and not {CANCELLED}
       order by e.due_at, e.id limit w.most for update of e skip locked) x),
 taken as (
   update waybill.effects e
@@ -59,10 +61,25 @@ noted as (
     from taken)
 select {COLUMNS}, false as cancelled from taken e {JOINED} order by e.id
 """
+# Those of cancelled items would be met at every look, for ever.  The lock keeps out who
+# has their item retried, which has them sent again; nobody is waited for.
+SET_ASIDE = f"""
+update waybill.effects e set still = true
+ where e.id in (
+   select x.id from unnest($1::text[]) w(sink)
+    cross join lateral (
+      select e.id, e.item_id from waybill.effects e
+       where e.sink = w.sink and e.due_at <= waybill.clock() and not e.still
+       order by e.due_at, e.id limit {ASIDE_MAX} for update of e skip locked) x
+    where exists (select from waybill.outcomes o
+                   where o.item_id = x.item_id and o.state = 'cancelled'
+                     for key share of o skip locked))
+"""
 SETTLE = """
 with told as (
-  select * from unnest($2::bigint[], $3::text[], $4::float8[], $5::json[], $6::text[])
-                t(id, state, due_s, answer, why)),
+  select * from unnest($2::bigint[], $3::text[], $4::float8[], $5::json[], $6::text[],
+                       $7::boolean[])
+                t(id, state, due_s, answer, why, perhaps)),
 found as (
   select e.id from waybill.effects e join told t using (id)
    where e.worker_id = $1 order by e.id for update of e),
@@ -72,7 +89,7 @@ settled as (
          due_at = waybill.clock() + make_interval(secs => t.due_s),
          ended_at = case when t.state in ('confirmed', 'refused')
                          then waybill.clock() end,
-         answer = coalesce(t.answer, e.answer)
+         answer = coalesce(t.answer, e.answer), perhaps = e.perhaps or t.perhaps
     from told t join found f using (id) where e.id = t.id
   returning e.id, e.item_id, e.stage, e.state),
 noted as (
@@ -121,7 +138,8 @@ RESOLVE = SAY.format(
     event="'effect_' || state",
 )
 RESEND = SAY.format(
-    set="state = 'planned', why = '', due_at = waybill.clock(), ended_at = null",
+    set="""state = 'planned', why = '', due_at = waybill.clock(), ended_at = null,
+           perhaps = e.perhaps or e.state <> 'refused'""",
     when="""e.worker_id is null and (e.state in ('refused', 'in_doubt')
             or (e.state = 'confirmed' and e.class = 'a'))""",
     event="'effect_planned'",
@@ -135,7 +153,7 @@ RELEASE = SAY.format(
 UNDO = SAY.format(
     set="""state = 'awaiting_release', released_by = null, released_at = null,
            due_at = null""",
-    when="e.state = 'planned' and e.tries = 0 and e.released_by is not null",
+    when="e.state = 'planned' and not e.perhaps and e.released_by is not null",
     event="'effect_awaiting_release'",
 )
 
@@ -151,6 +169,7 @@ class PostgresEffects(Topic):
         async def work(con: Connection) -> list[EffectRow]:
             await _alive(con, worker)
             columns = [list(c) for c in zip(*rooms, strict=True)]
+            await con.execute(SET_ASIDE, columns[0])
             return [_row(r) for r in await con.fetch(TAKE, worker, *columns)]
 
         return await self._db.tx(work) if rooms else []
@@ -160,7 +179,8 @@ class PostgresEffects(Topic):
     ) -> list[bool]:
         """Write what became of effects."""
         rows = [
-            (s.id, s.state.value, s.due_s, s.answer, clean_text(s.why)) for s in settled
+            (s.id, s.state.value, s.due_s, s.answer, clean_text(s.why), s.perhaps)
+            for s in settled
         ]
 
         async def work(con: Connection) -> set[EffectId]:

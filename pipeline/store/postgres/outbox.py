@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pipeline.model import Entry, WorkerId
 from pipeline.store.database import Connection
 
-# The same name of the same stage is the same effect.  What was never sent, or was
+# The same name of the same stage is the same effect.  What surely was not sent, or was
 # refused, is replaced when the newer plan says something else; a release is a release
 # of what was seen, and ends with it.
 PLAN = """
@@ -41,9 +41,9 @@ with planned as (
          payload = excluded.payload, payload_ref = excluded.payload_ref,
          artifacts = excluded.artifacts, irreversible = excluded.irreversible,
          planned_at = excluded.planned_at, ended_at = null, answer = null, why = '',
-         released_by = null, released_at = null
+         released_by = null, released_at = null, perhaps = false
    where e.state = 'refused'
-      or (e.tries = 0 and e.state in ('planned', 'awaiting_release', 'not_sent')
+      or (not e.perhaps and e.state in ('planned', 'awaiting_release', 'not_sent')
           and (e.payload::text, e.payload_ref, e.artifacts::text, e.irreversible)
               is distinct from
               (excluded.payload::text, excluded.payload_ref, excluded.artifacts::text,
@@ -63,6 +63,7 @@ back as (
          state = case when f.state = 'sending' and f.class = 'a' then 'planned'
                       else 'in_doubt' end,
          due_at = case when f.class <> 'c' then waybill.clock() end,
+         perhaps = e.perhaps or (f.state = 'sending' and f.class = 'a'),
          why = case when f.state = 'sending'
                     then 'WORKER_DIED: nobody heard what became of it' else e.why end
     from found f where e.id = f.id

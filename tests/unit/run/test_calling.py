@@ -250,9 +250,12 @@ def deep(levels: int) -> Any:
     return value
 
 
-async def test_an_answer_too_deep_to_be_kept_is_garbage_and_settled() -> None:
-    """Nothing of it stays reserved."""
-    world = World(lambda name, n: deep(900) if n == 1 else "flat")
+@pytest.mark.parametrize("levels", [900, 240])
+async def test_an_answer_too_deep_to_be_kept_is_garbage_and_settled(
+    levels: int,
+) -> None:
+    """Nothing of it stays reserved; also one that can be written and not read again."""
+    world = World(lambda name, n: deep(levels) if n == 1 else "flat")
 
     assert await world.run() == "done"
 
