@@ -302,7 +302,7 @@ async def test_one_that_cannot_be_taken_back_waits_for_a_person(world: World) ->
 async def test_what_surely_was_not_sent_is_called_back(
     world: World, of: SinkClass
 ) -> None:
-    """However often it was tried; and what is refused, and planned and released anew."""
+    """However often it was tried; and what is planned and released anew after a no."""
     await planned(world, plan(of, released=False), name="a")
     [number] = await ids(world)
     courier = await world.join()
