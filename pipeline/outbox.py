@@ -21,7 +21,7 @@ class EffectState(StrEnum):
 
     AWAITING_RELEASE = "awaiting_release"  # a person says when
     PLANNED = "planned"  # a courier will take it when it is due
-    SENDING = "sending"  # a courier has it: from here on it may have happened
+    SENDING = "sending"  # a courier calls: from here on it may have happened
     CONFIRMED = "confirmed"  # the receiver said that it is done
     REFUSED = "refused"  # the receiver said no, and has done nothing
     IN_DOUBT = "in_doubt"  # nobody knows whether it happened

@@ -44,7 +44,7 @@ POINTS = tuple(
         *("join", "renew", "sessions", "reap", "leave", "lines", "claim", "disown"),
         *("history", "commit", "recorded", "owns", "wake", "suspects", "weights"),
         *("pipeline", "lease_limits", "kin", "open_children", "result_of"),
-        *("take_effects", "settle_effects"),
+        *("take_effects", "begin_effects", "settle_effects"),
     )
     for when in ("before", "after")
 )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import trio
 
+from pipeline.calls import Moment
 from pipeline.effects.sink import Absent, Confirmed, NotSent, Outcome, Parcel, Refused
 from pipeline.effects.sink import Unknown as Unheard
 from pipeline.outbox import SinkClass, SinkFacts
@@ -37,8 +38,10 @@ class Receiver:
         self.faults_on = True
         self._rng = rng
 
-    async def send(self, parcels: Sequence[Parcel]) -> list[Outcome]:
+    async def send(self, parcels: Sequence[Parcel], begin: Moment) -> list[Outcome]:
         """Do it, or not, and say so, or not."""
+        await trio.sleep(self._rng.uniform(0, 0.5))  # its limits let it in
+        await begin()
         return [await self._one(parcel) for parcel in parcels]
 
     async def _one(self, parcel: Parcel) -> Outcome:

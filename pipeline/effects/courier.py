@@ -2,9 +2,10 @@
 The courier: takes what is due, has it done, and writes what became of each.
 
 That it is `sending` is committed before anybody is called, so that after a crash
-nobody takes for planned what may have happened.  What a dead worker had in hand the
-store gives back by the receiver's class.  Nothing is retried here but by being due
-again; what a receiver says of one effect settles that one alone.
+nobody takes for planned what may have happened; and not before its sink begins, so
+that what merely waited for its turn is in nobody's doubt.  What a dead worker had in
+hand the store gives back by the receiver's class.  Nothing is retried here but by being
+due again; what a receiver says of one effect settles that one alone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pipeline.effects.sink import (
     Sink,
     Unknown,
 )
-from pipeline.errors import LeaseLost, StoreUnavailable, WaybillError
+from pipeline.errors import Conflict, LeaseLost, StoreUnavailable, WaybillError
 from pipeline.model import WorkerId
 from pipeline.outbox import EffectState, SinkClass
 from pipeline.stage import Artifacts
@@ -47,6 +48,7 @@ log = structlog.get_logger()
 AGAIN_S, AGAIN_MAX_S = 0.5, 60.0  # before a second try, and at most
 WHY_CHARS_MAX = 500
 ANSWER_CHARS_MAX = 8192
+UNBEGUN_S = 10.0  # before another try of what nobody began, and nobody says when
 PAUSE_MAX_S = 2.0
 
 
@@ -149,15 +151,15 @@ class Courier:
             self._in_hand.update(row.id for row in taken)
         for sink in self._sinks.values():
             mine = [row for row in taken if row.sink == sink.name]
-            sent = [row for row in mine if row.state is EffectState.SENDING]
-            for at in range(0, len(sent), sink.together):
-                self._begin(tasks, sink, sent[at : at + sink.together])
+            planned = [row for row in mine if row.state is EffectState.PLANNED]
+            for at in range(0, len(planned), sink.together):
+                self._start(tasks, sink, planned[at : at + sink.together])
             for row in mine:
-                if row.state is not EffectState.SENDING:
-                    self._begin(tasks, sink, [row])
+                if row.state is not EffectState.PLANNED:
+                    self._start(tasks, sink, [row])
         return bool(taken)
 
-    def _begin(self, tasks: TaskGroup, sink: Sink, rows: Sequence[EffectRow]) -> None:
+    def _start(self, tasks: TaskGroup, sink: Sink, rows: Sequence[EffectRow]) -> None:
         self._calls[sink.name] += 1
         tasks.start_soon(self._deliver, sink, rows)
 
@@ -189,7 +191,7 @@ class Courier:
             try:
                 parcels.append(Parcel(row, await self._payload(row)))
             except (WaybillError, OSError) as error:
-                bad[row.id] = NotSent(_said(error))
+                bad[row.id] = _later(NotSent(_said(error)))
         said = {p.effect.id: each for p, each in await self._asked(sink, parcels)}
         return [bad.get(row.id) or said[row.id] for row in rows]
 
@@ -206,13 +208,25 @@ class Courier:
         if not parcels:
             return []
         self._check_lease()
-        lost: Outcome = Unknown(f"SINK_TIMEOUT: no answer within {sink.timeout_s:g} s")
+        begun = asking = parcels[0].effect.state is EffectState.IN_DOUBT
+        why = f"SINK_TIMEOUT: no answer within {sink.timeout_s:g} s"
         try:
-            with anyio.move_on_after(sink.timeout_s):
-                if parcels[0].effect.state is EffectState.SENDING:
-                    outcomes = await sink.send(parcels)
-                else:
-                    outcomes = [await sink.ask(parcels[0])]
+            with anyio.move_on_after(sink.timeout_s) as scope:
+
+                async def begin() -> None:
+                    nonlocal begun
+                    if not begun:  # a collection may go in parts
+                        await self._begin(parcels)
+                        begun = True
+                        scope.deadline = anyio.current_time() + sink.timeout_s
+
+                outcomes = (
+                    [await sink.ask(parcels[0])]
+                    if asking
+                    else await sink.send(parcels, begin)
+                )
+                if not begun:
+                    outcomes = [_later(each) for each in outcomes]
                 return list(zip(parcels, outcomes, strict=True))
         except LeaseLost:
             raise
@@ -220,8 +234,26 @@ class Courier:
             # A receiver's answer, or a sink's own mistake: these effects' trouble, and
             # nobody else's.  No traceback: its last line may quote a document.
             log.error("sink_raised", sink=sink.name, error=type(error).__name__)
-            lost = Unknown(_said(error))
+            why = _said(error)
+        lost: Outcome = Unknown(why) if begun else _later(NotSent(why))
         return [(parcel, lost) for parcel in parcels]
+
+    async def _begin(self, parcels: Sequence[Parcel]) -> None:
+        """
+        They are `sending` when this returns.
+
+        Raises:
+            LeaseLost: nobody is to be called.
+            Conflict: one of them is not to be sent any more; those that are come again.
+        """
+        self._check_lease()
+        ids = [parcel.effect.id for parcel in parcels]
+        # Shielded: half a commit would be a doubt about what was never sent.
+        with anyio.CancelScope(shield=True):
+            begun = await self._store.begin_effects(self._worker, ids)
+        self._check_lease()  # it took its time: others may have it by now
+        if not all(begun):
+            raise Conflict("it was called back before it was sent", code="CALLED_BACK")
 
     async def _settle(self) -> None:
         """Write what became of effects, all that has gathered at once."""
@@ -262,8 +294,8 @@ class Courier:
 def settlement(row: EffectRow, outcome: Outcome) -> Settlement:
     """What is written of an effect that was sent, or asked for."""
     state = EffectState
-    sent = row.state is state.SENDING
-    ceiling_s = min(AGAIN_MAX_S, AGAIN_S * 2 ** min(row.tries, 20))
+    asked = row.state is state.IN_DOUBT
+    ceiling_s = min(AGAIN_MAX_S, AGAIN_S * 2 ** min(row.tries + 1, 20))
     again_s = random.uniform(0, ceiling_s)
     match outcome:
         case Confirmed():
@@ -276,7 +308,7 @@ def settlement(row: EffectRow, outcome: Outcome) -> Settlement:
         case NotSent():
             # Who says when, is asked then: a breaker, a limit, the receiver itself.
             due_s = outcome.after_s * random.uniform(1, 1.2) or again_s
-            to = state.PLANNED if sent else state.IN_DOUBT
+            to = state.IN_DOUBT if asked else state.PLANNED
             return Settlement(row.id, to, due_s, why=_cut(outcome.why))
         case Unknown():
             why = _cut(outcome.why)
@@ -291,6 +323,12 @@ def settlement(row: EffectRow, outcome: Outcome) -> Settlement:
             return Settlement(row.id, state.IN_DOUBT, why=why)
         case _:
             assert_never(row.sink_class)
+
+
+def _later(outcome: Outcome) -> Outcome:
+    """What was not begun counts no try, so that its wait would never grow."""
+    unsaid = isinstance(outcome, NotSent) and not outcome.after_s
+    return NotSent(outcome.why, UNBEGUN_S) if unsaid else outcome
 
 
 def _said(error: Exception) -> str:

@@ -27,6 +27,7 @@ from uuid import uuid4
 import anyio
 
 from pipeline.artifacts.durable import sync_folder, write_atomically
+from pipeline.calls import Moment
 from pipeline.effects.declared import FolderSpec
 from pipeline.effects.sink import Absent, Confirmed, NotSent, Outcome, Parcel
 from pipeline.errors import WaybillError
@@ -78,8 +79,9 @@ class FolderSink:
     def __repr__(self) -> str:
         return f"<FolderSink {self._root}>"
 
-    async def send(self, parcels: Sequence[Parcel]) -> list[Outcome]:
+    async def send(self, parcels: Sequence[Parcel], begin: Moment) -> list[Outcome]:
         """A folder for each batch that is among them."""
+        await begin()
         found: dict[str, Outcome] = {}
         groups: dict[Path, list[Parcel]] = {}
         for parcel in parcels:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import aiosmtplib
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from pipeline.calls import Moment
 from pipeline.effects.declared import SmtpSpec
 from pipeline.effects.sink import (
     Confirmed,
@@ -96,12 +97,13 @@ class SmtpSink:
     def __repr__(self) -> str:
         return f"<SmtpSink {self.name} by {self._spec.host}:{self._spec.port}>"
 
-    async def send(self, parcels: Sequence[Parcel]) -> list[Outcome]:
+    async def send(self, parcels: Sequence[Parcel], begin: Moment) -> list[Outcome]:
         """Hand it to the server."""
         [parcel] = parcels
         try:
             ready = await self._written(parcel)
             connection = self._connection(parcel.effect.tenant)
+            await begin()
         except (ValidationError, ValueError) as error:
             return [Refused(f"BAD_MAIL: {_where(error)}")]
         except WaybillError as error:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from pipeline.calls import CallClass, Request
+from pipeline.calls import CallClass, Moment, Request
 from pipeline.effects.declared import PostSpec, WebhookSpec
 from pipeline.effects.sink import (
     Absent,
@@ -43,10 +43,21 @@ class Caller(Protocol):
     """Whoever calls vendors: within their limits, and by their breaker."""
 
     async def send(
-        self, vendor: str, tenant: str, request: Request, *, key: str, timeout_s: float
+        self,
+        vendor: str,
+        tenant: str,
+        request: Request,
+        *,
+        key: str,
+        timeout_s: float,
+        begin: Moment | None = None,
     ) -> Reply:
         """
         One call of a declared vendor, once.
+
+        Args:
+            begin: Heard when the vendor's limits let it in, before it is sent; what it
+                raises ends the call unsent.
 
         Raises:
             CallError: how it failed, and whether it may have been done all the same.
@@ -69,7 +80,7 @@ class PostSink:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} to {self._spec.vendor}>"
 
-    async def send(self, parcels: Sequence[Parcel]) -> list[Outcome]:
+    async def send(self, parcels: Sequence[Parcel], begin: Moment) -> list[Outcome]:
         """Post it."""
         [parcel] = parcels
         body = content(parcel)
@@ -78,7 +89,7 @@ class PostSink:
             request = Request(
                 self._spec.path, content=body, headers=headers, answer="text"
             )
-            reply = await self._call(parcel, request, parcel.effect.key)
+            reply = await self._call(parcel, request, parcel.effect.key, begin)
         except WaybillError as error:
             return [outcome_of(error)]
         return [Confirmed(answer_of(reply))]
@@ -105,7 +116,9 @@ class PostSink:
         """What proves whose it is; the vendor's own key is added by its door."""
         return {}
 
-    async def _call(self, parcel: Parcel, request: Request, key: str) -> Reply:
+    async def _call(
+        self, parcel: Parcel, request: Request, key: str, begin: Moment | None = None
+    ) -> Reply:
         try:
             return await self._caller.send(
                 self._spec.vendor,
@@ -113,6 +126,7 @@ class PostSink:
                 request,
                 key=key,
                 timeout_s=self.timeout_s,
+                begin=begin,
             )
         except CallError as error:
             # A success that came whole and is no text, such as a picture, is one.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.calls import Request
+from pipeline.calls import Moment, Request
 from pipeline.effects.declared import CrmSpec
 from pipeline.effects.posting import Caller, outcome_of
 from pipeline.effects.sink import (
@@ -55,7 +55,7 @@ class CrmSink:
     def __repr__(self) -> str:
         return f"<CrmSink {self.name} of {self._spec.object}>"
 
-    async def send(self, parcels: Sequence[Parcel]) -> list[Outcome]:
+    async def send(self, parcels: Sequence[Parcel], begin: Moment) -> list[Outcome]:
         """One collection a tenant; two of one external id never in the same."""
         found: dict[int, Outcome] = {}
         groups: dict[str, dict[str, Parcel]] = {}
@@ -64,7 +64,7 @@ class CrmSink:
             if group.setdefault(self._id_of(parcel), parcel) is not parcel:
                 found[parcel.effect.id] = NotSent("SAME_RECORD: one at a time")
         for tenant, group in groups.items():
-            found |= await self._apart(tenant, list(group.values()))
+            found |= await self._apart(tenant, list(group.values()), begin)
         return [found[p.effect.id] for p in parcels]
 
     async def ask(self, parcel: Parcel) -> Outcome:
@@ -75,7 +75,7 @@ class CrmSink:
         return str(parcel.payload.get(self._spec.external_id) or parcel.effect.key)
 
     async def _apart(
-        self, tenant: str, parcels: Sequence[Parcel]
+        self, tenant: str, parcels: Sequence[Parcel], begin: Moment
     ) -> dict[int, Outcome]:
         """A collection; refused whole it is halved until it is known for whom."""
         found: dict[int, Outcome] = {}
@@ -85,7 +85,7 @@ class CrmSink:
                 break
             group = left.pop()
             try:
-                found |= await self._upsert(tenant, group)
+                found |= await self._upsert(tenant, group, begin)
             except CallError as error:
                 if len(group) == 1 or error.status not in OF_ONE:
                     found |= _of_all(group, outcome_of(error))
@@ -96,7 +96,7 @@ class CrmSink:
         return found | _of_all([p for group in left for p in group], again)
 
     async def _upsert(
-        self, tenant: str, parcels: Sequence[Parcel]
+        self, tenant: str, parcels: Sequence[Parcel], begin: Moment
     ) -> dict[int, Outcome]:
         """
         One call.
@@ -125,6 +125,7 @@ class CrmSink:
                 request,
                 key=key_of(*(p.effect.key for p in parcels)),
                 timeout_s=self.timeout_s,
+                begin=begin,
             )
         except WaybillError as error:
             outcome = outcome_of(error)

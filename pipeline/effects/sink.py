@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from pipeline.calls import Moment
 from pipeline.outbox import SinkFacts
 from pipeline.store.effects import EffectRow
 
@@ -63,7 +64,7 @@ class Sink(Protocol):
     Attributes:
         together: At most so many effects in one call.
         at_once: At most so many calls under way, of one worker.
-        timeout_s: Of a call; what is not settled then is unknown.
+        timeout_s: Of a call that has begun; what is not settled then is unknown.
     """
 
     name: str
@@ -72,8 +73,15 @@ class Sink(Protocol):
     at_once: int
     timeout_s: float
 
-    async def send(self, parcels: Sequence[Parcel]) -> list[Outcome]:
-        """Have them done; an outcome for each."""
+    async def send(self, parcels: Sequence[Parcel], begin: Moment) -> list[Outcome]:
+        """
+        Have them done; an outcome for each.
+
+        Args:
+            begin: Called, and heard, before anything may happen outside: they are
+                `sending` when it returns.  As late as can be, for whose worker dies
+                before it was not sent; what it raises ends the call unsent.
+        """
         ...
 
     async def ask(self, parcel: Parcel) -> Outcome:

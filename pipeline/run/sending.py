@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from contextlib import AsyncExitStack
 
-from pipeline.calls import Request
+from pipeline.calls import Moment, Request
 from pipeline.errors import Permanent
 from pipeline.run.outside import Outside
 from pipeline.run.services import Services, key_of
@@ -31,7 +31,14 @@ class VendorCaller:
         return f"<VendorCaller of {len(self._services.vendors)}>"
 
     async def send(
-        self, vendor: str, tenant: str, request: Request, *, key: str, timeout_s: float
+        self,
+        vendor: str,
+        tenant: str,
+        request: Request,
+        *,
+        key: str,
+        timeout_s: float,
+        begin: Moment | None = None,
     ) -> Reply:
         """
         One call of a declared vendor, once; see `Caller` of effects/posting.py.
@@ -54,11 +61,15 @@ class VendorCaller:
                     deadline=-math.inf if ticket.probe else math.inf,
                 )
             )
+            ticket.still()
+            secret = key_of(self._services, spec, tenant)
+            if begin is not None:
+                await begin()
             return await self._outside.send(
                 ticket,
                 spec,
                 request,
-                key=key_of(self._services, spec, tenant),
+                key=secret,
                 timeout_s=timeout_s,
                 idempotency_key=key,
                 artifacts=self._services.artifacts,

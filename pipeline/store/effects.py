@@ -98,19 +98,33 @@ class EffectStore(Protocol):
     What couriers need, and whoever looks after effects.
 
     They are planned by `WorkStore.commit`; `reap` and `leave` see to what a worker had
-    in hand: of class A it is planned again, of class B it is asked for, of class C it
-    is in doubt.
+    in hand: what it had not begun is planned as before; of what was `sending`, class A
+    is planned again, class B is asked for, class C is in doubt.
     """
 
     async def take_effects(
         self, worker: WorkerId, rooms: Sequence[Room]
     ) -> list[EffectRow]:
         """
-        Take what is due, in order: planned ones are `sending` when this returns, those
-        to be asked for stay `in_doubt`.  Of a cancelled item none is taken.
+        Take what is due, in order, into this worker's hands; each stands as it stood,
+        `planned`, or `in_doubt` to be asked for.  Of a cancelled item none is taken.
 
         Raises:
             LeaseLost: nothing was taken.
+        """
+        ...
+
+    async def begin_effects(
+        self, worker: WorkerId, ids: Sequence[EffectId]
+    ) -> list[bool]:
+        """
+        Have planned ones be `sending`, which they are when this returns.
+
+        False, and nothing of it, where one is not this worker's any more: planned
+        otherwise since, called back, or its item was cancelled.
+
+        Raises:
+            LeaseLost: none is.
         """
         ...
 
@@ -127,7 +141,7 @@ class EffectStore(Protocol):
 
     async def disown_effects(self, worker: WorkerId, keep: Sequence[EffectId]) -> int:
         """
-        Plan again what this worker took and does not know of: it was never sent.
+        Give back what this worker took and does not know of: it was never sent.
 
         After a `take_effects` whose answer was lost; returns how many there were.
         """

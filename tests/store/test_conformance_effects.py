@@ -43,7 +43,17 @@ async def taken(
     """Planned effects, in the hands of a courier."""
     await planned(world, *plans, **more)
     courier = await world.join()
-    return courier, await world.store.take_effects(courier, ROOMS)
+    return courier, await sent(world, courier)
+
+
+async def sent(
+    world: World, courier: WorkerId, rooms: list[Room] = ROOMS
+) -> list[EffectRow]:
+    """Taken, and begun where they are not to be asked for; as they stand then."""
+    rows = await world.store.take_effects(courier, rooms)
+    begin = [e.id for e in rows if e.state is S.PLANNED]
+    assert all(await world.store.begin_effects(courier, begin))
+    return [await world.store.effect(e.id) for e in rows]
 
 
 async def ids(world: World) -> list[int]:
@@ -105,7 +115,7 @@ async def test_a_newer_plan_replaces_what_was_never_sent(world: World) -> None:
     await planned(world, old, name="a")
     await planned(world, new, name="b")
     courier = await world.join()
-    [first] = await world.store.take_effects(courier, ROOMS)
+    [first] = await sent(world, courier)
     await planned(world, plan(body={"v": 3}), name="c")
     sending = await world.store.effect(first.id)
     unheard = Settlement(first.id, S.PLANNED, 5, perhaps=True)
@@ -113,7 +123,7 @@ async def test_a_newer_plan_replaces_what_was_never_sent(world: World) -> None:
     await planned(world, plan(body={"v": 4}), name="d")
     again = await world.store.effect(first.id)
     await world.clock.advance(6)
-    await world.store.take_effects(courier, ROOMS)
+    await sent(world, courier)
     await world.store.settle_effects(courier, [Settlement(first.id, S.REFUSED)])
     await planned(world, plan(body={"v": 5}), name="e")
     fresh = await world.store.effect(first.id)
@@ -130,9 +140,9 @@ async def test_what_is_taken_is_sending_before_anybody_calls(world: World) -> No
     await planned(world, *(plan(key=f"k{n}") for n in range(3)))
     one, two = await world.join(), await world.join()
 
-    first = await world.store.take_effects(one, [Room("shop", A, 2)])
-    second = await world.store.take_effects(two, ROOMS)
-    nothing = await world.store.take_effects(two, ROOMS)
+    first = await sent(world, one, [Room("shop", A, 2)])
+    second = await sent(world, two)
+    nothing = await sent(world, two)
 
     assert [e.key for e in first] == ["k0", "k1"]
     assert [e.key for e in second] == ["k2"]
@@ -140,6 +150,56 @@ async def test_what_is_taken_is_sending_before_anybody_calls(world: World) -> No
     assert {(e.state, e.tries, e.worker) for e in first} == {(S.SENDING, 1, one)}
     assert all(e.sent_at is not None and e.due_at is None for e in first)
     assert await world.store.take_effects(one, []) == []
+
+
+@pytest.mark.parametrize("how", ["reap", "leave", "disown", "settle"])
+async def test_what_was_not_begun_was_not_sent(world: World, how: str) -> None:
+    """Whoever dies in line for a vendor leaves no doubt, and counts no try."""
+    await planned(world, plan(A), plan(B), plan(C))
+    courier = await world.join()
+    rows = await world.store.take_effects(courier, ROOMS)
+    if how == "reap":
+        await world.store.reap([courier], died=True)
+    elif how == "leave":
+        await world.store.leave(courier)
+    elif how == "disown":
+        await world.store.disown_effects(courier, [])
+    else:
+        away = [Settlement(e.id, S.PLANNED, 0, why="AWAY: x") for e in rows]
+        assert await world.store.settle_effects(courier, away) == [True] * 3
+    back = await world.store.effects()
+    again = await world.store.take_effects(await world.join(), ROOMS)
+
+    assert {(e.state, e.tries, e.worker) for e in back} == {(S.PLANNED, 0, None)}
+    assert [e.id for e in again] == [e.id for e in rows]
+    told = [[p.event for p in await world.store.passages(e.id)] for e in rows]
+    assert told == [["effect_planned"]] * 3
+
+
+async def test_what_was_called_back_is_not_begun(world: World) -> None:
+    """Planned otherwise, undone, or cancelled while it waits for its turn."""
+    await planned(world, plan(key="k0"))
+    await planned(world, plan(C, "k1", released=False), name="b")
+    worker, [item] = await world.take("c")
+    reached = finished(0, "read", "judge")
+    third = plan(key="k2")
+    await world.store.commit(worker, [Entry(item, reached, effects=(third,))])
+    await world.store.leave(worker)
+    one, two, three = await ids(world)
+    await world.store.release_effects("ann", ids=[two], in_s=0)
+    courier = await world.join()
+    assert len(await world.store.take_effects(courier, ROOMS)) == 3
+
+    await planned(world, plan(key="k0", body={"to": "eve"}), name="d")
+    await world.store.undo_release("ann", ids=[two])
+    await world.store.cancel([item], "ann")
+    begun = await world.store.begin_effects(courier, [one, two, three])
+    void = await world.store.settle_effects(courier, [Settlement(one, S.PLANNED, 60)])
+    [newer] = await world.store.take_effects(courier, ROOMS)
+
+    assert (begun, void) == ([False] * 3, [False])
+    assert await states(world) == ["planned", "awaiting_release", "planned"]
+    assert json.loads(newer.payload or "") == {"to": "eve"}
 
 
 async def test_each_is_settled_by_its_own_outcome(world: World) -> None:
@@ -155,9 +215,9 @@ async def test_each_is_settled_by_its_own_outcome(world: World) -> None:
             Settlement(c, S.PLANNED, 20, why="VENDOR_DOWN: away"),
         ],
     )
-    soon = await world.store.take_effects(courier, ROOMS)
+    soon = await sent(world, courier)
     await world.clock.advance(21)
-    later = await world.store.take_effects(courier, ROOMS)
+    later = await sent(world, courier)
 
     assert stood == [True] * 3
     assert await states(world) == ["confirmed", "refused", "sending"]
@@ -177,12 +237,14 @@ async def test_a_zombie_neither_takes_nor_settles(world: World) -> None:
     courier, [row] = await taken(world, plan())
     await world.store.reap([courier], died=True)
     other = await world.join()
-    [again] = await world.store.take_effects(other, ROOMS)
+    [again] = await sent(world, other)
 
     with pytest.raises(LeaseLost):
         await world.store.settle_effects(courier, [Settlement(row.id, S.CONFIRMED)])
     with pytest.raises(LeaseLost):
         await world.store.take_effects(courier, ROOMS)
+    with pytest.raises(LeaseLost):
+        await world.store.begin_effects(courier, [row.id])
     with pytest.raises(LeaseLost):
         await world.store.disown_effects(courier, [])
     third = await world.join()
@@ -203,7 +265,7 @@ async def test_a_worker_that_ends_leaves_them_by_class(world: World, how: str) -
         await world.store.leave(courier)
     found = {e.sink_class: e for e in await world.store.effects()}
     other = await world.join()
-    again = await world.store.take_effects(other, ROOMS)
+    again = await sent(world, other)
 
     assert [found[c].state for c in (A, B, C)] == [S.PLANNED, S.IN_DOUBT, S.IN_DOUBT]
     assert found[C].due_at is None
@@ -220,13 +282,13 @@ async def test_who_asks_and_dies_leaves_the_question(world: World) -> None:
     courier, _ = await taken(world, plan(B))
     await world.store.reap([courier], died=True)
     second, third = await world.join(), await world.join()
-    await world.store.take_effects(second, ROOMS)
+    await sent(world, second)
     [number] = await ids(world)
     with pytest.raises(Conflict):
         await world.store.resolve_effect(number, S.CONFIRMED, "ann", "")
     await world.store.reap([second], died=True)
 
-    [asked] = await world.store.take_effects(third, ROOMS)
+    [asked] = await sent(world, third)
     await world.store.settle_effects(third, [Settlement(asked.id, S.PLANNED, 0)])
 
     assert (asked.state, asked.tries) == (S.IN_DOUBT, 1)
@@ -235,11 +297,13 @@ async def test_who_asks_and_dies_leaves_the_question(world: World) -> None:
 
 async def test_what_was_taken_unheard_was_never_sent(world: World) -> None:
     """The answer of `take_effects` was lost: of every class it is planned again."""
-    courier, rows = await taken(world, plan(A), plan(B), plan(C))
+    await planned(world, plan(A), plan(B), plan(C))
+    courier = await world.join()
+    rows = await world.store.take_effects(courier, ROOMS)
     [kept] = [e.id for e in rows if e.sink_class is A]
 
     count = await world.store.disown_effects(courier, [kept])
-    again = await world.store.take_effects(courier, ROOMS)
+    again = await sent(world, courier)
 
     assert count == 2
     assert {(e.sink_class, e.state, e.tries) for e in again} == {
@@ -257,14 +321,14 @@ async def test_a_cancelled_item_sends_no_more(world: World) -> None:
     await world.store.cancel([item], "ann")
     courier = await world.join()
 
-    stopped = await world.store.take_effects(courier, ROOMS)
+    stopped = await sent(world, courier)
     [row] = await world.store.effects()
     aside = True
     if database := getattr(world.store, "database", None):
         # Met by that look, and by no other: they would be gone through for ever.
         aside = await database.fetchval("select still from waybill.effects")
     await world.store.retry([item], "ann")
-    resumed = await world.store.take_effects(courier, ROOMS)
+    resumed = await sent(world, courier)
 
     assert stopped == []
     assert (row.state, row.cancelled) == (S.PLANNED, True)
@@ -278,18 +342,18 @@ async def test_one_that_cannot_be_taken_back_waits_for_a_person(world: World) ->
     batch = await world.batch()
     one, two = await ids(world)
     courier = await world.join()
-    held = await world.store.take_effects(courier, ROOMS)
+    held = await sent(world, courier)
     released = await world.store.release_effects("ann", batch_id=batch.id, in_s=20)
-    early = await world.store.take_effects(courier, ROOMS)
+    early = await sent(world, courier)
     undone = await world.store.undo_release("bob", ids=[one])
     await world.clock.advance(21)
-    sent = await world.store.take_effects(courier, ROOMS)
+    gone = await sent(world, courier)
     late = await world.store.undo_release("bob", batch_id=batch.id)
     first, second = await world.store.effect(one), await world.store.effect(two)
 
     assert held == early == late == []
     assert (released, undone) == ([one, two], [one])
-    assert [e.id for e in sent] == [two]
+    assert [e.id for e in gone] == [two]
     assert (first.state, first.released_by) == (S.AWAITING_RELEASE, None)
     assert (second.state, second.released_by) == (S.SENDING, "ann")
     assert [(p.event, p.actor) for p in (await world.store.passages(one))[1:]] == [
@@ -377,7 +441,7 @@ async def test_a_person_settles_a_doubt(world: World) -> None:
     await world.store.resolve_effect(b, S.REFUSED, "ann", "")
     await world.store.resolve_effect(c, S.PLANNED, "ann", "not in the outbox")
     other = await world.join()
-    again = await world.store.take_effects(other, ROOMS)
+    again = await sent(world, other)
 
     assert await states(world) == ["confirmed", "refused", "sending"]
     assert (await world.store.effect(a)).why == "it is in the outbox"
@@ -401,7 +465,7 @@ async def test_a_person_sends_again(world: World) -> None:
     await world.store.resend_effect(c, "ann")
     with pytest.raises(Conflict):
         await world.store.resend_effect(b, "ann")
-    again = await world.store.take_effects(courier, ROOMS)
+    again = await sent(world, courier)
 
     assert {(e.id, e.key) for e in again} == {(a, "k1"), (c, "k3")}
 
@@ -430,9 +494,9 @@ async def test_what_gathers_is_due_together(world: World) -> None:
     await planned(world, plan(key="k2", gather_s=3600), name="b")
     courier = await world.join(lease_s=9000)
 
-    early = await world.store.take_effects(courier, ROOMS)
+    early = await sent(world, courier)
     await world.clock.advance(3601)
-    together = await world.store.take_effects(courier, ROOMS)
+    together = await sent(world, courier)
 
     assert early == []
     assert [e.key for e in together] == ["k1", "k2"]

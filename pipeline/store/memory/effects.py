@@ -95,6 +95,10 @@ class MemoryEffects(MemorySessions):
         for e in list(self._effects.values()):
             if e.worker not in workers:
                 continue
+            if e.state is S.PLANNED:  # not begun
+                now = self._at(self.now())
+                self._effects[e.id] = e._replace(worker=None, due_at=now)
+                continue
             sending = e.state is S.SENDING
             again = sending and e.sink_class is SinkClass.A
             asked = e.sink_class is not SinkClass.C
@@ -143,13 +147,27 @@ class MemoryEffects(MemorySessions):
             for _, number in sorted(due)[:most]:
                 e = self._effects[number]
                 e = e._replace(worker=worker, due_at=None, sink_class=sink_class)
-                if e.state is S.PLANNED:
-                    e = e._replace(state=S.SENDING, tries=e.tries + 1, sent_at=now)
-                    self._put_effect(e, str(worker))
-                else:
+                self._effects[e.id] = e
+                if e.state is S.IN_DOUBT:
                     self._put_effect(e, str(worker), "asked")
                 taken.append(e)
         return sorted(taken, key=lambda e: e.id)
+
+    async def begin_effects(
+        self, worker: WorkerId, ids: Sequence[EffectId]
+    ) -> list[bool]:
+        await anyio.lowlevel.checkpoint()
+        self._alive(worker)
+        begun = []
+        for number in ids:
+            e = self._effects[number]
+            may = e.worker == worker and e.state is S.PLANNED
+            begun.append(may and not self._cancelled(e))
+            if begun[-1]:
+                now = self._at(self.now())
+                e = e._replace(state=S.SENDING, tries=e.tries + 1, sent_at=now)
+                self._put_effect(e, str(worker))
+        return begun
 
     def _cancelled(self, effect: EffectRow) -> bool:
         end = self._outcomes.get(effect.item_id)
@@ -168,6 +186,7 @@ class MemoryEffects(MemorySessions):
                 now = self._at(self.now())
                 ended = s.state in (S.CONFIRMED, S.REFUSED)
                 self._perhaps.update([e.id] if s.perhaps else ())
+                was = e.state
                 e = e._replace(
                     state=s.state,
                     worker=None,
@@ -176,7 +195,9 @@ class MemoryEffects(MemorySessions):
                     ended_at=now if ended else None,
                     answer=e.answer if s.answer is None else json.loads(s.answer),
                 )
-                self._put_effect(e, str(worker))
+                self._effects[e.id] = e
+                if (was, e.state) != (S.PLANNED, S.PLANNED):
+                    self._put_effect(e, str(worker))
         return stood
 
     async def disown_effects(self, worker: WorkerId, keep: Sequence[EffectId]) -> int:
@@ -184,9 +205,9 @@ class MemoryEffects(MemorySessions):
         mine = [e for e in self._effects.values() if e.worker == worker]
         for e in (lost := [e for e in mine if e.id not in keep]):
             back = e._replace(worker=None, due_at=self._at(self.now()))
-            if e.state is S.SENDING:
-                back = back._replace(state=S.PLANNED, tries=e.tries - 1)
-            self._put_effect(back, str(worker))
+            self._effects[e.id] = back
+            if e.state is S.IN_DOUBT:
+                self._put_effect(back, str(worker))
         return len(lost)
 
     # -- people ----------------------------------------------------------------------
@@ -294,6 +315,7 @@ class MemoryEffects(MemorySessions):
             released_by=None,
             released_at=None,
             due_at=None,
+            worker=None,
         )
 
     def _said(

@@ -47,18 +47,13 @@ with due as (
       order by e.due_at, e.id limit w.most for update of e skip locked) x),
 taken as (
   update waybill.effects e
-     set worker_id = $1, due_at = null, class = d.class,
-         state = case when e.state = 'planned' then 'sending' else e.state end,
-         tries = e.tries + (e.state = 'planned')::int,
-         sent_at = case when e.state = 'planned' then waybill.clock()
-                        else e.sent_at end
+     set worker_id = $1, due_at = null, class = d.class
     from due d where e.id = d.id
   returning e.*),
 noted as (
   insert into waybill.audit (item_id, event, stage, actor, code)
-  select item_id, case when state = 'sending' then 'effect_sending'
-                       else 'effect_asked' end, stage, $1::uuid::text, id::text
-    from taken)
+  select item_id, 'effect_asked', stage, $1::uuid::text, id::text
+    from taken where state = 'in_doubt')
 select {COLUMNS}, false as cancelled from taken e {JOINED} order by e.id
 """
 # Those of cancelled items would be met at every look, for ever.  The lock keeps out who
@@ -75,13 +70,31 @@ update waybill.effects e set still = true
                    where o.item_id = x.item_id and o.state = 'cancelled'
                      for key share of o skip locked))
 """
+# From here on it may have happened.
+BEGIN = f"""
+with found as (
+  select e.id from waybill.effects e
+   where e.id = any($2::bigint[]) and e.worker_id = $1 and e.state = 'planned'
+     and not {CANCELLED}
+   order by e.id for update of e),
+begun as (
+  update waybill.effects e
+     set state = 'sending', tries = e.tries + 1, sent_at = waybill.clock()
+    from found f where e.id = f.id
+  returning e.id, e.item_id, e.stage),
+noted as (
+  insert into waybill.audit (item_id, event, stage, actor, code)
+  select item_id, 'effect_sending', stage, $1::uuid::text, id::text from begun)
+select id from begun
+"""
+# One that was not begun stands as it stood: that is no transition.
 SETTLE = """
 with told as (
   select * from unnest($2::bigint[], $3::text[], $4::float8[], $5::json[], $6::text[],
                        $7::boolean[])
                 t(id, state, due_s, answer, why, perhaps)),
 found as (
-  select e.id from waybill.effects e join told t using (id)
+  select e.id, e.state as was from waybill.effects e join told t using (id)
    where e.worker_id = $1 order by e.id for update of e),
 settled as (
   update waybill.effects e
@@ -91,23 +104,23 @@ settled as (
                          then waybill.clock() end,
          answer = coalesce(t.answer, e.answer), perhaps = e.perhaps or t.perhaps
     from told t join found f using (id) where e.id = t.id
-  returning e.id, e.item_id, e.stage, e.state),
+  returning e.id, e.item_id, e.stage, e.state, f.was),
 noted as (
   insert into waybill.audit (item_id, event, stage, actor, code)
-  select item_id, 'effect_' || state, stage, $1::uuid::text, id::text from settled)
+  select item_id, 'effect_' || state, stage, $1::uuid::text, id::text from settled
+   where (was, state) <> ('planned', 'planned'))
 select id from settled
 """
 DISOWN = """
 with back as (
   update waybill.effects
-     set worker_id = null, due_at = waybill.clock(),
-         tries = tries - (state = 'sending')::int,
-         state = case when state = 'sending' then 'planned' else state end
+     set worker_id = null, due_at = waybill.clock()
    where worker_id = $1 and not id = any($2::bigint[])
   returning id, item_id, stage, state),
 noted as (
   insert into waybill.audit (item_id, event, stage, actor, code)
-  select item_id, 'effect_' || state, stage, $1::uuid::text, id::text from back)
+  select item_id, 'effect_in_doubt', stage, $1::uuid::text, id::text
+    from back where state = 'in_doubt')
 select count(*) from back
 """
 LIST = f"select {COLUMNS}, {CANCELLED} as cancelled from waybill.effects e {JOINED}"
@@ -152,7 +165,7 @@ RELEASE = SAY.format(
 )
 UNDO = SAY.format(
     set="""state = 'awaiting_release', released_by = null, released_at = null,
-           due_at = null""",
+           due_at = null, worker_id = null""",
     when="e.state = 'planned' and not e.perhaps and e.released_by is not null",
     event="'effect_awaiting_release'",
 )
@@ -174,6 +187,18 @@ class PostgresEffects(Topic):
 
         return await self._db.tx(work) if rooms else []
 
+    async def begin_effects(
+        self, worker: WorkerId, ids: Sequence[EffectId]
+    ) -> list[bool]:
+        """Have planned ones be `sending`."""
+
+        async def work(con: Connection) -> set[EffectId]:
+            await _alive(con, worker)
+            return {r["id"] for r in await con.fetch(BEGIN, worker, list(ids))}
+
+        begun = await self._db.tx(work)
+        return [number in begun for number in ids]
+
     async def settle_effects(
         self, worker: WorkerId, settled: Sequence[Settlement]
     ) -> list[bool]:
@@ -192,7 +217,7 @@ class PostgresEffects(Topic):
         return [s.id in stood for s in settled]
 
     async def disown_effects(self, worker: WorkerId, keep: Sequence[EffectId]) -> int:
-        """Plan again what this worker took and does not know of."""
+        """Give back what this worker took and does not know of."""
 
         async def work(con: Connection) -> int:
             await _alive(con, worker)

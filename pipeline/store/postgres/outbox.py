@@ -41,7 +41,8 @@ with planned as (
          payload = excluded.payload, payload_ref = excluded.payload_ref,
          artifacts = excluded.artifacts, irreversible = excluded.irreversible,
          planned_at = excluded.planned_at, ended_at = null, answer = null, why = '',
-         released_by = null, released_at = null, perhaps = false
+         released_by = null, released_at = null, perhaps = false,
+         worker_id = null
    where e.state = 'refused'
       or (not e.perhaps and e.state in ('planned', 'awaiting_release', 'not_sent')
           and (e.payload::text, e.payload_ref, e.artifacts::text, e.irreversible)
@@ -60,16 +61,19 @@ with found as (
 back as (
   update waybill.effects e
      set worker_id = null,
-         state = case when f.state = 'sending' and f.class = 'a' then 'planned'
+         state = case when f.state = 'planned'
+                        or (f.state = 'sending' and f.class = 'a') then 'planned'
                       else 'in_doubt' end,
-         due_at = case when f.class <> 'c' then waybill.clock() end,
+         due_at = case when f.state = 'planned' or f.class <> 'c'
+                       then waybill.clock() end,
          perhaps = e.perhaps or (f.state = 'sending' and f.class = 'a'),
          why = case when f.state = 'sending'
                     then 'WORKER_DIED: nobody heard what became of it' else e.why end
     from found f where e.id = f.id
-  returning e.id, e.item_id, e.stage, e.state)
+  returning e.id, e.item_id, e.stage, e.state, f.state as was)
 insert into waybill.audit (item_id, event, stage, actor, code)
 select item_id, 'effect_' || state, stage, 'reaper', id::text from back
+ where was <> 'planned'
 """
 
 

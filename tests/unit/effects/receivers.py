@@ -8,9 +8,14 @@ from typing import Any
 
 import anyio
 
+from pipeline.calls import Moment
 from pipeline.effects.sink import Absent, Confirmed, Outcome, Parcel
 from pipeline.outbox import EffectState, SinkClass, SinkFacts
 from pipeline.store.effects import EffectRow
+
+
+async def begun() -> None:
+    """Nobody has to hear of it."""
 
 
 class Receiver:
@@ -19,6 +24,7 @@ class Receiver:
 
     Attributes:
         script: What it says next: an outcome, an error, or seconds to hang.
+        line_s: Until its limits let a call in.
         got: Keys, as they came; `bodies` and `asked` likewise.
     """
 
@@ -32,11 +38,13 @@ class Receiver:
         timeout_s: float = 30.0,
         took_s: float = 0.1,
         irreversible: bool = False,
+        line_s: float = 0.0,
     ) -> None:
         self.name = name
         self.facts = SinkFacts(sink_class, irreversible)
         self.together, self.at_once, self.timeout_s = together, at_once, timeout_s
         self.took_s = took_s
+        self.line_s = line_s
         self.script: list[Any] = []
         self.calls: list[list[str]] = []
         self.bodies: dict[str, list[Any]] = {}
@@ -48,7 +56,9 @@ class Receiver:
     def got(self) -> list[str]:
         return [key for call in self.calls for key in call]
 
-    async def send(self, parcels: Sequence[Parcel]) -> list[Outcome]:
+    async def send(self, parcels: Sequence[Parcel], begin: Moment) -> list[Outcome]:
+        await anyio.sleep(self.line_s)
+        await begin()
         self.calls.append([p.effect.key for p in parcels])
         for p in parcels:
             self.bodies.setdefault(p.effect.key, []).append(p.payload)

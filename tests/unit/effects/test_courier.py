@@ -83,6 +83,39 @@ async def test_sending_is_committed_before_the_call() -> None:
     assert (row.state, row.tries) == (S.SENDING, 1)
 
 
+async def test_what_waits_for_its_turn_is_not_sending() -> None:
+    """Killed there, nobody doubts it: also of class C the next worker sends it."""
+    shop = Receiver(sink_class=C, line_s=20)
+    engine = engine_of(shop)
+    await engine.submit(3)
+    async with engine.session() as first:
+        await anyio.sleep(10)
+        waiting = await engine.store.effects()
+        await engine.bury(first)
+    async with engine.session():
+        rows = await settled(engine, S.CONFIRMED)
+
+    assert {(e.state, e.tries) for e in waiting} == {(S.PLANNED, 0)}
+    assert {e.tries for e in rows} == {1}
+    assert Counter(Counter(shop.got).values()) == {1: 3}
+
+
+async def test_what_never_had_its_turn_is_no_doubt() -> None:
+    """Its sink gave up in line, or raised before it began: it comes again later."""
+    shop = Receiver(sink_class=C, timeout_s=30, line_s=100)
+    engine = engine_of(shop)
+    await engine.submit()
+    async with engine.session():
+        await anyio.sleep(35)
+        [early] = await engine.store.effects()
+        shop.line_s = 0
+        [row] = await settled(engine, S.CONFIRMED, within_s=60)
+
+    assert (early.state, early.tries) == (S.PLANNED, 0)
+    assert early.why.startswith("SINK_TIMEOUT")
+    assert row.tries == 1
+
+
 async def test_a_try_that_fails_plans_nothing() -> None:
     """Neither does one that waits, or that is held and runs again."""
     shop = Receiver()
@@ -208,7 +241,10 @@ async def test_a_killed_worker_leaves_no_second_effect(
     assert row.item_id == 1
 
 
-async def test_a_zombie_sends_nothing_more() -> None:
+@pytest.mark.parametrize(
+    ("before", "stands"), [("take_effects", S.PLANNED), ("begin_effects", S.IN_DOUBT)]
+)
+async def test_a_zombie_sends_nothing_more(before: str, stands: S) -> None:
     """Its lease may be over: what it took before it slept it does not send."""
     shop = Receiver(sink_class=C)
     engine = engine_of(shop)
@@ -221,18 +257,18 @@ async def test_a_zombie_sends_nothing_more() -> None:
             await anyio.sleep(100)
         return taken
 
-    engine.wire.always["take_effects"] = slept
+    engine.wire.always[before] = slept
     async with engine.session() as first:
         await anyio.sleep(300)
     await engine.bury(first)
 
     [row] = await engine.store.effects()
     assert shop.got == []
-    assert row.state is S.IN_DOUBT
+    assert row.state is stands
 
 
 @pytest.mark.parametrize("fault", [landed, lost, not_sent])
-@pytest.mark.parametrize("method", ["take_effects", "settle_effects"])
+@pytest.mark.parametrize("method", ["take_effects", "begin_effects", "settle_effects"])
 async def test_the_database_may_be_away(method: str, fault: Any) -> None:
     """What was taken unheard is given back, what is to be settled is kept."""
     shop = Receiver(sink_class=C)

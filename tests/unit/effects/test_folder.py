@@ -16,7 +16,7 @@ from pipeline.effects.declared import FolderSpec
 from pipeline.effects.folder import FolderSink, Row, reconcile
 from pipeline.effects.sink import Absent, Confirmed, NotSent
 from pipeline.errors import Trouble
-from tests.unit.effects.receivers import parcel
+from tests.unit.effects.receivers import begun, parcel
 
 SPEC = FolderSpec(kind="folder", name="press")
 
@@ -51,8 +51,8 @@ def bench(tmp_path: Path) -> Bench:
 
 async def test_what_comes_together_appears_as_one_folder(bench: Bench) -> None:
     """Whole, numbered, with its manifest; the next is another."""
-    first = await bench.sink.send(await bench.parcels(1, 2))
-    await bench.sink.send(await bench.parcels(3))
+    first = await bench.sink.send(await bench.parcels(1, 2), begun)
+    await bench.sink.send(await bench.parcels(3), begun)
 
     assert bench.folders() == ["0001", "0002"]
     found = json.loads((bench.at / "0001" / "manifest.json").read_text())
@@ -67,10 +67,10 @@ async def test_what_comes_together_appears_as_one_folder(bench: Bench) -> None:
 
 async def test_a_key_is_handed_over_once(bench: Bench) -> None:
     """Sent again, also among new ones, and when its folder has been taken away."""
-    [said] = await bench.sink.send(await bench.parcels(1))
+    [said] = await bench.sink.send(await bench.parcels(1), begun)
     (bench.at / "0001").rename(bench.root / "taken away")
 
-    again = await bench.sink.send(await bench.parcels(1, 2))
+    again = await bench.sink.send(await bench.parcels(1, 2), begun)
 
     assert again[0] == said
     assert bench.folders() == ["0002"]
@@ -81,13 +81,13 @@ async def test_a_folder_of_somebody_elses_brings_no_number_up_again(
     bench: Bench,
 ) -> None:
     """What the notes of a number hold is kept, though its folder is taken away."""
-    await bench.sink.send(await bench.parcels(1))
+    await bench.sink.send(await bench.parcels(1), begun)
     (bench.at / "0002").mkdir()
-    await bench.sink.send(await bench.parcels(2))
+    await bench.sink.send(await bench.parcels(2), begun)
     (bench.at / "0003").rename(bench.root / "taken away")
-    await bench.sink.send(await bench.parcels(3))
+    await bench.sink.send(await bench.parcels(3), begun)
 
-    await bench.sink.send(await bench.parcels(2))
+    await bench.sink.send(await bench.parcels(2), begun)
 
     assert bench.folders() == ["0001", "0002", "0004"]
     assert len(list((bench.at / "0004").glob("*.pdf"))) == 1
@@ -108,7 +108,7 @@ async def test_a_crash_before_it_appears_is_finished(
     monkeypatch.undo()
     before = bench.folders()
 
-    [said] = await bench.sink.send(await bench.parcels(1))
+    [said] = await bench.sink.send(await bench.parcels(1), begun)
 
     assert before == []
     assert bench.folders() == ["0001"]
@@ -125,7 +125,7 @@ async def part_of(bench: Bench) -> tuple[Path, Path, list[Any]]:
 async def test_who_was_taken_for_dead_adds_nothing(bench: Bench) -> None:
     """Its effects are another's now, who was quicker."""
     at, part, rows = await part_of(bench)
-    await bench.sink.send(await bench.parcels(1))
+    await bench.sink.send(await bench.parcels(1), begun)
 
     late = module._publish(at, part, rows)
 
@@ -137,7 +137,7 @@ async def test_who_was_taken_for_dead_adds_nothing(bench: Bench) -> None:
 async def test_it_can_be_asked_for(bench: Bench) -> None:
     """By its key."""
     [one, two] = await bench.parcels(1, 2)
-    await bench.sink.send([one])
+    await bench.sink.send([one], begun)
 
     assert isinstance(await bench.sink.ask(one), Confirmed)
     assert await bench.sink.ask(two) == Absent()
@@ -147,7 +147,7 @@ async def test_a_missing_file_keeps_the_folder_away(bench: Bench) -> None:
     """Nothing appears; all of it is tried again."""
     bad = parcel(9, artifacts={"reply.pdf": "0" * 64})
 
-    said = await bench.sink.send([*await bench.parcels(1), bad])
+    said = await bench.sink.send([*await bench.parcels(1), bad], begun)
 
     assert all(isinstance(s, NotSent) for s in said)
     assert bench.folders() == []
@@ -169,12 +169,12 @@ async def test_what_does_not_appear_takes_no_room(
     parcels = await bench.parcels(1, 2)
     for name in ("manifest.json", f"00000002-{2:040x}"[:21] + "-reply.pdf"):
         wall = name
-        said = await bench.sink.send(parcels)
+        said = await bench.sink.send(parcels, begun)
         assert all(isinstance(s, NotSent) for s in said)
         assert bench.hidden() == bench.folders() == []
     wall = ""
 
-    assert isinstance((await bench.sink.send(parcels))[1], Confirmed)
+    assert isinstance((await bench.sink.send(parcels, begun))[1], Confirmed)
     assert wrote.count("manifest.json") == 1
 
 
@@ -182,7 +182,7 @@ async def test_batches_do_not_share_a_folder(bench: Bench) -> None:
     """Nor do tenants; what has no file is its payload."""
     parcels = [parcel(1, {"a": 1}), parcel(2, {"a": 2}, batch="june")]
 
-    await bench.sink.send(parcels)
+    await bench.sink.send(parcels, begun)
 
     [file] = (bench.root / "acme" / "june" / "0001").glob("*-payload.json")
     assert json.loads(file.read_text()) == {"a": 2}
@@ -197,7 +197,7 @@ async def test_a_sheet_lies_beside_the_files(tmp_path: Path) -> None:
         return {"proof.pdf": b"all of them"}
 
     bench = Bench(tmp_path, sheet)
-    await bench.sink.send(await bench.parcels(1, 2))
+    await bench.sink.send(await bench.parcels(1, 2), begun)
 
     assert seen == ["doc-1.png", "doc-2.png"]
     assert (bench.at / "0001" / "proof.pdf").read_bytes() == b"all of them"
@@ -205,7 +205,7 @@ async def test_a_sheet_lies_beside_the_files(tmp_path: Path) -> None:
 
 async def test_a_documents_name_is_no_formula(bench: Bench) -> None:
     """In the table that a spreadsheet opens."""
-    await bench.sink.send(await bench.parcels(1, item_name='=HYPERLINK("x")'))
+    await bench.sink.send(await bench.parcels(1, item_name='=HYPERLINK("x")'), begun)
 
     table = (bench.at / "0001" / "manifest.csv").read_text(encoding="utf-8-sig")
     assert "'=HYPERLINK" in table
@@ -214,8 +214,8 @@ async def test_a_documents_name_is_no_formula(bench: Bench) -> None:
 
 async def test_their_list_is_compared_with_ours(bench: Bench) -> None:
     """What is missing, what was done twice, what is not ours."""
-    await bench.sink.send(await bench.parcels(1, 2))
-    await bench.sink.send(await bench.parcels(3))
+    await bench.sink.send(await bench.parcels(1, 2), begun)
+    await bench.sink.send(await bench.parcels(3), begun)
     one, two, three = sorted(p.name for p in bench.at.glob("0*/*.pdf"))
     key = f"{3:040x}"
 

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from pipeline.calls import CallClass, Request
+from pipeline.calls import CallClass, Moment, Request
 from pipeline.doubles import MemoryArtifacts
 from pipeline.effects.declared import (
     CrmSpec,
@@ -33,7 +33,7 @@ from pipeline.errors import Throttled, Usage
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.failures import CallError, failure
 from pipeline.vendors.hearing import Reply
-from tests.unit.effects.receivers import parcel
+from tests.unit.effects.receivers import begun, parcel
 
 SHOP = VendorSpec(name="shop", url="https://shop.example")
 WHSEC = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes ....").decode()
@@ -54,8 +54,17 @@ class Calls:
         self._answers = list(answers)
 
     async def send(
-        self, vendor: str, tenant: str, request: Request, *, key: str, timeout_s: float
+        self,
+        vendor: str,
+        tenant: str,
+        request: Request,
+        *,
+        key: str,
+        timeout_s: float,
+        begin: Moment | None = None,
     ) -> Reply:
+        if begin is not None:
+            await begin()
         self.made.append(Said(vendor, tenant, request, key))
         answer = self._answers.pop(0) if self._answers else Reply(200, "{}")
         if isinstance(answer, BaseException):
@@ -88,8 +97,8 @@ async def test_a_webhook_verifies_and_is_the_same_each_time() -> None:
     sink = WebhookSink(spec, calls, secret, times.pop)
     sent = parcel(7, {"n": 1}, artifacts={"reply": "a" * 64})
 
-    [said] = await sink.send([sent])
-    await sink.send([sent])
+    [said] = await sink.send([sent], begun)
+    await sink.send([sent], begun)
 
     one, two = [c.request for c in calls.made]
     assert one.content is not None
@@ -110,7 +119,7 @@ async def test_a_signature_needs_its_secret() -> None:
     calls = Calls()
     spec = WebhookSpec(kind="webhook", name="hook", vendor="shop", secret="secret:hook")
 
-    [said] = await WebhookSink(spec, calls, nowhere).send([parcel()])
+    [said] = await WebhookSink(spec, calls, nowhere).send([parcel()], begun)
 
     assert isinstance(said, NotSent)
     assert calls.made == []
@@ -135,7 +144,7 @@ async def test_a_failure_says_whether_it_happened(
     """Only what was answered by a no for ever is refused; a doubt stays one."""
     spec = PostSpec(kind="http", name="erp", vendor="shop", path="/jobs")
 
-    [said] = await PostSink(spec, Calls(error)).send([parcel()])
+    [said] = await PostSink(spec, Calls(error)).send([parcel()], begun)
 
     assert isinstance(said, expected)
     if isinstance(said, NotSent) and getattr(error, "retry_after_s", None):
@@ -149,7 +158,7 @@ async def test_an_answer_that_says_yes_is_one_whatever_its_body() -> None:
     calls = Calls(Reply(201, "[" * 100_000), Reply(200, "[NaN"), picture)
     sink = PostSink(spec, calls)
 
-    said = [(await sink.send([parcel()]))[0] for _ in range(3)]
+    said = [(await sink.send([parcel()], begun))[0] for _ in range(3)]
 
     assert said == [Confirmed({"status": status}) for status in (201, 200, 200)]
 
@@ -209,7 +218,7 @@ async def test_records_are_written_by_external_id_each_with_its_outcome() -> Non
     sent = [parcel(1, {"Subject": "x"}), parcel(2, {"Key__c": "mine"})]
     sent += [parcel(3), parcel(4)]
 
-    said = await CrmSink(CRM, calls).send(sent)
+    said = await CrmSink(CRM, calls).send(sent, begun)
 
     [call] = calls.made
     assert call.request.method == "PATCH"
@@ -232,7 +241,7 @@ async def test_a_lost_collection_is_lost_for_each() -> None:
     sent = [parcel(1), parcel(2)]
     short = Reply(200, [{"success": True}])
     for answer in (failed(CallClass.TRANSIENT, in_doubt=True), short):
-        said = await CrmSink(CRM, Calls(answer)).send(sent)
+        said = await CrmSink(CRM, Calls(answer)).send(sent, begun)
         assert [type(s) for s in said] == [Unknown, Unknown]
 
 
@@ -252,7 +261,7 @@ async def test_a_record_that_spoils_its_collection_is_refused_alone() -> None:
     sent = [parcel(n, {"Odd": n == 77}) for n in range(1, 201)]
     calls = OneBad()
 
-    said = await CrmSink(CRM, calls).send(sent)
+    said = await CrmSink(CRM, calls).send(sent, begun)
 
     refused = [p.payload for p, one in zip(sent, said, strict=True) if one != YES]
     assert refused == [{"Odd": True}]
@@ -264,7 +273,7 @@ async def test_of_records_that_are_all_bad_some_wait() -> None:
     """Who refuses everything is not asked without end."""
     calls = Calls(*[failed(CallClass.PERMANENT, status=400) for _ in range(40)])
 
-    said = await CrmSink(CRM, calls).send([parcel(n) for n in range(1, 201)])
+    said = await CrmSink(CRM, calls).send([parcel(n) for n in range(1, 201)], begun)
 
     assert len(calls.made) == 40
     assert {type(one) for one in said} == {Refused, NotSent}
@@ -278,7 +287,7 @@ async def test_an_answer_of_the_wrong_shape_spoils_no_other() -> None:
     ]
     calls = Calls(Reply(200, [*odd, {"success": True}]))
 
-    said = await CrmSink(CRM, calls).send([parcel(1), parcel(2), parcel(3)])
+    said = await CrmSink(CRM, calls).send([parcel(1), parcel(2), parcel(3)], begun)
 
     assert [type(s) for s in said] == [Refused, Refused, Confirmed]
 
@@ -288,7 +297,7 @@ async def test_one_record_is_not_twice_in_a_collection() -> None:
     calls = Calls(Reply(200, [{"success": True}]), Reply(200, [{"success": True}]))
     same = [parcel(n, {"Key__c": "mine"}) for n in (1, 2)]
 
-    said = await CrmSink(CRM, calls).send([*same, parcel(3, tenant="other")])
+    said = await CrmSink(CRM, calls).send([*same, parcel(3, tenant="other")], begun)
 
     assert [type(s) for s in said] == [Confirmed, NotSent, Confirmed]
     assert [c.tenant for c in calls.made] == ["acme", "other"]
@@ -352,8 +361,8 @@ async def test_a_mail_is_the_same_each_time_and_named_by_its_key() -> None:
     sha = await sink._artifacts.put(b"%PDF-1.7 it")
     sent = parcel(5, {**MAIL, "html": "<p>x"}, artifacts={"reply.pdf": sha})
 
-    [said] = await sink.send([sent])
-    await sink.send([sent])
+    [said] = await sink.send([sent], begun)
+    await sink.send([sent], begun)
 
     assert said == Confirmed({"status": 250})
     assert server.taken[0] == server.taken[1]
@@ -385,7 +394,7 @@ async def test_no_header_is_smuggled_in(change: dict[str, Any]) -> None:
     """Refused before anybody is called; the value is not told."""
     server = Server()
 
-    [said] = await mailing(server).send([parcel(1, MAIL | change)])
+    [said] = await mailing(server).send([parcel(1, MAIL | change)], begun)
 
     assert isinstance(said, Refused)
     assert "eve@" not in said.why
@@ -418,7 +427,7 @@ async def test_only_after_its_text_was_sent_a_mail_is_in_doubt(
     """Whatever went wrong before has done nothing; a no is a no."""
     server = Server(**{command: error})
 
-    [said] = await mailing(server).send([parcel(1, MAIL)])
+    [said] = await mailing(server).send([parcel(1, MAIL)], begun)
 
     assert type(said) is expected
     assert "ann@" not in getattr(said, "why", "")
