@@ -235,9 +235,14 @@ Count = Annotated[int | None, Field(ge=1, le=2**53, strict=True)]
 class WhenUsedUp(StrEnum):
     """What becomes of an item whose next call no budget pays for."""
 
-    HOLD = "hold"  # it waits, and goes on by itself when there is room again
-    DEGRADE = "degrade"  # its stage may catch that and ask for less; else as `hold`
+    WAIT = "wait"  # and go on by itself when there is room again
+    DEGRADE = "degrade"  # its stage may catch that and ask for less; else as `wait`
     STOP = "stop"  # it fails
+
+    @classmethod
+    def _missing_(cls, value: object) -> WhenUsedUp | None:
+        # Folders that were pinned say `hold`, which is the word for a person's.
+        return cls.WAIT if value == "hold" else None
 
 
 class Budget(BaseModel):
@@ -258,7 +263,7 @@ class Budget(BaseModel):
     calls_max: int = Field(default=CALLS_MAX, ge=1, le=1_000_000)
     item: Amount = None
     batch: Amount = None
-    when_used_up: WhenUsedUp = WhenUsedUp.HOLD
+    when_used_up: WhenUsedUp = WhenUsedUp.WAIT
     item_asks: Count = None
     item_tokens: Count = None
     item_calls: Count = None

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple, assert_never
 
 from pipeline.errors import LimitWait, WaybillError
+from pipeline.outbox import EffectState
 from pipeline.store.limits import LimitRow
 from pipeline.store.outside import RESERVED, RESTING
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
@@ -22,6 +23,7 @@ from waybill.health import START
 PATIENCE_S = 2.0  # for a pipeline's folder that is loaded to learn a window
 VENDOR = ("THROTTLED", "QUOTA")  # said by whoever was called, and what begins so:
 VENDORS = "VENDOR_"
+UNSENT = (EffectState.PLANNED, EffectState.SENDING)
 LONG_S = 1.0  # a call that waits for less is on its way
 LEAST_S = 5.0  # arbitrary: whoever reads the line is no quicker
 YEARS_S = 1e9  # what is further away is late in any case
@@ -43,7 +45,11 @@ class By(StrEnum):
 
 
 class Brake(NamedTuple):
-    """One thing that limits it now; `name` is a limit's, or a code."""
+    """
+    One thing that limits it now; `name` is a limit's, or a code.
+
+    Without a stage it is one of calls, `name` a limit's or a vendor's.
+    """
 
     by: By
     stage: str = ""
@@ -67,6 +73,7 @@ async def brakes(
     found += [Brake(By.LIMIT, *row) for row in limited]
     if batch_id is None:
         found += _vendors_limits(await app.store.limits())
+    found += await _away(app, batch_id, counts)
     found += [_of_waiting(row) for row in await app.store.waiting(batch_id)]
     if workers:
         windows = await _windows(app, stages, workers)
@@ -146,6 +153,8 @@ def sentence(brake: Brake) -> str:
             kept = f"trouble: {items} {wait} before {brake.stage}, {brake.name}"
             return f"{kept}; no attempt is charged, mended it goes on by itself"
         case By.VENDOR | By.RETRY:
+            if not brake.stage:
+                return _of_vendor(brake)
             who = "a vendor" if brake.by is By.VENDOR else "tries that failed"
             first = "" if brake.until is None else terminal.goes_on(brake.until)
             goes_on = f"; the first {first}" if first else ""
@@ -153,10 +162,10 @@ def sentence(brake: Brake) -> str:
         case By.MONEY:
             why = "a budget is used up"
             if brake.name == RESERVED:
-                why = "calls under way may use up a budget"
+                why = "a budget has no room for their calls"
             return (
                 f"money: {items} {wait} before {brake.stage}, {why}; "
-                "`waybill budgets ls` says which"
+                "`waybill budgets ls` says which, `budgets set` gives more"
             )
         case By.WINDOW:
             full = f"{brake.stage} has the {brake.name} that it may have"
@@ -172,6 +181,33 @@ def sentence(brake: Brake) -> str:
             return f"a person: {items} held, `waybill review next`"
         case _:
             assert_never(brake.by)
+
+
+async def _away(app: App, batch_id: int | None, counts: Counts) -> list[Brake]:
+    """Vendors that nobody calls at the moment, while something may want to."""
+    away = [b for b in await app.store.breakers() if b.state != "closed"]
+    if not away:
+        return []
+    effects = await app.store.count_effects(batch_id)
+    unsent = sum(n for (_, state), n in effects.items() if state in UNSENT)
+    if not counts.live and not unsent:
+        return []
+    return [Brake(By.VENDOR, "", b.vendor, unsent, b.until) for b in away]
+
+
+def _of_vendor(brake: Brake) -> str:
+    """One that is away, whoever wants to call it."""
+    now = datetime.now(UTC)
+    soon = "now" if brake.until is None or brake.until <= now else ""
+    if brake.until is not None and not soon:
+        soon = f"in {terminal.span((brake.until - now).total_seconds())}"
+    said = f"a vendor: {brake.name} is away and not called, but for one try {soon}"
+    if brake.items:
+        effects = (
+            "1 effect waits" if brake.items == 1 else f"{brake.items} effects wait"
+        )
+        said += f"; {effects}"
+    return f"{said}; `waybill vendors ls`"
 
 
 def _vendors_limits(rows: Sequence[LimitRow]) -> list[Brake]:

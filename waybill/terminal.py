@@ -379,8 +379,8 @@ def span(seconds: float) -> str:
 
 
 def clock(then: datetime) -> str:
-    """A local time for people."""
+    """A local time for people, with its day where that is not this one's."""
     shown = then.astimezone()
-    if datetime.now(UTC) - then < timedelta(hours=20):
+    if abs(datetime.now(UTC) - then) < timedelta(hours=20):
         return shown.strftime("%H:%M:%S")
     return shown.strftime("%Y-%m-%d %H:%M")

@@ -83,7 +83,8 @@ class Mailbox:
             return Response(405, {"error": "POST_ONLY"})
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
         if kind.lower() != "application/json" or "content-encoding" in request.headers:
-            return Response(415, {"error": "JSON_ONLY"})
+            why = "say content-type: application/json, and send it unpacked"
+            return Response(415, {"error": "JSON_ONLY", "why": why})
         try:
             async with self._turn:
                 if len(parts) == 2:

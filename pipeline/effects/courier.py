@@ -327,8 +327,9 @@ def settlement(row: EffectRow, outcome: Outcome) -> Settlement:
 
 def _later(outcome: Outcome) -> Outcome:
     """What was not begun counts no try, so that its wait would never grow."""
-    unsaid = isinstance(outcome, NotSent) and not outcome.after_s
-    return NotSent(outcome.why, UNBEGUN_S) if unsaid else outcome
+    if isinstance(outcome, NotSent) and not outcome.after_s:
+        return NotSent(outcome.why, UNBEGUN_S)
+    return outcome
 
 
 def _said(error: Exception) -> str:

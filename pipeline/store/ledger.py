@@ -279,5 +279,5 @@ def unnamed(name: str) -> NotFound:
     """There is no such thing to have a budget."""
     return NotFound(
         f"there is nothing named {name!r}",
-        hint="write item/437, batch/12, tenant/acme or day",
+        hint="write item/437, batch/NAME, tenant/acme or day",
     )

@@ -268,7 +268,10 @@ def refusal(opening: CallOpening, short: Short) -> WaybillError:
             )
         case outside.RESERVED:
             return BudgetUsedUp(
-                f"{used}, which calls under way may use up", code=short.code
+                f"{used}, which calls under way may use up",
+                code=short.code,
+                hint="it goes on when they leave room, or by"
+                f" `waybill budgets set {short.budget} --limit …`",
             )
         case "BUDGET_CURRENCY":
             return Permanent(

@@ -99,6 +99,7 @@ def test_sinks_are_named_with_where_they_are_and_what_they_lack(tmp_path: Path) 
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "hook.txt").write_text("whsec_c2VjcmV0")
     good = found(hook)
+    post = found('[sink.card]\nkind = "http"\nvendor = "hooks"\n')["sink card"]
     astray = found('[sink.box]\nkind = "folder"\npath = "../../x"\n')["sinks"]
 
     assert (lacking.ok, "secret hook of the sink hook" in lacking.found) == (
@@ -107,6 +108,7 @@ def test_sinks_are_named_with_where_they_are_and_what_they_lack(tmp_path: Path) 
     )
     assert "secrets/hook.txt" in lacking.hint
     assert good["sink hook"].found == "webhook, vendor hooks"
+    assert post.found == "http, vendor hooks; in doubt when an answer is lost"
     assert good["sink print"].found == f"folder, {tmp_path / 'print'}"
     assert (astray.ok, "sink.box.path: " in astray.found) == (False, True)
 

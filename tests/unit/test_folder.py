@@ -494,5 +494,6 @@ def test_a_folder_says_what_its_items_may_spend(tmp_path: Path) -> None:
 
     assert (spent.calls_max, str(spent.item), spent.batch) == (7, "0.50 USD", None)
     assert spent.when_used_up is WhenUsedUp.STOP
+    assert WhenUsedUp("hold") is WhenUsedUp.WAIT  # of folders pinned before
     silent = folder(tmp_path / "y", "name = 'x'\nstages = ['ocr']")
     assert load(silent, BUILTIN).budget == Budget()

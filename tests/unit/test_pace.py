@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Usage
+from pipeline.outbox import EffectState
 from pipeline.store.limits import LimitRow
+from pipeline.store.outside import BreakerRow
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
 from waybill.board import a_minute, frame
 from waybill.commands.status import _end
@@ -30,8 +32,17 @@ class Store:
         limited: list[KeptRow],
         waiting: list[KeptRow],
         limits: Sequence[LimitRow] = (),
+        away: Sequence[BreakerRow] = (),
+        unsent: int = 0,
     ) -> None:
         self._limited, self._waiting, self._limits = limited, waiting, limits
+        self._away, self._unsent = away, unsent
+
+    async def breakers(self) -> Sequence[BreakerRow]:
+        return self._away
+
+    async def count_effects(self, batch_id: int | None) -> dict[Any, int]:
+        return {("crm", EffectState.PLANNED): self._unsent}
 
     async def limited(self, batch_id: int | None) -> list[KeptRow]:
         return self._limited
@@ -68,9 +79,12 @@ async def asked(
     counts: Counts = COUNTS,
     catalogue: Catalogue | None = None,
     limits: Sequence[LimitRow] = (),
+    away: Sequence[BreakerRow] = (),
+    unsent: int = 0,
     **there: list[KeptRow],
 ) -> list[Brake]:
-    store = Store(there.get("limited", []), there.get("waiting", []), limits)
+    kept = there.get("limited", []), there.get("waiting", [])
+    store = Store(*kept, limits, away, unsent)
     app: Any = SimpleNamespace(store=store, catalogue=catalogue or Catalogue())
     return await brakes(app, None, counts, stages, workers)
 
@@ -123,6 +137,22 @@ async def test_a_vendor_s_calls_wait_for_its_tightest_limit() -> None:
 
     assert found[0] == Brake(By.LIMIT, "", "vendor/crm/tokens", 3)
     assert [brake.by for brake in found] == [By.LIMIT, By.PERSON]
+
+
+async def test_a_vendor_that_is_away_is_named() -> None:
+    """Also when only effects wait for it; not when nothing does, or it is back."""
+    soon = datetime.now(UTC) + timedelta(seconds=30)
+    row = BreakerRow("crm", "open", 1, 5, soon, soon, 30.0, None, 1.0)
+    back = row._replace(vendor="llm", state="closed")
+    over = COUNTS._replace(live=0, held=0)
+
+    [found] = await asked([], counts=over, away=[row, back], unsent=7)
+    nothing = await asked([], counts=over, away=[row])
+
+    assert found[:4] == (By.VENDOR, "", "crm", 7)
+    assert sentence(found).startswith("a vendor: crm is away and not called")
+    assert "7 effects wait; `waybill vendors ls`" in sentence(found)
+    assert nothing == []
 
 
 async def test_who_waits_for_an_answer_has_not_failed() -> None:

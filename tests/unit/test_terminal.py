@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import typer
@@ -331,3 +331,12 @@ def test_nobody_to_answer_is_told_what_to_say(
 def test_a_value_is_shown_to_a_person_with_its_letters() -> None:
     """A file called `Büro.pdf` is not `B\\u00fcro.pdf` to whoever looks for it."""
     assert compact({"file": "Büro/Verträge.pdf"}) == '{"file": "Büro/Verträge.pdf"}'
+
+
+def test_a_time_of_another_day_has_its_day() -> None:
+    """Behind us and before us: an hour alone is one of these hours."""
+    now = datetime.now(UTC)
+    for days in (-2, 2):
+        then = now + timedelta(days=days)
+        assert terminal.clock(then).startswith(f"{then.astimezone():%Y-%m-%d} ")
+    assert len(terminal.clock(now + timedelta(minutes=5))) == len("12:34:56")

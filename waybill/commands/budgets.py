@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
@@ -40,10 +41,14 @@ def budgets_ls(limit: Limit = 100, header: Header = False, json: Json = False) -
 
     async def main(opened: App) -> Found:
         purses = await opened.store.purses(limit=limit)
-        return await opened.store.budgets(limit=limit), purses
+        rows = await opened.store.budgets(limit=limit)
+        return rows if json else [await _called(opened, row) for row in rows], purses
 
     rows, purses = run_app(main)
     _print(rows, json, purses, header=header)
+    if not json and (short := [row.name for row in rows if row.waiting]):
+        more = f"waybill budgets set {shlex.quote(short[0])} --limit …"
+        terminal.err.print(terminal.safe(f"to let what waits go on: `{more}`"))
 
 
 @budgets.command("show")
@@ -52,6 +57,8 @@ def budgets_show(budget: ABudget, json: Json = False) -> None:
 
     async def main(opened: App) -> Found:
         rows = await opened.store.budget(await _named(opened, budget))
+        if not json:
+            rows = [await _called(opened, row) for row in rows]
         scope, _, item = budget.partition("/")
         purse = await opened.store.purse(int(item)) if scope == "item" else None
         return rows, [purse] if purse is not None else []
@@ -81,7 +88,8 @@ def budgets_set(
         waiting = sum(row.waiting for row in before)
         bound = _bound(limit, before)
         rows = await opened.store.set_budget(name, bound)
-        return rows, waiting - sum(row.waiting for row in rows)
+        moved = waiting - sum(row.waiting for row in rows)
+        return rows if json else [await _called(opened, row) for row in rows], moved
 
     rows, moved = run_app(main)
     _print(rows, json)
@@ -133,6 +141,15 @@ async def _named(opened: App, budget: str) -> str:
     if scope == "batch" and slash:
         return f"batch/{(await find_batch(opened, of)).id}"
     return budget
+
+
+async def _called(opened: App, row: BudgetRow) -> BudgetRow:
+    """A batch's by the name that `batches ls` prints, which people know."""
+    scope, _, number = row.name.partition("/")
+    if scope != "batch":
+        return row
+    batch = await find_batch(opened, number)
+    return row._replace(name=f"batch/{batch.tenant}/{batch.name}")
 
 
 def _print(

@@ -20,6 +20,7 @@ from pipeline.errors import StoreUnavailable, Usage, WaybillError
 from pipeline.folder import Pipeline
 from pipeline.jail.jailbreak import GROUPS, self_test
 from pipeline.jail.pool import JailPool
+from pipeline.outbox import SinkClass
 from pipeline.store.migrate import APP_ROLE
 from pipeline.store.rows import TroubleRow, WorkerRow
 from pipeline.vendors.declared import VendorSpec
@@ -264,7 +265,8 @@ def _sink(settings: Settings, spec: SinkSpec) -> Check:
     except Usage as error:
         return Check(name, False, error.message, error.hint)
     held = "; a person releases each" * spec.irreversible
-    return Check(name, True, f"{where}{held}")
+    doubt = "; in doubt when an answer is lost" * (spec.sink_class is SinkClass.C)
+    return Check(name, True, f"{where}{held}{doubt}")
 
 
 async def _vendor(settings: Settings, spec: VendorSpec) -> Check:

@@ -13,7 +13,7 @@ import typer
 from pipeline.effects.declared import FolderSpec
 from pipeline.effects.folder import Reconciled, reconcile
 from pipeline.effects.opened import folder_of
-from pipeline.errors import Integrity, NotFound, Usage
+from pipeline.errors import Conflict, Integrity, NotFound, Usage, WaybillError
 from pipeline.outbox import EffectState
 from pipeline.store.effects import EffectRow
 from waybill import terminal
@@ -37,6 +37,9 @@ effects = typer.Typer(help="What is done outside, once.", no_args_is_help=True)
 WINDOW_S = 300.0
 STATES = tuple(state.value for state in EffectState)
 Number = Annotated[int, typer.Argument(min=1, max=LAST, help="Of the effect.")]
+Numbers = Annotated[
+    list[int], typer.Argument(min=1, max=LAST, help="Of effects, one or several.")
+]
 Which = Annotated[
     list[str], typer.Argument(help="A batch by name, or numbers of effects.")
 ]
@@ -135,7 +138,7 @@ def _shown(value: Any) -> str:
 
 @effects.command("resolve")
 def effects_resolve(
-    effect: Number,
+    effect: Numbers,
     confirmed: Annotated[
         bool, typer.Option("--confirmed", help="It happened.")
     ] = False,
@@ -149,7 +152,7 @@ def effects_resolve(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Say what became of an effect in doubt."""
+    """Say what became of an effect in doubt, or of several."""
     if confirmed + not_sent + refused != 1:
         raise Usage(
             "say one of --confirmed, --not-sent and --refused",
@@ -159,14 +162,39 @@ def effects_resolve(
     if not_sent:
         state = EffectState.PLANNED
         if not yes:
-            terminal.confirm(f"send effect {effect} again?")
+            which = (
+                f"effect {effect[0]}" if len(effect) == 1 else f"{len(effect)} effects"
+            )
+            terminal.confirm(f"send {which} again?")
+    errors: list[WaybillError] = []
 
-    async def main(opened: App) -> EffectRow:
+    async def main(opened: App) -> list[EffectRow]:
         who = opened.settings.reviewer
         why = because or f"so says {who}"
-        return await opened.store.resolve_effect(effect, state, who, why)
+        rows = []
+        for number in dict.fromkeys(effect):
+            try:
+                row = await opened.store.resolve_effect(number, state, who, why)
+            except (Conflict, NotFound) as error:
+                errors.append(error)  # of this one: the others are as they were said
+            else:
+                rows.append(row)
+        return rows
 
-    _tell(run_app(main), json)
+    rows = run_app(main)
+    if len(effect) == 1 and errors:
+        raise errors[0]
+    if json:
+        others = [terminal.error_body(error)["error"] for error in errors]
+        said = {"resolved": rows, "refused": others}
+        terminal.print_json(rows[0] if len(effect) == 1 else said)
+    else:
+        for row in rows:
+            _tell(row, json=False)
+        for error in errors:
+            terminal.print_error(error, as_json=False)
+    if errors:
+        raise typer.Exit(max(error.exit_code for error in errors))
 
 
 @effects.command("resend")

@@ -162,7 +162,8 @@ def away(breaker: Mapping[str, Any] | None) -> str:
     """What keeps everybody from calling a vendor; "" when nothing does."""
     if breaker is None or breaker["state"] == "closed":
         return ""
-    failed = f"{breaker['failures']} failures in a row"
+    times = breaker["failures"]
+    failed = "1 failure" if times == 1 else f"{times} failures in a row"
     if breaker["probing"] or not breaker["left_s"]:
         return f"{failed}; a call tries now"
     return f"{failed}; a call tries in {breaker['left_s']:.0f} s"

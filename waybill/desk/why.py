@@ -151,7 +151,8 @@ def _said(row: ItemRow) -> str:
 def _goes_on(row: ItemRow) -> str:
     """When a waiting item is next due."""
     if row.why in RESTING:
-        return "it goes on by itself when its budget has room"
+        more = "`waybill budgets set BUDGET --limit …` gives more"
+        return f"it goes on by itself when its budget has room ({more})"
     if row.until is None:
         return "it goes on when a worker takes it"
     return f"it {terminal.goes_on(row.until)}"

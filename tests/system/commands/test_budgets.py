@@ -109,6 +109,9 @@ def test_who_waits_for_money_is_told_so(spent: tuple[Home, list[ItemId]]) -> Non
     [limit] = [x for x in home.ok("status")["limited_by"] if x["by"] == "money"]
     assert (limit["name"], limit["items"]) == ("BUDGET_USED_UP", 1)
     assert "money: 1 item waits before note" in home.run("status").err
+    listed = home.run("budgets", "ls")
+    assert "batch/default/one\t0.30" in listed.out
+    assert "`waybill budgets set batch/default/one --limit …`" in listed.err
     why = home.ok("items", "why", str(other))["why"]
     assert "it goes on by itself when its budget has room" in why
 

@@ -51,3 +51,9 @@ def test_effects_are_released_sent_shown_and_reconciled(home: Home) -> None:
     assert json.loads(differs.out)["missing"] == [handed[2]]
     again = home.run("effects", "resolve", str(shown["id"]), "--confirmed", "--json")
     assert again.code == 7
+    both = [str(shown["id"]), str(rows["one.png"]["id"])]
+    several = home.run("effects", "resolve", *both, "--confirmed", "--json")
+    assert several.code == 7
+    refused = json.loads(several.out)
+    assert [e["code"] for e in refused["refused"]] == ["CONFLICT"] * 2
+    assert refused["resolved"] == []

@@ -106,7 +106,7 @@ async def test_when_no_budget_pays_a_stage_does_with_less() -> None:
 
 async def test_whose_policy_is_to_wait_does_not_do_with_less() -> None:
     """The declared variant is for time alone there."""
-    w = Writing(when_used_up=WhenUsedUp.HOLD)
+    w = Writing(when_used_up=WhenUsedUp.WAIT)
     w.raises = [BudgetUsedUp("no")]
     [item] = await w.engine.submit(deadline_s=7200)
     async with w.engine.session():
