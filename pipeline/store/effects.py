@@ -200,15 +200,18 @@ class EffectStore(Protocol):
         """
         ...
 
+    async def awaiting_release(self, batch_id: int) -> list[EffectId]:
+        """Those of a batch that wait for a person to say when."""
+        ...
+
     async def release_effects(
-        self,
-        author: str,
-        *,
-        batch_id: int | None = None,
-        ids: Sequence[EffectId] = (),
-        in_s: float,
+        self, author: str, *, ids: Sequence[EffectId], in_s: float
     ) -> list[EffectId]:
-        """Release a batch's effects, or these: they are due in `in_s` seconds."""
+        """
+        Release those of these that wait for it: they are due in `in_s` seconds.
+
+        By their ids, and never a batch's: more may be planned while a person looks.
+        """
         ...
 
     async def undo_release(

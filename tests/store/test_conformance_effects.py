@@ -343,7 +343,8 @@ async def test_one_that_cannot_be_taken_back_waits_for_a_person(world: World) ->
     one, two = await ids(world)
     courier = await world.join()
     held = await sent(world, courier)
-    released = await world.store.release_effects("ann", batch_id=batch.id, in_s=20)
+    waiting = await world.store.awaiting_release(batch.id)
+    released = await world.store.release_effects("ann", ids=waiting, in_s=20)
     early = await sent(world, courier)
     undone = await world.store.undo_release("bob", ids=[one])
     await world.clock.advance(21)
@@ -395,11 +396,11 @@ async def test_what_may_have_happened_is_not_called_back(world: World) -> None:
     """It would be said to wait for a release, with another body."""
     plans = [plan(A, f"k{n}", released=False) for n in (1, 2, 3)]
     await planned(world, *plans, plan(C, "k4", released=False))
-    given = await ids(world)
-    doubtful, unheard, _, sent = given
+    given = doubtful, unheard, _, sent = await ids(world)
     await world.store.release_effects("ann", ids=given, in_s=0)
     courier = await world.join()
     await world.store.take_effects(courier, ROOMS)
+    assert all(await world.store.begin_effects(courier, given))
     settled = [
         Settlement(unheard, S.PLANNED, 60, why="VENDOR_TIMEOUT: lost", perhaps=True),
         Settlement(sent, S.CONFIRMED),

@@ -224,22 +224,21 @@ def effects_release(
 ) -> None:
     """Release what cannot be taken back; `undo` calls it back within the window."""
 
-    async def waiting(opened: App) -> int:
+    async def waiting(opened: App) -> list[int]:
         given = await _named(opened, which)
-        awaiting = [EffectState.AWAITING_RELEASE]
-        if "ids" in given:
-            found = [await opened.store.effect(each) for each in given["ids"]]
-            return sum(e.state in awaiting for e in found)
-        counts = await opened.store.count_effects(given["batch_id"])
-        return sum(n for (_, state), n in counts.items() if state in awaiting)
+        if "batch_id" in given:
+            return await opened.store.awaiting_release(given["batch_id"])
+        found = [await opened.store.effect(each) for each in given["ids"]]
+        return [e.id for e in found if e.state is EffectState.AWAITING_RELEASE]
 
+    # What is planned while the question stands is none of those that were counted.
+    counted = run_app(waiting)
     if not yes:
-        terminal.confirm(f"release {run_app(waiting)} effects?")
+        terminal.confirm(f"release {len(counted)} effects?")
 
     async def main(opened: App) -> list[int]:
-        given = await _named(opened, which)
         who = opened.settings.reviewer
-        return await opened.store.release_effects(who, **given, in_s=window_s)
+        return await opened.store.release_effects(who, ids=counted, in_s=window_s)
 
     ids = run_app(main)
     if json:

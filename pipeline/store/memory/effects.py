@@ -281,18 +281,20 @@ class MemoryEffects(MemorySessions):
         self._put_effect(row, author)
         return row
 
+    async def awaiting_release(self, batch_id: int) -> list[EffectId]:
+        return sorted(
+            e.id
+            for e in self._effects.values()
+            if e.batch_id == batch_id and e.state is S.AWAITING_RELEASE
+        )
+
     async def release_effects(
-        self,
-        author: str,
-        *,
-        batch_id: int | None = None,
-        ids: Sequence[EffectId] = (),
-        in_s: float,
+        self, author: str, *, ids: Sequence[EffectId], in_s: float
     ) -> list[EffectId]:
         now = self.now()
         return self._said(
             author,
-            lambda e: e.state is S.AWAITING_RELEASE and _named(e, batch_id, ids),
+            lambda e: e.state is S.AWAITING_RELEASE and e.id in ids,
             "released",
             state=S.PLANNED,
             released_by=author,

@@ -298,18 +298,16 @@ class PostgresEffects(Topic):
             raise Conflict(f"effect {effect_id} is {row.state}: it is not sent again")
         return row
 
+    async def awaiting_release(self, batch_id: int) -> list[EffectId]:
+        """Those of a batch that wait for a person."""
+        return await self._of(batch_id, (), EffectState.AWAITING_RELEASE)
+
     async def release_effects(
-        self,
-        author: str,
-        *,
-        batch_id: int | None = None,
-        ids: Sequence[EffectId] = (),
-        in_s: float,
+        self, author: str, *, ids: Sequence[EffectId], in_s: float
     ) -> list[EffectId]:
-        """Release a batch's effects, or these."""
-        awaiting = EffectState.AWAITING_RELEASE
-        found = await self._of(batch_id, ids, awaiting)
-        return [r["id"] for r in await self._db.fetch(RELEASE, found, author, in_s)]
+        """Release those of these that wait for it."""
+        said = await self._db.fetch(RELEASE, list(ids), author, in_s)
+        return [r["id"] for r in said]
 
     async def undo_release(
         self, author: str, *, batch_id: int | None = None, ids: Sequence[EffectId] = ()
