@@ -215,6 +215,7 @@ async def read_all(
         "crm_throttled": crm.get("throttled", 0),
         "records": len(created),
         "lawyer": {"rulings": lawyer.ruled, "holds": lawyer.holds},
+        "holds_unruled": dict(lawyer.others),
         "account": account,
         "seconds": round(took_s, 1),
         "asks_a_second": round(asks / took_s),

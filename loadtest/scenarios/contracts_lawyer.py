@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ class Lawyer:
     Attributes:
         said: Its word by contract and type of clause.
         holds: Those that it ruled on.
+        others: Codes of holds that ask no lawyer, by how often they were met.
     """
 
     def __init__(self, it: Scene, known: Mapping[str, Mapping[str, Word]]) -> None:
@@ -36,6 +38,7 @@ class Lawyer:
         self._known = known
         self.said: dict[tuple[str, str], Word] = {}
         self.holds = 0
+        self.others: Counter[str] = Counter()
 
     @property
     def ruled(self) -> int:
@@ -60,7 +63,10 @@ class Lawyer:
                 await self._rule(row["hold"], row["item_name"], shown)
 
     async def _rule(self, hold: str, name: str, shown: Mapping[str, Any]) -> None:
-        doubts = shown["shown"]["evidence"]["doubts"]
+        doubts = (shown["shown"]["evidence"] or {}).get("doubts")
+        if doubts is None:
+            self.others[shown["code"]] += 1
+            return
         words = {
             clause: self._known[name].get(clause, Word("absent", "", 1))
             for clause in doubts
