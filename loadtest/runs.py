@@ -11,27 +11,25 @@ from typing import Annotated
 
 import typer
 
+from loadtest import model_runs
 from loadtest.driver.command import PLAY, Runs, play
 from loadtest.scenarios import (
-    approvals,
     budget,
     bundle,
     chaos,
-    contracts,
     effects,
     evil,
     fallback,
     honesty,
     hostile,
     jail,
-    lies,
     long,
     outage,
     trouble,
-    zero_trust,
 )
 from loadtest.scenarios.evil_stages import KINDS
 from loadtest.scenarios.fitting import run_fitting
+from loadtest.scenarios.moderation import run_moderation
 from loadtest.showing import (
     Json,
     Reader,
@@ -51,6 +49,12 @@ run = typer.Typer(
 )
 run.command(PLAY)(play)
 run.command("fitting")(run_fitting)
+run.command("moderation")(run_moderation)
+run.command("zero-trust")(model_runs.run_zero_trust)
+run.command("approvals")(model_runs.run_approvals)
+run.command("contracts")(model_runs.run_contracts)
+run.command("loop")(model_runs.run_loop)
+run.command("lies")(model_runs.run_lies)
 
 
 @run.command("kill")
@@ -281,106 +285,6 @@ def run_fallback(
         or not result["done"] == result["by_fallback"] == items
         or not result["conserved"]
     )
-
-
-@run.command("zero-trust")
-def run_zero_trust(
-    answers: Annotated[
-        int, typer.Option(min=10, max=1_000_000, help="Of the model, about.")
-    ] = 10_000,
-    seed: Seed = 1,
-    samples: Samples = SAMPLES,
-    json: Json = False,
-) -> None:
-    """A model a third of whose answers misbehave: what does it get done?"""
-    items = max(1, round(answers / zero_trust.ASKS))
-    wrong = zero_trust.WRONG
-    result = zero_trust.run(say, items=items, seed=seed, faults=wrong, samples=samples)
-    show(result, json)
-    bad = ("forbidden_calls_run", "invented_quotes_passed", "injected_orders_obeyed")
-    fail_if(any(result[b] for b in bad) or result["bricked"] or not result["conserved"])
-
-
-@run.command("approvals")
-def run_approvals(
-    items: Annotated[int, typer.Option(min=1, max=10_000, help="In all.")] = 200,
-    kills: Annotated[int, typer.Option(min=0, max=1000, help="Of workers.")] = 50,
-    seed: Seed = 1,
-    json: Json = False,
-) -> None:
-    """Calls that need a person, ruled on one by one while workers are killed."""
-    result = approvals.run(say, items=items, kills=kills, seed=seed)
-    show(result, json)
-    bad = ("ran_without_approval", "ran_twice", "answered_by_another", "lost")
-    fail_if(
-        any(result[b] for b in bad)
-        or result["other_arguments"]
-        or result["ended"] != {"done": items}
-        or not result["conserved"]
-    )
-
-
-@run.command("contracts")
-def run_contracts(
-    number: Annotated[
-        int, typer.Option("--contracts", min=1, max=10_000, help="In all.")
-    ] = 100,
-    kills: Annotated[
-        int, typer.Option(min=0, max=1000, help="Beside the two that are always.")
-    ] = 4,
-    seed: Seed = 1,
-    samples: Samples = SAMPLES,
-    json: Json = False,
-) -> None:
-    """A hundred agents a contract, kills, a lawyer at times, a CRM that limits."""
-    result = contracts.run(
-        say, contracts=number, kills=kills, seed=seed, samples=samples
-    )
-    show(result, json)
-    bad = ("lost", "asks_paid_twice", "records_twice", "finished_steps_rerun")
-    fail_if(
-        any(result[b] for b in bad)
-        or result["account"]["unexplained"]
-        or not result["conserved"]
-    )
-
-
-@run.command("loop")
-def run_loop(
-    items: Annotated[int, typer.Option(min=1, max=100_000, help="In all.")] = 500,
-    seed: Seed = 1,
-    json: Json = False,
-) -> None:
-    """Models that never stop, four a document: each ends inside its budgets, held."""
-    faults = {"loops": 1.0}
-    result = zero_trust.run(say, items=items, seed=seed, faults=faults, loops=True)
-    show(result, json)
-    fail_if(
-        result["ended"] != items
-        or result["over_budget"]
-        or result["items_over_budget"]
-        or result["without_work"]
-        or not result["conserved"]
-    )
-
-
-@run.command("lies")
-def run_lies(
-    items: Annotated[int, typer.Option(min=1, max=4, help="Of each kind.")] = 2,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="This kind; may be repeated.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Every kind of bad answer: is one passed on, does a worker die of it?"""
-    if unknown := set(only or ()) - set(lies.EXPECTED):
-        raise Usage(
-            f"no such kind: {', '.join(sorted(unknown))}",
-            hint=f"kinds: {', '.join(lies.EXPECTED)}",
-        )
-    result = lies.run(say, kinds=only or list(lies.EXPECTED), items=items)
-    show(result, json)
-    fail_if(result["passed_on"] or result["worker_deaths"] or result["unexpected"])
 
 
 @run.command("jail")

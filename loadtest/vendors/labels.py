@@ -5,17 +5,19 @@ A file of lines, one a document, in the form of the contracts that people labell
 
     {"id": "deal-7", "clauses": {"Term": {"spans": ["for a year"], "answer": "1 year"}}}
 
-A type with no spans is not in the document.
+A type with no spans is not in the document.  What is read in pictures, what a
+moderation service flags in texts, and what a model thinks of them stand in files of
+their own, by digest.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FILES_KEPT = 8
 DIGEST = 32  # of a sha256, as the book writes one
@@ -61,6 +63,22 @@ def read_texts(path: str) -> Mapping[str, tuple[str, float]]:
             sure = float(one.get("confidence", 1))
             found[one["sha256"][:DIGEST]] = (one["text"], sure)
     return found
+
+
+@lru_cache(maxsize=FILES_KEPT)
+def read_flags(path: str) -> Mapping[str, Sequence[str]]:
+    """The categories that are flagged in texts, by the digest of their UTF-8."""
+    with Path(path).open(encoding="utf-8") as lines:
+        found = [json.loads(line) for line in lines]
+    return {one["sha256"][:DIGEST]: one["categories"] for one in found}
+
+
+@lru_cache(maxsize=FILES_KEPT)
+def read_opinions(path: str) -> Mapping[str, Sequence[Any]]:
+    """What a model says of texts, ask by ask, by the digest of their UTF-8."""
+    with Path(path).open(encoding="utf-8") as lines:
+        found = [json.loads(line) for line in lines]
+    return {one["sha256"][:DIGEST]: one["says"] for one in found}
 
 
 def topic_of(texts: Iterable[str]) -> Topic:

@@ -27,6 +27,7 @@ from loadtest.vendors.wire import HANG_S
 KindName = Literal[
     "chat",
     "reader",
+    "judge",
     "moderation",
     "ocr",
     "crm",
@@ -140,8 +141,9 @@ class Play(_Set):
         tokens: Of a completion; `cached` of the prompt's, `reasoning` of the answer's.
         api_max: Calls that the CRM allows a day; `page_size`: records of a page.
         done_after_s: How long an asynchronous job takes.
-        labels: A file of what a reader finds in documents, or OCR reads (`labels.py`);
-            "": a reader quotes the first sentence of what it read.
+        labels: A file of what a reader finds in documents, OCR reads, moderation flags
+            or a judge thinks (`labels.py`); "": a reader quotes the first sentence of
+            what it read.
         calls: What a reader calls in every conversation when it has read, in turn and
             each once, where the tool is offered; then it answers.
         forbidden: The tool that a reader calls although it was not given it.

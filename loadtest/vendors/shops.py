@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from collections.abc import Collection
 from typing import Any
 
 from loadtest.vendors.book import Taken, digest, now
 from loadtest.vendors.distributor import PART_FAULTS, Wrong, of_parts
 from loadtest.vendors.kinds import Call, Plain, Reply
+from loadtest.vendors.labels import read_flags
 from loadtest.vendors.settings import Play
 from loadtest.vendors.signing import verified
 
@@ -137,7 +139,11 @@ CATEGORIES = {
 
 
 class Moderation(Plain):
-    """OpenAI's moderations: a few plain words are flagged."""
+    """
+    OpenAI's moderations: a few plain words are flagged, or what `labels` say of a text.
+
+    In the book each text stands as `flagged` or `clear`, with its digest as key.
+    """
 
     faults = frozenset({"flagged", "fewer_results"})
 
@@ -154,18 +160,32 @@ class Moderation(Plain):
             texts = [str(each) for each in asked]
         else:
             return self.error(call, 400, "input is required")
-        results = [_result(text, fault == "flagged") for text in texts]
+        keys = [digest(text.encode()) for text in texts]
+        known = read_flags(play.labels) if play.labels else None
+        results = [
+            _result(text, fault == "flagged", known and known.get(key, ()))
+            for text, key in zip(texts, keys, strict=True)
+        ]
+        done = [
+            Taken("flagged" if one["flagged"] else "clear", key, call.body)
+            for one, key in zip(results, keys, strict=True)
+        ]
         if fault == "fewer_results":
             results = results[1:]
         named = play.model or str(call.fields.get("model", "omni-moderation-latest"))
         data = {"id": f"modr-{dice.getrandbits(64):016x}", "model": named}
-        done = [Taken("moderation", "", call.body)]
         return Reply(data={**data, "results": results}, taken=done)
 
 
-def _result(text: str, flag: bool) -> dict[str, Any]:
+def _result(
+    text: str, flag: bool, named: Collection[str] | None = None
+) -> dict[str, Any]:
+    """One text's result; `named` are the categories that its label names."""
     small = text.lower()
-    found = {c: any(w in small for w in words) for c, words in CATEGORIES.items()}
+    found = {
+        name: any(w in small for w in words) if named is None else name in named
+        for name, words in CATEGORIES.items()
+    }
     if flag:
         found["harassment"] = True
     scores = {c: 0.97 if hit else 0.0001 for c, hit in found.items()}

@@ -23,6 +23,7 @@ from loadtest.vendors.book import Book
 from loadtest.vendors.chat import Chat
 from loadtest.vendors.crm import Crm
 from loadtest.vendors.deliveries import deliver
+from loadtest.vendors.judging import Judge
 from loadtest.vendors.kinds import Call, Echo, Kind
 from loadtest.vendors.mail import Mail, smtp
 from loadtest.vendors.player import Decided, Player
@@ -37,6 +38,7 @@ DESCRIPTORS = 65_536
 KINDS: dict[str, Callable[[], Kind]] = {
     "chat": Chat,
     "reader": Reader,
+    "judge": Judge,
     "moderation": Moderation,
     "ocr": Reading,
     "crm": Crm,

@@ -95,15 +95,25 @@ async def hear(
     except WaybillError as error:
         if (again := _again(by, error, call.rounds(), when_away)) is not None:
             raise again from None
-        return Heard(Vote(by=by, says="away", code=code_of(error.code)))
+        away = Vote(by=by, says="away", code=code_of(error.code), alarm=call.alarm)
+        # What was said before it went away is not taken back by that.
+        return _together([*call.heard, Heard(away)])
 
 
 class _Call:
-    """The call that is being made, by the name of its step."""
+    """
+    The call that is being made, by the name of its step.
+
+    Attributes:
+        heard: The votes that came, each on a piece of the text.
+        alarm: Any answer so far, whatever its form, asked for a person.
+    """
 
     def __init__(self, ctx: Context, step: str) -> None:
         self.ctx = ctx
         self.step = step
+        self.heard: list[Heard] = []
+        self.alarm = False
 
     def rounds(self) -> int:
         """How often it was made in vain, whoever stands behind the vendor with it."""
@@ -232,7 +242,6 @@ async def _of_model(
 ) -> Heard:
     """The vote of a model that reads the text piece by piece."""
     model = call.ctx.model(by.removeprefix(MODEL))
-    heard = []
     for number, start in enumerate(asking.starts_of(text), 1):
         piece = text[start : start + asking.PIECE_CHARS]
         named = f"vote:{by}/{number}"
@@ -243,8 +252,8 @@ async def _of_model(
             )
             for span in one.spans
         ]
-        heard.append(one._replace(spans=spans))
-    return _together(heard)
+        call.heard.append(one._replace(spans=spans))
+    return _together(call.heard)
 
 
 async def _on_piece(
@@ -274,6 +283,7 @@ async def _on_piece(
             fault = asking.fault_in(opinion, piece)
             # Whatever is said the second time does not take back what was said first.
             alarm = alarm or opinion.alarms
+            call.alarm = call.alarm or alarm
             if not fault and (opinion.alarms or not alarm):
                 return _voted(by, opinion, piece, answered, categories)
     void = Vote(by=by, says="away", code=VOID, model=answered, alarm=alarm)

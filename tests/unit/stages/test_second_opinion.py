@@ -400,6 +400,26 @@ async def test_a_long_letter_is_read_to_its_end(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "first", "code"),
+    [
+        # It quotes what stands nowhere, and cannot be asked once more.
+        (INNOCENT, opinion(True, "hurts me"), "SECOND_OPINION_VOID"),
+        # It voted on the first piece, and never saw the second.
+        (f"{INNOCENT}. " * 600, opinion(True, "I would like"), "SECOND_OPINION"),
+    ],
+)
+async def test_who_goes_away_takes_nothing_back(
+    folder: Path, text: str, first: Any, code: str
+) -> None:
+    """What a model said before its service went away still holds the letter."""
+    keys = {"second": ["model:reader"], "when_away": "sample"}
+
+    held = outcome_in(await Tried(folder, first, Permanent("no"), **keys).run(text))
+
+    assert (type(held), held.code) == (Hold, code)
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         results(),
