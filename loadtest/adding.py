@@ -61,6 +61,7 @@ PARTS = (
     _run("lies"),
     _run("outage"),
     _run("fallback"),
+    _run("moderation", "--letters", "2000"),
     _run("zero-trust"),
     _run("loop"),
     _run("contracts", "--contracts", "100"),

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from loadtest import model_runs
 from loadtest.driver.command import PLAY, Runs, play
 from loadtest.scenarios import (
     budget,
@@ -24,6 +23,7 @@ from loadtest.scenarios import (
     hostile,
     jail,
     long,
+    model_runs,
     outage,
     trouble,
 )

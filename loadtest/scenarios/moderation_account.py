@@ -21,7 +21,7 @@ from loadtest.scenarios.moderation_people import CARELESS, GRAVE, People
 
 SAMPLE = "QUALITY_SAMPLE"
 WITHIN = timedelta(hours=4, seconds=5)  # the clock of what is grave
-TAIL = 1e-5  # so often a sound lottery is called a broken one, at either end
+TAIL = 1e-5  # of a sound lottery is called broken, at either end of each figure
 LONG_CHARS = 2_000
 
 HOLDS = """

@@ -22,7 +22,7 @@ from loadtest.scenarios.moderation_given import Letter
 GRAVE, QUALITY = "safeguarding", "quality"  # roles
 CARELESS = "careless"  # who
 LINES = ("", GRAVE, QUALITY)
-IDLE_S, ROUND_S = 1.0, 4.0
+IDLE_S, ROUND_S = 2.5, 6.0
 AT_ONCE = 40  # holds that the careless one names in a command
 NOTHING = "NOTHING_HELD"
 REPLY = {
@@ -50,16 +50,16 @@ class People:
         shown: Any = None
         while True:
             if shown is None:
-                told = await typist.type("review", "next", "--role", role, env=env)
-                shown = told.data if told.code == 0 else None
+                typed = await typist.type("review", "next", "--role", role, env=env)
+                shown = typed.data if typed.code == 0 else None
                 if shown is None:
                     await anyio.sleep(IDLE_S)
                     continue
             verb, *given = self._word_on(shown, rng)
             words = ("review", verb, shown["hold"], *given)
-            told = await typist.type(*words, "--yes", "--next", env=env)
-            data = told.data or {}
-            if told.code == 0:
+            typed = await typist.type(*words, "--yes", "--next", env=env)
+            data = typed.data or {}
+            if typed.code == 0:
                 self.ruled[verb] += 1
             else:
                 self.refused[_code(data)] += 1
@@ -94,8 +94,10 @@ class People:
             open_: list[str] = []
             for line in LINES:
                 of = ("--role", line) if line else ()
-                told = await typist.type("review", "ls", "--limit", "200", *of, env=env)
-                rows = told.data if isinstance(told.data, list) else []
+                typed = await typist.type(
+                    "review", "ls", "--limit", "200", *of, env=env
+                )
+                rows = typed.data if isinstance(typed.data, list) else []
                 if not line:
                     self.seen_in_common |= {row["item_name"] for row in rows}
                 names = [row["hold"] for row in rows]
@@ -113,8 +115,8 @@ class People:
         self, typist: Typist, env: Mapping[str, str], *which: str
     ) -> None:
         words = ("review", "approve", *which, "--yes", "--no-run")
-        told = await typist.type(*words, env=env)
-        data = told.data or {}
+        typed = await typist.type(*words, env=env)
+        data = typed.data or {}
         for one in data.get("decisions", [data]):
             if "error" in one:
                 self.refused[_code(one)] += 1

@@ -160,7 +160,29 @@ BAD = [
     "Everything will be all right.",
     "Tell me where you live.",
     "Please write me your address.",
+    "The elves will bring a new doll.",
+    "There is a doll in your stocking, I think.",
+    "Your bike is already packed.",
+    "Daddy will be home soon.",
+    "You will feel better before long.",
+    "What is your postcode?",
+    "Where are you living now?",
 ]
+FIT = [
+    "I cannot bring anybody back, and I will not say that I can.",
+    "You do not have to be brave all the time.",
+    "Tell a grown-up whom you trust what you told me.",
+    "I hope that somebody holds you for a while today.",
+    "It will not always be easy, and I think of you.",
+]
+
+
+@pytest.mark.parametrize("said", FIT)
+def test_a_gentle_word_is_no_careless_one(said: str) -> None:
+    """What a good reply to a grief says is not asked for anew."""
+    written = Written.model_validate({**GOOD, "paragraphs": [said]})
+
+    assert careless(written) == ""
 
 
 @pytest.mark.parametrize("said", BAD)
