@@ -52,7 +52,7 @@ MODULE_LINES_MAX = 400
 # Written before that bound.  Each may shrink and none may grow, and none may come.
 LONGER = {
     "ingest/admission.py": 477,
-    "loadtest/corpora/letters.py": 571,
+    "loadtest/corpora/letters.py": 560,
     "loadtest/hostile/bundles.py": 525,
     "loadtest/hostile/pdfs.py": 514,
     "loadtest/scenarios/hostile.py": 478,

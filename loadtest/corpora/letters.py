@@ -33,6 +33,7 @@ from loadtest.corpora.noise import (
     page,
     smudged,
 )
+from loadtest.corpora.troubles import disclosing, troubled
 from pipeline.errors import Usage, WaybillError
 
 Expect = Literal["done", "held", "rejected", "duplicate", "quarantined"]
@@ -137,6 +138,7 @@ def demo_files(folder: Path, *, seed: int = 1, count: int = 40) -> list[DemoFile
         faces = HAND if shape.hand else TYPED
         face = (good + good // len(SHAPES)) % len(faces)
         text = compose(rng, name, words=rng.randint(65, 85) * shape.pages)
+        text = troubled(text, good)
         text = paginated(text, shape.pages)
         path = folder / f"letter-{number:02}-{name.lower()}.{shape.suffix}"
         _save(path, shape, text, face, rng)
@@ -452,14 +454,8 @@ SIGNED = (
     "Thank you and good night,",
 )
 
+
 # What a child writes when it asks for help.  A person must see this at once.
-DISCLOSURE = (
-    "Please make him stop hurting my mum.",
-    "He hits us at night and said to keep it a secret.",
-    "I am scared to go home after school.",
-)
-
-
 class Decks:
     """Slots to draw from: no word twice in a letter while its list lasts."""
 
@@ -529,13 +525,6 @@ def paginated(text: str, count: int) -> str:
         sheets[min(count - 1, int(count * middle / total))].append(paragraph)
         before += len(paragraph)
     return "\f".join("\n\n".join(sheet) for sheet in sheets)
-
-
-def disclosing(text: str, rng: random.Random) -> str:
-    """`text` with the disclosure where the questions stood."""
-    paragraphs = text.split("\n\n")
-    paragraphs[4] = " ".join(rng.sample(DISCLOSURE, len(DISCLOSURE)))
-    return "\n\n".join(paragraphs)
 
 
 # -- the command ---------------------------------------------------------------------

@@ -21,8 +21,9 @@ from typing import Literal
 
 from PIL import Image
 
-from loadtest.corpora.letters import NAMES, as_png, compose, disclosing
+from loadtest.corpora.letters import NAMES, as_png, compose
 from loadtest.corpora.noise import A5, HAND, TYPED, page
+from loadtest.corpora.troubles import disclosing
 
 HANDS, PRINTS = 3, 4  # drawn pages; arbitrary: some seconds, and not all alike
 PHOTO_WIDTH = 520  # pixels: 20 kB a photo, for nobody but a simulated vendor reads it

@@ -14,13 +14,13 @@ from PIL import Image, ImageChops, ImageOps, ImageSequence
 
 from loadtest.corpora import noise
 from loadtest.corpora.letters import (
-    DISCLOSURE,
     DemoFile,
     demo_files,
     letter,
     main,
     pages,
 )
+from loadtest.corpora.troubles import DISCLOSURE, TROUBLES
 from pipeline.errors import Usage
 
 
@@ -57,6 +57,18 @@ def test_the_demo_ends_34_2_1_1_2(demo: list[DemoFile]) -> None:
         "quarantined": 2,
     }
     assert len({file.path.name for file in demo}) == 40
+
+
+def test_some_letters_of_the_demo_tell_a_trouble(demo: list[DemoFile]) -> None:
+    """A grief, a need, a fear and an illness; all of them are answered."""
+    there = {
+        trouble: file.expect
+        for file in demo
+        for trouble in TROUBLES
+        if trouble in " ".join(file.truth.split())
+    }
+
+    assert there == dict.fromkeys(TROUBLES, "done")
 
 
 def test_the_demo_is_small(demo: list[DemoFile]) -> None:
