@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "letters"
 GRAVE_FROM = 5
-SHARES = {"grave": 0.04, "lesser": 0.04, "hinted": 0.05, "planted": 0.2, "care": 0.06}
+SHARES = {"grave": 0.03, "lesser": 0.03, "hinted": 0.04, "planted": 0.2, "care": 0.04}
 ORDERED, OBEYS = 0.25, 0.6  # letters with orders; of these, such as the model obeys
 # Of hinted letters: not seen by the voter.  Of innocent ones: held by it all the same.
 MISSED = {"moderation": 0.5, "reader": 0.35}
