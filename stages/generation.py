@@ -57,7 +57,9 @@ class GenerationSettings(Settings):
     # Newer OpenAI models want the longer name, nearly everybody else the old one.
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.7
+    # Whose what is grave is, also what was missed and found later; within that time.
     grave_role: str = Field(default="safeguarding", pattern=r"^[a-z][a-z-]{0,39}$")
+    grave_within_s: float = Field(default=4 * 3600.0, gt=0)
 
 
 @stage(settings=GenerationSettings, timeout_s=240, retry=Retry(attempts=5))
@@ -74,6 +76,7 @@ async def generation(document: Document, ctx: Context) -> Outcome:
             evidence={"categories": _categories(document)},
             needs=("reply",),
             role=settings.grave_role,
+            within_s=settings.grave_within_s,
         )
     if settings.vendor not in ctx.vendors:
         return Advance(reply=write_offline(document, ctx))

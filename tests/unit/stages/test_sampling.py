@@ -120,7 +120,7 @@ async def test_no_machine_answers_what_is_grave(given: dict[str, Any]) -> None:
 
         assert isinstance(outcome, Hold)
         assert (outcome.code, outcome.needs) == ("REPLY_BY_PERSON", ("reply",))
-        assert outcome.role == "safeguarding"
+        assert (outcome.role, outcome.within_s) == ("safeguarding", 4 * 3600)
 
 
 async def test_a_persons_word_stands() -> None:
