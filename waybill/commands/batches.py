@@ -85,7 +85,8 @@ def batches_show(
     found["spent"] = cost_line(found["spent"]) or None
     for key, value in found.items():
         if key not in ("stages", "effects"):
-            terminal.out.print(f"{key:12} {terminal.safe(terminal.plain(value))}")
+            shown = "-" if value is None else terminal.safe(terminal.plain(value))
+            terminal.out.print(f"{key:12} {shown}")
     terminal.print_table(StageRow._fields, found["stages"])
     if found["effects"]:
         terminal.print_table(EFFECTS, (e.values() for e in found["effects"]))
