@@ -81,7 +81,10 @@ PROOFS = Loads(lambda root: prove(top_levels(root)))
 PROVEN_S = PROOF_S + 1.0  # it says itself which file takes too long
 # Whose functions may run in the jail, and who is imported only then; folders add some.
 JAILED = (bundle, page, sheet, probing, typesetter, proofs, making, jailbreak)
-JAILED_LATER = ("stages.abstracts.reading", "stages.abstracts.sheet")
+JAILED_LATER = (
+    *("stages.abstracts.reading", "stages.abstracts.sheet"),
+    *("stages.quoting.reading", "stages.quoting.choosing", "stages.quoting.sheet"),
+)
 # What a second reader may address, and what one has: its nets, and a page's cells.
 SECOND_MEMORY_BYTES, SECOND_HAS_BYTES = 4 << 30, 1 << 30
 PROBE_CPU_S = 120.0  # a hundred-page scan is probed in a few seconds

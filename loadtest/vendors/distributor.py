@@ -30,7 +30,7 @@ HOLDS_S = 14 * 86_400.0
 BEFORE = Decimal("0.93")  # a stale price, of what it is now
 JUMP = Decimal("1.5")  # a price that changed between two questions
 # What may be searched by: the part's own keys, and those of its end.
-KEYS = ("kind", "size", "standard", "series")
+KEYS = ("number", "kind", "size", "standard", "series")
 END_KEYS = ("thread", "gender", "end_size")
 
 

@@ -15,6 +15,7 @@ from loadtest.vendors.book import Taken, digest, now
 from loadtest.vendors.distributor import PART_FAULTS, Wrong, of_parts
 from loadtest.vendors.kinds import Call, Plain, Reply
 from loadtest.vendors.labels import read_flags
+from loadtest.vendors.sales import Quotes, asked_for
 from loadtest.vendors.settings import Play
 from loadtest.vendors.signing import verified
 
@@ -28,6 +29,7 @@ class Erp(Plain):
         GET  /items/AB-12           all of it; /items/AB-12/price, /items/AB-12/stock
         GET  /items?q=AB-1          a list
         GET  /parts …               a distributor's catalogue: see `distributor`
+        GET  /customers …           who buys, and GET, POST /quotes …: see `sales`
         POST /orders                {"reference", "lines"}
     """
 
@@ -35,6 +37,7 @@ class Erp(Plain):
 
     def __init__(self) -> None:
         self._orders: dict[str, dict[str, Any]] = {}
+        self._quotes = Quotes()
 
     def answer(self, call: Call, play: Play, fault: str, dice: random.Random) -> Reply:
         """An article, a list of them, or an order that was taken."""
@@ -54,6 +57,14 @@ class Erp(Plain):
                 if isinstance(found, Wrong):
                     return self.error(call, found.status, found.why)
                 return Reply(data=found)
+            case ("GET", "customers"):
+                return self._listed(call, asked_for(call.query))
+            case ("GET", "quotes"):
+                return self._listed(call, self._quotes.found(call.query))
+            case ("POST", "quotes") if self._quotes.take(call.fields.get("data")):
+                quote = call.fields["data"]
+                key = f"{quote['number']}/{quote['revision']}"
+                return Reply(201, {}, taken=[Taken("quote", key, call.body)])
             case ("GET", "orders", number) if number in self._orders:
                 return Reply(data=self._orders[number])
             case ("POST", "orders") if call.fields:
@@ -64,6 +75,13 @@ class Erp(Plain):
                 return Reply(201, order, taken=[Taken("order", key, call.body)])
             case _:
                 return self.error(call, 404, "no such article or order")
+
+    def _listed(self, call: Call, found: dict[str, Any] | None) -> Reply:
+        return (
+            self.error(call, 400, "ask otherwise")
+            if found is None
+            else Reply(data=found)
+        )
 
 
 class Printer(Plain):

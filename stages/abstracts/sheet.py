@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.errors import Permanent
 from stages.abstracts.checks import named_parties, term_in
 from stages.clauses.values import values_of
-from stages.printing.fonts import FONT_SUFFIXES, face_of, loaded
+from stages.printing.fonts import faces_of, loaded
 from stages.printing.typesetter import tidy
 
 ABSTRACT = "abstract.pdf"
@@ -335,16 +335,8 @@ def _plain(text: str, most: int) -> str:
 
 @lru_cache(maxsize=4)
 def _fonts() -> Any:
-    paths = [path for family in FACES for path in _faces(family)]
+    paths = [path for family in FACES for path in faces_of(family)]
     return loaded(tuple(dict.fromkeys(paths)))
-
-
-def _faces(family: str) -> Sequence[str]:
-    """A family's regular face, and those that lie beside it: bold and italic."""
-    path = Path(face_of(family)[0])
-    stem = path.stem.split("-")[0]
-    beside = sorted(path.parent.glob(f"{stem}-*"))
-    return [str(path), *(str(p) for p in beside if p.suffix in FONT_SUFFIXES)]
 
 
 def _compiled(template: str, given: str) -> bytes:

@@ -71,6 +71,14 @@ def face_of(family: str) -> tuple[str, int]:
     )
 
 
+def faces_of(family: str) -> list[str]:
+    """A family's regular face, and those that lie beside it: bold and italic."""
+    path = Path(face_of(family)[0])
+    stem = path.stem.split("-")[0]
+    beside = sorted(path.parent.glob(f"{stem}-*"))
+    return [str(path), *(str(p) for p in beside if p.suffix in FONT_SUFFIXES)]
+
+
 @lru_cache(maxsize=64)
 def characters(path: str, index: int) -> frozenset[int]:
     """Every code point a face has a glyph for."""

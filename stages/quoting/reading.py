@@ -1,0 +1,187 @@
+"""
+The jailed side of `lines`: the text of a request in, what rules read in it out.
+
+Answers are the buyer's words to questions.  Each is put into the text where its
+question arose, and the whole is read again: a bore that is answered gives ends a size.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from stages.enquiries.forms import Asked, Question, Read, Request, Words
+from stages.enquiries.reading import read_request
+from stages.fitting.rulebook import RuleBook, load
+from stages.quoting.forms import Enquiry, Line, Open, Spot
+
+ANSWER_CHARS_MAX = 500
+PART = re.compile(r"\b[A-Z]{3}-\d{6}\b", re.ASCII)
+CUSTOMER = re.compile(r"\bK-\d{4,6}\b", re.ASCII)
+QUOTE = re.compile(r"\bQ-\d{6,12}\b", re.ASCII)
+SENDER = re.compile(
+    r"^From: (?:[^\n<]{0,200}<)?([^\s<>@]{1,64}@[\w.-]{1,190}\w)>?\s*$", re.M
+)
+DISCOUNT = re.compile(
+    r"(\d{1,2}(?:[.,]\d{1,2})?) ?(?:%|per ?cent)(?= ?(?:discount|off|rebate))"
+    r"|(?:discount|rebate) of (\d{1,2}(?:[.,]\d{1,2})?) ?(?:%|per ?cent)",
+    re.I,
+)
+FIELDS = ("count", "size", "length_mm", "medium", "celsius", "bar")
+# What a part that the buyer names says by itself.
+BY_PARTS = frozenset({"size", "ends"})
+
+
+def read(text: str, rules: str, received: str, answers: dict[str, Any]) -> Any:
+    """
+    Read a request; arguments and result are JSON.
+
+    Args:
+        text, rules: Paths of artifacts: the text, and the rule files by name.
+        received: ISO date.
+        answers: What was answered, by the keys of questions.
+
+    Raises:
+        Usage: RULES_INVALID.
+    """
+    import json
+
+    files = json.loads(Path(rules).read_text(encoding="utf-8"))
+    said = Path(text).read_text(encoding="utf-8")
+    found = enquiry_of(said, load(files), date.fromisoformat(received), answers)
+    return found.model_dump(mode="json")
+
+
+def enquiry_of(
+    text: str, rules: RuleBook, received: date, answers: Mapping[str, str]
+) -> Enquiry:
+    """A request as rules read it, with what was answered put into it."""
+    answers = {key: said.strip()[:ANSWER_CHARS_MAX] for key, said in answers.items()}
+    first = read_request(text, rules, received)
+    told = amended(text, first, answers)
+    request = read_request(told, rules, received) if told != text else first
+    if len(request.lines) != len(first.lines) and first.lines:
+        request, told = first, text  # an answer that makes a line of its own is none
+    starts = [line.count.words.start if line.count else 0 for line in request.lines]
+    lines = tuple(
+        _line(line, told, start, end)
+        for line, start, end in zip(
+            request.lines, starts, [*starts[1:], len(told)], strict=True
+        )
+    )
+    named = {line.number for line in lines if line.named}
+    open_ = [
+        _open(one, answers)
+        for one in request.questions
+        if not (one.line in named and one.about in BY_PARTS)
+    ]
+    spots = {
+        name: _spot(value.words, value.mended)
+        for name, value in (("place", request.place), ("by", request.by))
+        if value is not None
+    }
+    discount = DISCOUNT.search(text)
+    if discount is not None:
+        line = text.count("\n", 0, discount.start()) + 1
+        spots["discount"] = Spot(
+            text=discount[0], start=discount.start(), end=discount.end(), line=line
+        )
+    return Enquiry(
+        received=received,
+        lines=lines,
+        place=request.place.value if request.place else "",
+        by=request.by.value if request.by else None,
+        customer=_one(CUSTOMER.findall(answers.get("customer", "") or text)),
+        sender=_one(SENDER.findall(text)).lower(),
+        quote=_one(QUOTE.findall(answers.get("quote", "") or text)),
+        discount=_percent(discount),
+        spots=spots,
+        open=tuple(open_),
+    )
+
+
+def amended(text: str, request: Request, answers: Mapping[str, str]) -> str:
+    """The text with answers in the place of the words in question, or at the end."""
+    puts: list[tuple[int, int, str]] = []
+    for one in request.questions:
+        key = f"{one.line}.{one.about}" if one.line else one.about
+        said = " ".join(answers.get(key, "").split())
+        if not said:
+            continue
+        if one.about == "by" and not said.lower().startswith(("by", "before")):
+            said = f"by {said}"
+        if one.about == "place" and not said.lower().startswith("to "):
+            said = f"to {said}"
+        if one.words is None:
+            end = _end_of(request.lines[one.line - 1]) if one.line else len(text)
+            puts.append((end, end, f", {said}, "))
+        elif one.about == "ends" and said in one.choices and "male" in said:
+            puts.append((one.words.end, one.words.end, f" {said}"))
+        else:
+            puts.append((one.words.start, one.words.end, said))
+    for start, end, said in sorted(puts, reverse=True):
+        text = text[:start] + said + text[end:]
+    return text
+
+
+def _end_of(line: Asked) -> int:
+    """Behind the last words that were read of a line."""
+    values: list[Read[Any] | None] = [getattr(line, name) for name in FIELDS]
+    return max(one.words.end for one in (*values, *line.ends) if one is not None)
+
+
+def _line(line: Asked, text: str, start: int, end: int) -> Line:
+    read = {name: getattr(line, name) for name in FIELDS}
+    spots = {
+        name: _spot(one.words, one.mended) for name, one in read.items() if one
+    } | {
+        f"end {number}": _spot(one.words, one.mended)
+        for number, one in enumerate(line.ends, 1)
+    }
+    return Line(
+        number=line.number,
+        **{name: one.value if one else None for name, one in read.items()},
+        ends=tuple(one.value for one in line.ends),
+        named=tuple(dict.fromkeys(PART.findall(text, start, end))),
+        spots=spots,
+    )
+
+
+def _open(one: Question, answers: Mapping[str, str]) -> Open:
+    found = Open(
+        about=one.about,
+        line=one.line,
+        why=one.why,
+        choices=one.choices,
+        spot=_spot(one.words) if one.words else None,
+    )
+    if answers.get(found.key):
+        why = f"{one.why}; the answer was not understood"
+        return found.model_copy(update={"why": why})
+    return found
+
+
+def _spot(words: Words, mended: str = "") -> Spot:
+    return Spot(
+        text=words.text,
+        start=words.start,
+        end=words.end,
+        line=words.line,
+        mended=mended,
+    )
+
+
+def _one(found: Iterable[str]) -> str:
+    """What was found, where it is always the same; else nothing: it is asked."""
+    names = list(dict.fromkeys(found))
+    return names[0] if len(names) == 1 else ""
+
+
+def _percent(found: re.Match[str] | None) -> Decimal:
+    if found is None:
+        return Decimal(0)
+    return Decimal((found[1] or found[2]).replace(",", "."))
