@@ -46,7 +46,10 @@ async def document(request, ctx: Context) -> Outcome:
             return Hold(
                 "QUOTE_CHANGED",
                 f"{now.total} {now.currency} instead of {quote.total}",
-                evidence={"lines": sums.record_lines(now), "granted": now.digest},
+                evidence={
+                    "lines": sums.record_lines(now),
+                    "answer": {"granted": now.digest},
+                },
                 ask=("granted",),
             )
         quote = now

@@ -79,6 +79,7 @@ def unknown(unsure: Chosen) -> Hold:
         evidence={
             "parts": {place: choosing.apart(p) for place, p in unsure.parts.items()},
             "reasons": [one.model_dump(mode="json") for one in open_],
+            "answer": {f"vouched.{unsure.line}": "why it holds"},
         },
         ask=(f"vouched.{unsure.line}",),
     )

@@ -37,7 +37,7 @@ async def pricing(request, ctx: Context) -> Outcome:
                 "discount": str(quote.discount),
                 "total": f"{quote.total} {quote.currency}",
                 "jumps": jumped,
-                "granted": quote.digest,
+                "answer": {"granted": quote.digest},
             },
             ask=("granted",),
             role=ctx.settings.role,

@@ -92,6 +92,7 @@ class Box:
 @asynccontextmanager
 async def smtp(player: Callable[[], Player], decide: Decide) -> AsyncIterator[int]:
     """Serve SMTP for a vendor on 127.0.0.1 while the block lasts; gives the port."""
+    port = player().play.port
     logging.getLogger("mail.log").setLevel(logging.ERROR)  # its own deprecations
     box = Box(player, decide)
 
@@ -111,7 +112,7 @@ async def smtp(player: Callable[[], Player], decide: Decide) -> AsyncIterator[in
         )
 
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(protocol, "127.0.0.1", 0)
+    server = await loop.create_server(protocol, "127.0.0.1", port)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

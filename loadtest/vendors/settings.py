@@ -150,6 +150,7 @@ class Play(_Set):
         order: The word by which a reader that obeys knows an order in what it reads.
         at_once: How often it then calls the second tool, in one answer; above 1 the
             first one as well.
+        port: Of a mail server's SMTP; 0: any free one.
         secret: Signs callbacks and is expected on webhooks, Standard Webhooks' form.
     """
 
@@ -179,6 +180,7 @@ class Play(_Set):
     forbidden: str = "pay"
     order: str = "mallory"
     at_once: int = Field(default=1, ge=1, le=20)
+    port: int = Field(default=0, ge=0, le=65535)
     secret: str = "whsec_c2ltdWxhdGVkLXZlbmRvcnMtc2VjcmV0"  # noqa: S105  # of a toy
 
     @model_validator(mode="after")

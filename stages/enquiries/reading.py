@@ -48,7 +48,8 @@ VOCABULARY = {
 }
 N = numbers.NUMBER
 _COUNT = re.compile(
-    rf"(?<![\w./,-])(?P<n>\d{{1,5}}|{'|'.join(SPOKEN)})(?: ?[x×](?![a-z])| (?:"
+    rf"(?<![\w./,-])(?<!dn )(?<!dash )(?<!size )"
+    rf"(?P<n>\d{{1,5}}|{'|'.join(SPOKEN)})(?: ?[x×](?![a-z])| (?:"
     rf"{'|'.join(PIECES)})\b(?! ends?))|\b(?:quantity|qty)[.:]? ?(?P<q>\d{{1,5}})\b"
 )
 _LENGTH = re.compile(

@@ -68,7 +68,7 @@ def evidence(open_: Sequence[Open], text: str) -> dict[str, Any]:
             }
             for one in open_
         ],
-        "answer": {one.key: "…" for one in open_},
+        "answer": {f"answers.{one.key}": "…" for one in open_},
     }
 
 

@@ -2,8 +2,8 @@
 Sums of a quote, in `Decimal`, and what a person must grant before it goes out.
 
 The rounding rule, which every quote prints: a part is its unit price times the
-quantity, rounded half up to the cent; the discount is taken of the sum of all parts and rounded
-the same way; the total is the sum less the discount.
+quantity, rounded half up to the cent; the discount is taken of the sum of all parts and
+rounded the same way; the total is the sum less the discount.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def short_of(quote: Quote) -> list[str]:
         needed[number] = needed.get(number, Decimal(0)) + one.quantity
         free[number] = one.stock
     return [
-        f"{number}: {shown(free[number].free)} of {shown(count)} {free[number].unit}"
+        f"{shown(free[number].free)} of {shown(count)} {free[number].unit} {number}"
         for number, count in needed.items()
         if free[number].free < count
     ]

@@ -31,6 +31,8 @@ DISCOUNT = re.compile(
     r"|(?:discount|rebate) of (\d{1,2}(?:[.,]\d{1,2})?) ?(?:%|per ?cent)",
     re.I,
 )
+# A line that goes on in the next one: as long as before, so that places stay.
+WRAPPED = re.compile(r"(?<=[^\n.:;!?])\n(?=[^\nA-Z])|(?<=,)\n(?=[^\n])")
 FIELDS = ("count", "size", "length_mm", "medium", "celsius", "bar")
 # What a part that the buyer names says by itself.
 BY_PARTS = frozenset({"size", "ends"})
@@ -61,6 +63,7 @@ def enquiry_of(
 ) -> Enquiry:
     """A request as rules read it, with what was answered put into it."""
     answers = {key: said.strip()[:ANSWER_CHARS_MAX] for key, said in answers.items()}
+    text = WRAPPED.sub(" ", text)
     first = read_request(text, rules, received)
     told = amended(text, first, answers)
     request = read_request(told, rules, received) if told != text else first

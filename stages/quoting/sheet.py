@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from stages.quoting.record import day
 QUOTE = "quote.pdf"
 FACES = ("DejaVu Sans", "DejaVu Serif")
 TEXT_CHARS_MAX = 300
+UNITS = {"m": "m", "piece": "pcs"}
 SHOWN_REASONS = ("hose ", "thread ", "heat of ", "pressure of the assembly")
 
 
@@ -56,6 +58,7 @@ def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
         "house": {key: _plain(str(said)) for key, said in data["house"].items()},
         "customer": {key: _plain(str(s)) for key, s in data["customer"].items()},
         "made": day(data["made_at"]),
+        "as_of": _as_of(data),
         "until": day(data["valid_until"]),
         "currency": data["currency"],
         "lines": [_line(line, data["currency"]) for line in data["lines"]],
@@ -109,16 +112,28 @@ def _line(line: Mapping[str, Any], currency: str) -> dict[str, Any]:
             {
                 "part": one["part"],
                 "title": _plain(one["title"]),
-                "quantity": f"{grouped(one['quantity'])} {one['unit']}",
+                "quantity": f"{grouped(one['quantity'])} {UNITS[one['unit']]}",
                 "price": money(one["price"]),
                 "total": money(one["total"]),
-                "free": f"{grouped(one['free'])} {one['unit']} in stock",
+                "free": f"{grouped(one['free'])} {UNITS[one['unit']]} in stock",
                 "enough": float(one["free"]) >= float(one["quantity"]),
             }
             for one in line["parts"]
         ],
         "total": money(line["total"]),
     }
+
+
+def _as_of(data: Mapping[str, Any]) -> str:
+    """When the oldest price or stock in it was so, in UTC."""
+    times = [
+        datetime.fromisoformat(one[key])
+        for line in data["lines"]
+        for one in line["parts"]
+        for key in ("price_as_of", "stock_as_of")
+    ]
+    at = min(times).astimezone(UTC)
+    return f"{day(at.date().isoformat())}, {at:%H:%M} UTC"
 
 
 def money(amount: str) -> str:

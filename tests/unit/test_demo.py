@@ -35,6 +35,10 @@ def said(capsys: pytest.CaptureFixture[str], **given: Any) -> str:
         "holds": [],
         "failures": [],
         "quarantine": [],
+        "rejections": [],
+        "effects": [],
+        "vendors": "",
+        "world": "",
     }
     report(counts | facts | given)
     return capsys.readouterr().out

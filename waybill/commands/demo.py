@@ -1,6 +1,7 @@
 """
 `waybill demo`: forty letters, from the inbox to printed replies, in a minute; with
-`--pipeline contracts` eight contracts, from the inbox to records and abstracts.
+`--pipeline contracts` eight contracts, from the inbox to records and abstracts, and
+with `--pipeline quotes` ten requests, from the inbox to quotes, by a simulated ERP.
 
 Everything is real: the embedded PostgreSQL, the watcher, tesseract, the typesetter.
 The documents are generated.  Killed in the middle, the next call goes on with what
@@ -11,9 +12,8 @@ from __future__ import annotations
 
 import json as jsonlib
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import anyio
 import typer
@@ -21,66 +21,25 @@ import typer
 from ingest.watch.watcher import Pace
 from pipeline.artifacts.durable import write_atomically
 from pipeline.errors import Usage
+from pipeline.holds.parking import whole
 from pipeline.holds.ruling import ANSWERED_BY
-from pipeline.store.rows import Counts
+from pipeline.outbox import EffectState
+from pipeline.store.rows import Counts, HoldRow
 from waybill import terminal
 from waybill.board import Board
-from waybill.commands.counts import exit_code, law, summary
+from waybill.commands.counts import exit_code, law, outside, summary
 from waybill.commands.options import Json
 from waybill.commands.run import log_to_home, run_async
+from waybill.commands.shows import SHOWS, Show
 from waybill.compose import App, database, open_app
 from waybill.foreground import work_until
 from waybill.manifest import out_folder, write_manifest
 from waybill.settings import read_settings
 
-if TYPE_CHECKING:
-    from loadtest.corpora.letters import DemoFile
-
 LIMIT_S = 900.0  # a stuck demo says so instead of hanging
 LATE = 6  # exit code of such a one
 TELL_S = 5.0  # for who interrupted it, and waits
 FAILURES_MAX = 20  # named
-
-
-class Show(NamedTuple):
-    """
-    What a demo shows.
-
-    Attributes:
-        make: Writes the documents of a seed into a folder.
-        does: What becomes of them, for who watches.
-        made: What the output folder is called.
-    """
-
-    files: int
-    make: Callable[[Path, int], Sequence[DemoFile]]
-    what: str
-    does: str
-    made: str
-
-
-def _letters(folder: Path, seed: int) -> Sequence[DemoFile]:
-    from loadtest.corpora.letters import demo_files  # which draws: no other command
-
-    return demo_files(folder, seed=seed, count=40)
-
-
-def _contracts(folder: Path, seed: int) -> Sequence[DemoFile]:
-    from loadtest.corpora.contracts import contract_files
-
-    return contract_files(folder, seed=seed)
-
-
-SHOWS = {
-    "letters": Show(
-        40,
-        _letters,
-        "documents",
-        "reading, checking, answering and printing",
-        "replies",
-    ),
-    "contracts": Show(8, _contracts, "contracts", "reading and checking", "abstracts"),
-}
 
 
 def demo(
@@ -90,7 +49,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Other documents.")] = 1,
     json: Json = False,
 ) -> None:
-    """Make 40 letters, or 8 contracts, run them through everything, show the end."""
+    """Make 40 letters, 8 contracts or 10 requests, run them through, show the end."""
     if pipeline not in SHOWS:
         raise Usage(f"there is no demo of {pipeline!r}", hint=", ".join(SHOWS))
     settings = read_settings()
@@ -98,11 +57,20 @@ def demo(
     say("starting PostgreSQL")
     urls = database(settings)
 
-    async def main() -> dict[str, Any]:
-        async with open_app(settings, urls) as opened:
-            return await run(opened, pipeline, seed)
+    number, begun = _current(settings.home / "demo", pipeline)
+    world = SHOWS[pipeline].world(settings.home.resolve() / "demo" / str(number))
 
-    result = run_async(main)
+    with world as around:
+        if around.vendors is not None:
+            settings = settings.model_copy(update={"vendors": around.vendors})
+
+        async def main() -> dict[str, Any]:
+            async with open_app(settings, urls) as opened:
+                return await run(opened, pipeline, seed, number, begun)
+
+        result = run_async(main)
+    result["vendors"] = str(around.vendors or "")
+    result["world"] = around.again
     code = result.pop("exit")
     if json:
         terminal.print_json(result)
@@ -116,13 +84,13 @@ def say(text: str) -> None:
     terminal.err.print(f"[dim]{terminal.safe(text)}[/dim]")
 
 
-async def run(opened: App, pipeline: str, seed: int) -> dict[str, Any]:
+async def run(
+    opened: App, pipeline: str, seed: int, number: int, begun: bool
+) -> dict[str, Any]:
     """The demo itself; returns what `--json` prints, and the exit code."""
     show = SHOWS[pipeline]
-    home = opened.settings.home / "demo"
-    number, begun = _current(home, pipeline)
     tenant = f"demo-{number}"
-    folder = home / str(number)
+    folder = opened.settings.home / "demo" / str(number)
     folders = opened.folders(inbox=folder / "inbox", beside=folder)
     if begun:
         say(f"going on with {tenant}, which was interrupted")
@@ -141,7 +109,8 @@ async def run(opened: App, pipeline: str, seed: int) -> dict[str, Any]:
         counts = await board.look()
         if time.monotonic() - started > LIMIT_S:
             return True
-        return counts.received >= show.files and counts.live == 0
+        ended = counts.received >= show.files and counts.live == 0
+        return ended and await _told(opened, batch.id, show)
 
     say(f"{show.does} them (tenant {tenant})")
     try:
@@ -169,7 +138,9 @@ async def run(opened: App, pipeline: str, seed: int) -> dict[str, Any]:
         "pipeline": pipeline,
         "stopped": f"it came to no end in {LIMIT_S:g} s" if stuck else "",
         "holds": await _holds(opened, tenant),
-        "failures": await _failures(opened, batch.id),
+        "failures": await _ended(opened, batch.id, "failed"),
+        "rejections": await _ended(opened, batch.id, "rejected"),
+        "effects": outside(await opened.store.count_effects(batch.id)),
         "quarantine": [
             {"name": r.name, "code": r.code}
             for r in await opened.store.quarantined(batch_id=batch.id)
@@ -225,14 +196,31 @@ async def _holds(opened: App, tenant: str) -> list[dict[str, Any]]:
             "name": h.item_name,
             "needs": h.needs,
             "role": h.role,
+            "answer": _answer_of(h),
         }
-        for h in rows
+        for h in [await whole(h, opened.artifacts) for h in rows]
     ]
 
 
-async def _failures(opened: App, batch: int) -> list[dict[str, Any]]:
-    """Items that failed, and why."""
-    rows = await opened.store.items(state="failed", batch_id=batch, limit=FAILURES_MAX)
+def _answer_of(hold: HoldRow) -> dict[str, str]:
+    """What a hold says of how it is answered: channels or keys of them, and values."""
+    shown = hold.shown if isinstance(hold.shown, dict) else {}
+    evidence = shown.get("evidence")
+    answer = evidence.get("answer") if isinstance(evidence, dict) else None
+    return {str(k): str(v) for k, v in answer.items()} if answer else {}
+
+
+async def _told(opened: App, batch: int, show: Show) -> bool:
+    """Whether what is done outside is done, where that is played for the demo alone."""
+    if show.world is Show._field_defaults["world"]:
+        return True
+    counts = await opened.store.count_effects(batch)
+    return not any(s in (EffectState.PLANNED, EffectState.SENDING) for _, s in counts)
+
+
+async def _ended(opened: App, batch: int, state: str) -> list[dict[str, Any]]:
+    """Items that failed, or were rejected, and why."""
+    rows = await opened.store.items(state=state, batch_id=batch, limit=FAILURES_MAX)
     return [{"item": r.id, "code": r.code, "name": r.name, "why": r.why} for r in rows]
 
 
@@ -264,6 +252,12 @@ def report(result: dict[str, Any]) -> None:
     for failed in result["failures"]:
         line = f"{failed['code']}  {failed['name']}  {failed['why']}"
         terminal.out.print(f"failed      {terminal.safe(line)}", soft_wrap=True)
+    for ended in result["rejections"] if result["world"] else ():
+        line = f"{ended['code']}  {ended['name']}  {ended['why']}"
+        terminal.out.print(f"refused     {terminal.safe(line)}", soft_wrap=True)
+    for told in result["effects"]:
+        line = f"{told['sink']}: {told['effects']} {told['state']}"
+        terminal.out.print(f"outside     {terminal.safe(line)}")
     for hold in result["holds"]:
         line = f"{hold['hold']}  {hold['code']}  {hold['name']}"
         terminal.out.print(f"held        {terminal.safe(line)}")
@@ -282,15 +276,25 @@ def report(result: dict[str, Any]) -> None:
         terminal.out.print("nothing is held for a person; what was read of each:")
         terminal.out.print(f"  {me} items ls --batch {terminal.safe(result['batch'])}")
     else:
+        if result["world"]:
+            terminal.out.print("the ERP was simulated; play it again, beside you:")
+            world = f"  {terminal.safe(result['world'])}"
+            terminal.out.print(world, soft_wrap=True)
         terminal.out.print("be the reviewer:")
         for hold in result["holds"]:
             name = hold["hold"]
             verb = "approve " + name
             if hold["code"] in ANSWERED_BY:
                 verb = ANSWERED_BY[hold["code"]].format(name[1:]).partition(",")[0]
+            elif hold.get("answer"):
+                given = [f'--set {k}="{v}"' for k, v in hold["answer"].items()]
+                verb = f"edit {name} {' '.join(given)}"
             elif hold["needs"]:
                 given = GIVEN.get(hold["needs"][0], '"what you read"')
                 verb = f"edit {name} --set {hold['needs'][0]}={given}"
             role = f"WAYBILL_ROLES={hold['role']} " * bool(hold["role"])
+            if result["vendors"]:
+                role += f"WAYBILL_VENDORS={terminal.safe(result['vendors'])} "
             terminal.out.print(f"  {me} review show {name}")
-            terminal.out.print(f"  {role}{me} review {verb}")
+            line = f"  {role}{me} review {terminal.safe(verb)}"
+            terminal.out.print(line, soft_wrap=True)
