@@ -63,10 +63,11 @@ def enquiry_of(
 ) -> Enquiry:
     """A request as rules read it, with what was answered put into it."""
     answers = {key: said.strip()[:ANSWER_CHARS_MAX] for key, said in answers.items()}
-    text = WRAPPED.sub(" ", text)
-    first = read_request(text, rules, received)
+    first = read_request(unwrapped(text), rules, received)
     told = amended(text, first, answers)
-    request = read_request(told, rules, received) if told != text else first
+    request = first
+    if told != text:
+        request = read_request(unwrapped(told), rules, received)
     if len(request.lines) != len(first.lines) and first.lines:
         request, told = first, text  # an answer that makes a line of its own is none
     starts = [line.count.words.start if line.count else 0 for line in request.lines]
@@ -78,12 +79,12 @@ def enquiry_of(
     )
     named = {line.number for line in lines if line.named}
     open_ = [
-        _open(one, answers)
+        _open(one, told, answers)
         for one in request.questions
         if not (one.line in named and one.about in BY_PARTS)
     ]
     spots = {
-        name: _spot(value.words, value.mended)
+        name: _spot(told, value.words, value.mended)
         for name, value in (("place", request.place), ("by", request.by))
         if value is not None
     }
@@ -105,6 +106,11 @@ def enquiry_of(
         spots=spots,
         open=tuple(open_),
     )
+
+
+def unwrapped(text: str) -> str:
+    """The text with its lines made whole; every character keeps its place."""
+    return WRAPPED.sub(" ", text)
 
 
 def amended(text: str, request: Request, answers: Mapping[str, str]) -> str:
@@ -140,9 +146,9 @@ def _end_of(line: Asked) -> int:
 def _line(line: Asked, text: str, start: int, end: int) -> Line:
     read = {name: getattr(line, name) for name in FIELDS}
     spots = {
-        name: _spot(one.words, one.mended) for name, one in read.items() if one
+        name: _spot(text, one.words, one.mended) for name, one in read.items() if one
     } | {
-        f"end {number}": _spot(one.words, one.mended)
+        f"end {number}": _spot(text, one.words, one.mended)
         for number, one in enumerate(line.ends, 1)
     }
     return Line(
@@ -154,13 +160,13 @@ def _line(line: Asked, text: str, start: int, end: int) -> Line:
     )
 
 
-def _open(one: Question, answers: Mapping[str, str]) -> Open:
+def _open(one: Question, text: str, answers: Mapping[str, str]) -> Open:
     found = Open(
         about=one.about,
         line=one.line,
         why=one.why,
         choices=one.choices,
-        spot=_spot(one.words) if one.words else None,
+        spot=_spot(text, one.words) if one.words else None,
     )
     if answers.get(found.key):
         why = f"{one.why}; the answer was not understood"
@@ -168,12 +174,12 @@ def _open(one: Question, answers: Mapping[str, str]) -> Open:
     return found
 
 
-def _spot(words: Words, mended: str = "") -> Spot:
+def _spot(text: str, words: Words, mended: str = "") -> Spot:
     return Spot(
         text=words.text,
         start=words.start,
         end=words.end,
-        line=words.line,
+        line=text.count("\n", 0, words.start) + 1,
         mended=mended,
     )
 
