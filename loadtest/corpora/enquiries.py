@@ -123,7 +123,7 @@ def _request(
     day = date.today() + timedelta(days=dice.randint(20, 60))
     place = dice.choice(PLACES)
     asked = [
-        line.format(n=dice.randint(2, 24), m=dice.choice(LENGTHS)) for line in lines
+        line.format(n=dice.randint(2, 12), m=dice.choice(LENGTHS)) for line in lines
     ]
     said = [
         "Dear sales team,",

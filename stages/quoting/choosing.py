@@ -200,7 +200,9 @@ def _nothing(
         hose = found.parts["hose"][0]
         parts = {"hose": hose} | {p: found.parts[p][0] for p in PLACES[1:]}
         return Choice(unsure=_made(line, parts, duty, rules, {}))
-    reasons = [r for finding in (*tried.no, *tried.unknown) for r in finding.against()]
+    # First what came furthest: it is refused for one thing, and others for several.
+    nearest = sorted((*tried.no, *tried.unknown), key=lambda one: len(one.against()))
+    reasons = [reason for finding in nearest for reason in finding.against()]
     once: dict[tuple[str, str], Reason] = {}
     for reason in reasons:
         once.setdefault((reason.rule, reason.why), reason)

@@ -31,6 +31,7 @@ from stages.quoting.forms import (
 )
 
 CENT = Decimal("0.01")
+UNITS = {"m": "m", "piece": "pcs"}
 MM = Decimal(1000)  # of a metre
 ROUNDING = (
     "Each part is its unit price times the quantity, rounded half up to the cent. The "
@@ -226,7 +227,8 @@ def short_of(quote: Quote) -> list[str]:
         needed[number] = needed.get(number, Decimal(0)) + one.quantity
         free[number] = one.stock
     return [
-        f"{shown(free[number].free)} of {shown(count)} {free[number].unit} {number}"
+        f"{shown(free[number].free)} of {shown(count)} "
+        f"{UNITS[free[number].unit]} {number}"
         for number, count in needed.items()
         if free[number].free < count
     ]

@@ -155,17 +155,21 @@ def _assumed(quote: Quote, enquiry: Enquiry, chosen: Sequence[Chosen]) -> Any:
     yield "Lengths are overall lengths; hose is charged by that length."
     for one in chosen:
         parts: Mapping[str, Part] = one.parts
-        for place in one.others:
+        if one.others:
+            named = (f"{place} {parts[place].number}" for place in one.others)
+            taken = ", ".join(named)
             yield (
-                f"Line {one.line}, {place}: {parts[place].number} was chosen of "
-                f"several that pass; the others stand beside the line."
+                f"Line {one.line}: no type or material was asked for; {taken} was taken "
+                f"of several that pass, and the others stand with the line."
             )
         for said in one.assumed:
             if said.startswith("vouched"):
                 yield f"Line {one.line}: {said}"
     if not enquiry.discount:
         return
-    yield f"The discount of {pricing.shown(quote.discount_percent)} % was asked for."
+    granted = ", and granted by a person" * bool(pricing.over_limit(quote))
+    percent = pricing.shown(quote.discount_percent)
+    yield f"The discount of {percent} % was asked for{granted}."
 
 
 def written(data: Mapping[str, Any]) -> bytes:

@@ -17,12 +17,12 @@ from typing import Any
 from pipeline.errors import Permanent
 from stages.printing.fonts import faces_of, loaded
 from stages.printing.typesetter import tidy
+from stages.quoting.pricing import UNITS
 from stages.quoting.record import day
 
 QUOTE = "quote.pdf"
 FACES = ("DejaVu Sans", "DejaVu Serif")
 TEXT_CHARS_MAX = 300
-UNITS = {"m": "m", "piece": "pcs"}
 SHOWN_REASONS = ("hose ", "thread ", "heat of ", "pressure of the assembly")
 
 
