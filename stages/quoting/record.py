@@ -159,8 +159,8 @@ def _assumed(quote: Quote, enquiry: Enquiry, chosen: Sequence[Chosen]) -> Any:
             named = (f"{place} {parts[place].number}" for place in one.others)
             taken = ", ".join(named)
             yield (
-                f"Line {one.line}: no type or material was asked for; {taken} was taken "
-                f"of several that pass, and the others stand with the line."
+                f"Line {one.line}: no type or material was asked for; {taken} was "
+                f"taken of several that pass, and the others stand with the line."
             )
         for said in one.assumed:
             if said.startswith("vouched"):
