@@ -19,7 +19,7 @@ ROOMS = {
     "waybill": {"commands", "desk", "evals"},
     "pipeline": {"agents", "artifacts", "effects", "holds"}
     | {"jail", "run", "store", "vendors"},
-    "stages": {"abstracts", "clauses", "enquiries", "fitting", "formats"}
+    "stages": {"abstracts", "clauses", "enquiries", "fitting", "formats", "quoting"}
     | {"reading", "rules", "writing", "printing", "publishing"},
     "ingest": {"http", "watch"},
     "loadtest": {"scenarios", "corpora", "hostile", "bench", "vendors"}
@@ -99,6 +99,7 @@ ENVIRONMENT = {
     *("stages/printing/proofs.py", "stages/printing/typesetter.py"),
     "stages/publishing/making.py",  # where it leaves its files
     *("stages/abstracts/reading.py", "stages/abstracts/sheet.py"),
+    "stages/quoting/sheet.py",
     "stages/reading/tesseract.py",
     "loadtest/",
 }

@@ -87,8 +87,8 @@ JAILED_LATER = (
 )
 # What a second reader may address, and what one has: its nets, and a page's cells.
 SECOND_MEMORY_BYTES, SECOND_HAS_BYTES = 4 << 30, 1 << 30
-PROBE_CPU_S = 120.0  # a hundred-page scan is probed in a few seconds
-PROBE_S = 1200.0  # on the clock: of a busy machine too
+# A hundred-page scan is probed in a few seconds; on the clock of a busy machine later.
+PROBE_CPU_S, PROBE_S = 120.0, 1200.0
 
 
 @dataclass(frozen=True)
@@ -237,10 +237,9 @@ async def look_into(
 
 def bounds_of(pipeline: Pipeline) -> DocumentBounds:
     """How large a document of this pipeline may be: as its intake says."""
-    for stage in pipeline.stages.values():
-        if isinstance(stage.settings, DocumentBounds):
-            return stage.settings.bounds()
-    return DocumentBounds()
+    known = [stage.settings for stage in pipeline.stages.values()]
+    found = (one.bounds() for one in known if isinstance(one, DocumentBounds))
+    return next(found, DocumentBounds())
 
 
 @dataclass(frozen=True)
@@ -309,8 +308,7 @@ async def open_store(
     if urls.embedded:
         await migrate(urls.owner)
     async with PostgresStore(urls.service, pool=connections) as store:
-        there = await store.schema_version()
-        wanted = available()[-1].number
+        there, wanted = await store.schema_version(), available()[-1].number
         if there < wanted:
             raise StoreUnavailable(
                 f"the database's schema is at {there:04d}, this version needs "

@@ -21,7 +21,7 @@ from pipeline.threads import in_thread
 from stages.quoting import asking, erp, sheet
 from stages.quoting import pricing as sums
 from stages.quoting.prices import quoted
-from stages.quoting.record import mail_of, record, told_erp, written
+from stages.quoting.record import for_erp, mail_of, record, written
 
 
 class DocumentSettings(Settings):
@@ -75,9 +75,9 @@ async def document(request, ctx: Context) -> Outcome:
         await in_thread(write_atomically, out, await ctx.artifacts.get(artifact))
         ctx.product(name, artifact, file=file)
     sent = {f"{stem}.pdf": files[sheet.QUOTE], f"{stem}.json": kept}
-    told = {
+    sinks = {
         "mail": await tell("mail", settings.mail, mail_of(data), ctx, sent),
-        "erp": await tell("erp", settings.erp, told_erp(data), ctx),
+        "erp": await tell("erp", settings.erp, for_erp(data), ctx),
     }
     return Advance(
         quote=quote,
@@ -88,7 +88,7 @@ async def document(request, ctx: Context) -> Outcome:
             "customer": quote.customer.number,
             "total": f"{quote.total} {quote.currency}",
             "pages": made["pages"],
-            "told": told,
+            "told": sinks,
         },
     )
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pipeline.stage import Advance, Context, Hold, Outcome, Retry, Settings, stage
 from stages.quoting import asking, erp, reading
 from stages.quoting.forms import Customer, Enquiry, Found, Line, Open
-from stages.quoting.matching import searches, told
+from stages.quoting.matching import searches, settled
 
 
 class LookupSettings(Settings):
@@ -30,12 +30,9 @@ class LookupSettings(Settings):
 @stage(settings=LookupSettings, timeout_s=900, retry=Retry(attempts=60, cap_s=30))
 async def lookup(request, ctx: Context) -> Outcome:
     """Ask the ERP; lines that nothing is asked of are looked up before any answer."""
-    answers = asking.plain(request.answers)
-    enquiry = request.enquiry
-    if answers:
-        enquiry = await read_again(request.text, enquiry, answers, ctx)
-    found, open_ = await all_lines(enquiry, ctx)
-    if enquiry.open and request.asked and not answers:
+    enquiry, answers = request.enquiry, {}
+    if enquiry.open and request.asked:
+        await all_lines(enquiry, ctx)
         said = await ctx.signal(
             asking.ANSWERS,
             asking.Answers,
@@ -44,8 +41,10 @@ async def lookup(request, ctx: Context) -> Outcome:
         )
         if said is not None:
             answers = asking.plain(said.answers)
-            enquiry = await read_again(request.text, enquiry, answers, ctx)
-            found, open_ = await all_lines(enquiry, ctx)
+    answers |= asking.plain(request.answers)  # a clerk's word is the later one
+    if answers:
+        enquiry = await read_again(request.text, enquiry, answers, ctx)
+    found, open_ = await all_lines(enquiry, ctx)
     customer, unknown = await who(enquiry, ctx)
     before, lost = await earlier(enquiry, customer, ctx)
     open_ = [*enquiry.open, *open_, *unknown, *lost]
@@ -101,13 +100,13 @@ async def one_line(line: Line, ctx: Context) -> tuple[Found | None, list[Open]]:
         there = await erp.parts(ctx, f"{at}/named", {"number": number})
         if not there.parts:
             why = f"the ERP has no part {number}"
-            return None, [Open(about="ends", line=line.number, why=why)]
+            return None, [Open(about="parts", line=line.number, why=why)]
         named += there.parts
-    line_told, places, asks = told(line, named)
+    whole, places, asks = settled(line, named)
     if asks:
         return None, asks
     parts = {}
-    for place, query in searches(line_told).items():
+    for place, query in searches(whole).items():
         there = await erp.parts(ctx, f"{at}/{place.replace(' ', '-')}", query)
         if there.total > len(there.parts):
             why = f"the ERP has {there.total} such parts: name the part"

@@ -17,6 +17,7 @@ NAMES = {
     "size": "the bore of the hose",
     "length_mm": "the length",
     "ends": "the two ends",
+    "parts": "the parts that are named",
     "medium": "what flows through it",
     "celsius": "how hot it becomes",
     "bar": "the working pressure",

@@ -9,8 +9,8 @@ prefers, is asked, and no part is taken by its number alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,6 @@ class Choice:
     against: tuple[Why, ...] = ()
     instead: tuple[str, ...] = ()
     unsure: Chosen | None = None
-
-
-@dataclass(slots=True)
-class _Tried:
-    """Assemblies of one place that do not pass, by how far they came."""
-
-    no: list[Finding] = field(default_factory=list)
-    unknown: list[Finding] = field(default_factory=list)
 
 
 def choose(
@@ -108,10 +100,10 @@ def chosen_of(
     if len(found.named) == len(PLACES):
         return _as_named(line, found, duty, rules)
     pools = {place: _pool(place, found, line, answers) for place in PLACES}
-    tried = _Tried()
-    hoses = _passing_hoses(pools, duty, rules, tried)
+    tried: list[Finding] = []
+    hoses = _passing_hoses(pools, duty, rules, {Fits.YES}, tried)
     if not hoses:
-        return _nothing(line, found, duty, rules, tried)
+        return _nothing(line, pools, duty, rules, tried)
     ranked = sorted(hoses, key=lambda one: _hose_rank(one[0], duty, rules, prefer))
     same = _told_apart_by_nothing(
         [hose for hose, _ in ranked], lambda p: _hose_rank(p, duty, rules, prefer)
@@ -139,37 +131,38 @@ def _pool(
     place: str, found: Found, line: Line, answers: Mapping[str, str]
 ) -> tuple[Part, ...]:
     """What may stand at a place: what was named or answered, else all there is."""
-    named = found.named.get(place) or answers.get(f"{line.number}.{place}", "").strip()
+    said = answers.get(f"{line.number}.{place}", "").partition(":")[0].strip()
+    named = found.named.get(place) or said
     own = tuple(part for part in found.parts[place] if part.number == named)
     return own or tuple(found.parts[place])
 
 
 def _passing_hoses(
-    pools: Mapping[str, tuple[Part, ...]], duty: Duty, rules: RuleBook, tried: _Tried
+    pools: Mapping[str, tuple[Part, ...]],
+    duty: Duty,
+    rules: RuleBook,
+    good: Collection[Fits],
+    tried: list[Finding],
 ) -> list[tuple[Part, dict[str, list[Part]]]]:
-    """Hoses that bear it, each with the ends that do so on it."""
+    """Hoses of which the rules say this, each with the ends that are as good on it."""
     passing = []
     for hose in pools["hose"]:
         alone = check(Assembly({"hose": hose}), duty, rules)
-        if alone.fits is not Fits.YES:
-            _keep(tried, alone)
+        if alone.fits not in good:
+            tried.append(alone)
             continue
         ends: dict[str, list[Part]] = {}
         for place in PLACES[1:]:
             ends[place] = []
             for end in pools[place]:
                 on_it = check(Assembly({"hose": hose, "end": end}, JOINED), duty, rules)
-                if on_it.fits is Fits.YES:
+                if on_it.fits in good:
                     ends[place].append(end)
                 else:
-                    _keep(tried, on_it)
+                    tried.append(on_it)
         if all(ends.values()):
             passing.append((hose, ends))
     return passing
-
-
-def _keep(tried: _Tried, finding: Finding) -> None:
-    (tried.unknown if finding.fits is Fits.UNKNOWN else tried.no).append(finding)
 
 
 def _as_named(line: Line, found: Found, duty: Duty, rules: RuleBook) -> Choice:
@@ -193,15 +186,20 @@ def _as_named(line: Line, found: Found, duty: Duty, rules: RuleBook) -> Choice:
 
 
 def _nothing(
-    line: Line, found: Found, duty: Duty, rules: RuleBook, tried: _Tried
+    line: Line,
+    pools: Mapping[str, tuple[Part, ...]],
+    duty: Duty,
+    rules: RuleBook,
+    tried: Sequence[Finding],
 ) -> Choice:
-    """Nothing passes: what is unsure is shown to a person, what is forbidden is not."""
-    if tried.unknown and not tried.no:
-        hose = found.parts["hose"][0]
-        parts = {"hose": hose} | {p: found.parts[p][0] for p in PLACES[1:]}
+    """Nothing passes: a person sees what no rule forbids, and nobody what one does."""
+    unsure = _passing_hoses(pools, duty, rules, {Fits.YES, Fits.UNKNOWN}, [])
+    if unsure:
+        hose, ends = unsure[0]
+        parts = {"hose": hose} | {place: some[0] for place, some in ends.items()}
         return Choice(unsure=_made(line, parts, duty, rules, {}))
     # First what came furthest: it is refused for one thing, and others for several.
-    nearest = sorted((*tried.no, *tried.unknown), key=lambda one: len(one.against()))
+    nearest = sorted(tried, key=lambda one: len(one.against()))
     reasons = [reason for finding in nearest for reason in finding.against()]
     once: dict[tuple[str, str], Reason] = {}
     for reason in reasons:

@@ -68,6 +68,7 @@ class Line(Form):
     Attributes:
         size: Of the hose, in sixteenths of an inch.
         named: Part numbers that the buyer wrote.
+        both: It speaks of both ends, which are the same.
         spots: Where each value was read, by its field.
     """
 
@@ -80,6 +81,7 @@ class Line(Form):
     celsius: Decimal | None = None
     bar: Decimal | None = None
     named: tuple[str, ...] = ()
+    both: bool = False
     spots: Mapping[str, Spot] = Field(default_factory=dict)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stages.fitting.parts import End, Part
+from stages.fitting.units import inches
 from stages.quoting.forms import PLACES, Line, Open
 
 
-def told(line: Line, named: Sequence[Part]) -> tuple[Line, dict[str, str], list[Open]]:
+def settled(
+    line: Line, named: Sequence[Part]
+) -> tuple[Line, dict[str, str], list[Open]]:
     """
     A line with what the parts that it names say: bore and ends.
 
@@ -20,23 +23,34 @@ def told(line: Line, named: Sequence[Part]) -> tuple[Line, dict[str, str], list[
         return line, {}, []
     hoses = [part for part in named if part.kind == "hose"]
     fittings = [part for part in named if part.kind == "fitting"]
-    if len(hoses) > 1 or len(fittings) > 2 or len(hoses) + len(fittings) < len(named):
+    pair = fittings * 2 if len(fittings) == 1 and line.both else fittings
+    size = hoses[0].size if hoses else line.size or (pair[0].size if pair else None)
+    ends = tuple(end for one in pair for end in one.ends) or line.ends
+    why = ""
+    if len(hoses) > 1 or len(pair) > 2 or len(hoses) + len(fittings) < len(named):
         why = "these parts do not come to a hose with two ends"
-        return line, {}, [Open(about="ends", line=line.number, why=why)]
-    size = hoses[0].size if hoses else line.size or fittings[0].size
+    elif not size:
+        why = "neither a hose nor its bore is named"
+    elif len(pair) == 1 or len(ends) != 2:
+        why = "a part is named for one end, and none for the other"
+    elif line.size not in (None, size):
+        why = f"{inches(line.size or 0)} in is asked for, the hose is {inches(size)} in"
+    elif line.ends and not _same(line.ends, ends):
+        why = "the ends that are asked for are not those of the parts"
+    if why:
+        return line, {}, [Open(about="parts", line=line.number, why=why)]
     places = {"hose": hoses[0].number} if hoses else {}
-    ends = line.ends
-    if fittings:
-        pair = fittings if len(fittings) == 2 else fittings * 2
-        places |= {at: one.number for at, one in zip(PLACES[1:], pair, strict=True)}
-        ends = tuple(end for one in pair for end in one.ends)
-    asks = []
-    if not size:
-        asks.append(Open(about="size", line=line.number, why="the bore is not said"))
-    if len(ends) != 2:
-        why = "the two ends are not said"
-        asks.append(Open(about="ends", line=line.number, why=why))
-    return line.model_copy(update={"size": size, "ends": ends}), places, asks
+    places |= {at: one.number for at, one in zip(PLACES[1:], pair, strict=False)}
+    return line.model_copy(update={"size": size, "ends": ends}), places, []
+
+
+def _same(one: Sequence[End], other: Sequence[End]) -> bool:
+    """Whether two pairs of ends are the same, but for their order."""
+    return sorted(map(_named, one)) == sorted(map(_named, other))
+
+
+def _named(end: End) -> tuple[str, int, str]:
+    return end.thread, end.size, end.gender
 
 
 def searches(line: Line) -> dict[str, dict[str, str]]:

@@ -8,14 +8,16 @@ question arose, and the whole is read again: a bore that is answered gives ends 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from stages.enquiries.ends import BOTH
 from stages.enquiries.forms import Asked, Question, Read, Request, Words
-from stages.enquiries.reading import read_request
+from stages.enquiries.mending import TEXT_CHARS_MAX
+from stages.enquiries.reading import LINES_MAX, read_request
 from stages.fitting.rulebook import RuleBook, load
 from stages.quoting.forms import Enquiry, Line, Open, Spot
 
@@ -64,27 +66,27 @@ def enquiry_of(
     """A request as rules read it, with what was answered put into it."""
     answers = {key: said.strip()[:ANSWER_CHARS_MAX] for key, said in answers.items()}
     first = read_request(unwrapped(text), rules, received)
-    told = amended(text, first, answers)
+    said = amended(text, first, questions_of(first, received), answers)
     request = first
-    if told != text:
-        request = read_request(unwrapped(told), rules, received)
+    if said != text:
+        request = read_request(unwrapped(said), rules, received)
     if len(request.lines) != len(first.lines) and first.lines:
-        request, told = first, text  # an answer that makes a line of its own is none
+        request, said = first, text  # an answer that makes a line of its own is none
     starts = [line.count.words.start if line.count else 0 for line in request.lines]
     lines = tuple(
-        _line(line, told, start, end)
+        _line(line, said, (start, end), answers)
         for line, start, end in zip(
-            request.lines, starts, [*starts[1:], len(told)], strict=True
+            request.lines, starts, [*starts[1:], len(said)], strict=True
         )
     )
     named = {line.number for line in lines if line.named}
     open_ = [
-        _open(one, told, answers)
-        for one in request.questions
+        _open(one, said, answers)
+        for one in (*questions_of(request, received), *_unread(said, request))
         if not (one.line in named and one.about in BY_PARTS)
     ]
     spots = {
-        name: _spot(told, value.words, value.mended)
+        name: _spot(said, value.words, value.mended)
         for name, value in (("place", request.place), ("by", request.by))
         if value is not None
     }
@@ -113,10 +115,30 @@ def unwrapped(text: str) -> str:
     return WRAPPED.sub(" ", text)
 
 
-def amended(text: str, request: Request, answers: Mapping[str, str]) -> str:
+def questions_of(request: Request, received: date) -> list[Question]:
+    """What the rules ask, and whether a day that is over is meant."""
+    asked = list(request.questions)
+    if request.by is not None and request.by.value < received:
+        asked.append(Question("by", 0, "that day is over", words=request.by.words))
+    return asked
+
+
+def _unread(text: str, request: Request) -> Iterator[Question]:
+    """What is left out of a request that is too long is not left out of the quote."""
+    if len(text) > TEXT_CHARS_MAX or len(request.lines) >= LINES_MAX:
+        why = "it is longer than is read at once: it is sent in parts"
+        yield Question("lines", 0, why)
+
+
+def amended(
+    text: str,
+    request: Request,
+    questions: Sequence[Question],
+    answers: Mapping[str, str],
+) -> str:
     """The text with answers in the place of the words in question, or at the end."""
     puts: list[tuple[int, int, str]] = []
-    for one in request.questions:
+    for one in questions:
         key = f"{one.line}.{one.about}" if one.line else one.about
         said = " ".join(answers.get(key, "").split())
         if not said:
@@ -143,7 +165,9 @@ def _end_of(line: Asked) -> int:
     return max(one.words.end for one in (*values, *line.ends) if one is not None)
 
 
-def _line(line: Asked, text: str, start: int, end: int) -> Line:
+def _line(
+    line: Asked, text: str, span: tuple[int, int], answers: Mapping[str, str]
+) -> Line:
     read = {name: getattr(line, name) for name in FIELDS}
     spots = {
         name: _spot(text, one.words, one.mended) for name, one in read.items() if one
@@ -151,11 +175,14 @@ def _line(line: Asked, text: str, start: int, end: int) -> Line:
         f"end {number}": _spot(text, one.words, one.mended)
         for number, one in enumerate(line.ends, 1)
     }
+    said = answers.get(f"{line.number}.parts")
+    named = PART.findall(text, *span) if said is None else PART.findall(said)
     return Line(
         number=line.number,
         **{name: one.value if one else None for name, one in read.items()},
         ends=tuple(one.value for one in line.ends),
-        named=tuple(dict.fromkeys(PART.findall(text, start, end))),
+        named=tuple(dict.fromkeys(named)),
+        both=BOTH.search(text[slice(*span)].lower()) is not None,
         spots=spots,
     )
 

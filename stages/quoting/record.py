@@ -178,7 +178,7 @@ def written(data: Mapping[str, Any]) -> bytes:
     return f"{text}\n".encode()
 
 
-def told_erp(data: Mapping[str, Any]) -> dict[str, Any]:
+def for_erp(data: Mapping[str, Any]) -> dict[str, Any]:
     """What the ERP keeps of a quote: by its number and revision, its external id."""
     parts = [
         {"line": line["line"], **{k: one[k] for k in ("part", "quantity", "unit")}}

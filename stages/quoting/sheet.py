@@ -103,6 +103,7 @@ def _line(line: Mapping[str, Any], currency: str) -> dict[str, Any]:
         "psi": grouped(line["bears_psi"] or ""),
         "limited": _plain(line["limited_by"]),
         "reasons": list(once.values()),
+        "open": sum(one["fits"] != "yes" for one in line["reasons"]),
         "rules": len({one["rule"] for one in line["reasons"]}),
         "others": [
             {"place": place, "said": [_plain(one) for one in said]}

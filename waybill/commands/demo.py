@@ -11,6 +11,7 @@ the last one received and lost nothing.
 from __future__ import annotations
 
 import json as jsonlib
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -110,7 +111,7 @@ async def run(
         if time.monotonic() - started > LIMIT_S:
             return True
         ended = counts.received >= show.files and counts.live == 0
-        return ended and await _told(opened, batch.id, show)
+        return ended and await _settled(opened, batch.id, show)
 
     say(f"{show.does} them (tenant {tenant})")
     try:
@@ -210,7 +211,7 @@ def _answer_of(hold: HoldRow) -> dict[str, str]:
     return {str(k): str(v) for k, v in answer.items()} if answer else {}
 
 
-async def _told(opened: App, batch: int, show: Show) -> bool:
+async def _settled(opened: App, batch: int, show: Show) -> bool:
     """Whether what is done outside is done, where that is played for the demo alone."""
     if show.world is Show._field_defaults["world"]:
         return True
@@ -255,8 +256,8 @@ def report(result: dict[str, Any]) -> None:
     for ended in result["rejections"] if result["world"] else ():
         line = f"{ended['code']}  {ended['name']}  {ended['why']}"
         terminal.out.print(f"refused     {terminal.safe(line)}", soft_wrap=True)
-    for told in result["effects"]:
-        line = f"{told['sink']}: {told['effects']} {told['state']}"
+    for done in result["effects"]:
+        line = f"{done['sink']}: {done['effects']} {done['state']}"
         terminal.out.print(f"outside     {terminal.safe(line)}")
     for hold in result["holds"]:
         line = f"{hold['hold']}  {hold['code']}  {hold['name']}"
@@ -287,7 +288,8 @@ def report(result: dict[str, Any]) -> None:
             if hold["code"] in ANSWERED_BY:
                 verb = ANSWERED_BY[hold["code"]].format(name[1:]).partition(",")[0]
             elif hold.get("answer"):
-                given = [f'--set {k}="{v}"' for k, v in hold["answer"].items()]
+                pairs = hold["answer"].items()
+                given = [f"--set {shlex.quote(f'{k}={v}')}" for k, v in pairs]
                 verb = f"edit {name} {' '.join(given)}"
             elif hold["needs"]:
                 given = GIVEN.get(hold["needs"][0], '"what you read"')

@@ -45,7 +45,7 @@ def test_a_request_from_the_file_to_the_quote(home: Home) -> None:
         home.run("review", "edit", hold["hold"], *male)
         [asked] = home.ok("review", "ls")
         shown = home.ok("review", "show", asked["hold"])
-        digest = shown["evidence"]["answer"]["granted"]
+        digest = shown["shown"]["evidence"]["answer"]["granted"]
         grant = ("--set", f"granted={digest}", "--yes")
         ruled = home.ok("review", "edit", asked["hold"], *grant)
         effects = home.ok("effects", "ls")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from stages.quoting.matching import told
+from stages.fitting.parts import End, Part
+from stages.quoting.matching import settled
 from tests.unit.quoting.made import HOSE, WHOLE, read
 
 OPEN = WHOLE.replace("NPT male", "NPT").replace(", 200 bar", "")
@@ -75,16 +76,49 @@ def test_an_answer_makes_no_line_of_its_own():
 
 
 def test_parts_that_are_named_say_bore_and_ends():
-    text = WHOLE.replace(
-        "3/4 inch, 6 m, JIC swivel one end, NPT male the other", "HOS-100001, 6 m"
+    """One fitting is both ends where both are spoken of, and else one is missing."""
+    fitting = Part(
+        number="FIT-100001",
+        kind="fitting",
+        size=12,
+        ends=(End(thread="jic", size=12, gender="female"),),
+    )
+    said = "HOS-100001 with FIT-100001"
+    text = WHOLE.replace("3/4 inch, 6 m, JIC swivel one end, NPT male the other", "{}")
+    one, both = (
+        read(text.format(f"{said}, 6 m")),
+        read(text.format(f"{said} both ends, 6 m")),
     )
 
-    enquiry = read(text)
-    line, places, asks = told(enquiry.lines[0], [HOSE])
+    _, _, asks = settled(one.lines[0], [HOSE, fitting])
+    line, places, none = settled(both.lines[0], [HOSE, fitting])
 
-    assert (enquiry.open, line.named) == ((), ("HOS-100001",))
-    assert (line.size, places) == (12, {"hose": "HOS-100001"})
-    assert [one.key for one in asks] == ["1.ends"]
+    assert (one.open, one.lines[0].named) == ((), ("HOS-100001", "FIT-100001"))
+    assert [ask.key for ask in asks] == ["1.parts"]
+    assert (line.size, len(line.ends), none) == (12, 2, [])
+    assert places == {
+        "hose": "HOS-100001",
+        "one end": "FIT-100001",
+        "other end": "FIT-100001",
+    }
+
+
+def test_parts_that_are_not_what_is_asked_for_are_asked_about():
+    """1 inch is written, and a hose of 3/4: one of the two is a mistake."""
+    [line] = read(WHOLE.replace("3/4 inch", "1 inch HOS-100001")).lines
+
+    _, _, [ask] = settled(line, [HOSE])
+
+    assert (ask.key, ask.why) == ("1.parts", "1 in is asked for, the hose is 3/4 in")
+
+
+def test_a_day_that_is_over_and_what_is_too_long_are_asked_about():
+    past = read(WHOLE.replace("2026", "2019"))
+    long = read(WHOLE + "\n" + "x " * 11_000)
+
+    assert [one.key for one in past.open] == ["by"]
+    assert [one.key for one in long.open] == ["lines"]
+    assert read(WHOLE.replace("2026", "2019"), by="3 January 2027").open == ()
 
 
 def test_a_discount_is_read_with_its_words():

@@ -89,15 +89,15 @@ class Ways:
 async def test_all_questions_go_out_in_one_mail_to_who_the_erp_knows(quotes: Pipeline):
     """Never to the address that a request says by itself."""
     open_ = OPEN.replace(", 200 bar", "")
-    told = []
+    sent = []
     for sender in ("Purchasing@Aldermoor.example", "someone@else.example"):
         way = Ways(quotes, Door(), f"From: Buyer <{sender}>\n{open_}")
         await way.run("lines")
-        told.append((way.state.asked, len(way.ctx.effects)))
+        sent.append((way.state.asked, len(way.ctx.effects)))
         if way.ctx.effects:
             mail = way.planned("ask")
 
-    assert told == [("mail", 1), ("", 0)]
+    assert sent == [("mail", 1), ("", 0)]
     assert mail["to"] == "purchasing@aldermoor.example"
     assert "http://waybill.test/signals/" in mail["text"]
     assert all(key in mail["text"] for key in ("1.ends:", "1.bar:"))
@@ -162,7 +162,7 @@ async def test_a_buyer_who_was_sent_a_link_is_waited_for(quotes: Pipeline):
         (WHOLE.replace("Customer K-1001.", ""), "customer"),
         (WHOLE.replace("K-1001", "K-9999"), "customer"),
         (f"{WHOLE}, as revision of Q-000009", "quote"),
-        (WHOLE.replace("of 3/4 inch", "of HOS-000000"), "1.ends"),
+        (WHOLE.replace("of 3/4 inch", "of HOS-000000"), "1.parts"),
     ],
 )
 async def test_what_the_erp_does_not_have_is_asked(quotes: Pipeline, text, key):
@@ -266,14 +266,13 @@ async def test_a_price_that_jumped_since_the_last_quote_is_held(quotes: Pipeline
 # -- document --------------------------------------------------------------------------
 
 
-async def test_a_quote_is_written_told_once_and_revised_under_its_number(
+async def test_a_quote_is_written_sent_once_and_revised_under_its_number(
     quotes: Pipeline,
 ):
     door = Door()
     first = Ways(quotes, door, WHOLE)
     await first.to("document")
-    told = first.planned("erp")
-    door.erp._quotes.take(told)
+    door.erp._quotes.take(first.planned("erp"))
     again = Ways(quotes, door, WHOLE.replace("12 assem", "10 assem") + ", see Q-000001")
 
     await again.to("document")
