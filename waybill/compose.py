@@ -87,8 +87,7 @@ JAILED_LATER = (
 )
 # What a second reader may address, and what one has: its nets, and a page's cells.
 SECOND_MEMORY_BYTES, SECOND_HAS_BYTES = 4 << 30, 1 << 30
-# A hundred-page scan is probed in a few seconds; on the clock of a busy machine later.
-PROBE_CPU_S, PROBE_S = 120.0, 1200.0
+PROBE_CPU_S, PROBE_S = 120.0, 1200.0  # seconds are enough, but on a busy machine
 
 
 @dataclass(frozen=True)

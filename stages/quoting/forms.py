@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from stages.fitting.parts import End, Part
 
-Place = Literal["hose", "one end", "other end"]
-PLACES: tuple[Place, ...] = ("hose", "one end", "other end")
+PLACES: tuple[str, ...] = ("hose", "one end", "other end")
 
 
 class Form(BaseModel):

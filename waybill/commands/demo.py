@@ -289,8 +289,8 @@ def report(result: dict[str, Any]) -> None:
                 verb = ANSWERED_BY[hold["code"]].format(name[1:]).partition(",")[0]
             elif hold.get("answer"):
                 pairs = hold["answer"].items()
-                given = [f"--set {shlex.quote(f'{k}={v}')}" for k, v in pairs]
-                verb = f"edit {name} {' '.join(given)}"
+                sets = [f"--set {shlex.quote(f'{k}={v}')}" for k, v in pairs]
+                verb = f"edit {name} {' '.join(sets)}"
             elif hold["needs"]:
                 given = GIVEN.get(hold["needs"][0], '"what you read"')
                 verb = f"edit {name} --set {hold['needs'][0]}={given}"

@@ -34,7 +34,7 @@ class Ways:
     def __init__(self, quotes: Pipeline, door: Door, text: str, **state: Any) -> None:
         self.quotes, self.door = quotes, door
         model = quotes.channels.model
-        self.state = model(source="0" * 64, text=text, enquiry=read(text), **state)
+        self.state: Any = model(source="0" * 64, text=text, enquiry=read(text), **state)
         self.recorded: dict[str, dict[str, Any]] = {}
         self.ctx: Context
 
