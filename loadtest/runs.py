@@ -30,6 +30,7 @@ from loadtest.scenarios import (
 from loadtest.scenarios.evil_stages import KINDS
 from loadtest.scenarios.fitting import run_fitting
 from loadtest.scenarios.moderation import run_moderation
+from loadtest.scenarios.quotes import run_quotes
 from loadtest.showing import (
     Json,
     Reader,
@@ -55,6 +56,7 @@ run.command("approvals")(model_runs.run_approvals)
 run.command("contracts")(model_runs.run_contracts)
 run.command("loop")(model_runs.run_loop)
 run.command("lies")(model_runs.run_lies)
+run.command("quotes")(run_quotes)
 
 
 @run.command("kill")

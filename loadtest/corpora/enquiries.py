@@ -40,6 +40,20 @@ SOUND = (
     "{n} hydrualic hoses 1 inch, {m} m, ORFS female both ends, "
     "mineral oil at 90 °C, 240 bar",
 )
+# The same as numbers: medium, °C, bar.
+ASKED = (
+    *(
+        ("mineral oil", 120, 200),
+        ("mineral oil", 80, 220),
+        ("synthetic ester", 70, 180),
+    ),
+    *(
+        ("water glycol", 50, 150),
+        ("phosphate ester", 80, 120),
+        ("mineral oil", 60, 300),
+    ),
+    ("mineral oil", 90, 240),
+)
 OPEN = (
     "{n} assemblies of 1/2 inch, {m} m, JIC swivel one end, NPT the other, oil at 90 °C"
 )
@@ -107,6 +121,30 @@ def requests(seed: int = 1) -> list[Made]:
     )
     made.append(_request(dice, [_forbidden()], "eml", "rejected", "NOTHING_FITS"))
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a line asks for: assemblies, each so long in mm, and what it must bear."""
+
+    count: int
+    length_mm: int
+    medium: str
+    celsius: int
+    bar: int
+
+
+def sound(dice: random.Random, lines: int) -> tuple[str, dict[str, str], list[Truth]]:
+    """A request that can be quoted: its text, the customer, and what it asks for."""
+    customer, truths, asked = dice.choice(customers()), [], []
+    for number in dice.sample(range(len(SOUND)), lines):
+        count, metres = dice.randint(2, 40), dice.choice(LENGTHS)
+        asked.append(SOUND[number].format(n=count, m=metres))
+        truths.append(Truth(count, round(float(metres) * 1000), *ASKED[number]))
+    day = date.today() + timedelta(days=dice.randint(20, 60))
+    place = f"Deliver to {dice.choice(PLACES)} by {day:%d.%m.%Y}."
+    text = [f"Customer {customer['number']}", "", *(f"{one}." for one in asked), place]
+    return "\n".join(text), customer, truths
 
 
 def _request(
