@@ -65,6 +65,10 @@ select c.stage, count(*) as n from waybill.calls c
   join waybill.checkpoints p using (item_id, stage, step)
  where c.opened_at > p.at group by c.stage
 """
+STEPS = """
+select count(*) from waybill.calls c
+  join waybill.checkpoints p using (item_id, stage, step)
+"""
 CHECKED_AGAIN = """
 select coalesce(sum(n - 1), 0) from (
   select count(*) as n from waybill.checkpoints
@@ -220,6 +224,7 @@ async def _added_up(
             if s == "in_doubt"
         ),
         "conserved": counts.conserved,
+        "calls_with_steps": await it.con.fetchval(STEPS),
         "erp_calls": world.counts("erp")["calls"],
         "erp_timed_out": world.rows(faults)[0][0],
     }

@@ -29,7 +29,7 @@ def faults_of(
         if None in wares.values():
             continue
         found["unsafe"] += not _fits(line, truth)
-        pieces = 0
+        pieces = line_total = 0
         for one in line["parts"]:
             ware = catalogue()[one["part"]]
             is_hose = ware.part["kind"] == "hose"
@@ -43,9 +43,12 @@ def faults_of(
             found["prices_guessed"] += _cents(one["price"]) != int(price * 100)
             sum_ = (int(price * 100) * needed + 500) // 1000
             found["totals_wrong"] += _cents(one["total"]) != sum_
-            total += sum_
+            line_total += sum_
+        total += line_total
+        found["totals_wrong"] += _cents(line["total"]) != line_total
         found["quantities_wrong"] += pieces != 2 * truth.count
-    found["totals_wrong"] += _cents(record["total"]) != total
+    for name, cents in (("subtotal", total), ("discount", 0), ("total", total)):
+        found["totals_wrong"] += _cents(record[name]) != cents
     found["totals_wrong"] += record["currency"] != REGIONS[customer["region"]][0]
     return found
 

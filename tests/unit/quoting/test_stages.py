@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from loadtest.corpora.enquiries import Truth
+from loadtest.scenarios.quotes_second import faults_of
+from loadtest.vendors.sales import customers
 from pipeline.folder import Pipeline, load
 from pipeline.stage import Advance, Hold, Reject
 from pipeline.testing import Context, Try
@@ -316,3 +319,27 @@ async def test_prices_that_became_too_old_before_they_were_written_are_asked_for
     assert isinstance(went.outcome, Advance), went.error
     assert len(door.asked) > before
     assert way.state.quote.digest == old.digest
+
+
+async def test_the_second_implementation_agrees_and_sees_each_wrong_figure(
+    quotes: Pipeline,
+):
+    """Of a quote that is right, nothing; of one figure that is changed, that."""
+    way = Ways(quotes, Door(), WHOLE)
+    await way.to("document")
+    text = await way.ctx.artifacts.get(way.made("record"))
+    [buyer] = [one for one in customers() if one["number"] == "K-1001"]
+    truth = [Truth(12, 6000, "mineral oil", 120, 200)]
+
+    def found(changed: str = "", to: str = "", of: list[Truth] = truth) -> set[str]:
+        record = json.loads(text.decode().replace(changed, to, 1) if changed else text)
+        return set(+faults_of(record, buyer, of))
+
+    assert found() == set()
+    assert found('"19.42"', '"19.41"') == {"prices_guessed"}
+    assert found('"72"', '"73"') == {"quantities_wrong"}
+    assert found('"total": "1631.88"', '"total": "1631.89"') == {"totals_wrong"}
+    assert found('HOS-208261",\n     "price', 'HOS-000000",\n     "price') >= {
+        "parts_invented"
+    }
+    assert found(of=[Truth(12, 6000, "mineral oil", 120, 211)]) == {"unsafe"}
