@@ -19,6 +19,7 @@ from stages.fitting.rulebook import load
 from stages.quoting import erp, reading
 from stages.quoting.asking import ANSWERS, mail_of
 from stages.quoting.forms import Enquiry
+from stages.quoting.scans import doubtful_of
 
 
 class LinesSettings(Settings):
@@ -50,6 +51,7 @@ async def lines(request, ctx: Context) -> Outcome:
         rules=str(ctx.artifacts.path(rules)),
         received=received,
         answers={},
+        doubtful=await doubtful_of(request.read, ctx),
     )
     enquiry = Enquiry.model_validate(found)
     asked = await ask(enquiry, ctx) if enquiry.open else ""

@@ -17,6 +17,7 @@ from pipeline.stage import Advance, Context, Hold, Outcome, Retry, Settings, sta
 from stages.quoting import asking, erp, reading
 from stages.quoting.forms import Customer, Enquiry, Found, Line, Open
 from stages.quoting.matching import searches, settled
+from stages.quoting.scans import doubtful_of
 
 
 class LookupSettings(Settings):
@@ -43,7 +44,7 @@ async def lookup(request, ctx: Context) -> Outcome:
             answers = asking.plain(said.answers)
     answers |= asking.plain(request.answers)  # a clerk's word is the later one
     if answers:
-        enquiry = await read_again(request.text, enquiry, answers, ctx)
+        enquiry = await read_again(request, answers, ctx)
     found, open_ = await all_lines(enquiry, ctx)
     customer, unknown = await who(enquiry, ctx)
     before, lost = await earlier(enquiry, customer, ctx)
@@ -64,19 +65,18 @@ async def lookup(request, ctx: Context) -> Outcome:
     )
 
 
-async def read_again(
-    text: str, enquiry: Enquiry, answers: Mapping[str, str], ctx: Context
-) -> Enquiry:
+async def read_again(request, answers: Mapping[str, str], ctx: Context) -> Enquiry:
     """The request with what was answered put into it."""
     rules = ctx.folder.texts(ctx.settings.rules)
     kept = await ctx.artifacts.put(json.dumps(rules).encode())
-    name = await ctx.artifacts.put(text.encode())
+    name = await ctx.artifacts.put(request.text.encode())
     found = await ctx.jailed(
         reading.read,
         text=str(ctx.artifacts.path(name)),
         rules=str(ctx.artifacts.path(kept)),
-        received=enquiry.received.isoformat(),
+        received=request.enquiry.received.isoformat(),
         answers=dict(answers),
+        doubtful=await doubtful_of(request.read, ctx),
     )
     return Enquiry.model_validate(found)
 

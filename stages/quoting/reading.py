@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from stages.enquiries.ends import BOTH
-from stages.enquiries.forms import Asked, Question, Read, Request, Words
+from stages.enquiries.forms import WANTED, Asked, Question, Read, Request, Words
 from stages.enquiries.mending import TEXT_CHARS_MAX
 from stages.enquiries.reading import LINES_MAX, read_request
+from stages.fitting.parts import End
 from stages.fitting.rulebook import RuleBook, load
+from stages.fitting.units import inches
 from stages.quoting.forms import Enquiry, Line, Open, Spot
+from stages.quoting.scans import doubt_of
 
 ANSWER_CHARS_MAX = 500
+MENTIONS_MAX = 10  # of one value in a line
 PART = re.compile(r"\b[A-Z]{3}-\d{6}\b", re.ASCII)
 CUSTOMER = re.compile(r"\bK-\d{4,6}\b", re.ASCII)
 QUOTE = re.compile(r"\bQ-\d{6,12}\b", re.ASCII)
@@ -40,7 +44,13 @@ FIELDS = ("count", "size", "length_mm", "medium", "celsius", "bar")
 BY_PARTS = frozenset({"size", "ends"})
 
 
-def read(text: str, rules: str, received: str, answers: dict[str, Any]) -> Any:
+def read(
+    text: str,
+    rules: str,
+    received: str,
+    answers: dict[str, Any],
+    doubtful: dict[str, str],
+) -> Any:
     """
     Read a request; arguments and result are JSON.
 
@@ -48,6 +58,7 @@ def read(text: str, rules: str, received: str, answers: dict[str, Any]) -> Any:
         text, rules: Paths of artifacts: the text, and the rule files by name.
         received: ISO date.
         answers: What was answered, by the keys of questions.
+        doubtful: Words of a scan that a reader is not sure of: see `scans`.
 
     Raises:
         Usage: RULES_INVALID.
@@ -56,17 +67,28 @@ def read(text: str, rules: str, received: str, answers: dict[str, Any]) -> Any:
 
     files = json.loads(Path(rules).read_text(encoding="utf-8"))
     said = Path(text).read_text(encoding="utf-8")
-    found = enquiry_of(said, load(files), date.fromisoformat(received), answers)
+    day = date.fromisoformat(received)
+    found = enquiry_of(said, load(files), day, answers, doubtful)
     return found.model_dump(mode="json")
 
 
 def enquiry_of(
-    text: str, rules: RuleBook, received: date, answers: Mapping[str, str]
+    text: str,
+    rules: RuleBook,
+    received: date,
+    answers: Mapping[str, str],
+    doubtful: Mapping[str, str] | None = None,
 ) -> Enquiry:
     """A request as rules read it, with what was answered put into it."""
     answers = {key: said.strip()[:ANSWER_CHARS_MAX] for key, said in answers.items()}
     first = read_request(unwrapped(text), rules, received)
-    said = amended(text, first, questions_of(first, received), answers)
+    doubts = list(doubts_of(first, text, doubtful or {}))
+    asked = [*questions_of(first, received), *doubts]
+    answered = [one for one in asked if one.about in FIELDS and answers.get(_key(one))]
+    cleared = text
+    for one in answered:
+        cleared = without(cleared, one, rules, received)
+    said = amended(cleared, first, asked, answers)
     request = first
     if said != text:
         request = read_request(unwrapped(said), rules, received)
@@ -80,11 +102,17 @@ def enquiry_of(
         )
     )
     named = {line.number for line in lines if line.named}
-    open_ = [
-        _open(one, said, answers)
-        for one in (*questions_of(request, received), *_unread(said, request))
+    left = [
+        one
+        for one in (
+            *questions_of(request, received),
+            *(one for one in doubts if not answers.get(_key(one))),
+            *_unread(said, request),
+        )
         if not (one.line in named and one.about in BY_PARTS)
     ]
+    lines, left = answered_ends(lines, left, answers, rules, received)
+    open_ = [_open(one, said, answers) for one in left]
     spots = {
         name: _spot(said, value.words, value.mended)
         for name, value in (("place", request.place), ("by", request.by))
@@ -115,12 +143,96 @@ def unwrapped(text: str) -> str:
     return WRAPPED.sub(" ", text)
 
 
+def without(text: str, one: Question, rules: RuleBook, received: date) -> str:
+    """The text with blanks for all that a line says of this: the answer says it."""
+    words = one.words
+    for _ in range(MENTIONS_MAX):
+        if words is None:
+            break
+        text = text[: words.start] + " " * len(words.text) + text[words.end :]
+        request = read_request(unwrapped(text), rules, received)
+        if len(request.lines) < one.line:
+            break
+        value = getattr(request.lines[one.line - 1], one.about)
+        again = [q.words for q in request.questions if _key(q) == _key(one)]
+        words = value.words if value else next(iter(again), None)
+    return text
+
+
 def questions_of(request: Request, received: date) -> list[Question]:
     """What the rules ask, and whether a day that is over is meant."""
     asked = list(request.questions)
     if request.by is not None and request.by.value < received:
         asked.append(Question("by", 0, "that day is over", words=request.by.words))
     return asked
+
+
+def answered_ends(
+    lines: tuple[Line, ...],
+    questions: Sequence[Question],
+    answers: Mapping[str, str],
+    rules: RuleBook,
+    received: date,
+) -> tuple[tuple[Line, ...], list[Question]]:
+    """
+    Lines with the two ends that an answer names by itself, and what is still to ask.
+
+    A line without two ends, of which nothing was asked, is asked about as well.
+    """
+    made, left = [], [one for one in questions if one.about != "ends"]
+    of_ends = {one.line: one for one in questions if one.about == "ends"}
+    for line in lines:
+        one = of_ends.get(line.number)
+        said = answers.get(f"{line.number}.ends", "")
+        ends = _alone(said, line, rules, received) if one and said else line.ends
+        sized = not any(q.line == line.number and q.about == "size" for q in left)
+        if len(ends) == 2 or line.named:
+            made.append(line.model_copy(update={"ends": ends}))
+        else:
+            made.append(line)
+            if one or sized:
+                left.append(one or Question("ends", line.number, "they are not clear"))
+    return tuple(made), sorted(left, key=_in_order)
+
+
+def _in_order(one: Question) -> tuple[bool, int, int]:
+    """By line, in the order in which a line is asked; what is of all of it last."""
+    place = WANTED.index(one.about) if one.about in WANTED else len(WANTED)
+    return one.line == 0, one.line, place
+
+
+def _alone(said: str, line: Line, rules: RuleBook, received: date) -> tuple[End, ...]:
+    """The ends that an answer names, read by itself."""
+    size = f"{inches(line.size)} inch, " if line.size else ""
+    alone = read_request(f"1 x {size}{said}", rules, received)
+    if len(alone.lines) != 1:
+        return ()
+    return tuple(one.value for one in alone.lines[0].ends)
+
+
+def doubts_of(
+    request: Request, text: str, doubtful: Mapping[str, str]
+) -> Iterator[Question]:
+    """Values whose words a reader of the scan is not sure of, each as a question."""
+    read = [
+        (name, line.number, one)
+        for line in request.lines
+        for name, one in (
+            *((name, getattr(line, name)) for name in FIELDS),
+            *(("ends", end) for end in line.ends),
+        )
+    ]
+    for name, number, one in (
+        *read,
+        ("place", 0, request.place),
+        ("by", 0, request.by),
+    ):
+        if one is not None and (why := doubt_of(_spot(text, one.words), doubtful)):
+            yield Question(name, number, why, words=one.words)
+
+
+def _key(one: Question) -> str:
+    return f"{one.line}.{one.about}" if one.line else one.about
 
 
 def _unread(text: str, request: Request) -> Iterator[Question]:
@@ -139,15 +251,14 @@ def amended(
     """The text with answers in the place of the words in question, or at the end."""
     puts: list[tuple[int, int, str]] = []
     for one in questions:
-        key = f"{one.line}.{one.about}" if one.line else one.about
-        said = " ".join(answers.get(key, "").split())
+        said = " ".join(answers.get(_key(one), "").split())
         if not said:
             continue
         if one.about == "by" and not said.lower().startswith(("by", "before")):
             said = f"by {said}"
         if one.about == "place" and not said.lower().startswith("to "):
             said = f"to {said}"
-        if one.words is None:
+        if one.words is None or (one.about == "ends" and "only one" in one.why):
             end = _end_of(request.lines[one.line - 1]) if one.line else len(text)
             puts.append((end, end, f", {said}, "))
         elif one.about == "ends" and said in one.choices and "male" in said:

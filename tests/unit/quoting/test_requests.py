@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
 from stages.fitting.parts import End, Part
+from stages.quoting.forms import Enquiry
 from stages.quoting.matching import settled
-from tests.unit.quoting.made import HOSE, WHOLE, read
+from stages.quoting.reading import enquiry_of
+from tests.unit.quoting.made import BOOK, HOSE, TODAY, WHOLE, read
 
 OPEN = WHOLE.replace("NPT male", "NPT").replace(", 200 bar", "")
 
@@ -127,3 +131,50 @@ def test_a_discount_is_read_with_its_words():
     assert enquiry.discount == Decimal("12.5")
     assert enquiry.spots["discount"].text.startswith("12,5 %")
     assert read(WHOLE).discount == 0
+
+
+def test_a_figure_that_a_scan_leaves_doubtful_is_asked_about():
+    """Also where it reads well by itself; a word that is no value disturbs nobody."""
+
+    def scanned(**answers: str) -> Enquiry:
+        doubtful = {"200": "260", "Customer": "", "12": "72"}
+        return enquiry_of(WHOLE, BOOK, TODAY, answers, doubtful)
+
+    first = scanned()
+    mended = scanned(**{"1.bar": "260 bar", "1.count": "12 assemblies"})
+
+    assert keys(first) == ["1.count", "1.bar"]
+    assert "another reader has “260”" in first.open[1].why
+    assert (mended.open, mended.lines[0].bar, mended.lines[0].count) == ((), 260, 12)
+
+
+@pytest.mark.parametrize(
+    ("was", "says", "key", "answer"),
+    [
+        (" of 3/4 inch", "", "1.size", "3/4 inch"),
+        (" of 3/4 inch", " of 3/4 inch or 1 inch", "1.size", "3/4 inch"),
+        (", 6 m", "", "1.length_mm", "6 m"),
+        ("NPT male", "NPT", "1.ends", "male"),
+        (", NPT male the other", "", "1.ends", "NPT male"),
+        ("NPT male the other", "", "1.ends", "JIC swivel one end, NPT male other"),
+        ("hot oil at ", "", "1.medium", "oil"),
+        ("120 °C", "120 degrees", "1.celsius", "120 °C"),
+        (", 200 bar", "", "1.bar", "200 bar"),
+        (" to Rotterdam", "", "place", "Rotterdam"),
+        ("by 14.12.2026", "by 04/05/2027", "by", "14 December 2026"),
+    ],
+)
+def test_each_thing_that_is_left_open_is_asked_alone_and_answered(
+    was: str, says: str, key: str, answer: str
+):
+    """Nothing is assumed meanwhile, and the answer makes the whole request."""
+    text = WHOLE.replace(was, says)
+
+    asked, answered = keys(read(text)), enquiry_of(text, BOOK, TODAY, {key: answer})
+
+    assert asked == [key]
+    whole = read(WHOLE)
+    line, right = answered.lines[0], whole.lines[0]
+    assert answered.open == ()
+    assert line.model_copy(update={"spots": right.spots}) == right
+    assert (answered.place, answered.by) == (whole.place, whole.by)
