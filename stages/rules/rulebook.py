@@ -19,6 +19,8 @@ from stages.rules.phrases import Element, Lattice, Vocabulary, walk
 from stages.rules.spelling import Speller
 
 MAX_HITS = 50  # of one rule in one text; a reviewer has long seen enough
+KNOWN_WORDS = 20_000  # whose elements are remembered: they come again and again
+TOGETHER = 300  # characters that signs may lie apart, so that long texts gather none
 
 
 class Hit(NamedTuple):
@@ -32,12 +34,20 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """A compiled phrase; as an excuse (`unless`) it cancels what it overlaps."""
+    """
+    A compiled phrase; as an excuse (`unless`) it cancels what it overlaps, or what is
+    no more than `reach` characters away.
+    """
 
     elements: tuple[Element, ...]
     category: str
     rule: str  # "" for an excuse of the whole category
-    excuse: bool
+    reach: int | None  # of an excuse
+
+    @property
+    def excuse(self) -> bool:
+        """Does it cancel, where others match?"""
+        return self.reach is not None
 
     def needs(self) -> Iterator[Element]:
         """The elements without which it cannot match, the first one first."""
@@ -46,11 +56,20 @@ class Trail:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """What a category does to an item."""
+    """
+    What a category does to an item.
+
+    Attributes:
+        enough: The points that its rules must have together, near each other; with
+            0 each rule holds by itself.
+        points: What each rule has, by name; one below 0 speaks against.
+    """
 
     name: str
     action: Literal["allow", "hold", "block"]
     severity: int
+    enough: int = 0
+    points: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,17 @@ class Rulebook:
     heard: Mapping[str, Sequence[int]] = field(repr=False)
     speller: Speller | None = field(repr=False)
     small: frozenset[str] = field(repr=False)
+    # Trails and all that they need, by the element that they begin with.
+    led: dict[int, list[tuple[Trail, frozenset[int]]]] = field(init=False, repr=False)
+    # What words may begin: a memory, for all texts.
+    known: dict[str, list[int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        led: dict[int, list[tuple[Trail, frozenset[int]]]] = {}
+        for trail, needs in zip(self.trails, self.needs, strict=True):
+            led.setdefault(needs[0], []).append((trail, frozenset(needs)))
+        object.__setattr__(self, "led", led)
+        object.__setattr__(self, "known", {})
 
     def hits(self, text: Normalised) -> list[Hit]:
         """What the rules find, without what is excused, in the text's order."""
@@ -87,30 +117,46 @@ class Rulebook:
         # those out first is what makes a text cost milliseconds.
         present = set().union(*begun)
         led: dict[int, list[Trail]] = {}
-        for trail, needs in zip(self.trails, self.needs, strict=True):
-            if present.issuperset(needs):
-                led.setdefault(needs[0], []).append(trail)
+        for first in present & self.led.keys():
+            if trails := [t for t, needs in self.led[first] if needs <= present]:
+                led[first] = trails
+        leading = set(led)
         count: Counter[tuple[str, str]] = Counter()  # no rule may crowd others out
         for node, elements in enumerate(begun):
-            for trail in [t for e in elements for t in led.get(e, ())]:
+            for trail in [t for e in leading & elements for t in led[e]]:
                 rule = (trail.category, trail.rule)
                 if not trail.excuse and count[rule] >= MAX_HITS:
                     continue
                 if end := walk(lattice, trail.elements, node, 0):
-                    hit = Hit(lattice.starts[node], end, *rule)
-                    (excuses if trail.excuse else found).append(hit)
-                    count[rule] += not trail.excuse
+                    start, reach = lattice.starts[node], trail.reach
+                    if reach is None:
+                        found.append(Hit(start, end, *rule))
+                        count[rule] += 1
+                    else:
+                        excuses.append(Hit(start - reach, end + reach, *rule))
         for pattern, category, name in self.patterns:
             found += [
                 Hit(*match.span(), category, name)
                 for match in islice(pattern.finditer(text.text), MAX_HITS)
                 if match.end() > match.start()
             ]
-        return _without(found, excuses)
+        return self._enough(_without(found, excuses))
+
+    def _enough(self, hits: list[Hit]) -> list[Hit]:
+        """Without the signs that are too few: see `Category.enough`."""
+        few = {n: c for n, c in self.categories.items() if c.enough}
+        if few.keys().isdisjoint(hit.category for hit in hits):
+            return hits
+        kept = [hit for hit in hits if hit.category not in few]
+        for name, category in few.items():
+            kept += _together([h for h in hits if h.category == name], category)
+        return sorted(kept)
 
     def _begun(self, lattice: Lattice) -> list[set[int]]:
         """For each node, the elements that its words may begin."""
-        known: dict[str, list[int]] = {}  # words come again and again
+        known = self.known
+        if len(known) > KNOWN_WORDS:
+            known.clear()
         begun: list[set[int]] = []
         for node in range(len(lattice)):
             here = {-1}
@@ -149,3 +195,17 @@ def _without(found: list[Hit], excuses: list[Hit]) -> list[Hit]:
             continue
         kept.append(hit)
     return kept
+
+
+def _together(signs: Sequence[Hit], category: Category) -> Iterator[Hit]:
+    """Those of `signs`, in the text's order, that have points enough together."""
+    past = kept = 0  # before these: no longer looked at, and given out
+    for first, sign in enumerate(signs):
+        while past < len(signs) and signs[past].start <= sign.start + TOGETHER:
+            past += 1
+        rules = {near.rule for near in signs[first:past]}
+        if sum(category.points[rule] for rule in rules) >= category.enough:
+            for near in signs[max(first, kept) : past]:
+                if category.points[near.rule] > 0:
+                    yield near
+            kept = past
