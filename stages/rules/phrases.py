@@ -207,6 +207,11 @@ class Element:
         for chain in self.chains:
             yield from chain[0].beginnings()
 
+    def longest(self) -> int:
+        """Of how many words its longest entry is, at most."""
+        chained = (sum(part.longest() for part in chain) for chain in self.chains)
+        return max(chained, default=0) or 1
+
     def words(self) -> Iterator[str]:
         """Every word of it, stems with a star."""
         yield from self.exact

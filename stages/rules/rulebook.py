@@ -8,6 +8,7 @@ every word, so one phrase also finds its disguises.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from stages.rules.normaliser import Normalised
-from stages.rules.phrases import Element, Lattice, Vocabulary, walk
+from stages.rules.phrases import SMALL_WORDS, Element, Lattice, Vocabulary, walk
 from stages.rules.spelling import Speller
 
 MAX_HITS = 50  # of one rule in one text; a reviewer has long seen enough
@@ -49,9 +50,24 @@ class Trail:
         """Does it cancel, where others match?"""
         return self.reach is not None
 
+    def width(self) -> int:
+        """How many words it may have at most, before its last element."""
+        return sum(
+            e.gap if e.gap else SMALL_WORDS + e.longest() for e in self.elements
+        )
+
     def needs(self) -> Iterator[Element]:
         """The elements without which it cannot match, the first one first."""
         return (e for e in self.elements if not (e.gap or e.optional))
+
+
+class _Led(NamedTuple):
+    """A trail, all the elements that it needs, the last of them, and its width."""
+
+    trail: Trail
+    needs: frozenset[int]
+    last: int
+    width: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +112,15 @@ class Rulebook:
     speller: Speller | None = field(repr=False)
     small: frozenset[str] = field(repr=False)
     # Trails and all that they need, by the element that they begin with.
-    led: dict[int, list[tuple[Trail, frozenset[int]]]] = field(init=False, repr=False)
+    led: dict[int, list[_Led]] = field(init=False, repr=False)
     # What words may begin: a memory, for all texts.
     known: dict[str, list[int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        led: dict[int, list[tuple[Trail, frozenset[int]]]] = {}
+        led: dict[int, list[_Led]] = {}
         for trail, needs in zip(self.trails, self.needs, strict=True):
-            led.setdefault(needs[0], []).append((trail, frozenset(needs)))
+            one = _Led(trail, frozenset(needs), needs[-1], trail.width())
+            led.setdefault(needs[0], []).append(one)
         object.__setattr__(self, "led", led)
         object.__setattr__(self, "known", {})
 
@@ -116,14 +133,27 @@ class Rulebook:
         # Nearly every phrase needs a word that is nowhere in the text: leaving
         # those out first is what makes a text cost milliseconds.
         present = set().union(*begun)
-        led: dict[int, list[Trail]] = {}
+        led: dict[int, list[_Led]] = {}
         for first in present & self.led.keys():
-            if trails := [t for t, needs in self.led[first] if needs <= present]:
-                led[first] = trails
+            if some := [one for one in self.led[first] if one.needs <= present]:
+                led[first] = some
         leading = set(led)
+        lasts = {one.last for some in led.values() for one in some}
+        places: dict[int, list[int]] = {last: [] for last in lasts}
+        for node, elements in enumerate(begun):
+            for last in lasts & elements:
+                places[last].append(node)
         count: Counter[tuple[str, str]] = Counter()  # no rule may crowd others out
         for node, elements in enumerate(begun):
-            for trail in [t for e in leading & elements for t in led[e]]:
+            for one in [o for e in leading & elements for o in led[e]]:
+                trail = one.trail
+                # Most phrases begin somewhere and end nowhere near.
+                there = places[one.last]
+                after = bisect_left(there, node)
+                if after == len(there) or (
+                    there[after] > node + one.width and not text.loose
+                ):
+                    continue
                 rule = (trail.category, trail.rule)
                 if not trail.excuse and count[rule] >= MAX_HITS:
                     continue
