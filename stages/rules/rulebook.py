@@ -52,9 +52,7 @@ class Trail:
 
     def width(self) -> int:
         """How many words it may have at most, before its last element."""
-        return sum(
-            e.gap if e.gap else SMALL_WORDS + e.longest() for e in self.elements
-        )
+        return sum(e.gap if e.gap else SMALL_WORDS + e.longest() for e in self.elements)
 
     def needs(self) -> Iterator[Element]:
         """The elements without which it cannot match, the first one first."""
@@ -62,11 +60,11 @@ class Trail:
 
 
 class _Led(NamedTuple):
-    """A trail, all the elements that it needs, the last of them, and its width."""
+    """A trail, all that it needs, those after the first, the last one first; width."""
 
     trail: Trail
     needs: frozenset[int]
-    last: int
+    later: tuple[int, ...]
     width: int
 
 
@@ -119,7 +117,7 @@ class Rulebook:
     def __post_init__(self) -> None:
         led: dict[int, list[_Led]] = {}
         for trail, needs in zip(self.trails, self.needs, strict=True):
-            one = _Led(trail, frozenset(needs), needs[-1], trail.width())
+            one = _Led(trail, frozenset(needs), needs[:0:-1], trail.width())
             led.setdefault(needs[0], []).append(one)
         object.__setattr__(self, "led", led)
         object.__setattr__(self, "known", {})
@@ -138,20 +136,18 @@ class Rulebook:
             if some := [one for one in self.led[first] if one.needs <= present]:
                 led[first] = some
         leading = set(led)
-        lasts = {one.last for some in led.values() for one in some}
-        places: dict[int, list[int]] = {last: [] for last in lasts}
+        later = {e for some in led.values() for one in some for e in one.later}
+        places: dict[int, list[int]] = {element: [] for element in later}
         for node, elements in enumerate(begun):
-            for last in lasts & elements:
-                places[last].append(node)
+            for element in later & elements:
+                places[element].append(node)
         count: Counter[tuple[str, str]] = Counter()  # no rule may crowd others out
         for node, elements in enumerate(begun):
             for one in [o for e in leading & elements for o in led[e]]:
                 trail = one.trail
-                # Most phrases begin somewhere and end nowhere near.
-                there = places[one.last]
-                after = bisect_left(there, node)
-                if after == len(there) or (
-                    there[after] > node + one.width and not text.loose
+                # Most phrases begin somewhere and go on nowhere near.
+                if not text.loose and not all(
+                    _within(places[e], node, node + one.width) for e in one.later
                 ):
                     continue
                 rule = (trail.category, trail.rule)
@@ -202,6 +198,12 @@ class Rulebook:
         yield from self.heard.get(word, ())
         for n in range(3, len(word) + 1):  # no stem is shorter
             yield from self.heard.get(f"{word[:n]}*", ())
+
+
+def _within(places: Sequence[int], start: int, end: int) -> bool:
+    """Is one of `places`, which are in order, in [start, end]?"""
+    at = bisect_left(places, start)
+    return at < len(places) and places[at] <= end
 
 
 def _without(found: list[Hit], excuses: list[Hit]) -> list[Hit]:
