@@ -35,6 +35,11 @@ JOIN_MAX_S = 5.0
 # New objects between two looks for garbage.  With Python's 700 a busy worker spends a
 # fifth of its time looking at items that all live (seen with `bench steps`).
 GARBAGE_EACH = 20_000
+# Young collections until those that outlived one are looked at again: each look goes
+# through all that items in hand hold, and finds nothing, for the engine leaves half an
+# object of garbage an item.  What stages leave is found by a million objects at latest,
+# and before that by the watchdog where it is much.
+GARBAGE_OLDER_EACH = 50
 SUSPECTS_IDLE_S = 30.0  # more than the pause before a suspect's next try, mostly
 
 
@@ -79,7 +84,7 @@ class Worker:
 
     async def run(self) -> None:
         """Join, work, and join again after a lost lease."""
-        gc.set_threshold(GARBAGE_EACH)
+        gc.set_threshold(GARBAGE_EACH, GARBAGE_OLDER_EACH)
         try:
             await self._sessions()
         finally:
