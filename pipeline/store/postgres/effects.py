@@ -57,18 +57,19 @@ noted as (
 select {COLUMNS}, false as cancelled from taken e {JOINED} order by e.id
 """
 # Those of cancelled items would be met at every look, for ever.  The lock keeps out who
-# has their item retried, which has them sent again; nobody is waited for.
+# has their item retried, which has them sent again; nobody is waited for, and nothing
+# is locked that others may take.
 SET_ASIDE = f"""
-update waybill.effects e set still = true
- where e.id in (
-   select x.id from unnest($1::text[]) w(sink)
+update waybill.effects set still = true
+ where id in (
+   select e.id from unnest($1::text[]) w(sink)
     cross join lateral (
-      select e.id, e.item_id from waybill.effects e
-       where e.sink = w.sink and e.due_at <= waybill.clock() and not e.still
-       order by e.due_at, e.id limit {ASIDE_MAX} for update of e skip locked) x
-    where exists (select from waybill.outcomes o
-                   where o.item_id = x.item_id and o.state = 'cancelled'
-                     for key share of o skip locked))
+      select d.id, d.item_id from waybill.effects d
+       where d.sink = w.sink and d.due_at <= waybill.clock() and not d.still
+       order by d.due_at, d.id limit {ASIDE_MAX}) x
+     join waybill.outcomes o on o.item_id = x.item_id and o.state = 'cancelled'
+     join waybill.effects e on e.id = x.id and e.due_at is not null and not e.still
+      for update of e skip locked for key share of o skip locked)
 """
 # From here on it may have happened.
 BEGIN = f"""
