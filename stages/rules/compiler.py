@@ -24,20 +24,16 @@ from pipeline.misfits import misfits_of
 from pipeline.stage import Folder
 from stages.rules.normaliser import normalise
 from stages.rules.patterns import too_slow
-from stages.rules.phrases import GAP_WORDS, WORD, Element, Vocabulary
+from stages.rules.phrases import WORD, Element, Vocabulary
 from stages.rules.rulebook import Category, Rulebook, Trail
 from stages.rules.spelling import Speller
 
 MAX_FILES = 100
 MAX_PATTERNS = 100  # in a folder: each one reads the whole text again
-MAX_GAPS = 4  # in a phrase
-MAX_GAP_WORDS = 18  # that its gaps may skip together
-
-NEARBY = 60  # characters, some twelve words: how far an `unless_near` reaches
+MAX_GAPS = 3  # in a phrase
 
 _ONE_AT_A_TIME = threading.Lock()
 _PART = re.compile(r"\([^()]*\)\??|\S+")
-_GAP = re.compile(r"\.\.\.([1-9]?)")
 _THRICE = re.compile(r"([^\W\d_])\1\1")  # in a text these are read as one or two
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
@@ -60,7 +56,6 @@ class RuleForm(BaseModel):
     phrases: list[Phrase] = Field(default_factory=list, max_length=1000)
     patterns: list[Phrase] = Field(default_factory=list, max_length=MAX_PATTERNS)
     unless: list[Phrase] = Field(default_factory=list, max_length=1000)
-    points: int = Field(default=1, ge=-9, le=9)  # where its file says `enough`
     holds: list[Letter] = Field(default_factory=list, max_length=100)
     passes: list[Letter] = Field(default_factory=list, max_length=100)
 
@@ -85,10 +80,8 @@ class CategoryForm(BaseModel):
     category: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
     action: Literal["allow", "hold", "block"]
     severity: int = Field(ge=1, le=5)
-    enough: int = Field(default=0, ge=0, le=99)  # points that hold; 0: every rule does
     words: dict[Name, list[Phrase]] = Field(default_factory=dict)
     unless: list[Phrase] = Field(default_factory=list, max_length=1000)
-    unless_near: list[Phrase] = Field(default_factory=list, max_length=1000)
     rule: list[RuleForm] = Field(min_length=1, max_length=200)
 
 
@@ -178,13 +171,7 @@ def compile_rules(files: Mapping[str, str]) -> Rulebook:
     for name, form in forms.items():
         if form.category in categories:
             raise _broken(name, "category", "another file has this category")
-        categories[form.category] = Category(
-            form.category,
-            form.action,
-            form.severity,
-            form.enough,
-            {rule.name: rule.points for rule in form.rule},
-        )
+        categories[form.category] = Category(form.category, form.action, form.severity)
         trails += _trails(name, form, shared)
         patterns += _patterns(name, form)
     if len(patterns) > MAX_PATTERNS:
@@ -263,36 +250,30 @@ def _trails(
     """Every phrase and excuse of a file, compiled; its own lists before shared ones."""
     own = {key: _element(name, f"words.{key}", e) for key, e in form.words.items()}
     lists = {**shared, **own}
-    groups: list[tuple[str, str, int | None, list[str]]] = [
-        ("", "unless", 0, form.unless),
-        ("", "unless_near", NEARBY, form.unless_near),
-    ]
+    groups: list[tuple[str, str, bool, list[str]]] = [("", "unless", True, form.unless)]
     for rule in form.rule:
         key = f"rule.{rule.name}"
-        groups.append((rule.name, f"{key}.phrases", None, rule.phrases))
-        groups.append((rule.name, f"{key}.unless", 0, rule.unless))
+        groups.append((rule.name, f"{key}.phrases", False, rule.phrases))
+        groups.append((rule.name, f"{key}.unless", True, rule.unless))
     faults = Faults()
-    for rule_name, key, reach, phrases in groups:
+    for rule_name, key, excuse, phrases in groups:
         for phrase in phrases:
             with faults.gathered():
                 elements = _elements(name, key, phrase, lists)
-                if len(elements) == 1 and not form.enough:
-                    # Nothing else speaks for a respelling.
-                    elements = (replace(elements[0], alone=True),)
-                yield Trail(elements, form.category, rule_name, reach)
+                yield Trail(elements, form.category, rule_name, excuse)
     faults.end()
 
 
 def _elements(
     name: str, key: str, phrase: str, lists: Mapping[str, Element]
 ) -> tuple[Element, ...]:
-    """Compile a phrase: `a|b`, `(a|b c)`, `stem*`, `{list}`, `maybe?`, `...8`."""
+    """Compile a phrase: `a|b`, `(a|b c)`, `stem*`, `{list}`, `maybe?`, `...`."""
     elements: list[Element] = []
     for part in _PART.findall(phrase):
         maybe = part.endswith("?")
         plain = part.removesuffix("?")
-        if (wide := _GAP.fullmatch(plain)) is not None:
-            elements.append(Element(gap=int(wide[1] or GAP_WORDS)))
+        if plain == "...":
+            elements.append(Element(gap=True))
             continue
         if plain.startswith("(") and plain.endswith(")"):
             plain = plain[1:-1]
@@ -301,12 +282,10 @@ def _elements(
     solid = [not (e.gap or e.optional) for e in elements]
     if not solid or not solid[0] or elements[-1].gap:
         raise _broken(name, key, f"{phrase!r} must begin and end with a word")
-    if sum(e.gap > 0 for e in elements) > MAX_GAPS:
+    if sum(e.gap for e in elements) > MAX_GAPS:
         raise _broken(name, key, f"{phrase!r} has more than {MAX_GAPS} gaps")
-    if sum(e.gap for e in elements) > MAX_GAP_WORDS:
-        raise _broken(
-            name, key, f"{phrase!r}: its gaps skip more than {MAX_GAP_WORDS} words"
-        )
+    if len(elements) == 1:
+        elements[0] = replace(elements[0], alone=True)
     return tuple(elements)
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 from stages.rules.normaliser import Normalised
 from stages.rules.spelling import SURE, Speller
 
-GAP_WORDS = 3  # what a gap may skip that says no number
+GAP_WORDS = 3  # what a gap may skip
 SMALL_WORDS = 3  # that may stand between two words of a phrase, beside gaps
 LETTERS = 8  # of spelled-out text, that count as one word of a gap
 
@@ -169,13 +169,13 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One place of a phrase: any of some words, or up to `gap` of any."""
+    """One place of a phrase: any of some words, or up to GAP_WORDS of any."""
 
     exact: frozenset[str] = frozenset()
     stems: tuple[str, ...] = ()
     chains: tuple[Chain, ...] = ()  # entries of several words
     optional: bool = False
-    gap: int = 0
+    gap: bool = False
     alone: bool = False  # all that its phrase asks for: no respelling of short words
     number: int = field(default=-1, compare=False)  # in its rulebook
     opened: Mapping[str, Sequence[Chain]] = field(init=False, compare=False)
@@ -207,11 +207,6 @@ class Element:
         for chain in self.chains:
             yield from chain[0].beginnings()
 
-    def longest(self) -> int:
-        """Of how many words its longest entry is, at most."""
-        chained = (sum(part.longest() for part in chain) for chain in self.chains)
-        return max(chained, default=0) or 1
-
     def words(self) -> Iterator[str]:
         """Every word of it, stems with a star."""
         yield from self.exact
@@ -226,13 +221,13 @@ def walk(lattice: Lattice, elements: Sequence[Element], node: int, end: int) -> 
     Where a phrase that goes on at `node` ends, or 0 when it does not match.
 
     `end` is where the words so far end.  Depth and width are bounded by
-    MAX_GAPS, the gaps' words and the optional words of a phrase.
+    MAX_GAPS, GAP_WORDS and the optional words of a phrase.
     """
     if not elements:
         return end
     first, rest = elements[0], elements[1:]
     if first.gap:
-        return _skip(lattice, rest, node, end, first.gap)
+        return _skip(lattice, rest, node, end)
     for after, to in lattice.ends(first, node):
         if found := walk(lattice, rest, after, to):
             return found
@@ -243,11 +238,9 @@ def walk(lattice: Lattice, elements: Sequence[Element], node: int, end: int) -> 
     return 0
 
 
-def _skip(
-    lattice: Lattice, rest: Sequence[Element], node: int, end: int, most: int
-) -> int:
-    """Go on after none to `most` words of the same sentence."""
-    left = most * LETTERS
+def _skip(lattice: Lattice, rest: Sequence[Element], node: int, end: int) -> int:
+    """Go on after none to GAP_WORDS words of the same sentence."""
+    left = GAP_WORDS * LETTERS
     while left >= 0 and node < len(lattice.starts) and not lattice.breaks[node]:
         if found := walk(lattice, rest, node, end):
             return found

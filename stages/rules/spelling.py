@@ -64,7 +64,7 @@ _SOUNDS = [
         (r"(.)\1", r"\1"),
     )
 ]
-_ENDINGS = ("ed", "es", "s", "in", "ing", "en", "d")
+_ENDINGS = ("ed", "d", "es", "s", "in", "ing", "en")
 
 
 _FIRST_VOWEL = re.compile(r"^[aeiouy]+")
@@ -164,21 +164,13 @@ class Speller:
         return tuple(dict.fromkeys(found))[:MAX_SPELT] if found else ()
 
     def _spelt(self, word: str) -> tuple[str, ...]:
-        # A plain word with an ending is no other word: grannys, itches, hurted.
-        bases = [word.removesuffix(e) for e in _ENDINGS if word.endswith(e)]
-        plain = [
-            base
-            for base in bases
-            if len(base) > SHORTEST and base in self._common and base + "d" != word
-        ]
-        if plain:
-            return tuple(base for base in plain if base in self._ours)
         near = sorted(self._near(word))
         if near:
             most = near[0].cost + CLEARLY
             return tuple(o.word for o in near if not o.rival and o.cost <= most)
-        # Grammar that is too regular: borned, hitted.
-        return tuple(base for base in bases if base in self._ours)
+        # Grammar that is too regular: hurted, borned, hitted.
+        bases = (word.removesuffix(end) for end in _ENDINGS)
+        return tuple(base for base in bases if base != word and base in self._ours)
 
     def _near(self, word: str) -> Iterator[_Near]:
         """Words that it may be, with what each would cost."""

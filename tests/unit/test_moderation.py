@@ -8,7 +8,6 @@ Every rule carries the letters that it must hold and those that must pass (`hold
 from __future__ import annotations
 
 import random
-import re
 import time
 import tomllib
 from collections.abc import Iterator
@@ -26,7 +25,6 @@ from stages.rules.spelling import Speller
 PROJECT = Path(__file__).parents[2]
 LETTERS = PROJECT / "examples" / "letters"
 FILES = sorted((LETTERS / "rules").glob("*.toml"))
-KEPT_MIN = 0.92  # of letters in disguise
 MS_MOST = 15  # for 1,000 characters, on a usual machine
 TIMES_MOST = 10  # of it, for no text whatever
 SLOW_MACHINE = 4  # of a usual one, beside other tests
@@ -51,61 +49,14 @@ def each_rule() -> Iterator[tuple[str, dict[str, Any]]]:
 def test_a_rule_holds_its_letters_and_passes_its_others(
     rules: Rulebook, category: str, rule: dict[str, Any]
 ) -> None:
-    """
-    Two letters at least that it must match, and two that nothing holds.  A sign with
-    points below 0 speaks for a letter, and matches nothing to be seen.
-    """
-    speaks_for_it = rule.get("points", 1) < 0
-    assert len(rule["holds"]) >= (0 if speaks_for_it else 2)
-    assert len(rule["passes"]) >= 2
+    """Two letters at least that it must match, and two that nothing holds."""
+    assert min(len(rule["holds"]), len(rule["passes"])) >= 2
     for letter in rule["holds"]:
         spans = assess(letter, rules).spans
         assert (category, rule["name"]) in {(s.category, s.rule) for s in spans}, letter
     for letter in rule["passes"]:
         verdict = assess(letter, rules)
         assert verdict.action == "allow", (letter, verdict.spans)
-
-
-def leet(text: str) -> str:
-    """Digits for the letters inside words."""
-    return re.sub(
-        r"\B[aeios]\B",
-        lambda m: str("4310"["aeio".find(m[0])]) if m[0] != "s" else "5",
-        text,
-    )
-
-
-def scanned(text: str) -> str:
-    """What a scanner takes for another letter, in the first long word of each."""
-    return re.sub(r"\b(\w{3,})m(\w*)\b", r"\1rn\2", text)
-
-
-DISGUISES = {
-    "capitals": str.upper,
-    "leet": leet,
-    "apart": lambda text: "   ".join(" ".join(word) for word in text.split()),
-    "dotted": lambda text: "   ".join(".".join(word) for word in text.split()),
-    "stretched": lambda text: re.sub(r"(\w)(\w*)", r"\1\1\1\2", text),
-    "scanned": scanned,
-    "heard": lambda text: re.sub(r"ck\b", "k", text.replace("ea", "ee")),
-    "slipped": lambda text: re.sub(r"\b(\w{3})(\w)(\w)(\w+)", r"\1\3\2\4", text),
-}
-
-
-@pytest.mark.parametrize("disguise", DISGUISES)
-def test_a_disguise_of_a_rules_letters_hides_few(
-    rules: Rulebook, disguise: str
-) -> None:
-    """Of the letters that the rules hold, disguised, nearly all are held."""
-    held = [letter for category, rule in each_rule() for letter in rule["holds"]]
-    held = [text for text in held if assess(text, rules).action != "allow"]
-
-    kept = sum(
-        assess(DISGUISES[disguise](text), rules).action != "allow" for text in held
-    )
-
-    print(f"\n{disguise}: {kept} of {len(held)}")
-    assert kept >= KEPT_MIN * len(held)
 
 
 # -- spelling --------------------------------------------------------------------------
