@@ -66,6 +66,7 @@ PARTS = (
     _run("loop"),
     _run("contracts", "--contracts", "100"),
     _run("fitting", "--pairs", "15000"),
+    _run("quotes", "--quotes", "120", "--kills", "4"),
 )
 
 
