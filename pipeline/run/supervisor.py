@@ -36,6 +36,9 @@ log = structlog.get_logger()
 HEALTHY_S = 10.0  # a worker that lived this long was no crash at start
 RESTART_MAX_S = 10.0
 NO_PROCESS_S = 2.0  # to the next try to start one, where the machine has no room
+# What a worker is sent to stop, and to stop at once.  Two pending signals of one kind
+# are one: to whoever was slow to hear of the first, a second SIGTERM would be none.
+STOPS = {1: signal.SIGTERM, 2: signal.SIGINT}
 GRACE_S = 40.0  # more than a worker's own drain
 LOOK_S = 0.25
 # The watchdog inside interrupts what can be interrupted; this much later nothing has.
@@ -329,7 +332,7 @@ class Supervisor:
                     self._stop.set()
                     self._suspects.set()
                     log.info("stopping", step=self._stopping)
-                    self._signal_all(signal.SIGTERM if self._stopping <= 2 else END)
+                    self._signal_all(STOPS.get(self._stopping, END))
                     if self._stopping == 1:
                         tasks.start_soon(self._last_resort)
 

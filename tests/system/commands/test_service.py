@@ -102,14 +102,21 @@ def test_sigterm_lets_stages_finish_and_leaves_the_rest_in_line(home: Home):
 
 
 def test_a_second_sigterm_puts_everything_back_at_once(home: Home):
-    """No stage is waited for; its items go back in line, uncharged, no suspects."""
+    """
+    No stage is waited for; its items go back in line, uncharged, no suspects.
+
+    Also where the worker was slow, and both are there before it hears of the first.
+    """
     ready_to_run(home, 3, sleep_s=55)
 
     with home.started("worker") as service:
         assert eventually(lambda: begun(home) == 3, within_s=30)
-        service.send_signal(signal.SIGTERM)
-        assert eventually(lambda: home.logged("stopping") == 1, within_s=10)
-        service.send_signal(signal.SIGTERM)
+        [worker] = workers(home)
+        with_pid(worker, signal.SIGSTOP)
+        for told in (1, 2):
+            service.send_signal(signal.SIGTERM)
+            assert eventually(lambda n=told: home.logged("stopping") == n, within_s=10)
+        with_pid(worker, signal.SIGCONT)
         began = time.monotonic()
         code = service.wait(20)
         took_s = time.monotonic() - began
