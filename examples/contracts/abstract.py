@@ -12,13 +12,11 @@ Effects `crm`: one upsert a contract, where such a sink is declared.
 
 from pydantic import Field
 
-from pipeline.artifacts.durable import write_atomically
-from pipeline.errors import Permanent
 from pipeline.stage import Advance, Context, Outcome, Retry, Settings, stage
-from pipeline.threads import in_thread
 from stages.abstracts import sheet
 from stages.abstracts.forms import structure_of
 from stages.abstracts.record import fields_of, record, written
+from stages.printing.handout import give_out, tell
 from stages.printing.names import slug
 
 
@@ -65,12 +63,11 @@ async def abstract(contract, ctx: Context) -> Outcome:
         "record": (kept, f"{stem}/CONTRACT.json"),
         "abstract": (files[sheet.ABSTRACT], f"{stem}/abstract.pdf"),
     }
-    for name, (artifact, file) in products.items():
-        out = ctx.out_dir / file
-        await in_thread(lambda out=out: out.parent.mkdir(exist_ok=True))
-        await in_thread(write_atomically, out, await ctx.artifacts.get(artifact))
-        ctx.product(name, artifact, file=file)
-    told = await tell(data, ctx, kept, contract.source)
+    await give_out(ctx, products)
+    fields = fields_of(data, settings.columns)
+    if settings.external_id:
+        fields[settings.external_id] = contract.source
+    told = await tell(ctx, "crm", settings.sink, fields)
     counts = {
         key: data["counts"][key] for key in ("present", "absent", "unclear", "gaps")
     }
@@ -86,20 +83,3 @@ async def abstract(contract, ctx: Context) -> Outcome:
             "crm": told,
         },
     )
-
-
-async def tell(data, ctx: Context, kept: str, source: str) -> str:
-    """Plan the upsert of this contract; what came of planning it, in words."""
-    settings = ctx.settings
-    if not settings.sink:
-        return "no sink is named"
-    fields = fields_of(data, settings.columns)
-    if settings.external_id:
-        fields[settings.external_id] = source
-    try:
-        await ctx.effect("crm", settings.sink, fields)
-    except Permanent as error:
-        if error.code != "NO_SUCH_SINK":
-            raise
-        return f"not told: no sink {settings.sink} is declared"
-    return "planned"

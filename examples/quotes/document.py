@@ -14,10 +14,8 @@ Effects `mail`: the quote to the customer's address in the ERP, once; `erp`: one
 
 from pydantic import Field
 
-from pipeline.artifacts.durable import write_atomically
-from pipeline.errors import Permanent
 from pipeline.stage import Advance, Context, Hold, Outcome, Retry, Settings, stage
-from pipeline.threads import in_thread
+from stages.printing.handout import give_out, tell
 from stages.quoting import asking, erp, sheet
 from stages.quoting import pricing as sums
 from stages.quoting.prices import quoted
@@ -69,15 +67,11 @@ async def document(request, ctx: Context) -> Outcome:
         "record": (kept, f"{stem}/QUOTE.json"),
         "quote": (files[sheet.QUOTE], f"{stem}/{stem}.pdf"),
     }
-    for name, (artifact, file) in products.items():
-        out = ctx.out_dir / file
-        await in_thread(lambda out=out: out.parent.mkdir(exist_ok=True))
-        await in_thread(write_atomically, out, await ctx.artifacts.get(artifact))
-        ctx.product(name, artifact, file=file)
+    await give_out(ctx, products)
     sent = {f"{stem}.pdf": files[sheet.QUOTE], f"{stem}.json": kept}
     sinks = {
-        "mail": await tell("mail", settings.mail, mail_of(data), ctx, sent),
-        "erp": await tell("erp", settings.erp, for_erp(data), ctx),
+        "mail": await tell(ctx, "mail", settings.mail, mail_of(data), sent),
+        "erp": await tell(ctx, "erp", settings.erp, for_erp(data)),
     }
     return Advance(
         quote=quote,
@@ -91,16 +85,3 @@ async def document(request, ctx: Context) -> Outcome:
             "told": sinks,
         },
     )
-
-
-async def tell(name: str, sink: str, payload, ctx: Context, artifacts=None) -> str:
-    """Plan an effect; what came of planning it, in words."""
-    if not sink:
-        return "no sink is named"
-    try:
-        await ctx.effect(name, sink, payload, artifacts=artifacts)
-    except Permanent as error:
-        if error.code != "NO_SUCH_SINK":
-            raise
-        return f"not told: no sink {sink} is declared"
-    return "planned"

@@ -14,6 +14,7 @@ import json
 from pipeline.stage import Advance, Context, Hold, Outcome, Reject, Settings, stage
 from stages.quoting import asking, choosing
 from stages.quoting.forms import Chosen, Open, Why
+from stages.quoting.jailed import rules_of
 
 FINDINGS = "FINDINGS.json"
 
@@ -33,15 +34,11 @@ async def fitting(request, ctx: Context) -> Outcome:
         [line.model_dump(mode="json"), found[line.number].model_dump(mode="json")]
         for line in request.enquiry.lines
     ]
-    rules = json.dumps(ctx.folder.texts(ctx.settings.rules)).encode()
-    kept, asked = (
-        await ctx.artifacts.put(rules),
-        await ctx.artifacts.put(json.dumps(pairs).encode()),
-    )
+    asked = await ctx.artifacts.put(json.dumps(pairs).encode())
     made = await ctx.jailed(
         choosing.choose,
         lines=str(ctx.artifacts.path(asked)),
-        rules=str(ctx.artifacts.path(kept)),
+        rules=await rules_of(ctx, ctx.settings.rules),
         prefer=list(ctx.settings.prefer),
         answers=asking.plain(request.answers),
     )

@@ -10,16 +10,14 @@ Effects `ask`: one mail with all questions and a signed link, where a mail sink 
         callbacks are declared, and the sender is a customer.
 """
 
-import json
 from collections.abc import Iterator
 
 from pipeline.errors import Permanent, Usage
 from pipeline.stage import Advance, Context, Folder, Outcome, Settings, stage
 from stages.fitting.rulebook import load
-from stages.quoting import erp, reading
+from stages.quoting import erp, jailed
 from stages.quoting.asking import ANSWERS, mail_of
 from stages.quoting.forms import Enquiry
-from stages.quoting.scans import doubtful_of
 
 
 class LinesSettings(Settings):
@@ -41,19 +39,9 @@ def check_rules(folder: Folder, settings: LinesSettings) -> Iterator[Usage]:
 async def lines(request, ctx: Context) -> Outcome:
     """Read the request by rules; what is missing or means two things is asked."""
     received = await ctx.step("received", today)
-    text = await ctx.artifacts.put(request.text.encode())
-    rules = await ctx.artifacts.put(
-        json.dumps(ctx.folder.texts(ctx.settings.rules)).encode()
+    enquiry = await jailed.read(
+        ctx, request.text, request.read, ctx.settings.rules, received, {}
     )
-    found = await ctx.jailed(
-        reading.read,
-        text=str(ctx.artifacts.path(text)),
-        rules=str(ctx.artifacts.path(rules)),
-        received=received,
-        answers={},
-        doubtful=await doubtful_of(request.read, ctx),
-    )
-    enquiry = Enquiry.model_validate(found)
     asked = await ask(enquiry, ctx) if enquiry.open else ""
     facts = {"lines": len(enquiry.lines), "questions": len(enquiry.open)}
     return Advance(enquiry=enquiry, asked=asked, facts=facts)

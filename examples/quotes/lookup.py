@@ -10,14 +10,12 @@ Ends    Advance; Hold QUESTIONS_OPEN, which asks a clerk for `answers` and runs 
         with them; waits for the signal `answers` where the buyer was sent a link.
 """
 
-import json
 from collections.abc import Mapping
 
 from pipeline.stage import Advance, Context, Hold, Outcome, Retry, Settings, stage
-from stages.quoting import asking, erp, reading
+from stages.quoting import asking, erp, jailed
 from stages.quoting.forms import Customer, Enquiry, Found, Line, Open
 from stages.quoting.matching import searches, settled
-from stages.quoting.scans import doubtful_of
 
 
 class LookupSettings(Settings):
@@ -67,18 +65,9 @@ async def lookup(request, ctx: Context) -> Outcome:
 
 async def read_again(request, answers: Mapping[str, str], ctx: Context) -> Enquiry:
     """The request with what was answered put into it."""
-    rules = ctx.folder.texts(ctx.settings.rules)
-    kept = await ctx.artifacts.put(json.dumps(rules).encode())
-    name = await ctx.artifacts.put(request.text.encode())
-    found = await ctx.jailed(
-        reading.read,
-        text=str(ctx.artifacts.path(name)),
-        rules=str(ctx.artifacts.path(kept)),
-        received=request.enquiry.received.isoformat(),
-        answers=dict(answers),
-        doubtful=await doubtful_of(request.read, ctx),
-    )
-    return Enquiry.model_validate(found)
+    received = request.enquiry.received.isoformat()
+    rules = ctx.settings.rules
+    return await jailed.read(ctx, request.text, request.read, rules, received, answers)
 
 
 async def all_lines(enquiry: Enquiry, ctx: Context) -> tuple[list[Found], list[Open]]:

@@ -191,6 +191,8 @@ async def _added_up(
 ) -> dict[str, Any]:
     """Everything counted, by whoever did not do it."""
     counts = await it.store.counts()
+    ended = sum((counts.held, counts.done, counts.rejected, counts.failed))
+    ended += counts.cancelled
     rows = {row["stage"]: row["n"] for row in await it.con.fetch(RERUN)}
     wrong: Counter[str] = Counter()
     names = {row.id: row.name for row in await it.store.items(limit=len(asked))}
@@ -204,7 +206,7 @@ async def _added_up(
     twice = [world.rows(keys, vendor)[0][0] for vendor in ("erp", "mail")]
     faults = "select count(*) from calls where vendor = 'erp' and fault = 'silent'"
     return {
-        "lost": len(asked) - sum(counts[1:7]) + counts.live,
+        "lost": len(asked) - ended,
         "failed": counts.failed,
         "lookups_rerun": rows.get("lookup", 0) + rows.get("lines", 0),
         "prices_rerun": rows.get("pricing", 0) + rows.get("document", 0),

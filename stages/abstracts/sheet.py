@@ -1,9 +1,8 @@
 """
 The jailed side of `abstract`: a contract's record in, a printed abstract out.
 
-The record travels to typst as JSON data, never as markup, so a contract that says
-`#include` prints as it is.  The template is the pipeline folder's own.  Where no face
-can draw a character it is a white box on paper; the record has it.
+The template is the pipeline folder's own.  Where no face can draw a character it is a
+white box on paper; the record has it.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import Permanent
 from stages.abstracts.checks import named_parties, term_in
 from stages.clauses.values import values_of
-from stages.printing.fonts import faces_of, loaded
-from stages.printing.typesetter import tidy
+from stages.printing.sheets import compiled, plain
+from stages.printing.typesetter import page_count
 
 ABSTRACT = "abstract.pdf"
 FACES = ("DejaVu Serif", "DejaVu Sans")
@@ -84,9 +81,9 @@ def typeset(record: str, template: str, paper: str) -> dict[str, Any]:
     """
     data = json.loads(Path(record).read_text(encoding="utf-8"))
     given = json.dumps(page_of(data) | {"fonts": FACES, "paper": paper})
-    pdf = _compiled(template, given)
+    pdf = compiled(template, given, FACES, "abstract", "abstract")
     Path(os.environ["TMPDIR"], ABSTRACT).write_bytes(pdf)
-    return {"pages": _page_count(pdf), "size_bytes": len(pdf)}
+    return {"pages": page_count(pdf), "size_bytes": len(pdf)}
 
 
 # -- what is printed -------------------------------------------------------------------
@@ -100,8 +97,8 @@ def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
     name, pages = str(data["name"]), int(data["pages"])
     look = list(_to_look_at(data, titles))
     return {
-        "title": _plain(str(data["title"]), 200),
-        "short": _plain(name, 90),
+        "title": plain(str(data["title"]), 200),
+        "short": plain(name, 90),
         "parties": _parties(clauses),
         "note": data["note"],
         "facts": list(_facts(clauses)),
@@ -111,7 +108,7 @@ def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
         "unmade": [
             {
                 "title": CHECKS.get(check["name"], check["name"]),
-                "why": _plain(check["why"].removeprefix("not made: "), LOOK_CHARS_MAX),
+                "why": plain(check["why"].removeprefix("not made: "), LOOK_CHARS_MAX),
             }
             for check in data["checks"]
             if check["ok"] is None
@@ -124,9 +121,9 @@ def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "title": titles.get(one["type"], one["type"]),
                 "action": ACTIONS[one["action"]],
-                "by": _plain(one["by"], 60) or "a reviewer",
+                "by": plain(one["by"], 60) or "a reviewer",
                 "at": one["at"][:16].replace("T", " "),
-                "reason": _plain(one["reason"], LOOK_CHARS_MAX),
+                "reason": plain(one["reason"], LOOK_CHARS_MAX),
             }
             for one in data["decisions"]
         ],
@@ -148,7 +145,7 @@ def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "readers": data["readers"],
         "model": data["model"],
-        "source_line": f"{_plain(name, 160)} · {pages} page{'s' * (pages != 1)} · "
+        "source_line": f"{plain(name, 160)} · {pages} page{'s' * (pages != 1)} · "
         f"sha256 {str(data['source'])[:16]}…",
     }
 
@@ -174,7 +171,7 @@ def _clause(field: Mapping[str, Any]) -> dict[str, Any]:
     said = _value(field)
     quotes = [
         {
-            "text": _plain(quote["text"], QUOTE_CHARS_MAX),
+            "text": plain(quote["text"], QUOTE_CHARS_MAX),
             "page": quote["page"],
             "readers": ", ".join(quote["readers"]),
         }
@@ -189,7 +186,7 @@ def _clause(field: Mapping[str, Any]) -> dict[str, Any]:
         "doubtful": field["verdict"] == "unclear",
         "decided": ""
         if decision is None
-        else f"{ACTIONS[decision['action']]} by {_plain(decision['by'], 40)}",
+        else f"{ACTIONS[decision['action']]} by {plain(decision['by'], 40)}",
         "sure": "" if decision else f"{round(field['confidence'] * 100)} %",
         "quotes": quotes,
         "also": ", ".join(map(str, dict.fromkeys(others))),
@@ -231,7 +228,7 @@ def _lasts(clauses: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _fact(field: Mapping[str, Any]) -> dict[str, Any]:
     first = field["quotes"][0]
-    said = _value(field) or _plain(first["text"], SAID_CHARS_MAX)
+    said = _value(field) or plain(first["text"], SAID_CHARS_MAX)
     return {"title": field["title"], "said": said, "page": first["page"]}
 
 
@@ -240,7 +237,7 @@ def _signers(clauses: Mapping[str, Any]) -> list[str]:
     field = clauses.get("signatories")
     if field is None or field["verdict"] != "present":
         return []
-    said = (_plain(quote["text"], NAME_CHARS_MAX) for quote in field["quotes"])
+    said = (plain(quote["text"], NAME_CHARS_MAX) for quote in field["quotes"])
     return list(dict.fromkeys(said))[:PARTIES_MAX]
 
 
@@ -253,8 +250,8 @@ def _to_look_at(
             taken = f"taken as it is by {check['accepted']}" * bool(check["accepted"])
             taken += f": {check['reason']}" * bool(check["reason"])
             title = CHECKS.get(check["name"], check["name"])
-            why = _plain(check["why"], LOOK_CHARS_MAX)
-            why += f" ({_plain(taken, LOOK_CHARS_MAX)})" * bool(taken)
+            why = plain(check["why"], LOOK_CHARS_MAX)
+            why += f" ({plain(taken, LOOK_CHARS_MAX)})" * bool(taken)
             yield {"sign": "check", "title": title, "why": why}
     for field in data["clauses"].values():
         if field["verdict"] == "unclear":
@@ -294,7 +291,7 @@ def _parties(clauses: Mapping[str, Any]) -> list[str]:
     field = clauses.get("parties")
     if field is None or field["verdict"] != "present":
         return []
-    said = [_plain(quote["text"], NAME_CHARS_MAX) for quote in field["quotes"]]
+    said = [plain(quote["text"], NAME_CHARS_MAX) for quote in field["quotes"]]
     return named_parties(said)[:PARTIES_MAX]
 
 
@@ -319,50 +316,4 @@ def _value(field: Mapping[str, Any]) -> str:
         return f"{int(day)} {MONTHS[int(month) - 1]} {year}"
     if value["kind"] == "money" and value["amount"]:
         return f"{value['currency']} {float(value['amount']):,.2f}"
-    return _plain(said, SAID_CHARS_MAX)
-
-
-def _plain(text: str, most: int) -> str:
-    """On one line, without marks that steer a page; cut where it is too long."""
-    line = " ".join(tidy(text).split())
-    if len(line) <= most:
-        return line
-    return f"{line[:most].rsplit(' ', 1)[0]} …"
-
-
-# -- typst -----------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=4)
-def _fonts() -> Any:
-    paths = [path for family in FACES for path in faces_of(family)]
-    return loaded(tuple(dict.fromkeys(paths)))
-
-
-def _compiled(template: str, given: str) -> bytes:
-    import typst
-
-    source = template.encode()
-    compiler = typst.Compiler(source, font_paths=_fonts())
-    try:
-        pdf = compiler.compile(source, format="pdf", sys_inputs={"data": given})
-    except typst.TypstError as error:
-        # The diagnostic may quote the contract.
-        raise Permanent(
-            "typst refused the abstract",
-            code="TYPESET_FAILED",
-            hint="check `template` and `paper` in [stage.abstract]",
-        ) from error
-    assert isinstance(pdf, bytes)
-    return pdf
-
-
-def _page_count(pdf: bytes) -> int:
-    # A second parser: a file that PDFium cannot open is no abstract.
-    import pypdfium2
-
-    document = pypdfium2.PdfDocument(pdf)
-    try:
-        return len(document)
-    finally:
-        document.close()
+    return plain(said, SAID_CHARS_MAX)

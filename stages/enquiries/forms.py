@@ -46,6 +46,11 @@ class Read(Generic[T]):
     mended: str = ""
 
 
+def key_of(line: int, about: str) -> str:
+    """The key of a question about a line, or about all of a request."""
+    return f"{line}.{about}" if line else about
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """
@@ -63,6 +68,11 @@ class Question:
     why: str
     choices: tuple[str, ...] = ()
     words: Words | None = None
+
+    @property
+    def key(self) -> str:
+        """By which it is answered: `1.medium`, `by`."""
+        return key_of(self.line, self.about)
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ def warm_compiler() -> None:
     usual = PrintSettings()
     faces = tuple(face_of(family)[0] for family in (usual.font, *usual.fallback))
     wording = Wording(greeting="Dear", paragraphs=("Reader",), closing="Goodbye")
-    _page_count(_compile(page_of(wording, usual), faces))
+    page_count(_compile(page_of(wording, usual), faces))
 
 
 def typeset(wording: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def printed(wording: Wording, settings: PrintSettings) -> Typeset:
     if lost:
         wording = wording.each(partial(without, lost))
     pdf = _compile(page_of(wording, settings), tuple(path for path, _ in faces))
-    pages = _page_count(pdf)
+    pages = page_count(pdf)
     if pages > settings.pages_max:
         return Typeset(pages=pages)
     if settings.bleed_mm > 0:
@@ -292,7 +292,8 @@ def _compile(page: Mapping[str, Any], paths: tuple[str, ...]) -> bytes:
     return bytes(pdf)
 
 
-def _page_count(pdf: bytes) -> int:
+def page_count(pdf: bytes) -> int:
+    """How many pages a PDF has, by a parser that has not written it."""
     # A second parser: a file that PDFium cannot open must not reach a printer.
     import pypdfium2
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stages.enquiries.forms import key_of
 from stages.fitting.parts import End, Part
 
 PLACES: tuple[str, ...] = ("hose", "one end", "other end")
@@ -57,7 +58,7 @@ class Open(Form):
     @property
     def key(self) -> str:
         """By which it is answered: `1.medium`, `by`."""
-        return f"{self.line}.{self.about}" if self.line else self.about
+        return key_of(self.line, self.about)
 
 
 class Line(Form):
@@ -233,13 +234,13 @@ class Policy(Form):
         transit_days: From there to the buyer, by region.
     """
 
-    price_age_h: float = Field(default=24, gt=0)
-    stock_age_h: float = Field(default=24, gt=0)
-    jump: Decimal = Field(default=Decimal("0.20"), gt=0)
-    discount_limit: Decimal = Field(default=Decimal(5), ge=0, le=100)
-    valid_days: int = Field(default=14, gt=0)
-    dispatch_days: int = Field(default=1, ge=0)
-    transit_days: Mapping[str, int] = Field(default_factory=dict)
+    price_age_h: float
+    stock_age_h: float
+    jump: Decimal
+    discount_limit: Decimal
+    valid_days: int
+    dispatch_days: int
+    transit_days: Mapping[str, int]
 
 
 class Quote(Form):

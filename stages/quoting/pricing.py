@@ -29,9 +29,9 @@ from stages.quoting.forms import (
     Quote,
     Stock,
 )
+from stages.quoting.wording import UNITS, shown
 
 CENT = Decimal("0.01")
-UNITS = {"m": "m", "piece": "pcs"}
 MM = Decimal(1000)  # of a metre
 ROUNDING = (
     "Each part is its unit price times the quantity, rounded half up to the cent. The "
@@ -240,11 +240,6 @@ def arrives(quote: Quote, today: date) -> date | None:
     if transit is None or short_of(quote):
         return None
     return today + timedelta(days=quote.policy.dispatch_days + transit)
-
-
-def shown(quantity: Decimal) -> str:
-    """A quantity without zeros at its end."""
-    return f"{quantity.normalize():f}"
 
 
 def changes(quote: Quote) -> list[str]:

@@ -84,7 +84,7 @@ def enquiry_of(
     first = read_request(unwrapped(text), rules, received)
     doubts = list(doubts_of(first, text, doubtful or {}))
     asked = [*questions_of(first, received), *doubts]
-    answered = [one for one in asked if one.about in FIELDS and answers.get(_key(one))]
+    answered = [one for one in asked if one.about in FIELDS and answers.get(one.key)]
     cleared = text
     for one in answered:
         cleared = without(cleared, one, rules, received)
@@ -106,7 +106,7 @@ def enquiry_of(
         one
         for one in (
             *questions_of(request, received),
-            *(one for one in doubts if not answers.get(_key(one))),
+            *(one for one in doubts if not answers.get(one.key)),
             *_unread(said, request),
         )
         if not (one.line in named and one.about in BY_PARTS)
@@ -154,7 +154,7 @@ def without(text: str, one: Question, rules: RuleBook, received: date) -> str:
         if len(request.lines) < one.line:
             break
         value = getattr(request.lines[one.line - 1], one.about)
-        again = [q.words for q in request.questions if _key(q) == _key(one)]
+        again = [q.words for q in request.questions if q.key == one.key]
         words = value.words if value else next(iter(again), None)
     return text
 
@@ -231,10 +231,6 @@ def doubts_of(
             yield Question(name, number, why, words=one.words)
 
 
-def _key(one: Question) -> str:
-    return f"{one.line}.{one.about}" if one.line else one.about
-
-
 def _unread(text: str, request: Request) -> Iterator[Question]:
     """What is left out of a request that is too long is not left out of the quote."""
     if len(text) > TEXT_CHARS_MAX or len(request.lines) >= LINES_MAX:
@@ -251,7 +247,7 @@ def amended(
     """The text with answers in the place of the words in question, or at the end."""
     puts: list[tuple[int, int, str]] = []
     for one in questions:
-        said = " ".join(answers.get(_key(one), "").split())
+        said = " ".join(answers.get(one.key, "").split())
         if not said:
             continue
         if one.about == "by" and not said.lower().startswith(("by", "before")):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from stages.fitting.parts import Part
 from stages.fitting.units import from_bar, inches, shown_down
 from stages.quoting import pricing
 from stages.quoting.forms import Chosen, Enquiry, Line, Position, Quote
+from stages.quoting.wording import day, shown
 
 RULE_CHARS_MAX = 200
 
@@ -44,7 +45,7 @@ def record(
             for one in quote.lines
         ],
         "subtotal": str(quote.subtotal),
-        "discount_percent": pricing.shown(quote.discount_percent),
+        "discount_percent": shown(quote.discount_percent),
         "discount": str(quote.discount),
         "total": str(quote.total),
         "rounding": pricing.ROUNDING,
@@ -95,7 +96,7 @@ def _part(one: Position) -> dict[str, Any]:
         "part": one.part.number,
         "title": one.part.title,
         "at": list(one.places),
-        "quantity": pricing.shown(one.quantity),
+        "quantity": shown(one.quantity),
         "unit": one.price.unit,
         "price": str(one.price.price),
         "price_for": one.price.count,
@@ -103,7 +104,7 @@ def _part(one: Position) -> dict[str, Any]:
         "region": one.price.region,
         "total": str(one.total),
         "price_as_of": _time(one.price.as_of),
-        "free": pricing.shown(one.stock.free),
+        "free": shown(one.stock.free),
         "stock_as_of": _time(one.stock.as_of),
         "last_quoted": None if one.last is None else str(one.last),
     }
@@ -118,12 +119,12 @@ def _asked(line: Line) -> str:
         f"{inches(end.size)} in"
         for end in line.ends
     )
-    metres = pricing.shown(line.length_mm / 1000)
+    metres = shown(line.length_mm / 1000)
     said = f"hose {inches(line.size)} in, {metres} m, {ends}; {line.medium}"
     if line.celsius is not None:
-        said += f" at up to {pricing.shown(line.celsius)} °C"
+        said += f" at up to {shown(line.celsius)} °C"
     if line.bar is not None:
-        said += f", {pricing.shown(line.bar.quantize(pricing.CENT))} bar"
+        said += f", {shown(line.bar.quantize(pricing.CENT))} bar"
     return said
 
 
@@ -168,7 +169,7 @@ def _assumed(quote: Quote, enquiry: Enquiry, chosen: Sequence[Chosen]) -> Any:
     if not enquiry.discount:
         return
     granted = ", and granted by a person" * bool(pricing.over_limit(quote))
-    percent = pricing.shown(quote.discount_percent)
+    percent = shown(quote.discount_percent)
     yield f"The discount of {percent} % was asked for{granted}."
 
 
@@ -209,12 +210,6 @@ def mail_of(data: Mapping[str, Any]) -> dict[str, str]:
     )
     subject = f"Quote {data['number']}{again}"
     return {"to": data["customer"]["mail"], "subject": subject, "text": text}
-
-
-def day(iso: str) -> str:
-    """`14 December 2026` of an ISO date or time."""
-    at = date.fromisoformat(iso[:10])
-    return f"{at.day} {at:%B %Y}"
 
 
 def _time(at: datetime) -> str:

@@ -1,8 +1,7 @@
 """
 The jailed side of `document`: a quote's record in, a printed quote out.
 
-The record travels to typst as JSON data, never as markup.  The template is the pipeline
-folder's own.
+The template is the pipeline folder's own.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import Permanent
-from stages.printing.fonts import faces_of, loaded
-from stages.printing.typesetter import tidy
-from stages.quoting.pricing import UNITS
-from stages.quoting.record import day
+from stages.printing.sheets import compiled, plain
+from stages.printing.typesetter import page_count
+from stages.quoting.wording import UNITS, day
 
 QUOTE = "quote.pdf"
 FACES = ("DejaVu Sans", "DejaVu Serif")
@@ -43,9 +41,9 @@ def typeset(record: str, template: str, paper: str) -> dict[str, Any]:
     """
     data = json.loads(Path(record).read_text(encoding="utf-8"))
     given = json.dumps(page_of(data) | {"fonts": FACES, "paper": paper})
-    pdf = _compiled(template, given)
+    pdf = compiled(template, given, FACES, "quote", "document")
     Path(os.environ["TMPDIR"], QUOTE).write_bytes(pdf)
-    return {"pages": _page_count(pdf), "size_bytes": len(pdf)}
+    return {"pages": page_count(pdf), "size_bytes": len(pdf)}
 
 
 def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +115,7 @@ def _line(line: Mapping[str, Any], currency: str) -> dict[str, Any]:
                 "price": money(one["price"]),
                 "total": money(one["total"]),
                 "free": f"{grouped(one['free'])} {UNITS[one['unit']]} in stock",
-                "enough": float(one["free"]) >= float(one["quantity"]),
+                "enough": Decimal(one["free"]) >= Decimal(one["quantity"]),
             }
             for one in line["parts"]
         ],
@@ -150,39 +148,4 @@ def grouped(number: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """On one line, without marks that steer a page; cut where it is too long."""
-    line = " ".join(tidy(text).split())
-    if len(line) <= TEXT_CHARS_MAX:
-        return line
-    return f"{line[:TEXT_CHARS_MAX].rsplit(' ', 1)[0]} …"
-
-
-def _compiled(template: str, given: str) -> bytes:
-    import typst
-
-    source = template.encode()
-    paths = [path for family in FACES for path in faces_of(family)]
-    fonts = loaded(tuple(dict.fromkeys(paths)))
-    compiler = typst.Compiler(source, font_paths=fonts)
-    try:
-        pdf = compiler.compile(source, format="pdf", sys_inputs={"data": given})
-    except typst.TypstError as error:
-        # The diagnostic may quote the request.
-        raise Permanent(
-            "typst refused the quote",
-            code="TYPESET_FAILED",
-            hint="check `template` and `paper` in [stage.document]",
-        ) from error
-    assert isinstance(pdf, bytes)
-    return pdf
-
-
-def _page_count(pdf: bytes) -> int:
-    # A second parser: a file that PDFium cannot open is no quote.
-    import pypdfium2
-
-    document = pypdfium2.PdfDocument(pdf)
-    try:
-        return len(document)
-    finally:
-        document.close()
+    return plain(text, TEXT_CHARS_MAX)

@@ -46,7 +46,4 @@ CODES = table(
     Code("TYPESET_FAILED", Cause.CALLER, End.REFUSED),
     Code("RULES_MISSING", Cause.CALLER, End.REFUSED),
     Code("RULES_INVALID", Cause.CALLER, End.REFUSED),
-    # Of a quote that is written from figures which do not belong together.
-    Code("UNIT_DIFFERS", Cause.CALLER, End.REFUSED),
-    Code("CURRENCIES_DIFFER", Cause.CALLER, End.REFUSED),
 )

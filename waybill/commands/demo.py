@@ -13,6 +13,7 @@ from __future__ import annotations
 import json as jsonlib
 import shlex
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +32,7 @@ from waybill.board import Board
 from waybill.commands.counts import exit_code, law, outside, summary
 from waybill.commands.options import Json
 from waybill.commands.run import log_to_home, run_async
-from waybill.commands.shows import SHOWS, Show
+from waybill.commands.shows import SHOWS, Played
 from waybill.compose import App, database, open_app
 from waybill.foreground import work_until
 from waybill.manifest import out_folder, write_manifest
@@ -59,19 +60,20 @@ def demo(
     urls = database(settings)
 
     number, begun = _current(settings.home / "demo", pipeline)
-    world = SHOWS[pipeline].world(settings.home.resolve() / "demo" / str(number))
-
-    with world as around:
-        if around.vendors is not None:
-            settings = settings.model_copy(update={"vendors": around.vendors})
+    with ExitStack() as stack:
+        played = Played()
+        if (world := SHOWS[pipeline].world) is not None:
+            folder = settings.home.resolve() / "demo" / str(number)
+            played = stack.enter_context(world(folder))
+            settings = settings.model_copy(update={"vendors": played.vendors})
 
         async def main() -> dict[str, Any]:
             async with open_app(settings, urls) as opened:
                 return await run(opened, pipeline, seed, number, begun)
 
         result = run_async(main)
-    result["vendors"] = str(around.vendors or "")
-    result["world"] = around.again
+    result["vendors"] = str(played.vendors or "")
+    result["world"] = played.again
     code = result.pop("exit")
     if json:
         terminal.print_json(result)
@@ -111,7 +113,8 @@ async def run(
         if time.monotonic() - started > LIMIT_S:
             return True
         ended = counts.received >= show.files and counts.live == 0
-        return ended and await _settled(opened, batch.id, show)
+        # Whoever is played for the demo alone is there until all is done outside too.
+        return ended and (show.world is None or await _all_sent(opened, batch.id))
 
     say(f"{show.does} them (tenant {tenant})")
     try:
@@ -211,10 +214,8 @@ def _answer_of(hold: HoldRow) -> dict[str, str]:
     return {str(k): str(v) for k, v in answer.items()} if answer else {}
 
 
-async def _settled(opened: App, batch: int, show: Show) -> bool:
-    """Whether what is done outside is done, where that is played for the demo alone."""
-    if show.world is Show._field_defaults["world"]:
-        return True
+async def _all_sent(opened: App, batch: int) -> bool:
+    """Whether every effect was sent."""
     counts = await opened.store.count_effects(batch)
     return not any(s in (EffectState.PLANNED, EffectState.SENDING) for _, s in counts)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,9 +42,9 @@ sender = "sales@house.example"
 ERP = {"faults": {"lost": 0.04, "stale": 0.04}}
 
 
-class Outside(NamedTuple):
+class Played(NamedTuple):
     """
-    The world that a demo runs in.
+    The world that is played around a demo.
 
     Attributes:
         vendors: The file that declares it; None: as it is declared for all.
@@ -63,7 +63,8 @@ class Show(NamedTuple):
         make: Writes the documents of a seed into a folder.
         does: What becomes of them, for who watches.
         made: What the output folder is called.
-        world: Plays what they need outside while the block lasts, declared in a folder.
+        world: Plays what they need outside while the block lasts, declared in a folder;
+            None: nothing.
     """
 
     files: int
@@ -71,9 +72,7 @@ class Show(NamedTuple):
     what: str
     does: str
     made: str
-    world: Callable[[Path], AbstractContextManager[Outside]] = lambda folder: (
-        nullcontext(Outside())
-    )
+    world: Callable[[Path], AbstractContextManager[Played]] | None = None
 
 
 def _letters(folder: Path, seed: int) -> Sequence[DemoFile]:
@@ -95,7 +94,7 @@ def _quotes(folder: Path, seed: int) -> Sequence[DemoFile]:
 
 
 @contextmanager
-def _distributor(folder: Path) -> Iterator[Outside]:
+def _distributor(folder: Path) -> Iterator[Played]:
     from loadtest.vendors.playing import playing
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +107,7 @@ def _distributor(folder: Path) -> Iterator[Outside]:
         write_atomically(config, json.dumps(later).encode())
         port = world.shown["url"].rpartition(":")[2]
         again = f"{sys.executable} -m loadtest vendors --config {config} --port {port}"
-        yield Outside(vendors, f"{again} --for {WORLD_S}")
+        yield Played(vendors, f"{again} --for {WORLD_S}")
 
 
 SHOWS = {

@@ -24,12 +24,12 @@ from stages.quoting.forms import (
     Customer,
     Enquiry,
     Line,
-    Policy,
     Position,
     Price,
     Quote,
     Stock,
 )
+from stages.quoting.prices import PricingSettings, policy_of
 from stages.quoting.pricing import position, quote_of
 from stages.quoting.reading import enquiry_of
 
@@ -46,7 +46,7 @@ WHOLE = (
     "Customer K-1001.\n12 assemblies of 3/4 inch, 6 m, JIC swivel one end, "
     "NPT male the other, hot oil at 120 °C, 200 bar, to Rotterdam by 14.12.2026"
 )
-POLICY = Policy(transit_days={"EU": 3})
+POLICY = policy_of(PricingSettings(transit_days={"EU": 3}))
 BUYER = Customer(
     number="K-1001",
     name="Aldermoor Cranes",

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from pipeline.model import Advance, Claim, Entry, Finish, ItemId, State, Wait
+from pipeline.run import dispatcher
 from pipeline.run.dispatcher import Dispatcher
 from pipeline.run.gate import Gate
 from pipeline.run.windows import Windows
@@ -36,8 +37,10 @@ class Hall:
         self.me = me
         self.here: dict[ItemId, Claim] = {}
         self.came: list[Claim] = []
+        self.sizes: list[int] = []  # of claims
 
     async def accept(self, claims: list[Claim]) -> None:
+        self.sizes.append(len(claims))
         for claim in claims:
             self.here[claim.item.id] = claim
             self.came.append(claim)
@@ -60,12 +63,12 @@ async def hall(engine: Engine, windows: Windows) -> AsyncIterator[Hall]:
 
     wire: Any = engine.wire
     gate = Gate(engine.services.look)
-    dispatcher = Dispatcher(wire, me, windows, accept, lambda: list(made[0].here), gate)
-    made.append(Hall(engine, dispatcher, me))
+    made_one = Dispatcher(wire, me, windows, accept, lambda: list(made[0].here), gate)
+    made.append(Hall(engine, made_one, me))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(dispatcher.run)
+        tasks.start_soon(made_one.run)
         yield made[0]
-        dispatcher.stop()
+        made_one.stop()
         tasks.cancel_scope.cancel()
 
 
@@ -81,6 +84,29 @@ def one_at_a_time() -> Windows:
     windows = Windows(1)
     windows.shape("one", 1, 0)
     return windows
+
+
+# -- how many --------------------------------------------------------------------------
+
+
+async def test_claims_of_a_deep_line_grow_and_begin_small_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first leaves something for others; a full one shows that there is more."""
+    monkeypatch.setattr(dispatcher, "CLAIM_FIRST", 5)
+    monkeypatch.setattr(dispatcher, "CLAIM_MAX", 20)
+    engine = Engine(Tape().line("one"))
+    await engine.submit(60)
+    windows = Windows(1000)
+    windows.shape("one", 1000, 0)
+
+    async with hall(engine, windows) as h:
+        await until(lambda: len(h.came) == 60, within_s=60)
+        await engine.submit(7)
+        h.dispatcher.ring()
+        await until(lambda: len(h.came) == 67, within_s=60)
+
+    assert h.sizes == [5, 10, 20, 20, 5, 5, 2]
 
 
 # -- order -----------------------------------------------------------------------------
