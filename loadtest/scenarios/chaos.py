@@ -103,6 +103,10 @@ class Scene:
         )
         return [r["item_id"] for r in rows]
 
+    async def up(self, count: int) -> bool:
+        """Whether so many workers are there."""
+        return len(await self.workers()) >= count
+
     async def in_company(self) -> list[int]:
         """
         Workers with several items in hand, when there are some.

@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,12 +150,12 @@ async def _struck(
         fleet = it.start("worker", "--processes", str(PROCESSES))
         began = time.monotonic()
         try:
-            await it.until(lambda: _up(it, 2), 60, "two workers")
+            await it.until(partial(it.up, 2), 60, "two workers")
             for number in range(kills):
                 # Effects are planned all the time, so that every kill meets some.
                 await it.submit(items * (number + 1) // kills - items * number // kills)
                 # One of those left goes on: a fleet that never works shows nothing.
-                await it.until(lambda: _up(it, 2), 60, "two workers")
+                await it.until(partial(it.up, 2), 60, "two workers")
                 struck = await _victim(it, rng)
                 try:
                     os.kill(struck, signal.SIGKILL)
@@ -182,10 +183,6 @@ OPEN = """
 select count(*) from waybill.effects
  where state in ('planned', 'sending') or (state = 'in_doubt' and class <> 'c')
 """
-
-
-async def _up(it: Scene, count: int) -> bool:
-    return len(await it.workers()) >= count
 
 
 async def _victim(it: Scene, rng: random.Random) -> int:

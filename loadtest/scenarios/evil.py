@@ -14,6 +14,7 @@ import random
 import resource
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ async def _with(
         bounds = (min(DESCRIPTORS, hard), hard)
         resource.prlimit(fleet.pid, resource.RLIMIT_NOFILE, bounds)
         try:
-            await it.until(lambda: _up(it, processes), 60, "the workers")
+            await it.until(partial(it.up, processes), 60, "the workers")
             say(f"{processes} workers: {good} good items, {len(kinds)} evil ones")
             began = time.monotonic()
             for wave in _waves(good, kinds, seed):
@@ -140,10 +141,6 @@ def _waves(good: int, kinds: list[str], seed: int) -> list[list[str]]:
     for wave, kind in zip(waves, evil, strict=True):
         wave.insert(rng.randint(0, len(wave)), kind)
     return waves
-
-
-async def _up(it: Scene, count: int) -> bool:
-    return len(await it.workers()) >= count
 
 
 async def _over(it: Scene) -> bool:

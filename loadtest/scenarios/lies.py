@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ async def _with(
             WAYBILL_BLOCKED_S=BLOCKED_S,
         )
         try:
-            await it.until(lambda: _up(it), 60, "the worker")
+            await it.until(partial(it.up, 1), 60, "the worker")
             say(f"{len(kinds)} kinds of bad answers, {items} items each")
             batch = await it.store.open_batch("t0", "lies", deadline_s=86_400)
             names = [f"{kind}.{n}" for kind in kinds for n in range(items)]
@@ -165,10 +166,6 @@ def _declared(kind: str, world: Steered, liars: str) -> str:
         f'inside = true\nmodel = "{"simulated" * model}"\ntimeout_s = {TIMEOUT_S}\n'
         f"answer_bytes_max = {ANSWER_BYTES_MAX}\n"
     )
-
-
-async def _up(it: Scene) -> bool:
-    return bool(await it.workers())
 
 
 async def _over(it: Scene) -> bool:

@@ -141,14 +141,14 @@ async def _quoted(
         asked = await _submit(it, dice, quotes)
         fleet = it.start("worker", "--processes", str(PROCESSES))
         try:
-            await it.until(lambda: _up(it), 120, "two workers")
+            await it.until(partial(it.up, PROCESSES), 120, "two workers")
             for number in range(kills):
                 await anyio.sleep(dice.uniform(0.5, 2.0))
                 if number == 0 and outage_s:
                     world.outage("erp", for_s=outage_s)
                 if (await it.store.counts()).live == 0:
                     break
-                await it.until(lambda: _up(it), 120, "two workers")
+                await it.until(partial(it.up, PROCESSES), 120, "two workers")
                 with suppress(ProcessLookupError):
                     os.kill(dice.choice(await it.in_company()), signal.SIGKILL)
                 tell(f"kill {number + 1} of {kills}")
@@ -176,10 +176,6 @@ async def _submit(
         asked[name] = (customer, truths)
     await it.store.admit(batch, it.pipeline_id, rows)
     return asked
-
-
-async def _up(it: Scene) -> bool:
-    return len(await it.workers()) >= PROCESSES
 
 
 async def _settled(it: Scene) -> bool:
