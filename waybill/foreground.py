@@ -55,7 +55,8 @@ async def work_until(
     beside: Sequence[Callable[[], Coroutine[Any, Any, Any]]] = (),
 ) -> None:
     """
-    Run a worker, and `beside` it other loops, until `done()` says so.
+    Run a worker, and `beside` it other loops, until `done()` says so and no effect is
+    due: with no other worker up, nobody would send it.
 
     A stage that does not end is left behind: its item has gone on without it.
     """
@@ -75,6 +76,7 @@ async def work_until(
                 tasks.start_soon(loop)
             tasks.start_soon(_raise_of, working, over)
             await _until(done, worker, waits)
+            await _sent(worker, over)
             worker.drain()
             # Loops beside the worker run for ever: end them when it has drained.
             await over.wait()
@@ -116,6 +118,19 @@ async def _until(
         for trouble in worker.troubles:
             waits.tell(f"{trouble.what} ({trouble.where})")
         await anyio.sleep(LOOK_S)
+
+
+async def _sent(worker: Worker, over: anyio.Event) -> None:
+    """Wait until nothing is due to be sent, or the worker is over."""
+    async with anyio.create_task_group() as tasks:
+
+        async def ended() -> None:
+            await over.wait()
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(ended)
+        await worker.caught_up()
+        tasks.cancel_scope.cancel()
 
 
 def _leave_behind(tasks: set[asyncio.Task[Any]]) -> None:

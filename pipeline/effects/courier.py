@@ -87,6 +87,7 @@ class Courier:
         self._done = anyio.Event()  # something is to be settled
         self._freed = anyio.Event()  # something was
         self._ended = anyio.Event()  # nothing more is taken
+        self._caught_up = anyio.Event()  # a look found nothing to take
 
     def __repr__(self) -> str:
         return f"<Courier sinks={len(self._sinks)} in_hand={len(self._in_hand)}>"
@@ -99,6 +100,17 @@ class Courier:
         """Take what is due now, and nothing more."""
         self._stopping = True
         self._bell.set()
+
+    async def caught_up(self) -> bool:
+        """
+        Wait until a look that began after this call found nothing that is due; False
+        where no more looks are taken.
+        """
+        if not self._ended.is_set():
+            self._caught_up = caught_up = anyio.Event()
+            self.ring()
+            await caught_up.wait()
+        return not self._ended.is_set()
 
     async def finish(self) -> None:
         """Stop, and wait until what is in hand is settled."""
@@ -115,10 +127,14 @@ class Courier:
         Raises:
             LeaseLost: the session is over.
         """
-        if not self._sinks:
-            self._ended.set()
-            return
         tasks.start_soon(self._settle)
+        try:
+            await self._look(tasks)
+        finally:
+            self._ended.set()
+            self._caught_up.set()
+
+    async def _look(self, tasks: TaskGroup) -> None:
         doubted = last = False
         while not last:
             last = self._stopping
@@ -135,7 +151,6 @@ class Courier:
                 continue
             with anyio.move_on_after(self._poll_s * random.uniform(0.6, 1.2)):
                 await self._bell.wait()
-        self._ended.set()
 
     async def _round(self, tasks: TaskGroup) -> bool:
         """Take what there is room for; whether there was something."""
@@ -144,6 +159,7 @@ class Courier:
             for name, sink in self._sinks.items()
             if (room := sink.at_once - self._calls[name]) > 0
         ]
+        caught_up = self._caught_up
         self._check_lease()
         # Shielded: a session that ends still knows what it has in hand.
         with anyio.CancelScope(shield=True):
@@ -157,6 +173,8 @@ class Courier:
             for row in mine:
                 if row.state is not EffectState.PLANNED:
                     self._start(tasks, sink, [row])
+        if not taken and len(rooms) == len(self._sinks):
+            caught_up.set()
         return bool(taken)
 
     def _start(self, tasks: TaskGroup, sink: Sink, rows: Sequence[EffectRow]) -> None:

@@ -182,6 +182,10 @@ class Session:
             if self._tasks is not None:
                 self._tasks.start_soon(self._drained)
 
+    async def caught_up(self) -> bool:
+        """Wait until nothing is due to be sent; False where it ends before that."""
+        return await self._courier.caught_up()
+
     def stop(self) -> None:
         """End the session now; what is in hand goes back in line."""
         self._scope.cancel()

@@ -136,6 +136,13 @@ class Worker:
         finally:
             await self._leave(worker, died or self._recycled)
 
+    async def caught_up(self) -> None:
+        """Wait until nothing is due to be sent, as far as this worker sends."""
+        while not self.finished.is_set():
+            if self.session is not None and await self.session.caught_up():
+                return
+            await anyio.sleep(JOIN_FIRST_S)
+
     def drain(self) -> None:
         """Finish what is begun, then stop."""
         self._draining = True

@@ -341,6 +341,23 @@ async def test_a_worker_that_ends_sends_what_is_due() -> None:
     assert (row.item_id, row.state) == (item, S.CONFIRMED)
 
 
+async def test_a_worker_in_the_foreground_sends_all_that_is_due() -> None:
+    """More than its sink has room for at once; what failed is due later."""
+    shop = Receiver(at_once=1, took_s=5)
+    shop.script = [NotSent("later", after_s=3600)]
+    engine = engine_of(shop)
+    await engine.submit(4)
+    async with engine.session() as session:
+        await until(lambda: len(engine.wire.moves(Finish)) == 4, every_s=0.001)
+        assert await session.caught_up()
+        session.drain()
+        await anyio.sleep(5)
+        assert not await session.caught_up()
+        rows = await engine.store.effects()
+
+    assert Counter(e.state for e in rows) == {S.CONFIRMED: 3, S.PLANNED: 1}
+
+
 async def test_a_key_is_the_same_in_every_run() -> None:
     """Two tries, and the item once more: one effect, and others for other items."""
     shop = Receiver()
