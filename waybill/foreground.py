@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 LOOK_S = 0.2
 STDERR = 2
+SENT_S = 60.0  # for what is due outside when all is done here
 AGAIN_S = 1.0  # while our own trouble stands
 # Set when a stage does not end: the process must end without it (cli.py).
 LEFT_BEHIND = threading.Event()
@@ -56,7 +57,8 @@ async def work_until(
 ) -> None:
     """
     Run a worker, and `beside` it other loops, until `done()` says so and no effect is
-    due: with no other worker up, nobody would send it.
+    due: with no other worker up, nobody would send it.  Who has a thousand to send at
+    one a second is told so, and not kept.
 
     A stage that does not end is left behind: its item has gone on without it.
     """
@@ -121,7 +123,7 @@ async def _until(
 
 
 async def _sent(worker: Worker, over: anyio.Event) -> None:
-    """Wait until nothing is due to be sent, or the worker is over."""
+    """Wait until nothing is due to be sent, the worker is over, or it takes long."""
     async with anyio.create_task_group() as tasks:
 
         async def ended() -> None:
@@ -129,8 +131,12 @@ async def _sent(worker: Worker, over: anyio.Event) -> None:
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(ended)
-        await worker.caught_up()
+        with anyio.move_on_after(SENT_S) as patience:
+            await worker.caught_up()
         tasks.cancel_scope.cancel()
+    if patience.cancelled_caught:
+        up = f"{terminal.command()} up"
+        terminal.err.print(f"effects are still to be sent: `{up}` sends them")
 
 
 def _leave_behind(tasks: set[asyncio.Task[Any]]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
 from ingest.answers import Taken
@@ -15,7 +16,7 @@ from pipeline.errors import Trouble
 from pipeline.jail.stock import no_start
 from pipeline.model import Batch, Disposal, Receipt
 from waybill.commands.ingest import _is_known, _take
-from waybill.foreground import patiently, twice
+from waybill.foreground import SENT_S, _sent, patiently, twice
 
 
 class Late:
@@ -47,6 +48,39 @@ async def test_other_trouble_is_told_at_once() -> None:
     with pytest.raises(Trouble, match="disk is full"):
         await twice(work)
     assert await work() == "made"
+
+
+class Sender:
+    """A worker that has so much to send, in seconds."""
+
+    def __init__(self, left_s: float) -> None:
+        self.left_s = left_s
+
+    async def caught_up(self) -> None:
+        await anyio.sleep(self.left_s)
+
+
+@pytest.mark.parametrize(
+    ("left_s", "over", "waited_s", "told"),
+    [(5, False, 5, False), (3600, False, SENT_S, True), (3600, True, 0, False)],
+)
+async def test_whoever_works_in_the_foreground_is_not_kept_by_much_to_send(
+    left_s: float,
+    over: bool,
+    waited_s: float,
+    told: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended = anyio.Event()
+    if over:
+        ended.set()
+    began = anyio.current_time()
+
+    worker: Any = Sender(left_s)
+    await _sent(worker, ended)
+
+    assert anyio.current_time() - began == pytest.approx(waited_s, abs=0.1)
+    assert ("up` sends them" in capsys.readouterr().err) == told
 
 
 class Halting:
