@@ -10,6 +10,15 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from signal import (
+    SIG_IGN,
+    SIGINT,
+    SIGTERM,
+    default_int_handler,
+    getsignal,
+    raise_signal,
+)
+from signal import signal as on_signal
 from typing import Annotated, NoReturn
 
 import typer
@@ -126,6 +135,7 @@ def command() -> None:
     as_json = "--json" in sys.argv
     # What a tenant sent is for the service and its group: nobody else reads it.
     os.umask(os.umask(0o077) | 0o007)
+    on_signal(SIGTERM, _as_by_ctrl_c)
     try:
         if as_json:
             sys.exit(app(standalone_mode=False))
@@ -149,9 +159,18 @@ def command() -> None:
             hint = "stdout goes where there is no room, or that is gone"
             _end(Trouble(said, code="NO_OUTPUT", hint=hint), False)
         _end(trouble_at_home(error), as_json)
-    except KeyboardInterrupt:
-        terminal.err.print("interrupted; what was received is kept, run it again")
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:  # typer makes it of Ctrl-C, and says nothing
+        if end.code == INTERRUPTED:
+            kept = "interrupted; what was received is kept, run it again"
+            terminal.err.print(kept)
+        raise
+
+
+def _as_by_ctrl_c(*_: object) -> None:
+    """Whoever waits reads what became of it, and processes of ours are ended."""
+    if getsignal(SIGINT) is SIG_IGN:  # begun with `&`
+        on_signal(SIGINT, default_int_handler)
+    raise_signal(SIGINT)
 
 
 def trouble_at_home(error: OSError) -> WaybillError:

@@ -84,7 +84,10 @@ async def work_until(
             await over.wait()
             tasks.cancel_scope.cancel()
     finally:
-        working.cancel()
+        # Nobody died of being told to end: what is in hand is put back uncharged.
+        worker.stop()
+        if worker.session is None:
+            working.cancel()
         with anyio.CancelScope(shield=True):
             await over.wait()
         if not working.done():

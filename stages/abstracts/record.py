@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,5 +115,11 @@ def fields_of(data: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, 
         said = (
             clause["value"]["text"] if clause["value"] else clause["quotes"][0]["text"]
         )
-        found[column] = " ".join(said.split())[:FIELD_CHARS_MAX]
+        found[column] = _plain(said)[:FIELD_CHARS_MAX]
     return found
+
+
+def _plain(said: str) -> str:
+    """One line of what is seen: nothing that turns or hides what others read of it."""
+    line = " ".join(said.split())
+    return "".join(c for c in line if unicodedata.category(c) not in ("Cc", "Cf"))

@@ -138,6 +138,24 @@ def test_what_a_stage_forked_ends_with_a_command(home: Home, tmp_path: Path) -> 
     assert alive([int(pid) for pid in noted]) == []
 
 
+def test_a_command_that_is_told_to_end_says_so_and_leaves_nothing(
+    home: Home, tmp_path: Path
+) -> None:
+    """By SIGTERM as by Ctrl-C: what it had in hand is back in line."""
+    folder = home.pipeline("forks", forks=COPIES)
+    files = map(str, pictures(tmp_path, ["stays.png"]))
+
+    with home.started("ingest", *files, "--pipeline", str(folder), "--wait") as command:
+        left = copies(home)
+        command.terminate()
+        code = command.wait(60)
+
+    assert code == 130
+    assert "interrupted" in (home.folder / "stderr.log").read_text()
+    assert alive(left) == []
+    assert home.one("select count(*) from ready where strikes = 0") == 1
+
+
 def test_nothing_outlives_a_supervisor_that_is_killed(
     home: Home, tmp_path: Path
 ) -> None:

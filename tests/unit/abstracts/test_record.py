@@ -69,6 +69,16 @@ def test_a_crm_is_told_values_and_nothing_of_what_is_absent():
     assert told == {"Start": "2025-05-01", "Law": "The laws of Ohio govern it."}
 
 
+def test_a_crm_is_told_nothing_that_hides_or_turns_what_it_is_told():
+    data = recorded()
+    [quote] = data["clauses"]["governing_law"]["quotes"]
+    quote["text"] = "The laws of\u202e oihO \u202cgo\u00advern\x07\u200b it.\n\x1b[2J"
+
+    told = fields_of(data, {"Law": "governing_law"})
+
+    assert told == {"Law": "The laws of oihO govern it. [2J"}
+
+
 def test_what_is_printed_is_what_a_lawyer_reads():
     """Dates and sums as people write them; each party once; nothing of typst."""
     page = sheet.page_of(recorded())
