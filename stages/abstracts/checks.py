@@ -52,6 +52,7 @@ SAID_OF_ANOTHER = re.compile(r"(?i)[,;.]|\b(?:and|unless)\b")
 IS_A_TERM = re.compile(r"(?i)\b(?:term|period|continu|remain|in effect)").search
 NOT_A_TERM = re.compile(r"(?i)notice|renew|extend|extension|successive").search
 DURATION = re.compile(r"P(\d{1,4})([YMWD])")
+UNITS = {"Y": "year", "M": "month", "W": "week", "D": "day", "H": "hour"}
 
 
 def checks(clauses: Clauses, text: str, sections: Sequence[Section]) -> list[Check]:
@@ -130,7 +131,8 @@ def expiry_agrees(clauses: Clauses) -> Check:
     due = after(began, term)
     ok = due is not None and due - timedelta(days=1) <= said <= due
     to = due.isoformat() if due else "no date"
-    why = f"{began.isoformat()} and {term} come to {to}; {said.isoformat()} is said"
+    why = f"{began.isoformat()} and {spoken(term)} come to {to}; {said.isoformat()} is"
+    why += " said"
     return Check(name="expiry_agrees", ok=ok, why=why, about=about)
 
 
@@ -201,6 +203,12 @@ def after(day: date, term: str) -> date | None:
         return date(year, month, min(day.day, monthrange(year, month)[1]))
     except (OverflowError, ValueError):
         return None
+
+
+def spoken(term: str) -> str:
+    """An ISO 8601 duration of one unit as people write it: `5 years`."""
+    number, unit = term.strip("PT")[:-1], UNITS.get(term[-1:], "")
+    return f"{number} {unit}{'' if number == '1' else 's'}" if unit else term
 
 
 def _date_in(clause: Clause) -> date | None:

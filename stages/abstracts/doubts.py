@@ -8,6 +8,7 @@ doubtful no more; a check is made anew with what that person said.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from stages.abstracts.forms import MODEL, Check, Cited, Clause, Gap
 from stages.clauses.rulebook import ClauseType
 
 AROUND_CHARS = 90  # of the document on either side of a quote
+BLANK = re.compile(r"\s")
 QUOTES_SHOWN = 3  # of one clause
 CHECK_QUOTES = 4  # of a check that failed
 TEXT_CHARS_MAX = 700  # of a quote on a screen; the record has all of it
@@ -152,7 +154,15 @@ def _shown(quote: Cited, text: str) -> dict[str, Any]:
     """A quote among its neighbours, marked; its boxes are for who draws them."""
     start, end = max(0, quote.start - AROUND_CHARS), quote.end + AROUND_CHARS
     cut = min(quote.end, quote.start + TEXT_CHARS_MAX)
-    around = text[start : min(end, cut + AROUND_CHARS)]
+    end = min(len(text), end, cut + AROUND_CHARS)
+    # Neighbours begin and end with whole words.
+    if start and not text[start - 1].isspace():
+        gap = BLANK.search(text, start, quote.start)
+        start = gap.end() if gap else quote.start
+    if end < len(text) and not text[end].isspace():
+        last = max(text.rfind(" ", cut, end), text.rfind("\n", cut, end))
+        end = max(last, cut)
+    around = text[start:end]
     return {
         "page": quote.page,
         "readers": list(quote.readers),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.abstracts.checks import named_parties, term_in
+from stages.abstracts.checks import named_parties, spoken, term_in
 from stages.clauses.values import values_of
 from stages.printing.sheets import compiled, plain
 from stages.printing.typesetter import page_count
@@ -291,11 +291,16 @@ def _parties(clauses: Mapping[str, Any]) -> list[str]:
     field = clauses.get("parties")
     if field is None or field["verdict"] != "present":
         return []
+    decided = (field["decision"] or {}).get("action")
+    if decided in ("correct", "missed") and field["value"]:
+        # Whom a person named, and no longer the words that they stand in.
+        named = str(field["value"]["text"]).split(";")
+        said = [plain(one, NAME_CHARS_MAX) for one in named if one.strip()]
+        return said[:PARTIES_MAX]
     said = [plain(quote["text"], NAME_CHARS_MAX) for quote in field["quotes"]]
     return named_parties(said)[:PARTIES_MAX]
 
 
-UNITS = {"Y": "year", "M": "month", "W": "week", "D": "day", "H": "hour"}
 MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July"),
     *("August", "September", "October", "November", "December"),
@@ -309,8 +314,7 @@ def _value(field: Mapping[str, Any]) -> str:
         return ""
     said = str(value["text"])
     if value["kind"] == "duration":
-        number, unit = said.strip("PT")[:-1], UNITS.get(said[-1:], "")
-        return f"{number} {unit}{'' if number == '1' else 's'}" if unit else said
+        return spoken(said)
     if value["kind"] == "date" and len(said) == 10:
         year, month, day = said.split("-")
         return f"{int(day)} {MONTHS[int(month) - 1]} {year}"

@@ -120,7 +120,11 @@ _COMPANY = re.compile(
     rf"(?P<name>(?<![\w$.,]){_OF_A_NAME}"
     r"(?:,?[ \t\n]{1,4}(?:(?:of|and|for|the|&|de|of the)[ \t\n]{1,4})?"
     rf"[(]?{_OF_A_NAME}){{0,9}}?"
-    rf",?[ \t\n]{{1,4}}{_SUFFIX})(?!\w)\.?"
+    rf",?[ \t\n]{{1,4}}{_SUFFIX}(?:,?[ \t]{{1,3}}{_SUFFIX})?)(?!\w)\.?"
+)
+# A title on the line above is no part of the name.
+_TITLE_ABOVE = re.compile(
+    r"(?i)[^\n]{0,120}\b(?:agreement|contract)[ \t]{0,3}\n\s{0,6}"
 )
 _DEFINED = re.compile(
     r"\([^()]{0,60}?[\"“'‘](?P<name>[A-Z][\w’&. -]{1,40}?)[\"”'’][^()]{0,120}?\)"
@@ -133,6 +137,10 @@ _OVER = re.compile(
     r"\b(?:WHEREAS|Whereas|WITNESSETH|W I T N E S S|RECITALS?|Recitals?|Background"
     r"|BACKGROUND|NOW,? THEREFORE|Now,? [Tt]herefore|agree as follows|PREAMBLE"
     r"|Preamble)"
+)
+# Where the first paragraph is over at the latest: `1. Supply`, `ARTICLE I`.
+_FIRST_CLAUSE = re.compile(
+    r"\n[ \t]{0,20}(?:1[.)][ \t]|(?:ARTICLE|Article|SECTION|Section)[ \t]{1,3}[1I]\b)"
 )
 _NO_PARTY = re.compile(
     r"(?i)^(?:the )?(?:agreement|contract|effective date|parties|party|this|exhibit.*"
@@ -159,13 +167,25 @@ def _opening_names(text: Prepared) -> list[Hit]:
 
 def _named(text: str, stop: int) -> list[Hit]:
     region = text[: min(OPENING_CHARS, stop)]
+    top_end = min(stop, _region_end(text, 0))
+    # What is defined in a clause is no party, though two terms may stand there.
+    clause = _FIRST_CLAUSE.search(region)
+    opening_end = clause.start() if clause else len(text)
+    companies = len({_same(m["name"]) for m in _COMPANY.finditer(text, 0, top_end)})
     for match in _BETWEEN.finditer(region):
         start = match.end()
         end = min(stop, _region_end(text, start))
+        if not _COMPANY.search(text, start, end):
+            # Companies above are the parties, and this is what they are together.
+            if companies >= 2:
+                break
+            end = min(end, opening_end)
         names = list(_names(text, start, end))
         if len({hit.key for hit in names}) >= 2:
             return names
-    return list(_names(text, 0, min(stop, _region_end(text, 0))))
+    if not companies:
+        top_end = min(top_end, opening_end)
+    return list(_names(text, 0, top_end))
 
 
 def _region_end(text: str, start: int) -> int:
@@ -173,19 +193,22 @@ def _region_end(text: str, start: int) -> int:
     return over.start() if over else min(len(text), start + PARTIES_CHARS // 2)
 
 
-def _names(text: str, start: int, end: int) -> Iterator[Hit]:
+def _names(text: str, begin: int, stop: int) -> Iterator[Hit]:
     """Companies and what they are called here, each once."""
     seen: set[str] = set()
     count = 0
     for pattern in (_COMPANY, _DEFINED):
-        for match in pattern.finditer(text, start, end):
-            name = match["name"]
+        for match in pattern.finditer(text, begin, stop):
+            start, end = match.span("name")
+            if above := _TITLE_ABOVE.match(text, start, end):
+                start = above.end()
+            name = text[start:end]
             key = _same(name)
             if key in seen or _NO_PARTY.match(name) or count >= MAX_NAMES:
                 continue
             seen.add(key)
             count += 1
-            yield Hit(*match.span("name"), key)
+            yield Hit(start, end, key)
 
 
 def _signing_names(text: Prepared) -> list[Hit]:

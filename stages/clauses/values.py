@@ -147,17 +147,30 @@ _AT_THE_END = re.compile(
     r"\b[^.;]{0,30}\Z"
 )
 END_CHARS = 45
+# And what makes it the beginning: `begins on 04/02/2018 and continues for 2 years`.
+_AT_THE_START = re.compile(
+    r"(?i)\b(?:begin\w{0,4}|began|commenc\w{0,5}|start\w{0,3}|from|dated|as\s{1,3}of)"
+    r"\b[^.;]{0,30}(?<!\bto\s)\Z"
+)
 
 
 def ends(text: str) -> list[Place]:
-    """Dates at which something ends, by the words before them; else the last one."""
+    """
+    Dates at which something ends, by the words before them.
+
+    Where no words say so it is the last one, unless something begins with that.
+    """
     found = dates(text)
     said = [
         place
         for place in found
         if _AT_THE_END.search(text[max(0, place.start - END_CHARS) : place.start])
     ]
-    return said or found[-1:]
+    if said or not found:
+        return said
+    last, since = found[-1], found[-2].end if len(found) > 1 else 0
+    before = text[max(since, last.start - END_CHARS) : last.start]
+    return [] if _AT_THE_START.search(before) else [last]
 
 
 def _date(match: re.Match[str]) -> date | None:

@@ -159,7 +159,11 @@ def answers_of(
         who["reason"] = why
     for name, given in _given(said, doubts, known):
         if name in answers:
-            raise Usage(f"{name} is ruled on twice")
+            raise Usage(
+                f"{name} is ruled on twice",
+                hint="once each; of several places one quote, and what they say in "
+                f"""its value: {name}={{"quote": "…", "value": "one; another"}}""",
+            )
         if name in checks and given["action"] != "accept":
             raise _no_clause(name, checks[name])
         answer = _answer(name, {**given, **who}, text)

@@ -81,6 +81,9 @@ def evaluate(
         terminal.err.print(terminal.safe(_sentence(one)), soft_wrap=True)
     if worse:
         raise typer.Exit(Integrity.exit_code)
+    if base is not None:
+        of = base.get("batch") or against
+        _say(f"compared with {of}: nothing is worse by more than {margin}")
     failed = report["all"]["failed_items"] == report["cases"] * report["repeat"]
     raise typer.Exit(WITH_FAILED if failed else 0)
 

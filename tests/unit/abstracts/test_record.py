@@ -11,9 +11,9 @@ import pytest
 
 from stages.abstracts import sheet
 from stages.abstracts.checks import checks
-from stages.abstracts.forms import Decision, Gap
+from stages.abstracts.forms import Decision, Gap, Said
 from stages.abstracts.record import fields_of, record, written
-from tests.unit.abstracts.made import TEXT, absent, clauses, structure
+from tests.unit.abstracts.made import TEXT, absent, clauses, quoted, structure
 
 TEMPLATE = Path(__file__).parents[3] / "examples/contracts/templates/abstract.typ"
 
@@ -96,6 +96,28 @@ def test_what_is_printed_is_what_a_lawyer_reads():
         ("gap", "insurance")
     ]
     assert [group["names"] for group in page["absent"]] == [["Audit Rights"]]
+
+
+def test_parties_that_a_person_named_are_printed_by_their_names():
+    """And not by the words that they stand in."""
+    ruling = Decision(action="missed", by="a lawyer", at="2026-11-27", was="absent")
+    quote = "by Alder Works, Inc. and Birch LLC"
+    named = Said(kind="names", text="Alder Works; Birch")
+    found = quoted("parties", quote, value=named)
+
+    page = sheet.page_of(
+        recorded(parties=found.model_copy(update={"decision": ruling}))
+    )
+
+    assert page["parties"] == ["Alder Works", "Birch"]
+
+
+def test_a_check_says_a_term_as_people_do():
+    expiry = next(c for c in recorded()["checks"] if c["name"] == "expiry_agrees")
+
+    assert expiry["why"] == (
+        "2025-05-01 and 3 years come to 2028-05-01; 2028-04-30 is said"
+    )
 
 
 def test_a_term_without_a_day_is_a_row_of_the_term():

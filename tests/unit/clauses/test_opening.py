@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.clauses.opening import _names
+from stages.clauses.opening import _named, _names
 from stages.clauses.reading import load_types, read_clause, sections_of
 
 RULES = Path(__file__).parents[3] / "examples" / "contracts" / "rules"
@@ -32,6 +32,35 @@ def names(text: str) -> list[str]:
 def test_a_name_is_no_end_of_a_sentence(text: str, found: list[str]) -> None:
     """Nor is a heading with its number, nor the same name in capitals another."""
     assert names(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            'SUPPLY\nThis is made between "DAN" and "PETER".\n1. Supply. Goods (the '
+            '"Products") by order (each a "Purchase Order") and date (the "Due Day").',
+            [],
+        ),
+        (
+            'Alder Inc. ("ALD") and Birch LLC (the "Parties") form a venture (the '
+            '"Joint Venture").\n1. Goods (the "ALD Goods").',
+            ["Alder Inc", "Birch LLC", "ALD", "Joint Venture", "ALD Goods"],
+        ),
+        (
+            'made between Jo Alder ("Talent") and Al Birch ("Owner").\n1. Film. It',
+            ["Talent", "Owner"],
+        ),
+        ("JOINT AGREEMENT\n\nAlder Group, Inc. and Birch LLC", [
+            "Alder Group, Inc", "Birch LLC",
+        ]),
+    ],
+)  # fmt: skip
+def test_what_a_clause_defines_is_no_party(text: str, found: list[str]) -> None:
+    """Nor is what two companies are called together, nor the title above a name."""
+    hits = _named(text, len(text))
+
+    assert [text[hit.start : hit.end] for hit in hits] == found
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ from stages.clauses.values import Kind, value_of
         ("end", "shall expire on May 12, 2027, unless", "2027-05-12"),
         ("end", "from May 12, 2026 to May 12, 2027", "2027-05-12"),
         ("end", "for ever", None),
+        ("end", "begins on 04/02/2018 and continues for 2 years", None),
+        ("end", "from the first day to May 12, 2027", "2027-05-12"),
         ("notice", "renews for one (1) year unless ninety (90) days before", "P90D"),
         ("notice", "on thirty days’ prior written notice", "P30D"),
         ("notice", "for a period of five years", None),
