@@ -122,9 +122,9 @@ _COMPANY = re.compile(
     rf"[(]?{_OF_A_NAME}){{0,9}}?"
     rf",?[ \t\n]{{1,4}}{_SUFFIX}(?:,?[ \t]{{1,3}}{_SUFFIX})?)(?!\w)\.?"
 )
-# A title on the line above is no part of the name.
+# A title on the line above is no part of the name, nor is an exhibit's number.
 _TITLE_ABOVE = re.compile(
-    r"(?i)[^\n]{0,120}\b(?:agreement|contract)[ \t]{0,3}\n\s{0,6}"
+    r"(?i)\b(?:agreement|contract|exhibit[ \t]{1,3}[\w.-]{1,12})[ \t]{0,3}\n\s{0,6}"
 )
 _DEFINED = re.compile(
     r"\([^()]{0,60}?[\"“'‘](?P<name>[A-Z][\w’&. -]{1,40}?)[\"”'’][^()]{0,120}?\)"
@@ -200,7 +200,7 @@ def _names(text: str, begin: int, stop: int) -> Iterator[Hit]:
     for pattern in (_COMPANY, _DEFINED):
         for match in pattern.finditer(text, begin, stop):
             start, end = match.span("name")
-            if above := _TITLE_ABOVE.match(text, start, end):
+            for above in _TITLE_ABOVE.finditer(text, start, end):
                 start = above.end()
             name = text[start:end]
             key = _same(name)

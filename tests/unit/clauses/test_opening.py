@@ -51,7 +51,7 @@ def test_a_name_is_no_end_of_a_sentence(text: str, found: list[str]) -> None:
             'made between Jo Alder ("Talent") and Al Birch ("Owner").\n1. Film. It',
             ["Talent", "Owner"],
         ),
-        ("JOINT AGREEMENT\n\nAlder Group, Inc. and Birch LLC", [
+        ("EXHIBIT 10.1\nJOINT AGREEMENT\n\nAlder Group, Inc. and Birch LLC", [
             "Alder Group, Inc", "Birch LLC",
         ]),
     ],
