@@ -21,6 +21,7 @@ from pipeline.state import Channels, update_of
 from pipeline.store.rows import HoldRow
 from waybill.compose import App
 from waybill.evals.findings import CHANNELS, Found, findings_of
+from waybill.evals.labels import WORD
 
 LOOKED_AT = {*CHANNELS, "text"}
 UNREADABLE = (Integrity, NotFound, Permanent, Usage)
@@ -117,10 +118,10 @@ async def _state(
 
 
 def _label(one: Found) -> dict[str, Any] | None:
-    """What is expected; None where nobody knows, or no quote says where it stands."""
+    """What is expected; None where nobody knows, or no word says where it stands."""
     if one.verdict == "absent":
         return {"verdict": "absent"}
-    if one.verdict == "unclear" or not one.quotes:
+    if one.verdict == "unclear" or not any(map(WORD.search, one.quotes)):
         return None
     value = {"value": one.values[0]} if len(one.values) == 1 else {}
     return {"verdict": "present", "quotes": list(one.quotes), **value}

@@ -47,11 +47,13 @@ def _joined(listed: Iterable[Any]) -> dict[str, Found]:
     return found
 
 
-def _each(listed: Iterable[Any]) -> Iterator[tuple[str, Found]]:
-    for raw in listed:
+def _each(raws: Iterable[Any]) -> Iterator[tuple[str, Found]]:
+    for raw in raws:
         if not isinstance(raw, Mapping) or raw.get("verdict") not in VERDICTS:
             continue
-        quotes = tuple(text for q in raw.get("quotes") or () if (text := _text(q)))
+        said = raw.get("quotes")
+        listed = said if isinstance(said, list) else [said]  # a text is one quote
+        quotes = tuple(text for quote in listed if (text := _text(quote)))
         value = raw.get("value")
         values = () if value is None else (value,)
         yield type_name(str(raw.get("type"))), Found(raw["verdict"], quotes, values)

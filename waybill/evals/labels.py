@@ -46,18 +46,48 @@ def by_name(labels: Iterable[tuple[str, Label]]) -> dict[str, Label]:
     Labels by the names of their types.
 
     Raises:
-        ValueError: a title has no letter and no figure, or two are one name: nobody
-            knows which of them counts.
+        ValueError: a title has no letter and no figure, two are one name (nobody knows
+            which of them counts), or what is present has no word to be known by.
+        TypeError: a quote is no text.
     """
     found: dict[str, Label] = {}
     for title, label in labels:
         name = type_name(title)
+        pieces = [piece for span in label.spans for piece in span]
+        if not all(isinstance(piece, str) for piece in pieces):
+            raise TypeError(f"{title[:40]}: a quote is no text")
+        if label.present and not any(map(WORD.search, pieces)):
+            raise ValueError(f"{title[:40]} is present, and no quote has a word")
         if not name:
             raise ValueError(f"{title[:40]!r} names no type")
         if name in found:
             raise ValueError(f"{name[:40]} is labelled twice")
         found[name] = label
     return found
+
+
+def object_of(said: Any, what: str) -> dict[str, Any]:
+    """
+    What stands in a line where an object must.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(said, dict):
+        raise TypeError(f"{what} is no object")
+    return said
+
+
+def list_of(said: Any, what: str) -> list[Any]:
+    """
+    What stands in a line where a list must: a text is none, though it has letters.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(said, list):
+        raise TypeError(f"{what} are no list")
+    return said
 
 
 def touches(quote: str, spans: Iterable[tuple[str, ...]]) -> bool:

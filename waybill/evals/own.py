@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from waybill.evals.labels import Label, Line, by_name
+from waybill.evals.labels import Label, Line, by_name, list_of, object_of
 
 
 def read(line: Mapping[str, Any]) -> Line | None:
@@ -20,32 +20,41 @@ def read(line: Mapping[str, Any]) -> Line | None:
     if "expect" not in line or "document" not in line:
         return None
     labels = by_name(
-        (title, _label(title, said))
-        for title, said in line["expect"].items()
-        if said["verdict"] != "unclear"  # nobody knows: it is not scored
+        (title, label)
+        for title, said in object_of(line["expect"], "its expect").items()
+        if (label := _label(title, object_of(said, title[:40])))
     )
     document, name = line["document"], str(line.get("name") or "")
     if isinstance(document, str):
         return Line(labels, (document,), name=name)
-    if isinstance(document.get("text"), str):
+    if isinstance(object_of(document, "its document").get("text"), str):
         return Line(labels, text=document["text"], name=name)
+    if "artifact" not in document:
+        raise ValueError("its document has neither a text nor an artifact")
     return Line(labels, artifact=str(document["artifact"]), name=name)
 
 
-def _label(title: str, said: Mapping[str, Any]) -> Label:
-    verdict, quotes = said["verdict"], said.get("quotes") or ()
+def _label(title: str, said: Mapping[str, Any]) -> Label | None:
+    """What is known; None where nobody knows: it is not scored."""
+    verdict, quotes = said.get("verdict"), said.get("quotes") or []
+    if verdict == "unclear":
+        return None
     if verdict not in ("present", "absent"):
         raise ValueError(f"{title[:40]}: its verdict is neither present nor absent")
-    if verdict == "present" and not quotes:
+    if verdict == "absent":
+        return Label(False, value=said.get("value"))
+    if not quotes:
         raise ValueError(f"{title[:40]} is present, and has no quote")
-    spans = tuple(map(_span, quotes)) if verdict == "present" else ()
-    return Label(verdict == "present", spans, said.get("value"))
+    given = list_of(quotes, f"{title[:40]}: its quotes")
+    spans = tuple(_span(title, quote) for quote in given)
+    return Label(True, spans, said.get("value"))
 
 
-def _span(quote: Any) -> tuple[str, ...]:
+def _span(title: str, quote: Any) -> tuple[str, ...]:
     if isinstance(quote, Mapping):
-        quote = quote["text"]
-    pieces = (quote,) if isinstance(quote, str) else tuple(quote)
-    if not all(isinstance(piece, str) for piece in pieces):
-        raise TypeError("a quote is no text")
-    return pieces
+        quote = quote.get("text")
+    if isinstance(quote, str):
+        return (quote,)
+    if not isinstance(quote, list):
+        raise TypeError(f"{title[:40]}: a quote is no text")
+    return tuple(quote)

@@ -135,11 +135,13 @@ def result_of(
     what: Trying, batch: Batch, s: Scored, efforts: Iterable[EffortRow], wall_s: float
 ) -> dict[str, Any]:
     """What is printed and kept; docs/eval.md has every field."""
+    answers: dict[str, list[list[str]]] = defaultdict(list)
+    for (_, type_), verdicts in s.said.items():
+        answers[type_].append(verdicts)
     types = {}
     for type_ in what.cases.types:
         by_repeat = [s.tallies[n].get(type_, Tally()) for n in sorted(s.tallies)]
-        answers = [v for (_, of), v in s.said.items() if of == type_]
-        types[type_] = _rates(by_repeat, answers)
+        types[type_] = _rates(by_repeat, answers[type_])
     sums = []
     for n in sorted(s.tallies):
         total = Tally()

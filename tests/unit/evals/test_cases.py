@@ -36,6 +36,11 @@ OURS = {
 }
 
 
+def present(quotes: Any) -> dict[str, Any]:
+    expect = {"a": {"verdict": "present", "quotes": quotes}}
+    return {"document": {"text": ""}, "expect": expect}
+
+
 def read(folder: Path, *lines: Any) -> Cases:
     file = folder / "cases.jsonl"
     file.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
@@ -82,7 +87,19 @@ def test_both_forms_are_read(tmp_path: Path) -> None:
             {"document": {"text": ""}, "expect": {"a": {"verdict": "present"}}},
             "no quote",
         ),
-        ({"document": {"text": ""}, "expect": {"a": 3}}, "line 1"),
+        ({"document": {"text": ""}, "expect": {"a": 3}}, "line 1: a is no object"),
+        ({"document": {"text": ""}, "expect": []}, "its expect is no object"),
+        ({"document": {"text": ""}, "expect": {"a": {}}}, "neither"),
+        ({"document": 5, "expect": {}}, "its document is no object"),
+        ({"document": {}, "expect": {}}, "neither a text nor an artifact"),
+        (present("a b"), "quotes are no list"),
+        (present([5]), "a quote is no text"),
+        (present([[5]]), "a quote is no text"),
+        (present(["...", [], " "]), "no quote has a word"),
+        ({"id": None, "clauses": {}}, "names no file"),
+        ({"id": "ONE", "clauses": {"A": {"spans": "a b"}}}, "spans are no list"),
+        ({"id": "ONE", "clauses": {"A": {"spans": [5]}}}, "a span is no text"),
+        ({"id": "ONE", "clauses": {"A": {"spans": ["…"]}}}, "no quote has a word"),
         ({"document": {"text": ""}, "expect": {"A b": ABSENT, "a_b": ABSENT}}, "twice"),
         ({"document": {"text": ""}, "expect": {"!": ABSENT}}, "names no type"),
         ({"id": "ONE", "clauses": {"A": NONE, "a.": NONE}}, "twice"),

@@ -163,5 +163,9 @@ def test_findings_are_found_in_either_channel() -> None:
     assert findings_of({"clauses": {"x": two}, "facts": {}}) == {
         "governing_law": Found("present", ("laws of Ohio",), ("Ohio",))
     }
+    bare = {**two, "quotes": "laws of Ohio"}  # one quote, and not twelve letters
+    assert findings_of({"findings": [bare, {**two, "quotes": 5}]}) == {
+        "governing_law": Found("present", ("laws of Ohio",), ("Ohio", "Ohio"))
+    }
     assert findings_of({"findings": []}) == {}
     assert findings_of({"facts": {"pages": 1}}) is None
