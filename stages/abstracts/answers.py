@@ -14,7 +14,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+)
 
 from stages.abstracts.forms import (
     PERSON,
@@ -28,6 +34,7 @@ from stages.abstracts.forms import (
 from stages.abstracts.places import QUOTE_CHARS_MAX, cited, place_of
 from stages.abstracts.readers import value_in
 from stages.clauses.values import Kind, form_of, value_of
+from stages.printing.typesetter import tidy
 
 NOWHERE = "its quote stands nowhere in the document"
 TOO_SHORT = "its quote is too short to say anything: three signs are the least"
@@ -39,6 +46,13 @@ VALUES = {
     "money": "an amount with its currency, as 1,000 USD",
     "percent": "a share, as 12.5 %",
 }
+
+
+# What a person says is printed, and told to a CRM: without marks that turn what stands
+# after it, or steer a terminal.
+Tidy = AfterValidator(tidy)
+# A blank value stays one, and is refused as what it is.
+TidyValue = AfterValidator(lambda text: tidy(text) or " " * bool(text))
 
 
 class Answer(BaseModel):
@@ -56,10 +70,10 @@ class Answer(BaseModel):
 
     action: Action
     quote: Annotated[str, StringConstraints(max_length=QUOTE_CHARS_MAX)] = ""
-    value: Annotated[str, StringConstraints(max_length=400)] = ""
-    by: Annotated[str, StringConstraints(max_length=200)] = ""
-    at: Annotated[str, StringConstraints(max_length=40)] = ""
-    reason: Annotated[str, StringConstraints(max_length=REASON_CHARS_MAX)] = ""
+    value: Annotated[str, StringConstraints(max_length=400), TidyValue] = ""
+    by: Annotated[str, StringConstraints(max_length=200), Tidy] = ""
+    at: Annotated[str, StringConstraints(max_length=40), Tidy] = ""
+    reason: Annotated[str, StringConstraints(max_length=REASON_CHARS_MAX), Tidy] = ""
 
 
 def read(answers: Mapping[str, object]) -> tuple[dict[str, Answer], dict[str, str]]:

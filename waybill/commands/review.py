@@ -322,7 +322,9 @@ def _assignment(text: str) -> tuple[str, Any]:
             value = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise Usage(f"{path} cannot be read: {type(error).__name__}") from None
-        return name.strip(), value
+        if path.suffix != ".json":  # a document's text may begin with a bracket
+            return name.strip(), value
+        value = value.lstrip("\ufeff \t\r\n")
     if value[:1] in ("{", "["):
         try:
             return name.strip(), read_json(value)

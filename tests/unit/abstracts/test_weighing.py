@@ -272,6 +272,21 @@ def test_what_does_not_fit_is_refused(name: str, answer: Any, why: str):
     assert why in judge(clauses(), **{name: answer}).refused[name]
 
 
+def test_what_a_person_says_turns_nothing_and_steers_nothing():
+    """It is printed, and told to a CRM: no mark of direction or control is kept."""
+    turned = "\u202e\x1b[31m\u2066ok\u2069\x07"
+    who = {"by": turned, "at": turned, "reason": turned}
+
+    now = judge(clauses(), parties={"action": "correct", "value": turned, **who})
+
+    clause = now.clauses["parties"]
+    assert clause.value is not None
+    assert clause.value.text == "[31mok"
+    assert clause.decision is not None
+    assert set(clause.decision.model_dump().values()) >= {"[31mok"}
+    assert "\u202e" not in now.clauses["parties"].model_dump_json()
+
+
 def test_a_mended_date_mends_its_check():
     """The check is made again; nobody has to accept it as well."""
     ends = clauses()["expiration_date"]
