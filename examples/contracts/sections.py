@@ -41,6 +41,7 @@ async def sections(contract, ctx: Context) -> Outcome:
         reading.read,
         text=str(ctx.artifacts.path(text)),
         rules=str(ctx.artifacts.path(kept)),
+        name=text,
         whole=kept not in SOUND,
     )
     SOUND.add(kept)

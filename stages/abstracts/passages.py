@@ -49,7 +49,8 @@ def _parts(text: str, section: Section) -> list[Passage]:
     found: list[Passage] = []
     start = section.start
     while True:
-        end = start + _fitting(text[start : section.end])
+        # One more than fits, so that a part costs its own length and not all the rest.
+        end = start + _fitting(text[start : min(section.end, start + LONG + 1)])
         part = (
             f"{label} (part {len(found) + 1})" if found or end < section.end else label
         )

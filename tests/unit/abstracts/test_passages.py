@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,24 @@ def test_a_section_is_a_passage() -> None:
         ("s1", "1 Term", 0, 8),
         ("s2", "2 Term", 8, 18),
     ]
+
+
+def test_a_long_one_is_cut_in_time_with_its_length() -> None:
+    """A part looks at itself: each once looked at all the rest, for minutes of a text."""
+
+    class Counted(str):
+        looked_at = 0
+
+        def __getitem__(self, key: Any) -> str:
+            found = super().__getitem__(key)
+            Counted.looked_at += len(found)
+            return found
+
+    text = Counted("\N{GRINNING FACE}" * 200_000)
+
+    passages_of(text, [section(0, len(text))])
+
+    assert Counted.looked_at < 40 * len(text)
 
 
 @pytest.mark.parametrize("word", ["renewal ", "契約 ", "x", "\N{GRINNING FACE}"])

@@ -7,8 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
+from pipeline.artifacts.files import FileArtifacts
 from pipeline.errors import Permanent
 from pipeline.folder import Pipeline, load
 from pipeline.messages import ModelRequest, Said, ToolCall
@@ -16,7 +18,7 @@ from pipeline.model import Kin, State
 from pipeline.stage import Advance, Hold
 from pipeline.state import encode
 from pipeline.testing import Context, Try
-from stages.abstracts.forms import Clause
+from stages.abstracts.forms import Clause, structure_of
 from tests.unit.abstracts.made import TEXT, absent, clauses, quoted, structure
 from waybill.compose import BUILTIN
 
@@ -49,6 +51,22 @@ def kin(found: dict[str, Clause], *failed: str) -> list[Kin]:
             values, state, code = {}, State.FAILED, "AGENT_BUDGET"
         ended.append(Kin(number, name, state, "clause", code, values))
     return ended
+
+
+def test_what_is_taken_apart_names_its_text(
+    contracts: Pipeline, tmp_path: Path
+) -> None:
+    """As a store on disk knows it, whose paths are no names: a child's model reads it."""
+    kept = FileArtifacts(tmp_path)
+    ctx = Context(contracts.stages["sections"], pipeline=contracts, artifacts=kept)
+    state = contracts.channels.model(source="0" * 64, text=TEXT, page_count=2)
+
+    # In real time: a thread reads by every rule, and virtual hours would pass meanwhile.
+    tried = anyio.run(ctx.run, state)
+
+    assert isinstance(tried.outcome, Advance), tried
+    structure = structure_of(anyio.run(kept.get, tried.state.structure))
+    assert anyio.run(kept.get, structure.text) == TEXT.encode()
 
 
 # -- the supervisor -------------------------------------------------------------------
