@@ -35,7 +35,7 @@ def test_a_section_is_a_passage() -> None:
 
 
 def test_a_long_one_is_cut_in_time_with_its_length() -> None:
-    """A part looks at itself: each once looked at all the rest, for minutes of a text."""
+    """A part looks at itself: once each looked at all the rest, for minutes."""
 
     class Counted(str):
         looked_at = 0

@@ -56,12 +56,12 @@ def kin(found: dict[str, Clause], *failed: str) -> list[Kin]:
 def test_what_is_taken_apart_names_its_text(
     contracts: Pipeline, tmp_path: Path
 ) -> None:
-    """As a store on disk knows it, whose paths are no names: a child's model reads it."""
+    """As a store on disk knows it, whose paths are no names: a model reads it."""
     kept = FileArtifacts(tmp_path)
     ctx = Context(contracts.stages["sections"], pipeline=contracts, artifacts=kept)
     state = contracts.channels.model(source="0" * 64, text=TEXT, page_count=2)
 
-    # In real time: a thread reads by every rule, and virtual hours would pass meanwhile.
+    # In real time: a thread reads by every rule, and virtual hours would pass.
     tried = anyio.run(ctx.run, state)
 
     assert isinstance(tried.outcome, Advance), tried
