@@ -33,7 +33,7 @@ async def checks(contract, ctx: Context) -> Outcome:
     now = weighed(
         structure, contract.clauses, contract.rulings, text, settings.hold_below
     )
-    placed = await with_boxes(now.clauses, contract.read, ctx)
+    placed = await with_boxes(now.clauses, contract.read, ctx, contract.text)
     if now.doubts and settings.hold:
         return Hold(
             "CLAUSES_DOUBTFUL",

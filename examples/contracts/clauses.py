@@ -32,7 +32,7 @@ async def clauses(contract, ctx: Context) -> Outcome:
     ]
     models = {k.values["model"] for k in read} - {NO_MODEL}
     return Advance(
-        clauses=await with_boxes(found, contract.read, ctx),
+        clauses=await with_boxes(found, contract.read, ctx, contract.text),
         gaps=gaps,
         model=", ".join(sorted(models)) or NO_MODEL,
     )

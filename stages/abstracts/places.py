@@ -124,23 +124,29 @@ def parts(quote: Cited) -> dict[int, str]:
     return {quote.page + n: piece for n, piece in enumerate(pieces) if piece.strip()}
 
 
-def with_spots(quote: Cited, layouts: Mapping[int, Layout]) -> Cited:
+def with_spots(quote: Cited, layouts: Mapping[int, Layout], text: str = "") -> Cited:
     """
     The quote with its boxes, on those pages whose words are known.
 
     Args:
         layouts: By page, 1-based; of a page without one there is no box.
+        text: The document's, so that of words that a page has twice those are boxed
+            that the quote is of; without it the first ones.
     """
+    # Characters of a page's text come to about as many of its words' in a row.
+    near = quote.start - (text.rfind("\f", 0, quote.start) + 1) if text else 0
     spots = [
         spot
         for page, piece in parts(quote).items()
-        if page in layouts and (spot := _spot(page, piece, layouts[page])) is not None
+        if page in layouts
+        and (spot := _spot(page, piece, layouts[page], near * (page == quote.page)))
+        is not None
     ]
     return quote.model_copy(update={"spots": tuple(spots)})
 
 
-def _spot(page: int, piece: str, layout: Layout) -> Spot | None:
-    """Where the words of `piece` stand, a box for each of their lines."""
+def _spot(page: int, piece: str, layout: Layout, near: int) -> Spot | None:
+    """Where the words of `piece` stand nearest to `near`, a box for each line."""
     begins: list[tuple[int, int, int]] = []  # line, start and end of each word
     boxes: list[Box] = []
     text: list[str] = []
@@ -151,7 +157,7 @@ def _spot(page: int, piece: str, layout: Layout) -> Spot | None:
             boxes.append(word.box)
             text.append(word.text)
             at += len(word.text) + 1
-    found = place_of(" ".join(text), piece, whole=False)
+    found = place_of(" ".join(text), piece, near, whole=False)
     if found is None:
         return None
     start, end = found

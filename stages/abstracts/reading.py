@@ -19,14 +19,17 @@ from stages.clauses.values import Value
 STRUCTURE = "structure.json"
 
 
-def read(text: str, rules: str, *, name: str, whole: bool = False) -> dict[str, Any]:
+def read(
+    text: str, rules: str, *, name: str = "", whole: bool = False
+) -> dict[str, Any]:
     """
     Write the `Structure` of a contract, the file `STRUCTURE` in the scratch folder.
 
     Args:
         text: Path of an artifact: the document's text, UTF-8.
         rules: Path of an artifact: JSON of the rule files, their text by their name.
-        name: Of the text's artifact, which no path tells; the structure has it.
+        name: Of the text's artifact, for the structure; "" of a pipeline pinned before
+            it was asked for, whose store has it in the path's last two parts.
         whole: Whether every phrase is looked at, and not only those that the text
             needs: once for each version of the rules is enough, and costs 0.5 s.
 
@@ -44,7 +47,7 @@ def read(text: str, rules: str, *, name: str, whole: bool = False) -> dict[str, 
     sections = sections_of(document)
     findings = read_clauses(types.values(), document, sections)
     structure = Structure(
-        text=name,
+        text=name or "".join(Path(text).parts[-2:]),
         sections=tuple(sections),
         types=tuple(one.type for one in types.values()),
         kinds={name: one.form.value for name, one in types.items()},

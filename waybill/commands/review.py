@@ -288,7 +288,7 @@ def review_edit(
     if not assign:
         raise Usage("nothing to set", hint=f'waybill review edit {hold} --set text="…"')
     how = How(reason, digest, no_run, yes, dry_run, json, next_)
-    given = _assignments(assign)
+    given = assignments(assign)
     decide(hold, "edit", how, lambda _: given)
 
 
@@ -297,7 +297,7 @@ review.command("clause")(review_clause)
 review.command("export")(review_export)
 
 
-def _assignments(given: list[str]) -> dict[str, Any]:
+def assignments(given: list[str]) -> dict[str, Any]:
     """All of them; `channel.key` goes into that channel's mapping."""
     edits: dict[str, Any] = {}
     for text in given:

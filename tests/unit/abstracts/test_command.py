@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,25 @@ from pipeline.errors import Usage
 from pipeline.store.rows import HoldRow
 from tests.unit.abstracts.made import TEXT, clauses
 from waybill.commands.clauses import Words, answers_of, names_of, rows_of
+from waybill.commands.review import assignments
 from waybill.desk.model import with_what_is_asked
 
 AT = datetime(2026, 11, 27, 10, tzinfo=UTC)
 WHO = {"by": "a reviewer", "at": "2026-11-27T10:00:00+00:00"}
+
+
+def test_a_file_of_json_is_read_as_what_it_says(tmp_path: Path) -> None:
+    """And any other as a text, which may begin with a bracket."""
+    for name in ("one.json", "one.txt"):
+        (tmp_path / name).write_text('\ufeff{"fees": {"action": "accept"}}')
+    (tmp_path / "bad.json").write_text("{")
+
+    given = assignments([f"rulings=@{tmp_path}/one.json", f"text=@{tmp_path}/one.txt"])
+
+    assert given["rulings"] == {"fees": {"action": "accept"}}
+    assert given["text"].endswith('{"fees": {"action": "accept"}}')
+    with pytest.raises(Usage, match="not JSON"):
+        assignments([f"rulings=@{tmp_path}/bad.json"])
 
 
 def held() -> HoldRow:

@@ -79,6 +79,19 @@ def test_a_quote_over_two_pages_has_a_box_on_each():
     assert found.spots[1].size == (500, 700)
 
 
+def test_words_that_a_page_has_twice_are_boxed_where_the_quote_is_of():
+    """Its own line, and not the first that says the same."""
+    text = "one\fLaw of Ohio\nand the Law of Ohio"
+    start = text.rindex("Law of Ohio")
+    quote = cited(text, start, len(text), ("words",))
+    pages = {2: layout("Law of Ohio", "and the Law of Ohio")}
+
+    [spot] = with_spots(quote, pages, text).spots
+    [first] = with_spots(cited(text, 4, 15, ("words",)), pages, text).spots
+
+    assert (spot.lines[0][1], first.lines[0][1]) == (20, 0)
+
+
 def layout(*lines: str) -> Layout:
     """A page whose characters are ten pixels wide and whose lines are twenty apart."""
     made = []
