@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, assert_never
 
 from pipeline.bound import BoundStage
-from pipeline.errors import WaybillError
+from pipeline.errors import DeadlinePassed, WaybillError
 from pipeline.folder import Pipeline
 from pipeline.loading import IMPORT_S
 from pipeline.model import State
@@ -114,7 +114,7 @@ def _place(why: Reasons) -> str:
             return f"{where}, since {terminal.clock(row.since)}."
         case State.REJECTED | State.FAILED | State.CANCELLED:
             return (
-                f"{where} at {row.stage}: {_said(row)} "
+                f"{where} at {row.stage}: {_said(row)} {_in_time(row)}"
                 f"`waybill items retry {row.id}` puts it back in line; with "
                 "`--pipeline current` it goes on with the folder as it stands now."
             )
@@ -140,6 +140,16 @@ def _asked(why: Reasons) -> str:
 def _count(number: int, one: str, many: str) -> str:
     """How many there are, in words that fit one, none and several."""
     return f"{number or 'no'} {one if number in (0, 1) else many}"
+
+
+def _in_time(row: ItemRow) -> str:
+    """What comes before a retry where time is over: alone it would fail again."""
+    if row.code != DeadlinePassed.code or row.deadline_at > datetime.now(UTC):
+        return ""
+    return (
+        f"First `waybill batches set {row.tenant}/{row.batch} --deadline 5d` gives its "
+        "batch more time; then "
+    )
 
 
 def _said(row: ItemRow) -> str:

@@ -183,6 +183,15 @@ def test_a_reason_ends_its_sentence(state: State, why: str, said: str) -> None:
     assert said in explain(reasons(state, code="NO", why=why, hold=1))
 
 
+def test_who_failed_for_time_is_given_some_before_a_retry() -> None:
+    """A retry alone fails again; where there is time again it is enough."""
+    late = {"code": "DEADLINE_PASSED", "deadline_at": NOW - timedelta(seconds=1)}
+    more = "First `waybill batches set north/b --deadline 5d`"
+
+    assert more in explain(reasons(State.FAILED, **late))
+    assert more not in explain(reasons(State.FAILED, code="DEADLINE_PASSED"))
+
+
 def test_failed_attempts_stand_below_newest_first() -> None:
     """With code, words and age; the newest that was raised says where."""
     raised = failure("STAGE_RAISED", frames="ask.py:3 in ask\njson/decoder.py:1 in x")
