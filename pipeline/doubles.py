@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from pipeline.calls import Moment, Request, Usage
 from pipeline.errors import NotFound
 from pipeline.jail.custom import FileFunction
-from pipeline.messages import ModelAnswer, ModelRequest, Said
+from pipeline.messages import Beside, ModelAnswer, ModelRequest, Said
 from pipeline.outbox import SinkClass, SinkFacts
 from pipeline.stage import Artifacts, Context
 from pipeline.state import encode
@@ -210,6 +210,10 @@ class Scripted:
     def longest(self) -> int:
         """Of a function nobody says."""
         return 0
+
+    def beside(self, step: str) -> Beside:
+        """A function gives no answer that is none."""
+        return Beside(answered=self._ctx.remembered(step) is not None)
 
     async def ask(
         self, step: str, request: ModelRequest, *, number: int = 1

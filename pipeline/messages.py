@@ -140,6 +140,27 @@ class ModelRequest(Value):
     temperature: float | None = None
 
 
+class Beside(NamedTuple):
+    """
+    What an ask took beside its answer: answers that were paid for, and were none, or
+    were passed by for another model's.
+
+    Attributes:
+        answered: Whether the ask has an answer, and nobody is asked any more.
+    """
+
+    asks: int = 0
+    tokens: int = 0
+    cost: Decimal = Decimal(0)
+    answered: bool = False
+
+    def plus(self, asks: int, tokens: int, cost: Decimal) -> Beside:
+        """With so much more."""
+        return Beside(
+            self.asks + asks, self.tokens + tokens, self.cost + cost, self.answered
+        )
+
+
 class ModelAnswer(Value):
     """
     One answered ask, as it is kept with its step.
@@ -148,6 +169,7 @@ class ModelAnswer(Value):
         declared: The `[model.NAME]` that answered, who may be a fallback.
         model: The model that really answered, as the vendor says.
         because: Why those before it did not: `throttled`, `length`, … in order.
+        beside: What else was paid for until it answered.
     """
 
     said: Said
@@ -157,6 +179,7 @@ class ModelAnswer(Value):
     usage: Usage = Usage()
     cost: Decimal = Decimal(0)
     because: tuple[str, ...] = ()
+    beside: Beside = Beside()
 
 
 class Model(Protocol):
@@ -169,6 +192,10 @@ class Model(Protocol):
     @property
     def longest(self) -> int:
         """The most tokens of an answer, of whoever may give it; 0: nobody says."""
+
+    def beside(self, step: str) -> Beside:
+        """What this ask has taken by its steps, so far, for answers that were none."""
+        ...
 
     async def ask(
         self, step: str, request: ModelRequest, *, number: int = 1

@@ -45,9 +45,10 @@ from pipeline.agents.vetting import (
     Vetted,
     Vetting,
 )
-from pipeline.errors import Usage
+from pipeline.errors import Usage, WaybillError
 from pipeline.messages import (
     Asked,
+    Beside,
     CallEnd,
     Finish,
     Message,
@@ -162,17 +163,21 @@ class _Conversation:
         end: Ended | None = None
         for number in count(1):
             size = self._size()
+            beside = self._model.beside(f"{self._name}/ask-{number}")
+            if not beside.answered:  # else what was decided before it was asked
+                self._meter.took_beside(beside)
             if end is None and self._meter.is_last(size):
                 end = Ended.BUDGET
             if not self._meter.fits(size):
                 return await self._end(end or Ended.BUDGET, None, "")
-            room = await self._share.ask(number, size, last=end is not None)
+            last = end is not None
+            room = await self._share.ask(number, size, last=last, beside=beside)
             if room < 2:
                 end = end or Ended.BUDGET
             if not room:
                 return await self._end(end or Ended.BUDGET, None, "")
             end = await self._as_asked(number, end)
-            said = await self._asked(number, size, last=end is not None)
+            said = await self._asked(number, size, beside, last=end is not None)
             self._talk.append(said)
             if said.finish in (Finish.FILTER, Finish.REFUSAL):
                 return await self._end(Ended.REFUSED, None, "the model declined")
@@ -225,12 +230,28 @@ class _Conversation:
             max_tokens=agent.max_tokens,
         )
 
-    async def _asked(self, number: int, size: int, *, last: bool) -> Said:
+    async def _asked(
+        self, number: int, size: int, known: Beside, *, last: bool
+    ) -> Said:
+        """
+        Args:
+            known: What the ask had taken beside, when it was decided to ask.
+        """
         request = self._request(last=last)
         step = f"{self._name}/ask-{number}"
-        answer = await self._model.ask(step, request, number=number)
+        try:
+            answer = await self._model.ask(step, request, number=number)
+        except WaybillError:
+            # What was paid for is counted now: perhaps nobody asks again.
+            beside = self._model.beside(step)
+            await self._share.ask(number, size, last=last, beside=beside)
+            raise
+        beside = answer.beside
+        if not known.answered:
+            beside = beside.plus(-known.asks, -known.tokens, -known.cost)
+        self._meter.took_beside(beside)
         self._meter.took(size, answer)
-        self._share.took(answer.usage.total)
+        self._share.took(answer.usage.total, answer.beside)
         return answer.said
 
     async def _as_asked(self, number: int, end: Ended | None) -> Ended | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from pipeline.agents.agent import Budget, Spending
-from pipeline.messages import ModelAnswer
+from pipeline.messages import Beside, ModelAnswer
 
 BYTES_A_TOKEN = 3  # of what is new; most texts have more, and are counted as dearer
 BYTES_AT_MOST = 4  # before anything is known: longer by this count is surely too long
@@ -47,7 +47,7 @@ class Meter:
 
     def took(self, size: int, answer: ModelAnswer) -> None:
         """An ask of so many bytes was answered."""
-        if self.spent.asks:
+        if self._size:
             self._grown = max(self._grown, self._new(size))
         usage, tokens = answer.usage, answer.usage.total
         self._size = size
@@ -59,6 +59,11 @@ class Meter:
         self.spent.asks += 1
         self.spent.tokens += tokens
         self.spent.cost += answer.cost
+
+    def took_beside(self, more: Beside) -> None:
+        """Answers that were paid for, and were none; an ask is one with its answer."""
+        self.spent.tokens += more.tokens
+        self.spent.cost += more.cost
 
     def at_most(self, size: int, longest: int) -> tuple[int, int]:
         """

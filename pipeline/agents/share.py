@@ -8,11 +8,15 @@ Where nothing is bounded nothing is drawn.
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 from pipeline.agents.meter import Meter
+from pipeline.messages import Beside
 from pipeline.purse import NOTHING, Amounts, Draw, Drawn
 from pipeline.stage import Context
+
+NONE_BESIDE = Beside()
 
 
 class Share:
@@ -35,25 +39,47 @@ class Share:
         self._longest = longest
         self._held = NOTHING
         self._taken = NOTHING  # since the last draw
+        self._beside = NOTHING  # of this ask, what a draw has counted
 
-    async def ask(self, number: int, size: int, *, last: bool) -> int:
+    async def ask(
+        self, number: int, size: int, *, last: bool, beside: Beside = NONE_BESIDE
+    ) -> int:
         """
         Take for an ask of so many bytes, and keep room for the last one.
+
+        Args:
+            beside: What this ask has taken for answers that were none: it is counted
+                before it is asked once more.
 
         Returns:
             How many asks there is room for: 0, 1 where this is the last, or 2.
         """
         most = self._ctx.most
+        self._beside = NOTHING
         if most.asks is None and most.tokens is None:
             return 2
         this, after = self._meter.at_most(size, self._longest)
         least = Amounts(asks=1, tokens=this)
         wants = least if last else Amounts(asks=2, tokens=this + after)
-        return (await self._draw(f"purse-{number}", wants, least)).asks
+        step = f"purse-{number}"
+        room = (await self._draw(step, wants, least)).asks
+        for again in count(1):
+            known = self._ctx.remembered(f"{self._name}/{step}-again-{again}")
+            spoilt = Amounts(asks=beside.asks, tokens=beside.tokens)
+            if known is not None:
+                spoilt = Amounts(*known["note"])
+            elif beside.answered or spoilt == self._beside:
+                return room
+            self._taken = self._taken.plus(spoilt.less(self._beside))
+            self._beside = spoilt
+            name = f"{step}-again-{again}"
+            room = (await self._draw(name, wants, least, note=spoilt)).asks
+        raise AssertionError("it counts without end")
 
-    def took(self, tokens: int) -> None:
-        """An ask was answered."""
-        self._taken = self._taken.plus(Amounts(asks=1, tokens=tokens))
+    def took(self, tokens: int, beside: Beside = NONE_BESIDE) -> None:
+        """An ask was answered; `beside`: what it has taken in all, besides."""
+        spoilt = Amounts(asks=beside.asks, tokens=beside.tokens).less(self._beside)
+        self._taken = self._taken.plus(spoilt).plus(Amounts(asks=1, tokens=tokens))
 
     async def calls(self, number: int, many: int) -> int:
         """How many of so many calls of an answer may be made."""
@@ -88,8 +114,10 @@ class Share:
         """What it goes on holding."""
         return self._held.less(self._taken)
 
-    async def _draw(self, step: str, wants: Amounts, least: Amounts) -> Amounts:
-        draw = Draw(self._ctx.most, self._name, self._taken, wants, least)
+    async def _draw(
+        self, step: str, wants: Amounts, least: Amounts, note: Any = None
+    ) -> Amounts:
+        draw = Draw(self._ctx.most, self._name, self._taken, wants, least, note)
         drawn: Drawn = await self._ctx.draw(f"{self._name}/{step}", draw)
         self._held, self._taken = drawn.held, NOTHING
         if drawn.lacks:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -37,6 +37,7 @@ from pipeline.folder import Pipeline
 from pipeline.run.outside import Outside, Ticket
 from pipeline.run.services import key_of
 from pipeline.run.stay import Run, StepRecorder, one_at_a_time
+from pipeline.run.tries import tried_before
 from pipeline.state import encode
 from pipeline.vendors.declared import VendorLimits, VendorSpec
 from pipeline.vendors.failures import CallError, garbage
@@ -47,8 +48,6 @@ from pipeline.vendors.uses import Use, uses_of
 # What comes between a permit and its call, the ledger's row, takes now longer, now
 # shorter: it is done before the permit's moment, and the call is sent at that moment.
 EARLY_S = 0.3
-# Who is busy has not failed: a call made again is no repeat.
-BUSY = ("THROTTLED", "QUOTA")
 # So long an item waits in memory for its permits; then it goes back to `waiting`.
 PATIENCE_S = 20.0
 Check = Callable[[Answer], None]
@@ -104,7 +103,7 @@ class Calling:
         self, step: str, request: Request, check: Check | None
     ) -> Answer:
         self._session.check_lease()
-        tried = _tried(self._run, self._stage, step)
+        tried = tried_before(self._run, self._stage, step)
         specs = self._session.services.vendors
         chain = [self._within(self._spec)]
         chain += [self._within(specs[name]) for name in self._spec.fallbacks]
@@ -166,7 +165,7 @@ class Calling:
             except WaybillError as error:
                 # It was answered, and is paid; but nothing is kept of it.
                 spoilt = replace(settled, code=code_of(error.code))
-                raise _Failed(error, spoilt) from None
+                raise _Failed(error, spoilt, answer) from None
             except BaseException:  # of the check itself: it ends the stage's try
                 outside.cashier.leave(replace(settled, code="STAGE_RAISED"))
                 raise
@@ -251,7 +250,11 @@ class Calling:
         if failed.settled is None:
             return
         code = code_of(failed.error.code)
-        text = json.dumps({"vendor": one.spec.name, "code": code, "over": over})
+        note: dict[str, Any] = {"vendor": one.spec.name, "code": code, "over": over}
+        if (answer := failed.answer) is not None:
+            # Kept with what the ledger is told, in one transaction.
+            note["paid"] = [answer.usage.total, str(answer.cost)]
+        text = json.dumps(note)
         key = (self._stage, f"{one.step}/try-{one.tries}")
         await self._session.record_step(self._run, key, text, one.began, failed.settled)
 
@@ -289,34 +292,20 @@ class _One(NamedTuple):
 
 
 class _Failed(Exception):  # no error: it is told to whoever asks the chain
-    """One try of a chain; `settled` where the call was written down."""
+    """
+    One try of a chain; `settled` where the call was written down, `answer` where it
+    was answered by what is no answer.
+    """
 
-    def __init__(self, error: WaybillError, settled: Settled | None) -> None:
+    def __init__(
+        self,
+        error: WaybillError,
+        settled: Settled | None,
+        answer: Answer | None = None,
+    ) -> None:
         self.error = error
         self.settled = settled
-
-
-class _Tried(NamedTuple):
-    """Of a step's failed calls: how many, of whom, whom to pass by."""
-
-    times: int
-    failed: frozenset[str]
-    gone: frozenset[str]
-
-
-def _tried(run: Run, stage: str, step: str) -> _Tried:
-    times = 0
-    failed: set[str] = set()
-    gone: set[str] = set()
-    while (text := run.memo.get((stage, f"{step}/try-{times + 1}"))) is not None:
-        times += 1
-        kept = json.loads(text)
-        if kept["code"] not in BUSY:
-            failed.add(kept["vendor"])
-        gone.add(kept["vendor"])
-        if kept["over"]:
-            gone.clear()  # nobody was left: the worker's retry begins anew
-    return _Tried(times, frozenset(failed), frozenset(gone))
+        self.answer = answer
 
 
 def _may_others(error: WaybillError) -> bool:

@@ -18,9 +18,10 @@ from pipeline.agents.declared import FINISHES, Cause, ModelSpec, cause_of
 from pipeline.agents.shapes import request_of, said_of, shape_of
 from pipeline.calls import Answer
 from pipeline.errors import Permanent, Usage, WaybillError
-from pipeline.messages import Finish, ModelAnswer, ModelRequest, Said
+from pipeline.messages import Beside, Finish, ModelAnswer, ModelRequest, Said
 from pipeline.run.calling import Calling
 from pipeline.run.stay import Run, StepRecorder
+from pipeline.run.tries import paid_for_none
 
 
 class DeclaredModel:
@@ -68,13 +69,31 @@ class DeclaredModel:
     def longest(self) -> int:
         return max(spec.max_tokens for spec in self._chain)
 
+    def beside(self, step: str) -> Beside:
+        found = Beside()
+        for _, own in self._steps(step):
+            for tokens, cost in paid_for_none(self._run, self._stage, own):
+                found = found.plus(1, tokens, cost)
+            if (self._stage, own) in self._run.memo:
+                found = found._replace(answered=True)
+        return found
+
+    def _steps(self, step: str) -> list[tuple[ModelSpec, str]]:
+        """Those of the chain, each with the step that its call is."""
+        first = self._chain[0]
+        return [
+            (spec, step if spec is first else f"{step}/by-{spec.name}")
+            for spec in self._chain
+        ]
+
     async def ask(
         self, step: str, request: ModelRequest, *, number: int = 1
     ) -> ModelAnswer:
         chain = self._chain
         passed = self._passed(step)
         because: list[str] = []
-        for spec in chain:
+        taken = Beside()  # by answers that were passed by
+        for spec, own in self._steps(step):
             last = spec is chain[-1]
             known = passed.causes.get(spec.name)
             if known == Cause.FILTER and last:
@@ -83,7 +102,6 @@ class DeclaredModel:
             if known is not None and not last:
                 because.append(known)
                 continue
-            own = step if spec is chain[0] else f"{step}/by-{spec.name}"
             try:
                 answered = await self._once(spec, own, request, number)
             except WaybillError as error:
@@ -103,8 +121,12 @@ class DeclaredModel:
             stopped = FINISHES.get(answered.said.finish)
             if stopped is not None and not last and stopped in spec.on:
                 because.append(stopped.value)
+                taken = taken.plus(1, answered.usage.total, answered.cost)
                 continue
-            return answered.model_copy(update={"because": tuple(because)})
+            none = self.beside(step)
+            beside = taken.plus(none.asks, none.tokens, none.cost)
+            more = {"because": tuple(because), "beside": beside}
+            return answered.model_copy(update=more)
         raise AssertionError("the last of a chain answers, or raises")
 
     async def _once(

@@ -16,6 +16,7 @@ from pipeline.agents.tools import Ref, ToolContext, Trusted, Untrusted, tool
 from pipeline.doubles import Scripted
 from pipeline.errors import Permanent
 from pipeline.messages import (
+    Beside,
     Finish,
     Message,
     ModelAnswer,
@@ -168,6 +169,10 @@ class Measured:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+
+    def beside(self, step: str) -> Beside:
+        """Each of its answers is one."""
+        return Beside(answered=self._desk.ctx.remembered(step) is not None)
 
     async def ask(
         self, step: str, request: ModelRequest, *, number: int = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.agents.agent import Budget, Ended
+from pipeline.agents.declared import ModelSpec
+from pipeline.agents.loop import ask
+from pipeline.doubles import Answers
+from pipeline.errors import Transient
 from pipeline.messages import Said
 from pipeline.purse import Amounts, Draw, Drawn, Most, Purse
-from tests.unit.agents.desk import ANSWER, Desk, Finding, call, calls
+from pipeline.testing import Context
+from pipeline.vendors.declared import VendorSpec
+from tests.unit.agents.desk import ANSWER, Desk, Finding, agent, call, calls, read
 
 LIE = Said(text='{"verdict": "present", "quote": "a lie"}')
 FREE = Budget(asks=99, calls=99, faults=99)
+VENDORS = {
+    "llm": VendorSpec(name="llm", kind="openai", url="http://llm.test", model="small")
+}
+MODELS = {"model": ModelSpec(name="model", vendor="llm")}
 
 
 class Watched(Purse):
@@ -159,3 +170,66 @@ async def test_whatever_crashes_nothing_is_counted_twice(
 
         assert (answer.ended, answer.output) == (wanted.ended, wanted.output)
         assert (again.taken, again.held) == (purse.taken, purse.held)
+
+
+async def test_answers_that_were_none_are_counted_as_they_were_paid(
+    tmp_path: Path,
+) -> None:
+    """Each before it is asked once more; at the end of the purse nobody is."""
+    purse = Purse(Most(asks=99, tokens=30_000))
+    none = {"choices": [], "usage": {"prompt_tokens": 4_000, "completion_tokens": 9}}
+    (tmp_path / "prompt.md").write_text("You read contracts.")
+    recorded: dict[str, str] = {}
+    tokens, ended = [], None
+    for _ in range(20):
+        ctx = Context(
+            read,
+            door=Answers(none),
+            vendors=VENDORS,
+            models=MODELS,
+            folder=tmp_path,
+            recorded=recorded,
+            purse=purse,
+        )
+        with suppress(Transient):
+            ended = await ask(ctx, agent(tools=()), "Which term?", name="one")
+        recorded = ctx.recorded
+        tokens.append(purse.taken.tokens)
+        if ended is not None:
+            break
+
+    paid = 4_009 * (len(tokens) - 1)
+    assert ended is not None
+    assert (ended.ended, ended.lacks) == (Ended.BUDGET, ("item_tokens",))
+    assert tokens[:3] == [4_009, 8_018, 12_027]
+    assert purse.taken == Amounts(asks=len(tokens) - 1, tokens=paid)
+    assert ended.spent.tokens == paid <= 30_000
+    assert purse.held == Amounts()
+
+
+async def test_an_answer_after_some_that_were_none_is_counted_once(
+    tmp_path: Path,
+) -> None:
+    """Also when it is looked at again after a crash."""
+    purse = Purse(Most(asks=99))
+    usage = {"prompt_tokens": 10, "completion_tokens": 5}
+    none = {"choices": [], "usage": usage}
+    choice = {"message": {"content": ANSWER.text}, "finish_reason": "stop"}
+    right = {"choices": [choice], "usage": usage}
+    (tmp_path / "prompt.md").write_text("You read contracts.")
+    given = {"vendors": VENDORS, "models": MODELS, "folder": tmp_path, "purse": purse}
+    reader = agent(tools=(), checks=())
+    first = Context(read, door=Answers(none), **given)
+    with pytest.raises(Transient):
+        await ask(first, reader, "Which term?", name="one")
+
+    second = Context(read, door=Answers(right), recorded=first.recorded, **given)
+    answer = await ask(second, reader, "Which term?", name="one")
+    third = Context(read, door=Answers(), recorded=second.recorded, **given)
+    again = await ask(third, reader, "Which term?", name="one")
+
+    assert (answer.ended, again.ended) == (Ended.OUTPUT, Ended.OUTPUT)
+    assert answer.spent == again.spent
+    assert answer.spent.tokens == 30
+    assert purse.taken == Amounts(asks=2, tokens=30)
+    assert purse.held == Amounts()
