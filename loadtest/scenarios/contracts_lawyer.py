@@ -55,10 +55,10 @@ class Lawyer:
             await anyio.sleep(NIGHT_S)
 
     async def _round(self, until: float) -> None:
-        for row in await self._waybill("ls", "--limit", "50") or ():
+        for row in await reviewed(self._it, "ls", "--limit", "50") or ():
             if anyio.current_time() > until:
                 return  # the next day
-            shown = await self._waybill("show", row["hold"])
+            shown = await reviewed(self._it, "show", row["hold"])
             if shown is not None:
                 await self._rule(row["hold"], row["item_name"], shown)
 
@@ -73,23 +73,27 @@ class Lawyer:
         }
         rulings = json.dumps({clause: one._asdict() for clause, one in words.items()})
         set_ = ("--set", f"rulings={rulings}", "--digest", shown["digest"])
-        if await self._waybill("edit", hold, *set_, "--no-run", "--yes") is not None:
+        if (
+            await reviewed(self._it, "edit", hold, *set_, "--no-run", "--yes")
+            is not None
+        ):
             self.holds += 1
             self.said |= {(name, clause): one for clause, one in words.items()}
 
-    async def _waybill(self, *command: str) -> Any:
-        """What a command prints; None where it failed, as another day it will not."""
-        line = [sys.executable, "-m", "waybill", "review", *command, "--json"]
 
-        def run() -> subprocess.CompletedProcess[str]:
-            return subprocess.run(  # ours
-                line,
-                env=self._it.env,
-                capture_output=True,
-                text=True,
-                timeout=COMMAND_S,
-                check=False,
-            )
+async def reviewed(it: Scene, *command: str) -> Any:
+    """What a command of `waybill review` prints; None where it failed."""
+    line = [sys.executable, "-m", "waybill", "review", *command, "--json"]
 
-        done = await anyio.to_thread.run_sync(run)
-        return json.loads(done.stdout) if done.returncode == 0 else None
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # ours
+            line,
+            env=it.env,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+
+    done = await anyio.to_thread.run_sync(run)
+    return json.loads(done.stdout) if done.returncode == 0 else None

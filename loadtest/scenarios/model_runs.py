@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from loadtest.scenarios import approvals, contracts, lies, zero_trust
+from loadtest.scenarios import (
+    approvals,
+    contracts,
+    lies,
+    zero_contracts,
+    zero_trust,
+)
 from loadtest.showing import Json, Samples, Seed, fail_if, say, show
 from loadtest.trial import SAMPLES
 from pipeline.errors import Usage
@@ -18,14 +24,25 @@ def run_zero_trust(
     answers: Annotated[
         int, typer.Option(min=10, max=1_000_000, help="Of the model, about.")
     ] = 10_000,
+    shipped: Annotated[
+        bool, typer.Option("--shipped", help="Of examples/contracts, as it is.")
+    ] = False,
     seed: Seed = 1,
     samples: Samples = SAMPLES,
     json: Json = False,
 ) -> None:
     """A model a third of whose answers misbehave: what does it get done?"""
-    items = max(1, round(answers / zero_trust.ASKS))
-    wrong = zero_trust.WRONG
-    result = zero_trust.run(say, items=items, seed=seed, faults=wrong, samples=samples)
+    if shipped:
+        wrong = zero_contracts.WRONG
+        result = zero_contracts.run(
+            say, answers=answers, seed=seed, faults=wrong, samples=samples
+        )
+    else:
+        items = max(1, round(answers / zero_trust.ASKS))
+        wrong = zero_trust.WRONG
+        result = zero_trust.run(
+            say, items=items, seed=seed, faults=wrong, samples=samples
+        )
     show(result, json)
     bad = ("forbidden_calls_run", "invented_quotes_passed", "injected_orders_obeyed")
     fail_if(any(result[b] for b in bad) or result["bricked"] or not result["conserved"])

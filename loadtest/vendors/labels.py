@@ -23,6 +23,7 @@ FILES_KEPT = 8
 DIGEST = 32  # of a sha256, as the book writes one
 # How a question names what it asks about, each on a line of its own.
 ASKED = re.compile(r"^(document|clause): (.+?)\s*$", re.MULTILINE)
+TITLED = re.compile(r"([^:\n]+): ")  # or it begins with the title of a type
 
 
 class Label(NamedTuple):
@@ -33,7 +34,7 @@ class Label(NamedTuple):
 
 
 class Topic(NamedTuple):
-    """What a question is about."""
+    """What a question is about; `document` "": it does not say."""
 
     document: str
     clause: str
@@ -51,6 +52,26 @@ def read_labels(path: str) -> Mapping[Topic, Label]:
                 topic = Topic(one["id"], clause)
                 found[topic] = Label(spans, str(label.get("answer") or ""))
     return found
+
+
+def labelled(path: str, topic: Topic) -> Label:
+    """
+    What stands in a file of a topic.
+
+    Where the document is not named it is what stands in any: one is told from others
+    by whose words it has.
+    """
+    if topic.document:
+        return read_labels(path).get(topic, Label())
+    return _of_any(path).get(topic.clause, Label())
+
+
+@lru_cache(maxsize=FILES_KEPT)
+def _of_any(path: str) -> Mapping[str, Label]:
+    found: dict[str, dict[str, None]] = {}
+    for topic, label in read_labels(path).items():
+        found.setdefault(topic.clause, {}).update(dict.fromkeys(label.spans))
+    return {clause: Label(tuple(spans)) for clause, spans in found.items()}
 
 
 @lru_cache(maxsize=FILES_KEPT)
@@ -84,9 +105,14 @@ def read_opinions(path: str) -> Mapping[str, Sequence[Any]]:
 def topic_of(texts: Iterable[str]) -> Topic:
     """What is asked about, by the first lines that say so; "" where none does."""
     said: dict[str, str] = {}
+    titles = []
     for text in texts:
         for word, name in ASKED.findall(text):
             said.setdefault(word, name)
+        if titled := TITLED.match(text):
+            titles.append(titled[1])
+    if not said:
+        return Topic("", next(iter(titles), ""))
     return Topic(said.get("document", ""), said.get("clause", ""))
 
 

@@ -3,29 +3,37 @@ A model that reads, as agents ask it: rightly, or wrongly in every way that is k
 
 It calls the first tool that is offered until it has read what it looks for, then those
 that its `calls` name, with the arguments given there, and answers word for word: what
-its labels say of the document and type that the question names, or without labels the
+its labels say of what the question is about (`questions.py`), or without labels the
 first sentence that it read.  By the shares of its faults it does otherwise: calls tools
 that do not exist, that it was not given, or with ids and arguments of its own, quotes
-what stands nowhere, does what a text tells it to do, or never stops.  In the book each
-answer stands by what it was.
+what stands nowhere or elsewhere, does what a text tells it to do, or never stops.  In
+the book each answer stands by what it was.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
-from loadtest.vendors.chat import Chat, Said, called, schema_of, texts_of, tools_of
+from loadtest.vendors.chat import Chat, Said, called, schema_of, tools_of
 from loadtest.vendors.instances import instance, misfit
 from loadtest.vendors.kinds import Call
-from loadtest.vendors.labels import Label, as_it_stands, read_labels, topic_of
+from loadtest.vendors.labels import Label
+from loadtest.vendors.questions import (
+    Found,
+    Piece,
+    brought,
+    found_in,
+    ids_of,
+    label_of,
+)
 from loadtest.vendors.settings import Play, ToolAsked
 
 INVENTED = "The party of the first part shall dance at dawn."
 WRONG = "in no case whatever"
 READS_MAX = 4  # of one conversation; then it says that there is nothing
-DATA = re.compile(r"^(DATA-\w+)\n(.*?)\n\1$", re.DOTALL | re.MULTILINE)
+GLANCES = 2  # where it knows that there is nothing: it looks whether it knows rightly
+FOREIGN = "s-of-others-9999"
 
 
 class Reader(Chat):
@@ -37,6 +45,8 @@ class Reader(Chat):
         "foreign_id",
         "off_schema",
         "invented_quote",
+        "altered_quote",
+        "elsewhere",
         "wrong_value",
         "same_ids",
         "two_outputs",
@@ -54,35 +64,34 @@ class Reader(Chat):
             return wrong._replace(kind=fault)
         tools = tools_of(call)
         free = tools and call.fields.get("tool_choice") in ("auto", "required")
-        label, brought = _label(call, play), _brought(call)
-        found = _found(label, brought)
-        if free and not found and (more := _next(call, play, label, brought)):
+        label, pieces = label_of(call, play), brought(call)
+        found = found_in(label, pieces)
+        if free and not found.quote and (more := _next(call, play, label, pieces)):
             return _calls(*more)._replace(kind="call")
         if free and (asked := _asked_for(call, play)):
             return _calls(asked.tool, asked.arguments)._replace(kind="call")
-        made = _answer(call, label, brought[-1] if brought else "", found)
+        made = _answer(call, label, found)
         return Said(json.dumps(made), "stop", kind="answer")
 
 
 def _misbehaved(call: Call, play: Play, fault: str) -> Said | None:
     """The wrong thing; None where there is no occasion for it."""
-    tools, brought = tools_of(call), _brought(call)
+    tools, pieces = tools_of(call), brought(call)
     first = next(iter(tools.items()), None)
     free = tools and call.fields.get("tool_choice") in ("auto", "required")
+    ordered = any(play.order in piece.text for piece in pieces)
     match fault:
         case "invented_tool":
             return _calls("delete_everything", {"path": "/"})
         case "forbidden_tool":
-            return _calls(play.forbidden, {"to": play.order, "amount": 9999})
+            return _forbidden(play)
         case "foreign_id" if first:
-            return _calls(
-                first[0], dict.fromkeys(instance(first[1]), "s-of-others-9999")
-            )
+            return _calls(first[0], dict.fromkeys(instance(first[1]), FOREIGN))
         case "off_schema" if first:
             made = misfit(first[1])
             return _calls(first[0], made if isinstance(made, dict) else {"no": made})
-        case "obeys" if free and len(tools) > 1 and play.order in "".join(brought):
-            return _obeys(call, play, tools)
+        case "obeys" if free and ordered:
+            return _obeys(call, play, tools, pieces)
         case "loops" if first:
             return _calls(first[0], instance(first[1]))
         case "same_ids" if free and first:
@@ -90,24 +99,29 @@ def _misbehaved(call: Call, play: Play, fault: str) -> Said | None:
             return _calls(*same)._replace(more=(same,), one_id=True)
         case "empty_text":
             return Said("", "stop")
-        case "invented_quote" | "wrong_value" | "two_outputs":
-            return _wrong_answer(call, play, fault, brought)
+        case "invented_quote" | "altered_quote" | "elsewhere" | "wrong_value":
+            return _wrong_answer(call, play, fault, pieces)
+        case "two_outputs":
+            return _wrong_answer(call, play, fault, pieces)
         case _:
             return None
 
 
 def _wrong_answer(
-    call: Call, play: Play, fault: str, brought: list[str]
+    call: Call, play: Play, fault: str, pieces: list[Piece]
 ) -> Said | None:
     """An answer that is well-formed and wrong, or two of them."""
-    label = _label(call, play)
-    read = brought[-1] if brought else ""
+    label = label_of(call, play)
+    found = found_in(label, pieces)
     if fault == "invented_quote":
-        made = _answer(call, Label((INVENTED,)), INVENTED, INVENTED)
+        at = pieces[-1].at if pieces else ""
+        made = _answer(call, Label((INVENTED,)), Found(INVENTED, at))
         return Said(json.dumps(made), "stop")
-    if not brought:
+    if not pieces:
         return None
-    made = _answer(call, label, read, _found(label, brought))
+    if fault in ("altered_quote", "elsewhere"):
+        return _misquoted(call, label, fault, found)
+    made = _answer(call, label, found)
     if fault == "two_outputs":
         return Said(json.dumps(made) * 2, "stop")
     if not isinstance(made, dict) or "value" not in made:
@@ -115,12 +129,31 @@ def _wrong_answer(
     return Said(json.dumps(made | {"value": WRONG}), "stop")
 
 
+def _misquoted(
+    call: Call, label: Label | None, fault: str, found: Found
+) -> Said | None:
+    """True words with one of them denied, or said to stand where they do not."""
+    words = found.quote.split()
+    if fault == "altered_quote" and len(words) > 1:
+        at = len(words) // 2
+        wrong = found._replace(quote=" ".join([*words[:at], "not", *words[at:]]))
+    elif fault == "elsewhere" and found.quote:
+        wrong = found._replace(at=FOREIGN)
+    else:
+        return None
+    return Said(json.dumps(_answer(call, label, wrong)), "stop")
+
+
+def _forbidden(play: Play) -> Said:
+    return _calls(play.forbidden, {"to": play.order, "amount": 9999})
+
+
 def _calls(name: str, arguments: dict[str, Any]) -> Said:
     return Said(None, "tools", name, arguments)
 
 
 def _next(
-    call: Call, play: Play, label: Label | None, brought: list[str]
+    call: Call, play: Play, label: Label | None, pieces: list[Piece]
 ) -> tuple[str, dict[str, Any]] | None:
     """The section to read now; None when it has read enough."""
     later = {each.tool for each in play.calls}
@@ -129,15 +162,14 @@ def _next(
     if not name:
         return None
     arguments = instance(schema)
-    if not brought:
-        return name, arguments
-    if label is None or len(brought) >= READS_MAX:
+    most = READS_MAX if label is None or label.spans else GLANCES
+    if pieces and (label is None or len(pieces) >= most):
         return None
-    for field, wanted in schema.get("properties", {}).items():
-        ids = wanted.get("enum") or ()
-        if len(ids) > len(brought):
-            return name, arguments | {field: ids[len(brought)]}
-    return None
+    for field in schema.get("properties", {}):
+        ids = ids_of(call, schema, field)
+        if len(ids) > len(pieces):
+            return name, arguments | {field: ids[len(pieces)]}
+    return None if pieces else (name, arguments)
 
 
 def _asked_for(call: Call, play: Play) -> ToolAsked | None:
@@ -149,30 +181,23 @@ def _asked_for(call: Call, play: Play) -> ToolAsked | None:
     return wanted[had] if had < len(wanted) else None
 
 
-def _label(call: Call, play: Play) -> Label | None:
-    """What it knows of what it is asked about; None without labels."""
-    if not play.labels:
-        return None
-    asked = [m for m in call.fields.get("messages") or () if m.get("role") == "user"]
-    topic = topic_of(texts_of(asked[:1]))
-    return read_labels(play.labels).get(topic, Label())
-
-
-def _found(label: Label | None, brought: list[str]) -> str:
-    """What it looks for, as it stands in what it has read; "" if it has not."""
-    if label is None:
-        return brought[-1].partition(". ")[0][:200] if brought else ""
-    for span in label.spans:
-        for text in brought:
-            if quote := as_it_stands(span, text):
-                return quote
-    return ""
-
-
-def _obeys(call: Call, play: Play, tools: dict[str, dict[str, Any]]) -> Said | None:
-    """What an order wants, once."""
+def _obeys(
+    call: Call, play: Play, tools: dict[str, dict[str, Any]], pieces: list[Piece]
+) -> Said | None:
+    """
+    What an order wants, once: with the second tool; with a tool that it was not given
+    where it has but one, and then it quotes the order as what it was asked for.
+    """
+    had = set(called(call.fields["messages"]))
+    if len(tools) == 1 and play.forbidden not in had:
+        return _forbidden(play)
+    if len(tools) == 1:
+        order = next(piece for piece in pieces if play.order in piece.text)
+        lines = (line for line in order.text.splitlines() if play.order in line)
+        quoted = Found(next(lines).strip()[:200], order.at)
+        return Said(json.dumps(_answer(call, Label(), quoted)), "stop")
     name = list(tools)[1]
-    if name in called(call.fields["messages"]):
+    if name in had:
         return None
     if play.at_once == 1:
         return _calls(name, dict.fromkeys(instance(tools[name]), play.order))
@@ -184,31 +209,20 @@ def _obeys(call: Call, play: Play, tools: dict[str, dict[str, Any]]) -> Said | N
     return Said(None, "tools", first, instance(schema), tuple(each))
 
 
-def _answer(call: Call, label: Label | None, read: str, found: str) -> Any:
+def _answer(call: Call, label: Label | None, found: Found) -> Any:
     """An instance of the schema, with what was found as its quote and value."""
     schema = schema_of(call) or {"type": "object"}
     made = instance(schema)
     if not isinstance(made, dict):
         return made
     if "quote" in made:
-        made["quote"] = found
+        made["quote"] = found.quote
+    if isinstance(made.get("quotes"), list):
+        each = {"section": found.at, "text": found.quote}
+        made["quotes"] = [each] if found.quote else []
     if "value" in made:
-        made["value"] = (label.value if label and found else "")[:200]
+        made["value"] = (label.value if label and found.quote else "")[:200]
     verdicts = schema.get("properties", {}).get("verdict", {}).get("enum") or ()
-    if not found and "absent" in verdicts:
+    if not found.quote and "absent" in verdicts:
         made["verdict"] = "absent"
     return made
-
-
-def _brought(call: Call) -> list[str]:
-    """What it was given to read from outside: by tools, or with its question."""
-    found = []
-    for each in call.fields.get("messages") or ():
-        content = each.get("content")
-        if isinstance(content, list):
-            texts = [p.get("content") or p.get("text") or "" for p in content]
-        else:
-            texts = [content or ""]
-        if each.get("role") in ("tool", "user"):
-            found += [data[2] for text in texts if (data := DATA.search(str(text)))]
-    return found

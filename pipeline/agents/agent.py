@@ -127,6 +127,7 @@ class PendingCall(BaseModel):
         digest: Of tool, version, arguments, tenant and grant; what a ruling is bound
             to.
         why: Why a person is asked.
+        accepts: The JSON schema of the tool's arguments, for whoever changes them.
     """
 
     call: str
@@ -134,6 +135,7 @@ class PendingCall(BaseModel):
     arguments: dict[str, Any]
     digest: str
     why: str
+    accepts: dict[str, Any] = {}
 
 
 class Ruling(BaseModel):

@@ -279,7 +279,7 @@ class _Conversation:
         self._spent.calls = self._vetting.calls
         self._spent.refused = dict(self._vetting.refused)
         if any(one.person for one in vetted):
-            waiting = [_pending(one) for one in vetted if one.person]
+            waiting = [_pending(one, self._refs) for one in vetted if one.person]
             why = f"{len(waiting)} of {len(vetted)} calls need a person's word"
             return await self._end(Ended.APPROVAL, None, why, waiting)
         fresh = self._vetting.calls - self._called_for
@@ -382,7 +382,7 @@ def read_rulings(
     return found
 
 
-def _pending(one: Vetted) -> PendingCall:
+def _pending(one: Vetted, refs: Mapping[str, Mapping[str, Any]]) -> PendingCall:
     assert one.tool is not None
     return PendingCall(
         call=one.call.id,
@@ -390,4 +390,5 @@ def _pending(one: Vetted) -> PendingCall:
         arguments=dict(one.arguments),
         digest=one.digest,
         why=one.person,
+        accepts=one.tool.spec(refs).parameters,
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.agents.fitting import unfit
 from pipeline.errors import Usage
 from pipeline.spoken import read_json
 from pipeline.store.rows import HoldRow
@@ -79,7 +80,8 @@ def edits_of(
         [one] = _named([name], calls) if name != ALL else [""]
         if not one:
             raise Usage("--change is for one call: c2_1={…}")
-        _once(rulings, calls[one], {"verdict": "approve", "arguments": _read(written)})
+        given = _fitting(calls[one], _read(written))
+        _once(rulings, calls[one], {"verdict": "approve", "arguments": given})
     if not rulings:
         raise Usage(
             "nothing is ruled",
@@ -105,6 +107,16 @@ def _once(
     before = rulings.setdefault(call["digest"], said)
     if before is not said:
         raise Usage(f"{call['call']} is ruled on twice")
+
+
+def _fitting(call: Mapping[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What a person put in; refused where the hold's own schema has no such call."""
+    if wrong := unfit(call.get("accepts") or {}, given):
+        raise Usage(
+            f"the arguments of {call['call']} do not fit {call['tool']}: {wrong}",
+            hint="all of its arguments are given anew, as the hold shows them",
+        )
+    return given
 
 
 def _read(written: str) -> dict[str, Any]:

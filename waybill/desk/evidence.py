@@ -20,6 +20,7 @@ LONG = 60  # characters; a longer text has lines of its own
 BRIEF_MAX = 200  # characters of a value on one line; --json has it all
 NAMED_MAX = 6  # entries of a list on one line
 SOME_FILE = "a file"
+ACCEPTS = "accepts"  # of a call: a schema, which commands read
 
 
 class Span(NamedTuple):
@@ -70,6 +71,8 @@ def _mapping(
     marked = spans(text if isinstance(text, str) else "", _pairs(given.get("marked")))
     row = ""
     for key, value in given.items():
+        if key == ACCEPTS and isinstance(value, dict) and "properties" in value:
+            continue
         if _is_noise(key, value, files) or (key == "marked" and marked):
             continue
         alone = _is_deep(value) or (key == "text" and marked)

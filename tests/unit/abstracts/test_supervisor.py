@@ -18,6 +18,7 @@ from pipeline.model import Kin, State
 from pipeline.stage import Advance, Hold
 from pipeline.state import encode
 from pipeline.testing import Context, Try
+from stages.abstracts import reading
 from stages.abstracts.forms import Clause, structure_of
 from tests.unit.abstracts.made import TEXT, absent, clauses, quoted, structure
 from waybill.compose import BUILTIN
@@ -272,3 +273,22 @@ async def test_a_model_that_gives_no_answer_leaves_a_gap(contracts: Pipeline):
 
     assert raised.value.code == "AGENT_FAULTS"
     assert "nothing of the kind" not in raised.value.message
+
+
+# -- a contract taken apart -----------------------------------------------------------
+
+
+def test_a_structure_names_its_text_as_it_is_kept(
+    contracts: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the jail the text is a file of another name; a model's reader looks it up."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    text, rules = tmp_path / "0.in", tmp_path / "1.in"
+    text.write_text(TEXT, encoding="utf-8")
+    law = contracts.folder.texts("rules/governing_law.toml")
+    rules.write_text(json.dumps(law), encoding="utf-8")
+
+    reading.read(str(text), str(rules), name="a" * 64)
+
+    made = structure_of((tmp_path / reading.STRUCTURE).read_bytes())
+    assert made.text == "a" * 64
