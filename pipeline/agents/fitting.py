@@ -51,7 +51,7 @@ def _wrong(
     if "enum" in schema and value not in schema["enum"]:
         return f"{at}: it is none of {len(schema['enum'])} that it may be"
     kind = schema.get("type")
-    if kind in _KINDS and not _is(value, kind):
+    if isinstance(kind, str) and kind in _KINDS and not _is(value, kind):
         return f"{at}: it is not {_CALLED[kind]}"
     if isinstance(value, dict):
         return _of_object(schema, value, root, at, depth)
