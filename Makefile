@@ -35,7 +35,7 @@ format: setup   ## format and mend what lint can mend
 	@$(VENV)/ruff check --fix .
 
 bench: setup    ## ratios against a baseline of the same run
-	@for name in steps waiting calls agents quota backlog scale ocr ocr-quality; do \
+	@for name in steps waiting calls agents quota quotes backlog scale ocr ocr-quality; do \
 	  echo "bench $$name"; $(VENV)/python -m loadtest bench $$name --json || exit 1; \
 	done
 	@# Beside OCRmyPDF: says what to install where that is not there.

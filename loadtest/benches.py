@@ -15,6 +15,7 @@ from loadtest.bench import (
     ocr,
     ocr_quality,
     quota,
+    quotes,
     scale,
     searchable,
 )
@@ -78,6 +79,20 @@ def bench_agents(
     """A hundred agents a contract, a model of 1 s, beside the bare asks."""
     sizes = {"contracts": contracts, "readers": readers, "at_once": at_once}
     show(engine.measure(agents.agents, **sizes), json)
+
+
+@bench.command("quotes")
+def bench_quotes(
+    number: Annotated[
+        int, typer.Option("--quotes", min=1, max=100_000, help="In all.")
+    ] = 500,
+    seed: Annotated[int, typer.Option(help="Of catalogue and requests.")] = 1,
+    json: Json = False,
+) -> None:
+    """Every total and verdict of quotes, beside a second implementation's."""
+    result = quotes.measure(say, quotes=number, seed=seed)
+    show(result, json)
+    fail_if(any(result[name] for name in quotes.BROKEN))
 
 
 @bench.command("quota")

@@ -13,25 +13,34 @@ from typing import Any
 
 from loadtest.corpora.enquiries import Truth
 from loadtest.scenarios.fitting_second import Asked, verdict
-from loadtest.vendors.catalogue import REGIONS, catalogue
+from loadtest.vendors.catalogue import REGIONS, Ware, catalogue
 
 
 def faults_of(
-    record: Mapping[str, Any], customer: Mapping[str, str], truths: Sequence[Truth]
+    record: Mapping[str, Any],
+    customer: Mapping[str, str],
+    truths: Sequence[Truth],
+    wares: Mapping[str, Ware] | None = None,
 ) -> Counter[str]:
-    """What is wrong with a QUOTE.json: how often, by the promise that it breaks."""
+    """
+    What is wrong with a QUOTE.json: how often, by the promise that it breaks.
+
+    Args:
+        wares: The catalogue; None: the ERP's.
+    """
+    known = catalogue() if wares is None else wares
     found: Counter[str] = Counter()
     found["lines_wrong"] += len(record["lines"]) != len(truths)
     total = 0
     for line, truth in zip(record["lines"], truths, strict=False):
-        wares = {one["part"]: catalogue().get(one["part"]) for one in line["parts"]}
-        found["parts_invented"] += sum(ware is None for ware in wares.values())
-        if None in wares.values():
+        named = {one["part"]: known.get(one["part"]) for one in line["parts"]}
+        found["parts_invented"] += sum(ware is None for ware in named.values())
+        if None in named.values():
             continue
-        found["unsafe"] += not _fits(line, truth)
+        found["unsafe"] += not _fits(line, truth, known)
         pieces = line_total = 0
         for one in line["parts"]:
-            ware = catalogue()[one["part"]]
+            ware = known[one["part"]]
             is_hose = ware.part["kind"] == "hose"
             needed = truth.count * (truth.length_mm if is_hose else 1000)
             needed *= 1 if is_hose else len(one["at"])
@@ -53,9 +62,9 @@ def faults_of(
     return found
 
 
-def _fits(line: Mapping[str, Any], truth: Truth) -> bool:
+def _fits(line: Mapping[str, Any], truth: Truth, wares: Mapping[str, Ware]) -> bool:
     """Whether the hose bears it with each of its two ends."""
-    parts = [catalogue()[one["part"]].part for one in line["parts"]]
+    parts = [wares[one["part"]].part for one in line["parts"]]
     [hose] = [part for part in parts if part["kind"] == "hose"]
     asked = Asked(truth.medium, truth.celsius, truth.bar)
     ends = [part for part in parts if part["kind"] != "hose"]
