@@ -67,6 +67,7 @@ PARTS = (
     _run("contracts", "--contracts", "100"),
     _run("fitting", "--pairs", "15000"),
     _run("quotes", "--quotes", "120", "--kills", "4"),
+    _run("ask-back", "--requests", "60", "--kills", "4"),
 )
 
 

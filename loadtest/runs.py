@@ -27,6 +27,7 @@ from loadtest.scenarios import (
     outage,
     trouble,
 )
+from loadtest.scenarios.ask_back import run_ask_back
 from loadtest.scenarios.evil_stages import KINDS
 from loadtest.scenarios.fitting import run_fitting
 from loadtest.scenarios.moderation import run_moderation
@@ -57,6 +58,7 @@ run.command("contracts")(model_runs.run_contracts)
 run.command("loop")(model_runs.run_loop)
 run.command("lies")(model_runs.run_lies)
 run.command("quotes")(run_quotes)
+run.command("ask-back")(run_ask_back)
 
 
 @run.command("kill")

@@ -103,7 +103,7 @@ def run(
             erp=world.url("erp"), smtp=world.smtp("mail"), call_s=CALL_S
         )
         (home / "vendors.toml").write_text(said)
-        pipeline = _without_pages(folder / "quotes")
+        pipeline = without_pages(folder / "quotes")
         server = embedded.start(home / "postgres")
         try:
             work = partial(_quoted, quotes, kills, outage_s, seed, tell)
@@ -112,7 +112,7 @@ def run(
             embedded.stop(home / "postgres")
 
 
-def _without_pages(folder: Path) -> Path:
+def without_pages(folder: Path) -> Path:
     """The example as it is, but for the stages that read pages."""
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     manifest = folder / "pipeline.toml"

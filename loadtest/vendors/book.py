@@ -28,6 +28,7 @@ create table calls (
     kind text not null,
     method text not null,
     path text not null,         -- below the vendor's URL
+    query text not null,        -- as it came, '' without one
     tenant text not null,
     credential text not null,   -- digest; '' without one
     key text not null,          -- idempotency key
@@ -77,6 +78,7 @@ class Row(NamedTuple):
     kind: str
     method: str
     path: str
+    query: str
     tenant: str
     credential: str
     key: str

@@ -20,15 +20,21 @@ from loadtest.vendors.settings import Play
 
 
 class Call:
-    """One request, as a vendor reads it; `path` is below the vendor's own URL."""
+    """
+    One request, as a vendor reads it.
+
+    Attributes:
+        path: Below the vendor's own URL.
+        asked: The query as it came; `query` is the same, read.
+    """
 
     def __init__(
         self, method: str, path: str, headers: dict[str, str], body: bytes, url: str
     ) -> None:
-        self.path, _, query = path.partition("?")
+        self.path, _, self.asked = path.partition("?")
         self.method = method
         self.parts = tuple(unquote(part) for part in self.path.strip("/").split("/"))
-        self.query = {k: v[-1] for k, v in parse_qs(query).items()}
+        self.query = {k: v[-1] for k, v in parse_qs(self.asked).items()}
         self.headers = headers
         self.body = body
         self.url = url  # of the vendor

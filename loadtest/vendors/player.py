@@ -92,6 +92,7 @@ class Player:
             kind=play.kind,
             method=call.method,
             path=call.path,
+            query=call.asked,
             tenant=call.headers.get(play.tenant_header, ""),
             credential=digest(call.credential.encode())[:12],
             key=call.headers.get(play.key_header, ""),

@@ -83,7 +83,8 @@ class Run:
     def take(self, key: str, body: bytes = b"page", *, tenant: str = "") -> None:
         """A vendor did something, by its own book."""
         row = Row(
-            *(book_now(), PAPER, "batch", "POST", "/print", tenant, "", key, "", 4),
+            *(book_now(), PAPER, "batch", "POST", "/print", "", tenant),
+            *("", key, "", 4),
             *("accepted", "", 201, 0, 0, 0),
         )
         self.book.write(row, [Taken("batch", key, body)])
