@@ -34,7 +34,7 @@ async def lookup(request, ctx: Context) -> Outcome:
         await all_lines(enquiry, ctx)
         said = await ctx.signal(
             asking.ANSWERS,
-            asking.Answers,
+            asking.answers_to(enquiry.open),
             within_s=ctx.settings.wait_s,
             or_none=True,
         )

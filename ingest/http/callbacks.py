@@ -2,6 +2,7 @@
 What is POSTed to us: answers to signals, by a signed URL or signed as a webhook.
 
     POST /signals/TOKEN                  the URL of `ctx.signal_url`
+    GET  /signals/TOKEN                  a page with a form, where texts are asked for
     POST /signals/TENANT/ITEM/NAME       Standard Webhooks, with the tenant's secret
     GET  /health
 
@@ -19,6 +20,8 @@ from urllib.parse import unquote
 import anyio
 import structlog
 
+from ingest.http import page
+from ingest.http.page import Page
 from ingest.http.server import Request, Response
 from ingest.http.webhooks import is_signed
 from ingest.signals import deliver
@@ -42,6 +45,8 @@ ITEM_MAX = 2**63 - 1
 AT_ONCE = 4  # in the database
 HEALTHY_S = 5.0  # so long it is not asked again
 NOTED_MAX, NOTED_S = 10, 60.0  # what strangers sent is noted so often, at most
+FORM = "application/x-www-form-urlencoded"
+POST_ONLY = Response(405, {"error": "POST_ONLY"})
 NO_TOKEN = Response(404, {"error": "SIGNAL_FOREIGN"})
 NO_SIGNATURE = Response(401, {"error": "SIGNAL_FOREIGN"})
 Secrets = Callable[[str], Sequence[str]]
@@ -72,17 +77,19 @@ class Mailbox:
         self._noted: deque[float] = deque(maxlen=NOTED_MAX)
         self._healthy_at = -HEALTHY_S
 
-    async def handle(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response | Page:
         """Answer one request."""
         parts = [unquote(p) for p in request.path.partition("?")[0].split("/")[1:]]
         if parts == ["health"]:
             return await self._health(request)
         if len(parts) not in (2, 4) or parts[0] != "signals":
             return Response(404, {"error": "NOT_FOUND"})
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if len(parts) == 2 and (request.method == "GET" or kind == FORM):
+            return await self._by_hand(parts[1], request)
         if request.method != "POST":
-            return Response(405, {"error": "POST_ONLY"})
-        kind = request.headers.get("content-type", "").partition(";")[0].strip()
-        if kind.lower() != "application/json" or "content-encoding" in request.headers:
+            return POST_ONLY
+        if kind != "application/json" or "content-encoding" in request.headers:
             why = "say content-type: application/json, and send it unpacked"
             return Response(415, {"error": "JSON_ONLY", "why": why})
         try:
@@ -93,6 +100,40 @@ class Mailbox:
         except (StoreUnavailable, Trouble) as error:
             log.warning("signal_waits", code=error.code)
             return Response(503, {"error": "TRY_AGAIN"}, retry_after_s=5)
+
+    async def _by_hand(self, token: str, request: Request) -> Response | Page:
+        """A person with a browser: the form, or what became of it."""
+        callback, ours = self._callbacks.read(token)
+        if callback is None:
+            return page.FOREIGN
+        try:
+            async with self._turn:
+                if not ours or callback.until < self._now():
+                    await self._note(callback, "form")
+                    return page.FOREIGN
+                rows = await self._store.signals(callback.item, callback.name)
+                if not rows or not rows[0].stage:
+                    return page.EARLY
+                texts = page.texts_of(rows[0].schema)
+                if not texts:
+                    return POST_ONLY
+                if request.method == "POST":
+                    return await self._filled(callback, request.body, texts)
+        except (StoreUnavailable, Trouble) as error:
+            log.warning("signal_waits", code=error.code)
+            return page.BUSY
+        return page.form(texts) if rows[0].open else page.USED
+
+    async def _filled(
+        self, to: Callback, body: bytes, texts: Sequence[page.Asked]
+    ) -> Page:
+        said = page.said_in(body, texts)
+        if said is None:
+            return page.form(texts, page.NOTHING)
+        taken = await self._take(to, said, "", "form", NO_TOKEN)
+        if taken.status in page.BY_STATUS:
+            return page.BY_STATUS[taken.status]
+        return page.form(texts, page.UNFIT)
 
     async def _by_token(self, token: str, request: Request) -> Response:
         callback, ours = self._callbacks.read(token)

@@ -18,6 +18,8 @@ import h11
 import structlog
 from anyio.abc import ByteStream, SocketListener, TaskGroup
 
+from ingest.http.page import HEADERS, Page
+
 log = structlog.get_logger()
 
 READ_S = 10.0  # for a whole request
@@ -25,6 +27,7 @@ ANSWER_S = 30.0  # for all of it, with the database
 CLOSE_S = 1.0
 HEAD_BYTES_MAX = 16 << 10
 CONNECTIONS_MAX = 64  # each may hold a body
+JSON: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
 AGAIN_S = 1.0  # after the machine had no descriptor for a connection
 GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
@@ -46,7 +49,7 @@ class Response(NamedTuple):
     retry_after_s: int = 0
 
 
-Handle = Callable[[Request], Awaitable[Response]]
+Handle = Callable[[Request], Awaitable[Response | Page]]
 
 
 class Server:
@@ -118,7 +121,7 @@ class Server:
     async def converse(self, stream: ByteStream) -> None:
         """Read one request, answer it."""
         wire = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
-        found: Request | Response | None = None
+        found: Request | Response | Page | None = None
         with anyio.CancelScope(deadline=anyio.current_time() + self._read_s) as scope:
             self._reading[scope] = None
             try:
@@ -180,10 +183,13 @@ def _length(head: h11.Request) -> int:
     return next((int(v) for k, v in head.headers if k == b"content-length"), 0)
 
 
-def _written(wire: h11.Connection, response: Response) -> bytes:
-    body = json.dumps(response.said).encode()
+def _written(wire: h11.Connection, response: Response | Page) -> bytes:
+    if isinstance(response, Page):
+        body, kind = response.html.encode(), HEADERS
+    else:
+        body, kind = json.dumps(response.said).encode(), JSON
     headers = [
-        ("content-type", "application/json"),
+        *kind,
         ("content-length", str(len(body))),
         ("cache-control", "no-store"),
         ("connection", "close"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
 from stages.quoting.forms import Customer, Enquiry, Open
 
 ANSWERS = "answers"  # the signal by which they come
-Words = Annotated[str, StringConstraints(max_length=500)]
+WORDS_MAX = 500
+QUESTION_CHARS_MAX = 250  # of what a form says; the mail has all of it
+Words = Annotated[str, StringConstraints(max_length=WORDS_MAX)]
 NAMES = {
     "lines": "what is asked for",
     "count": "how many",
@@ -36,14 +38,29 @@ class Answers(BaseModel):
     answers: dict[str, Words] = Field(max_length=1000)
 
 
+def answers_to(open_: Sequence[Open]) -> type[Answers]:
+    """`Answers`, whose schema names each question, so that a page can ask it."""
+    named: dict[str, Any] = {
+        one.key: {
+            "type": "string",
+            "maxLength": WORDS_MAX,
+            "title": asked(one)[:QUESTION_CHARS_MAX],
+        }
+        for one in open_
+    }
+    field = Field(max_length=1000, json_schema_extra={"properties": named})
+    return create_model("Answers", __base__=Answers, answers=(dict[str, Words], field))
+
+
 def mail_of(enquiry: Enquiry, customer: Customer, link: str) -> dict[str, Any]:
     """The one mail with all questions of a request."""
     example = ", ".join(f'"{one.key}": "…"' for one in enquiry.open[:2])
     said = "\n".join(f"  {one.key}: {asked(one)}" for one in enquiry.open)
     text = (
         f"Dear {customer.name},\n\nthank you for your request. Before we can quote we "
-        f"need to know:\n\n{said}\n\nPlease answer with a POST of JSON to\n{link}\n"
-        f'such as {{"answers": {{{example}}}}}\n\nNothing is assumed meanwhile.\n'
+        f"need to know:\n\n{said}\n\nPlease answer by your browser at\n{link}\n"
+        f'or send there, by POST, JSON such as {{"answers": {{{example}}}}}\n\n'
+        "Nothing is assumed meanwhile.\n"
     )
     return {"to": customer.mail, "subject": "A question on your request", "text": text}
 

@@ -241,7 +241,9 @@ async def test_strangers_leave_a_trace_and_cannot_fill_a_table() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status"),
     [
-        ("GET", "/signals/x", {}, 405),
+        ("GET", "/signals/x", {}, 404),
+        ("PUT", "/signals/x", JSON, 405),
+        ("GET", "/signals/a/1/b", JSON, 405),
         ("POST", "/signals/x", {"content-type": "text/plain"}, 415),
         ("POST", "/signals/x", {**JSON, "content-encoding": "gzip"}, 415),
         ("POST", "/signals/x", {}, 415),
