@@ -97,11 +97,11 @@ def form(texts: Sequence[Asked], wrong: str = "") -> Page:
     )
     asked = "A question" if len(texts) == 1 else f"{len(texts)} questions"
     html = f'{note}<form method="post">{fields}<button>Send</button></form>'
-    more = "<p>Your answer can be sent once. Nothing is assumed meanwhile.</p>"
+    more = "<p>Your answer can be sent once.</p>"
     return Page(422 if wrong else 200, _whole(f"{asked} for you", html + more))
 
 
-def told(status: int, title: str, text: str, retry_after_s: int = 0) -> Page:
+def sentence(status: int, title: str, text: str, retry_after_s: int = 0) -> Page:
     """A page with one sentence."""
     return Page(status, _whole(title, f"<p>{escape(text)}</p>"), retry_after_s)
 
@@ -115,16 +115,20 @@ def _whole(title: str, inside: str) -> str:
     )
 
 
-THANKS = told(200, "Thank you", "Your answer has arrived. This link is used up.")
-USED = told(
+THANKS = sentence(200, "Thank you", "Your answer has arrived. This link is used up.")
+USED = sentence(
     409, "Answered already", "The first answer counts; to change it, reply to the mail."
 )
-OVER = told(410, "It is over", "This is not asked any more; please reply to the mail.")
-FOREIGN = told(
+OVER = sentence(
+    410, "It is over", "This is not asked any more; please reply to the mail."
+)
+FOREIGN = sentence(
     404, "This link is not valid", "Or not any more. Please reply to the mail instead."
 )
-EARLY = told(503, "In a minute", "We are not ready for your answer yet.", 60)
-BUSY = told(503, "In a minute", "Your answer was not taken: please send it again.", 5)
+EARLY = sentence(503, "In a minute", "We are not ready for your answer yet.", 60)
+BUSY = sentence(
+    503, "In a minute", "Your answer was not taken: please send it again.", 5
+)
 NOTHING = "Nothing was said: please answer at least one question."
 UNFIT = "This was not understood: please say it in other words."
 BY_STATUS = {200: THANKS, 404: FOREIGN, 409: USED, 410: OVER}

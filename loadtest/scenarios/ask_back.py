@@ -31,8 +31,8 @@ import typer
 from loadtest.corpora.gaps import VAGUE, Gapped, gapped
 from loadtest.scenarios.ask_back_account import (
     Asked,
+    Case,
     Step,
-    Told,
     asking_of,
     calls_of,
     values_assumed,
@@ -96,16 +96,16 @@ class People:
     Buyers and a clerk, who know what was left open.
 
     Attributes:
-        told: By item, what was asked and said.
+        cases: By item, what was asked and said.
         counted: How the service took what they said.
     """
 
-    def __init__(self, it: Scene, world: Steered, told: Mapping[int, Told]) -> None:
+    def __init__(self, it: Scene, world: Steered, cases: Mapping[int, Case]) -> None:
         self._it, self._world = it, world
         self._artifacts = FileArtifacts(it.folder / "home" / "objects")
         self._links: dict[int, str] = {}
         self._seen = 0
-        self.told = told
+        self.cases = cases
         self.counted: Counter[str] = Counter()
 
     def read_mail(self) -> None:
@@ -116,18 +116,18 @@ class People:
             if found := LINK.search(text):
                 item = _item_of(found[2])
                 self._links[item] = found[1]
-                self.told[item].mails.append(set(KEY.findall(text)))
+                self.cases[item].mails.append(set(KEY.findall(text)))
         self._seen = len(messages)
 
     async def answer(self, day: float, till: float) -> None:
         """Buyers whose time has come answer what they were asked."""
         for item, link in self._links.items():
-            request = self.told[item].request
+            request = self.cases[item].request
             if request.manner != "silent" and day <= request.after < till:
                 await anyio.to_thread.run_sync(self._answer, item, link)
 
     def _answer(self, item: int, link: str) -> None:
-        of = self.told[item]
+        of = self.cases[item]
         said = {
             key: VAGUE if of.request.manner == "vague" else words
             for key, words in of.request.answers.items()
@@ -142,14 +142,14 @@ class People:
             self.counted["second_words"] += 1
 
     async def rule(self) -> None:
-        """The clerk says what the buyer told on the telephone."""
+        """The clerk says what the buyer said on the telephone."""
         for row in await self._it.con.fetch(HOLDS):
             if row["code"] != "QUESTIONS_OPEN":
                 self.counted["held_otherwise"] += 1
                 continue
             text = row["shown"] or (await self._artifacts.get(row["shown_ref"]))
             questions = json.loads(text)["evidence"]["questions"]
-            of = self.told[row["item_id"]]
+            of = self.cases[row["item_id"]]
             of.holds.append({one["key"] for one in questions})
             of.answered_at = of.answered_at or time.time()
             of.said = dict(of.request.answers)
@@ -218,8 +218,8 @@ async def _week(
     dice = random.Random(f"ask-back/{seed}")
     began, ahead_s = time.monotonic(), 0.0
     async with scene(folder, server, pipeline) as it:
-        told = await _submit(it, dice, requests)
-        people, killer = People(it, world, told), Killer(it, dice, kills)
+        cases = await _submit(it, dice, requests)
+        people, killer = People(it, world, cases), Killer(it, dice, kills)
         fleet = it.start(
             *("up", "--processes", str(PROCESSES)), WAYBILL_HTTP="127.0.0.1:0"
         )
@@ -255,7 +255,7 @@ def _half_days() -> Iterable[float]:
     return (at * STEP_DAYS for at in range(round(DAYS / STEP_DAYS)))
 
 
-async def _submit(it: Scene, dice: random.Random, count: int) -> dict[int, Told]:
+async def _submit(it: Scene, dice: random.Random, count: int) -> dict[int, Case]:
     artifacts = FileArtifacts(it.folder / "home" / "objects")
     batch = await it.store.open_batch("house", "ask-back", deadline_s=30 * DAY_S)
     rows: list[Submission] = []
@@ -269,7 +269,7 @@ async def _submit(it: Scene, dice: random.Random, count: int) -> dict[int, Told]
         asked[name] = request
     await it.store.admit(batch, it.pipeline_id, rows)
     items = await it.store.items(limit=count)
-    return {row.id: Told(asked[row.name]) for row in items}
+    return {row.id: Case(asked[row.name]) for row in items}
 
 
 async def _settled(it: Scene) -> bool:
@@ -281,14 +281,14 @@ async def _added_up(
 ) -> dict[str, Any]:
     """Everything counted, by whoever did not do it."""
     counts = await it.store.counts()
-    told = people.told
+    cases = people.cases
     asked = [Asked(*row) for row in world.rows(BOOK)]
     steps = [Step(*row) for row in await it.con.fetch(LEDGER, killed)]
-    found = calls_of(asked, steps, told) + asking_of(told.values())
+    found = calls_of(asked, steps, cases) + asking_of(cases.values())
     quoted = 0
     for path in (it.folder / "home" / "out").glob("*/*/Q-*/QUOTE.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
-        of = told[int(record["number"][2:])]
+        of = cases[int(record["number"][2:])]
         wrong = faults_of(record, of.request.customer, of.request.truths)
         found["wrong_figures"] += sum(wrong.values())
         found["assumed"] += values_assumed(record, of)
@@ -300,9 +300,9 @@ async def _added_up(
             name: found[name]
             for name in ("assumed", "asked_twice", "redone_needlessly")
         },
-        "lost": len(told) - ended - counts.cancelled,
+        "lost": len(cases) - ended - counts.cancelled,
         "failed": counts.failed,
-        "not_quoted": len(told) - quoted,
+        "not_quoted": len(cases) - quoted,
         **{
             name: found[name] + people.counted[name]
             for name in (

@@ -67,7 +67,7 @@ class Step(NamedTuple):
 
 
 @dataclass(slots=True)
-class Told:
+class Case:
     """
     One request, and what was asked of people and said by them.
 
@@ -115,7 +115,7 @@ def of_customer(request: Gapped) -> Counter[Question]:
 
 
 def calls_of(
-    asked: Sequence[Asked], steps: Sequence[Step], told: Mapping[int, Told]
+    asked: Sequence[Asked], steps: Sequence[Step], cases: Mapping[int, Case]
 ) -> Counter[str]:
     """
     `assumed` and `redone_needlessly`, by what the ERP was asked and when.
@@ -139,12 +139,12 @@ def calls_of(
         again = max(0, step.void - (len(rows) - len(good)))
         kept = good[min(again, max(0, len(good) - 1)) :]
         calls[step.item] += [(step, row) for row in kept]
-    for item, of in told.items():
+    for item, of in cases.items():
         found += _of_item(of, calls[item])
     return found
 
 
-def _of_item(of: Told, calls: Sequence[tuple[Step, Asked]]) -> Counter[str]:
+def _of_item(of: Case, calls: Sequence[tuple[Step, Asked]]) -> Counter[str]:
     request, found = of.request, Counter[str]()
     numbers = set(range(1, len(request.truths) + 1))
     who = of_customer(request)
@@ -166,10 +166,10 @@ def _of_item(of: Told, calls: Sequence[tuple[Step, Asked]]) -> Counter[str]:
     return found
 
 
-def asking_of(told: Iterable[Told]) -> Counter[str]:
+def asking_of(cases: Iterable[Case]) -> Counter[str]:
     """`asked_twice`, and `asked_wrong`: of what was said, or not of what was not."""
     found: Counter[str] = Counter()
-    for of in told:
+    for of in cases:
         mails, holds = len(of.mails), len(of.holds)
         found["asked_twice"] += max(0, mails - 1) + max(0, holds - of.holds_due)
         found["never_asked"] += not mails and not holds
@@ -181,7 +181,7 @@ def asking_of(told: Iterable[Told]) -> Counter[str]:
     return found
 
 
-def values_assumed(record: Mapping[str, Any], of: Told) -> int:
+def values_assumed(record: Mapping[str, Any], of: Case) -> int:
     """How many values of a QUOTE.json are neither the request's nor the answer's."""
     wrong = len(record["answers"].items() ^ of.said.items())
     for line, truth, shape in zip(

@@ -12,8 +12,8 @@ from loadtest.bench import quotes
 from loadtest.corpora.gaps import gapped
 from loadtest.scenarios.ask_back_account import (
     Asked,
+    Case,
     Step,
-    Told,
     asking_of,
     calls_of,
     needed,
@@ -47,7 +47,7 @@ def test_each_gap_is_asked_about_and_its_answer_makes_the_request_whole():
 
 def test_what_is_asked_ahead_and_what_is_asked_again_is_seen():
     request = next(one for one in REQUESTS if len(one.truths) == 3)
-    told = {7: Told(request, answered_at=100.0)}
+    cases = {7: Case(request, answered_at=100.0)}
     lines = set(range(1, 4))
     before = needed(request, lines - request.open_lines) + of_customer(request)
     after = needed(request, request.open_lines)
@@ -63,12 +63,12 @@ def test_what_is_asked_ahead_and_what_is_asked_again_is_seen():
 
     ask(before, 50.0)
     ask(after, 150.0)
-    good = calls_of(book, steps, told)
-    again = calls_of([*book, book[0]._replace(at=160.0)], steps, told)
+    good = calls_of(book, steps, cases)
+    again = calls_of([*book, book[0]._replace(at=160.0)], steps, cases)
     killed = [steps[0]._replace(void=1), *steps[1:]]
-    excused = calls_of([*book, book[0]._replace(at=51.0)], killed, told)
-    ahead = calls_of([*book[:-1], book[-1]._replace(at=60.0)], steps, told)
-    strange = calls_of([*book, Asked(1.0, "none", "parts", "", True)], steps, told)
+    excused = calls_of([*book, book[0]._replace(at=51.0)], killed, cases)
+    ahead = calls_of([*book[:-1], book[-1]._replace(at=60.0)], steps, cases)
+    strange = calls_of([*book, Asked(1.0, "none", "parts", "", True)], steps, cases)
 
     assert (good["assumed"], good["redone_needlessly"]) == (0, 0)
     assert (again["assumed"], again["redone_needlessly"]) == (0, 1)
@@ -83,12 +83,12 @@ def test_who_is_asked_twice_is_seen():
 
     found = asking_of(
         [
-            Told(request, mails=[keys]),
-            Told(request, mails=[keys, keys]),
-            Told(request, mails=[keys], holds=[keys]),
-            Told(request, holds=[keys]),
-            Told(request, mails=[keys | {"by"}]),
-            Told(request),
+            Case(request, mails=[keys]),
+            Case(request, mails=[keys, keys]),
+            Case(request, mails=[keys], holds=[keys]),
+            Case(request, holds=[keys]),
+            Case(request, mails=[keys | {"by"}]),
+            Case(request),
         ]
     )
 
@@ -102,11 +102,11 @@ def test_a_value_that_nobody_said_is_seen():
     line = {"count": truth.count}
     said = f"hose 1/2 in, {truth.length_mm / 1000:g} m, BSPP female swivel 1/2 in × "
     said += "BSPP female swivel 1/2 in; mineral oil at up to 80 °C, 220 bar"
-    told = Told(request, said=dict(request.answers))
+    cases = Case(request, said=dict(request.answers))
 
     def wrong(asked: str, answers: dict[str, str]) -> int:
         record = {"answers": answers, "lines": [line | {"asked": asked}]}
-        return values_assumed(record, told)
+        return values_assumed(record, cases)
 
     assert wrong(said, dict(request.answers)) == 0
     assert wrong(said.replace("80 °C", "70 °C"), dict(request.answers)) == 1
