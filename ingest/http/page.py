@@ -22,7 +22,7 @@ LOOK = (
     "margin-top:.3em}button{font:inherit;padding:.5em 1.5em}.wrong{color:#a00}"
 )
 # No script, no picture, nothing from elsewhere, and no word of the link to anybody.
-HEADERS = (
+HEADERS: tuple[tuple[str, str], ...] = (
     ("content-type", "text/html; charset=utf-8"),
     (
         "content-security-policy",
