@@ -14,7 +14,6 @@ import os
 import random
 import re
 import signal
-import tempfile
 import time
 import urllib.request
 from collections import Counter
@@ -38,11 +37,11 @@ from loadtest.scenarios.ask_back_account import (
     values_assumed,
 )
 from loadtest.scenarios.chaos import Scene, scene, stop
-from loadtest.scenarios.quotes import CALL_S, DECLARED, without_pages
+from loadtest.scenarios.quotes import in_trade
 from loadtest.scenarios.quotes_second import faults_of
 from loadtest.showing import Json, Seed, fail_if, say, show
 from loadtest.trial import Progress
-from loadtest.vendors.playing import Steered, playing
+from loadtest.vendors.playing import Steered
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.model import Submission
 from pipeline.store import embedded
@@ -184,25 +183,8 @@ class Killer:
 
 def run(tell: Progress, *, requests: int, kills: int, seed: int) -> dict[str, Any]:
     """Ask back about `requests` requests over a week, killing `kills` workers."""
-    erp = {"faults": {"silent": TIMED_OUT}}
-    with (
-        tempfile.TemporaryDirectory(prefix="waybill-ask-back-") as place,
-        playing({"erp": erp, "mail": {}}, seed=seed) as world,
-    ):
-        folder = Path(place)
-        home = folder / "home"
-        home.mkdir()
-        said = DECLARED.format(
-            erp=world.url("erp"), smtp=world.smtp("mail"), call_s=CALL_S
-        )
-        (home / "vendors.toml").write_text(said)
-        pipeline = without_pages(folder / "quotes")
-        server = embedded.start(home / "postgres")
-        try:
-            work = partial(_week, requests, kills, seed, tell)
-            return anyio.run(work, folder, server, pipeline, world)
-        finally:
-            embedded.stop(home / "postgres")
+    work = partial(_week, requests, kills, seed, tell)
+    return in_trade(work, "ask-back", timed_out=TIMED_OUT, seed=seed)
 
 
 async def _week(

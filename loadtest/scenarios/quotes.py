@@ -16,6 +16,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -91,9 +92,27 @@ def run(
     Args:
         outage_s: So long the ERP takes nothing, beginning with the first kill.
     """
-    erp = {"faults": {"silent": TIMED_OUT}}
+    work = partial(_quoted, quotes, kills, outage_s, seed, tell)
+    return in_trade(work, "quotes", timed_out=TIMED_OUT, seed=seed)
+
+
+def in_trade(
+    work: Callable[[Path, embedded.Embedded, Path, Steered], Awaitable[dict[str, Any]]],
+    name: str,
+    *,
+    timed_out: float,
+    seed: int,
+) -> dict[str, Any]:
+    """
+    Run `work` with the example's folder, an ERP, and whoever takes mail.
+
+    Args:
+        name: Of the run, for its folder.
+        timed_out: The share of the ERP's calls that get no answer.
+    """
+    erp = {"faults": {"silent": timed_out}}
     with (
-        tempfile.TemporaryDirectory(prefix="waybill-quotes-") as place,
+        tempfile.TemporaryDirectory(prefix=f"waybill-{name}-") as place,
         playing({"erp": erp, "mail": {}}, seed=seed) as world,
     ):
         folder = Path(place)
@@ -106,7 +125,6 @@ def run(
         pipeline = without_pages(folder / "quotes")
         server = embedded.start(home / "postgres")
         try:
-            work = partial(_quoted, quotes, kills, outage_s, seed, tell)
             return anyio.run(work, folder, server, pipeline, world)
         finally:
             embedded.stop(home / "postgres")
