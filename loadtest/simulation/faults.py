@@ -26,7 +26,11 @@ from pipeline.outbox import EffectState
 from pipeline.run.origin import here, origin
 from pipeline.store.effects import EffectRow
 from pipeline.store.memory import MemoryStore
-from pipeline.store.rows import Blame, Origin, WorkerRow
+from pipeline.store.rows import (
+    Origin,
+    WorkerRow,
+)
+from pipeline.store.strikes import Blame
 
 LEASE_S = 5.0
 # No process has this id: 4194304 is the most that Linux gives.

@@ -18,7 +18,10 @@ from pipeline.model import Claim, ItemId, WorkerId
 from pipeline.run.gate import Gate
 from pipeline.run.windows import Windows
 from pipeline.store.port import WorkStore
-from pipeline.store.rows import Share
+from pipeline.store.rows import (
+    Share,
+)
+from pipeline.store.strikes import SUSPECTS_MAX
 
 log = structlog.get_logger()
 
@@ -31,7 +34,7 @@ CLAIM_MAX = 2000
 IDLE_S = 0.05
 GATE_LOOK_S = 0.5  # at a closed gate, to see that the worker is to stop
 # A suspect that waited this long makes a busy worker stop claiming, finish what
-# it has, and run it alone.
+# it has, and run it beside none but its like.
 SUSPECT_PATIENCE_S = 1.0
 # Turns a tenant may catch up on after it had nothing in line; arbitrary.
 OWED_MAX = 100.0
@@ -40,7 +43,7 @@ SERVED_MAX = 1e6
 
 
 class Suspects(Enum):
-    """Whether a worker takes items that must run alone."""
+    """Whether a worker takes items that run beside no others."""
 
     TOO = "when it has nothing else"
     ELSEWHERE = "a process of their own does, which `asked` for"
@@ -90,7 +93,7 @@ class Dispatcher:
         self._kept: set[ItemId] = set()  # in hand when a claim's answer was lost
         self._starved = False  # something is ready that we have no room for
         self._reach: dict[str, int] = {}  # by stage: what the next claim may take
-        self._solo_running = False
+        self._apart: list[Claim] = []  # suspects in hand: nothing runs beside them
         self._checks_at = 0.0
         self._items = 0
 
@@ -112,12 +115,13 @@ class Dispatcher:
         self._doubtful = True
         self._bell.set()
 
-    def settled(self, solo: bool) -> None:
-        """An item ended its stay; a suspect's stay kept others out."""
-        if solo:
-            self._solo_running = False
-            self._checks_at = 0.0  # the next suspect, while nobody else is here
-            self._bell.set()
+    def settled(self, claim: Claim) -> None:
+        """An item ended its stay; the stay of suspects kept others out."""
+        if self._apart:
+            self._apart = [one for one in self._apart if one is not claim]
+            if not self._apart:
+                self._checks_at = 0.0  # the next ones, while nobody else is here
+                self._bell.set()
 
     async def run(self) -> None:
         """Claim until stopped."""
@@ -154,7 +158,7 @@ class Dispatcher:
         """One look at every line; how many items were claimed."""
         await self._settle()
         await self._checks()
-        if self._solo_running or self._suspects is Suspects.ONLY:
+        if self._apart or self._suspects is Suspects.ONLY:
             return 0
         got = 0
         self._starved = False
@@ -210,9 +214,12 @@ class Dispatcher:
                 # this worker again, and the suspect would never run.
                 await self._until_empty()
             if self._windows.total == 0 and not self._stopped:
-                claims = await self._store.claim(self._worker, stage, 1, {}, solo=True)
+                room = min(SUSPECTS_MAX, max(1, self._windows.room(stage)))
+                claims = await self._store.claim(
+                    self._worker, stage, room, {}, suspects=True
+                )
                 if claims:
-                    self._solo_running = True
+                    self._apart = claims
                     await self._take(stage, claims)
             return
 

@@ -54,7 +54,7 @@ class WorkerSettings:
         bytes_max: Of their states; one more is loaded while there are fewer.
         drain_s: How long a stopping worker lets stages finish.
         poll_s: With nothing to do, look for work and for dead neighbours this often.
-        suspects: Who takes items that must run alone.
+        suspects: Who takes items that run beside no others.
     """
 
     lease_s: float = 9.0
@@ -70,7 +70,7 @@ class Session:
     One lease: the tasks that live and die with it.
 
     Args:
-        on_suspects: Hears, twice a second, whether items wait that must run alone.
+        on_suspects: Hears, twice a second, whether suspects wait.
         on_stuck: Called when a stage does not end: its task, and what it has of a
             limit, stay until the process ends.
         on_hung: Called when the session is to end, and such a task keeps it.
@@ -270,7 +270,7 @@ class Session:
                     await self._carrier.abandon(run)
                 except LeaseLost:
                     self.lose()
-                self._dispatcher.settled(claim.solo)
+                self._dispatcher.settled(claim)
                 self._on_stuck()
 
     async def _last_resort(self) -> None:
@@ -331,7 +331,7 @@ class Session:
         except StoreUnavailable:
             for claim in claims:
                 self.windows.leave(claim.stage)
-                self._dispatcher.settled(claim.solo)
+                self._dispatcher.settled(claim)
             raise
         assert self._tasks is not None
         self._claimed.update((c.item.id, c) for c in claims)
@@ -356,4 +356,4 @@ class Session:
             # Back in line, it may have been claimed again before we heard of it.
             if self._claimed.get(claim.item.id) is claim:
                 del self._claimed[claim.item.id]
-            self._dispatcher.settled(claim.solo)
+            self._dispatcher.settled(claim)

@@ -175,7 +175,7 @@ class Slate:
 
     @property
     def alone(self) -> bool:
-        """Whether this process is for suspects, one at a time."""
+        """Whether this process is for suspects, and nothing beside them."""
         return bool(self._memory[_FLAGS_AT])
 
     @alone.setter
@@ -184,7 +184,7 @@ class Slate:
 
     @property
     def suspects(self) -> bool:
-        """Whether items wait that must run alone."""
+        """Whether items wait that run beside no others."""
         return bool(self._memory[_FLAGS_AT + 1])
 
     @suspects.setter

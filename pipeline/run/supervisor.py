@@ -29,7 +29,7 @@ from pipeline.run.slate import Slate
 from pipeline.run.spare import Spares, send
 from pipeline.run.watchdog import IMPATIENT_FOR_S, IMPATIENT_S
 from pipeline.store.port import WorkStore
-from pipeline.store.rows import Blame
+from pipeline.store.strikes import Blame
 
 log = structlog.get_logger()
 

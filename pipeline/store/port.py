@@ -23,7 +23,6 @@ from pipeline.model import (
 )
 from pipeline.store.rows import (
     AttemptRow,
-    Blame,
     Counts,
     HoldRow,
     ItemRow,
@@ -40,6 +39,7 @@ from pipeline.store.rows import (
     WorkRow,
 )
 from pipeline.store.signals import SignalStore
+from pipeline.store.strikes import Blame
 
 # A claim looks at as many tenants as it may take items, and at these at least: to
 # find out who was served least costs little.  Arbitrary.
@@ -93,7 +93,7 @@ class WorkStore(SignalStore, Protocol):
         Remove dead or expired sessions and put their items back in line.
 
         With `died`, an item that made no progress since it was claimed gets a
-        strike; the third (the last one alone in its worker) fails it with
+        strike; `DEATHS` of them, the last two alone in its worker, fail it with
         WORKER_KILLED.  Returns how many items moved.
         """
         ...
@@ -109,12 +109,13 @@ class WorkStore(SignalStore, Protocol):
         limit: int,
         shares: Mapping[str, Share],
         *,
-        solo: bool = False,
+        suspects: bool = False,
     ) -> list[Claim]:
         """
         Take up to `limit` items waiting at `stage`: earliest deadline first
-        within a tenant, weighted fair between tenants.  `solo` takes one item
-        that is suspected of killing workers.
+        within a tenant, weighted fair between tenants.  `suspects` takes such as may
+        have killed workers, who waits longest first: one that must run alone, or
+        several.  Nothing else should run beside them.
 
         With more tenants in line than `limit`, or `TENANTS_MIN`, it looks at that
         many, at the next ones the next time: a claim costs what it takes.  Where
@@ -130,7 +131,7 @@ class WorkStore(SignalStore, Protocol):
         ...
 
     async def suspects(self) -> list[tuple[str, float]]:
-        """(stage, seconds in line) of ready items that must run alone."""
+        """(stage, seconds in line) of ready items that run beside no others."""
         ...
 
     async def history(

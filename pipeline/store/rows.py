@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from pipeline.model import (
-    Attempt,
     Checkpoint,
     Disposal,
     HoldId,
@@ -15,26 +14,6 @@ from pipeline.model import (
     State,
     WorkerId,
 )
-
-# Two in company, and then two alone: workers die of what nobody did, too.
-DEATHS = 4
-KILLED_WHY = (
-    "workers died while they had this item, in the end with nothing else in hand"
-)
-
-
-class Blame(NamedTuple):
-    """
-    One item for which a worker ended: those beside it are not charged, it runs
-    alone from then on.
-
-    With a `failed` try it is charged that one, and fails by its code when it was the
-    `last`; without, it killed the worker: a strike.
-    """
-
-    item: ItemId
-    failed: Attempt | None = None
-    last: bool = False
 
 
 class Origin(NamedTuple):
@@ -200,7 +179,7 @@ class WorkRow(NamedTuple):
 class WaitsRow(NamedTuple):
     """What keeps an item that is ready or running from its stage."""
 
-    strikes: int  # workers that died with it; from two on it runs alone
+    strikes: int  # workers that died with it; from two on it runs among suspects
     beside: int  # items in its stage now, in all workers
     limit: str  # whose permit it waits for; "" none
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.model import Attempt, Entry, State, ToWaiting
-from pipeline.store.rows import Blame
+from pipeline.store.strikes import Blame
 from tests.store.world import World, finished
 
 
@@ -20,7 +20,7 @@ async def test_who_ended_its_worker_runs_alone_and_nobody_else_is_charged(world:
     moved = await world.store.leave(worker, died=True, blamed=Blame(evil))
     heir = await world.join()
     claims = await world.claim(heir)
-    [alone] = await world.claim(heir, solo=True)
+    [alone] = await world.claim(heir, suspects=True)
 
     assert moved == 3
     assert {c.item.id for c in claims} == set(good)
@@ -32,7 +32,7 @@ async def test_who_ends_its_worker_again_alone_fails(world: World):
     worker, [evil] = await world.take("evil")
     await world.store.leave(worker, died=True, blamed=Blame(evil))
     heir = await world.join()
-    await world.claim(heir, solo=True)
+    await world.claim(heir, suspects=True)
 
     await world.store.leave(heir, died=True, blamed=Blame(evil))
 
@@ -54,7 +54,7 @@ async def test_a_try_that_ended_its_worker_is_charged(world: World, last: bool):
         assert row.why == "held up the loop"
     else:
         heir = await world.join()
-        [claim] = await world.claim(heir, solo=True)
+        [claim] = await world.claim(heir, suspects=True)
         assert (claim.item.id, claim.attempt) == (evil, 1)
     assert await world.state(good) is State.READY
 
@@ -89,7 +89,7 @@ async def test_what_finished_a_stage_resumes_behind_it(world: World):
 
     await world.store.leave(worker, died=True, blamed=Blame(item))
 
-    [claim] = await world.claim(await world.join(), stage="judge", solo=True)
+    [claim] = await world.claim(await world.join(), stage="judge", suspects=True)
     assert (claim.item.id, claim.seq) == (item, 1)
 
 
@@ -103,5 +103,5 @@ async def test_who_waits_to_run_alone_does(world: World):
     await world.store.wake()
 
     assert await world.claim(worker) == []
-    [claim] = await world.claim(worker, solo=True)
+    [claim] = await world.claim(worker, suspects=True)
     assert (claim.item.id, claim.attempt) == (item, 1)

@@ -308,8 +308,8 @@ async def test_done_and_live_items_are_not_retried(world: World):
 async def test_a_retried_killer_starts_with_a_clean_record(world: World):
     """A person who retries a WORKER_KILLED item gives it its chances back."""
     [item] = await world.admit("poison")
-    for solo in (False, False, True, True):
-        await world.died_with(item, solo=solo)
+    for suspects in (False, False, True, True):
+        await world.died_with(item, suspects=suspects)
 
     await world.store.retry([item], "ann")
 

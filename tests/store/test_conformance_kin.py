@@ -287,8 +287,8 @@ async def test_a_child_killed_with_its_workers_wakes_its_parent(world: World):
     """The reaper's ends count like any other."""
     worker, item, [child] = await family(world, "a")
     await joining(world, worker, item)
-    for solo in (False, False, True, True):
-        await world.died_with(child, solo=solo)
+    for suspects in (False, False, True, True):
+        await world.died_with(child, suspects=suspects)
 
     moved, _ = await world.store.wake()
 

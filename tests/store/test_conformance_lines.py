@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from pipeline.errors import LeaseLost
-from pipeline.model import Entry, Finish, State, ToReady
+from pipeline.model import Entry, Finish, ItemId, State, ToReady
 from pipeline.store.rows import Share
 from tests.store.world import World, done, finished, waiting
 
@@ -239,22 +239,65 @@ async def test_a_suspect_does_not_hide_its_tenants_other_items(world: World):
     assert {c.item.id for c in claims} == set(innocent)
 
 
-async def test_a_suspect_is_claimed_alone(world: World):
-    """A solo claim takes one suspect and nothing else, longest waiting first."""
-    first, second = await world.admit("poison", "venom")
+async def die(world: World, *, suspects: bool = False) -> set[ItemId]:
+    """A moment later a worker claims what it can and dies; who was there."""
+    await world.clock.advance(1)
+    victim = await world.join()
+    claims = await world.claim(victim, 50, suspects=suspects)
+    await world.store.reap([victim], died=True)
+    return {claim.item.id for claim in claims}
+
+
+async def test_suspects_run_together_until_a_worker_dies_of_them(world: World):
+    """Then each by itself, longest waiting first; and nothing else ever with them."""
+    items = set(await world.admit("poison", "a", "b"))
     for _ in range(2):
-        victim = await world.join()
-        await world.claim(victim)
-        await world.store.reap([victim], died=True)
+        assert await die(world) == items
     await world.admit("innocent", batch="later")
+
+    together = await die(world, suspects=True)
+    worker = await world.join()
+    claims = [await world.claim(worker, 50, suspects=True) for _ in range(4)]
+
+    assert together == items
+    assert [len(claim) for claim in claims] == [1, 1, 1, 0]
+    assert {claim.item.id for [claim] in claims[:3]} == items
+    assert all(claim.solo for [claim] in claims[:3])
+
+
+async def test_a_claim_of_suspects_takes_no_more_than_it_was_asked(world: World):
+    """One that it took alone, and lost, is alone from then on."""
+    items = set(await world.admit("a", "b", "c"))
+    for _ in range(2):
+        await die(world)
+    victim = await world.join()
+    [lone] = await world.claim(victim, 1, suspects=True)
+    await world.clock.advance(1)
+    await world.store.reap([victim], died=True)
     worker = await world.join()
 
-    [claim] = await world.claim(worker, 50, solo=True)
-    [other] = await world.claim(worker, 50, solo=True)
+    two = await world.claim(worker, 4, suspects=True)
+    [one] = await world.claim(worker, 4, suspects=True)
 
-    assert {claim.item.id, other.item.id} == {first, second}
-    assert claim.solo
-    assert await world.claim(worker, 50, solo=True) == []
+    assert (lone.solo, [c.solo for c in two], one.solo) == (True, [False] * 2, True)
+    assert one.item == lone.item
+    assert {c.item.id for c in (*two, one)} == items
+
+
+async def test_a_death_among_suspects_convicts_nobody(world: World):
+    """Two more alone do, as for one that was the only suspect."""
+    items = set(await world.admit("poison", "a"))
+    for _ in range(2):
+        await die(world)
+    await die(world, suspects=True)
+    turns = []
+    for _ in range(4):  # turn by turn
+        [item] = await die(world, suspects=True)
+        turns.append((item, await world.state(item)))
+
+    assert [state for _, state in turns] == [State.READY] * 2 + [State.FAILED] * 2
+    assert [item for item, _ in turns[:2]] == [item for item, _ in turns[2:]]
+    assert {item for item, _ in turns} == items
 
 
 async def test_suspects_tells_how_long_the_oldest_waits(world: World):
@@ -276,9 +319,9 @@ async def test_two_deaths_alone_fail_the_item(world: World):
     for _ in range(2):
         await world.died_with(item)
 
-    await world.died_with(item, solo=True)
+    await world.died_with(item, suspects=True)
     once = await world.state(item)
-    await world.died_with(item, solo=True)
+    await world.died_with(item, suspects=True)
 
     assert once is State.READY
     row = await world.store.item(item)
@@ -292,7 +335,7 @@ async def test_company_alone_never_fails_an_item(world: World):
     for _ in range(2):
         await world.died_with(item)
 
-    [claim] = await world.claim(worker, solo=True)
+    [claim] = await world.claim(worker, suspects=True)
     await world.store.leave(worker)
 
     assert claim.item.id == item
@@ -306,7 +349,7 @@ async def test_a_suspect_that_survives_goes_on_like_any_other(world: World):
     for _ in range(2):
         await world.died_with(item)
     worker = await world.join()
-    await world.claim(worker, solo=True)
+    await world.claim(worker, suspects=True)
     move = ToReady("judge", 1)
     await world.store.commit(worker, [Entry(item, finished(0, "read", "judge"), move)])
 
@@ -322,7 +365,7 @@ async def test_progress_before_a_death_resets_the_strikes(world: World):
     for _ in range(2):
         await world.died_with(item)
     worker = await world.join()
-    await world.claim(worker, solo=True)
+    await world.claim(worker, suspects=True)
     await world.store.commit(worker, [Entry(item, finished(0, "read", "judge"))])
 
     await world.store.reap([worker], died=True)
@@ -372,11 +415,11 @@ async def test_a_late_worker_cannot_renew(world: World, how: str):
 
 
 @pytest.mark.parametrize("how", ["expired", "reaped"])
-@pytest.mark.parametrize("solo", [False, True])
-async def test_a_late_worker_cannot_claim(world: World, how: str, solo: bool):
+@pytest.mark.parametrize("suspects", [False, True])
+async def test_a_late_worker_cannot_claim(world: World, how: str, suspects: bool):
     """A worker without a lease gets nothing more."""
     [fresh] = await world.admit("fresh")
-    for _ in range(2 if solo else 0):
+    for _ in range(2 if suspects else 0):
         await world.died_with(fresh)
     await world.admit("b", tenant="bravo")
     worker = await world.join()
@@ -385,7 +428,7 @@ async def test_a_late_worker_cannot_claim(world: World, how: str, solo: bool):
         await world.store.reap([worker], died=True)
 
     with pytest.raises(LeaseLost):
-        await world.claim(worker, solo=solo)
+        await world.claim(worker, suspects=suspects)
 
     assert await world.state(fresh) is State.READY
 

@@ -43,7 +43,7 @@ from pipeline.model import (
     ToWaiting,
 )
 from pipeline.store.postgres import PostgresStore
-from pipeline.store.rows import DEATHS
+from pipeline.store.strikes import DEATHS
 from tests.store.conftest import EMPTY, Urls
 from tests.store.world import (
     STAGES,
@@ -105,7 +105,8 @@ class Thing:
         if died and progressed:
             strikes = 1
         elif died:
-            strikes = strikes + 1 if self.solo else min(strikes + 1, 2)
+            # Two in company, one among suspects, and two alone.
+            strikes = max(strikes, 3) + 1 if self.solo else min(strikes + 1, 3)
         attempt = self.tries if self.stage == self.claimed_at else 0
         killer = strikes >= DEATHS and not self.cancelled
         self.line_up(self.stage, attempt, strikes)
@@ -237,16 +238,21 @@ class Histories(RuleBasedStateMachine):
         worker = pick(*self.living())
         wanted = self.things[pick(*self.are(State.READY))]
         stage, limit = wanted.stage, pick(1, 2, 4)
-        solo = (wanted.strikes >= 2) != pick(False, False, False, True)
+        odd = (wanted.strikes >= 2) != pick(False, False, False, True)
         line = {
             i: t
             for i, t in self.things.items()
-            if (t.state, t.stage) == (State.READY, stage) and (t.strikes >= 2) == solo
+            if (t.state, t.stage) == (State.READY, stage) and (t.strikes >= 2) == odd
         }
-        claims = self.run(self.world.claim(worker, limit, stage=stage, solo=solo))
-        assert len(claims) == min(1 if solo else limit, len(line))
-        for claim in claims:
-            thing = line.pop(claim.item.id)
+        claims = self.run(self.world.claim(worker, limit, stage=stage, suspects=odd))
+        taken = [line[claim.item.id] for claim in claims]
+        if odd:
+            assert len(claims) in range(bool(line), min(limit, len(line)) + 1)
+            assert len(claims) < 2 or {t.strikes for t in taken} == {2}
+        else:
+            assert len(claims) == min(limit, len(line))
+        solo = odd and len(claims) == 1
+        for claim, thing in zip(claims, taken, strict=True):
             assert claim[1:4] == (stage, thing.seq, thing.attempt)
             assert claim.solo == solo
             thing.claimed(worker, solo)
@@ -347,7 +353,7 @@ class Histories(RuleBasedStateMachine):
             "commit": lambda: self.store.commit(worker, [entry]),
             "renew": lambda: self.store.renew(worker, lease_s=LEASE_S),
             "claim": lambda: self.world.claim(worker, stage=stage),
-            "solo": lambda: self.world.claim(worker, stage=stage, solo=True),
+            "suspects": lambda: self.world.claim(worker, stage=stage, suspects=True),
             "disown": lambda: self.store.disown(worker, []),
         }
         self.refuses(calls[pick("commit", "commit", *calls)]())

@@ -73,7 +73,7 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
         ],
     ),
     "in line": (claims.IN_LINE, ["read", 100, 64]),
-    "claim solo": (claims.CLAIM_SOLO, ["read", ME]),
+    "claim suspects": (claims.CLAIM_SUSPECTS, ["read", ME, 32]),
     "alive": (sessions.ALIVE, [ME]),
     "progress": (
         commits.PROGRESS,

@@ -17,7 +17,10 @@ import pytest
 from pipeline.errors import NotFound, Refused, StoreUnavailable
 from pipeline.model import Attempt, Entry, Finish, State, ToReady, ToWaiting
 from pipeline.store.postgres import PostgresStore
-from pipeline.store.rows import Blame, Origin
+from pipeline.store.rows import (
+    Origin,
+)
+from pipeline.store.strikes import Blame
 from tests.store.conftest import Urls
 from tests.store.wire import Wire
 from tests.store.world import (
@@ -252,7 +255,7 @@ async def test_every_transition_leaves_one_record(
     for _ in range(2):
         await postgres.died_with(item)
     for _ in range(2):
-        await postgres.died_with(item, solo=True)
+        await postgres.died_with(item, suspects=True)
 
     records = await audit(owner, item)
 

@@ -239,10 +239,12 @@ class World:
         *,
         stage: str = "read",
         shares: Mapping[str, Share] | None = None,
-        solo: bool = False,
+        suspects: bool = False,
     ) -> list[Claim]:
         """What the worker gets at `stage`."""
-        return await self.store.claim(worker, stage, limit, shares or {}, solo=solo)
+        return await self.store.claim(
+            worker, stage, limit, shares or {}, suspects=suspects
+        )
 
     async def take(self, *names: str) -> tuple[WorkerId, list[ItemId]]:
         """New items, all in the hands of one new worker."""
@@ -298,10 +300,10 @@ class World:
         [found] = await self.states([item])
         return found
 
-    async def died_with(self, item: ItemId, *, solo: bool = False) -> None:
+    async def died_with(self, item: ItemId, *, suspects: bool = False) -> None:
         """A worker claims the item and is killed before it makes any progress."""
         victim = await self.join()
         stage = (await self.store.item(item)).stage
-        claims = await self.claim(victim, stage=stage, solo=solo)
+        claims = await self.claim(victim, stage=stage, suspects=suspects)
         assert item in [c.item.id for c in claims]
         await self.store.reap([victim], died=True)

@@ -14,8 +14,14 @@ from pipeline.folder import Pipeline
 from pipeline.loading import IMPORT_S
 from pipeline.model import State
 from pipeline.store.outside import RESTING
-from pipeline.store.rows import AttemptRow, ItemRow, TroubleRow, WaitsRow
+from pipeline.store.rows import (
+    AttemptRow,
+    ItemRow,
+    TroubleRow,
+    WaitsRow,
+)
 from pipeline.store.signals import SIGNAL, SignalRow
+from pipeline.store.strikes import ALONE, SUSPECT
 from pipeline.threads import in_thread
 from pipeline.trouble import TROUBLES
 from waybill import terminal
@@ -204,10 +210,11 @@ def _wrong(why: Reasons) -> str:
 def _kept_out(why: Reasons) -> str:
     """What keeps a ready item out of its stage, beside those before it."""
     strikes, beside, _ = why.waits
-    if strikes >= 2:
+    if strikes >= SUSPECT:
+        company = "alone" if strikes >= ALONE else "beside none but such"
         return (
             f" {strikes} workers ended with it in their hands: it waits for its turn "
-            "to run alone in one."
+            f"to run {company} in one."
         )
     window = why.stage.stage.window * why.workers if why.stage else 0
     if window and beside >= window:

@@ -20,7 +20,12 @@ from pipeline.model import (
 from pipeline.store.memory.calls import MemoryCalls
 from pipeline.store.memory.holds import MemoryHolds
 from pipeline.store.port import HISTORY_BYTES, TENANTS_MIN
-from pipeline.store.rows import KinRow, PipelineRow, Share
+from pipeline.store.rows import (
+    KinRow,
+    PipelineRow,
+    Share,
+)
+from pipeline.store.strikes import ALONE, SUSPECT
 
 
 class MemoryClaims(MemoryHolds, MemoryCalls):
@@ -33,16 +38,11 @@ class MemoryClaims(MemoryHolds, MemoryCalls):
         limit: int,
         shares: Mapping[str, Share],
         *,
-        solo: bool = False,
+        suspects: bool = False,
     ) -> list[Claim]:
         self._alive(worker)
-        if solo:
-            suspects = [
-                (p.since, i)
-                for i, p in self._ready.items()
-                if p.stage == stage and p.strikes >= 2
-            ]
-            return [self._take(i, worker, True) for _, i in sorted(suspects)[:1]]
+        if suspects:
+            return self._claim_suspects(worker, stage, limit)
         floor = min((s.served for s in shares.values()), default=0.0)
         turn = {}
         for tenant in self._in_line_of(stage, max(limit, TENANTS_MIN)):
@@ -64,12 +64,23 @@ class MemoryClaims(MemoryHolds, MemoryCalls):
             self._end_late(stage)
         return claims
 
+    def _claim_suspects(self, worker: WorkerId, stage: str, limit: int) -> list[Claim]:
+        near = sorted(
+            (place.since, item, place.strikes)
+            for item, place in self._ready.items()
+            if place.stage == stage and place.strikes >= SUSPECT
+        )[:limit]
+        group = [item for _, item, strikes in near if strikes < ALONE]
+        if near and near[0][2] >= ALONE:
+            group = [near[0][1]]
+        return [self._take(item, worker, len(group) == 1) for item in group]
+
     def _end_late(self, stage: str) -> None:
         """End what is in line past its deadline."""
         why = (DeadlinePassed.code, DeadlinePassed.in_line)
         for item, place in list(self._ready.items()):
             late = self._items[item].deadline <= self.now()
-            if late and place.stage == stage and place.strikes < 2:
+            if late and place.stage == stage and place.strikes < SUSPECT:
                 del self._ready[item]
                 self._end(item, Finish(State.FAILED, stage, *why))
 
@@ -102,12 +113,12 @@ class MemoryClaims(MemoryHolds, MemoryCalls):
 
     def _in_line(self, stage: str, tenant: str, item: ItemId) -> bool:
         place = self._ready.get(item)
-        return place is not None and place.stage == stage and place.strikes < 2
+        return place is not None and place.stage == stage and place.strikes < SUSPECT
 
     async def suspects(self) -> list[tuple[str, float]]:
         oldest: dict[str, float] = {}
         for place in self._ready.values():
-            if place.strikes >= 2:
+            if place.strikes >= SUSPECT:
                 age = self.now() - place.since
                 oldest[place.stage] = max(age, oldest.get(place.stage, 0.0))
         return sorted(oldest.items(), key=lambda pair: -pair[1])

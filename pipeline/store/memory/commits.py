@@ -31,7 +31,10 @@ from pipeline.store.memory.admission import MemoryAdmission
 from pipeline.store.memory.effects import MemoryEffects
 from pipeline.store.memory.signals import MemorySignals
 from pipeline.store.memory.tables import Holding, Place, digest_of
-from pipeline.store.rows import HoldRow
+from pipeline.store.rows import (
+    HoldRow,
+)
+from pipeline.store.strikes import ALONE
 
 
 class MemoryCommits(MemoryEffects, MemoryAdmission, MemorySignals):
@@ -113,7 +116,7 @@ class MemoryCommits(MemoryEffects, MemoryAdmission, MemorySignals):
             case ToReady():
                 self._put_ready(item, Place(move.stage, move.seq, move.attempt))
             case ToWaiting():
-                strikes = 2 if move.alone else 0
+                strikes = ALONE if move.alone else 0
                 place = Place(move.stage, move.seq, move.attempt, strikes, why=move.why)
                 place.listens = tuple(ask.name for ask in move.asks)
                 answered = [self._asks(item, move.stage, ask) for ask in move.asks]

@@ -18,7 +18,7 @@ from pipeline.outbox import EffectState, Planned, SinkClass
 from pipeline.state import clean_text
 from pipeline.store.effects import EffectId, EffectRow, Passage, Room, Settlement
 from pipeline.store.memory.sessions import MemorySessions
-from pipeline.store.rows import Blame
+from pipeline.store.strikes import Blame
 
 S = EffectState
 UNHEARD = "WORKER_DIED: nobody heard what became of it"

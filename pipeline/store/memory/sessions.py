@@ -17,13 +17,11 @@ from pipeline.model import (
 from pipeline.store.memory.ledger import MemoryLedger
 from pipeline.store.memory.tables import Lease, Place
 from pipeline.store.rows import (
-    DEATHS,
-    KILLED_WHY,
-    Blame,
     Origin,
     TroubleRow,
     WorkerRow,
 )
+from pipeline.store.strikes import ALONE, DEATHS, KILLED_WHY, Blame
 
 
 class MemorySessions(MemoryLedger):
@@ -65,7 +63,7 @@ class MemorySessions(MemoryLedger):
         place = self._ready.get(item)
         if place is None:  # somebody has cancelled it
             return
-        place.strikes = 2 if failed else max(place.strikes + 1, DEATHS - 1)
+        place.strikes = ALONE if failed else max(place.strikes + 1, DEATHS - 1)
         code, why = "WORKER_KILLED", KILLED_WHY
         if failed is not None:
             place.attempt = failed.attempt + 1
@@ -125,9 +123,9 @@ class MemorySessions(MemoryLedger):
             if seq > place.seq:
                 strikes = 1
             elif place.solo:
-                strikes += 1
+                strikes = max(strikes, ALONE) + 1
             else:
-                strikes = min(strikes + 1, 2)
+                strikes = min(strikes + 1, ALONE)
         if item in self._cancels:
             by = self._cancels.pop(item)
             why = f"cancelled by {by}"

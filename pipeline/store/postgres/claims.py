@@ -1,6 +1,4 @@
-"""
-Taking items out of the line in PostgreSQL, fairly and never twice.
-"""
+"""Taking items out of the line in PostgreSQL, fairly and never twice."""
 
 from __future__ import annotations
 
@@ -17,7 +15,12 @@ from pipeline.store.postgres.budgets import Rested
 from pipeline.store.postgres.counts import FOLD
 from pipeline.store.postgres.holds import let_lapse
 from pipeline.store.postgres.sessions import ALIVE
-from pipeline.store.rows import KinRow, PipelineRow, Share
+from pipeline.store.rows import (
+    KinRow,
+    PipelineRow,
+    Share,
+)
+from pipeline.store.strikes import ALONE, SUSPECT
 
 # Some of the tenants in line, by loose index scan from $2 on: as many as there is room
 # for, however many there are.
@@ -110,15 +113,23 @@ select count(*) from gone
 LATE_MAX = 1000  # of a tenant, at once
 LATE_TIMES = 20  # in a claim; the next one ends more
 
-CLAIM_SOLO = """
+# Who waits longest, and beside it, unless it must run alone, others that need not.
+CLAIM_SUSPECTS = f"""
 with alive as materialized (
   select 1 from waybill.workers
     where id = $2 and lease_until > waybill.clock() for key share),
-locked as materialized (
-  select item_id from waybill.ready
-   where stage = $1 and strikes >= 2 and exists (select from alive)
-   order by since limit 1 for update skip locked),
-""" + TAKEN.format(solo="true", worker="$2")
+near as materialized (
+  select item_id, strikes, since from waybill.ready
+   where stage = $1 and strikes >= {SUSPECT} and exists (select from alive)
+   order by since limit $3 for update skip locked),
+standing as (
+  select item_id, strikes, row_number() over turn as turn,
+         first_value(strikes) over turn as first
+    from near window turn as (order by since, item_id)),
+locked as (
+  select item_id from standing
+   where turn = 1 or (first < {ALONE} and strikes < {ALONE})),
+""" + TAKEN.format(solo="(select count(*) = 1 from locked)", worker="$2")
 
 # One slice of histories.  How large an update is as it is stored says its column,
 # without reading it.
@@ -159,11 +170,11 @@ class PostgresClaims(Topic):
         limit: int,
         shares: Mapping[str, Share],
         *,
-        solo: bool = False,
+        suspects: bool = False,
     ) -> list[Claim]:
         """Take items; see the port."""
-        if solo:
-            rows = await self._db.fetch(CLAIM_SOLO, stage, worker)
+        if suspects:
+            rows = await self._db.fetch(CLAIM_SUSPECTS, stage, worker, limit)
         else:
             tenants = await self._in_line(stage, max(limit, TENANTS_MIN))
             floor = min((s.served for s in shares.values()), default=0.0)
@@ -182,6 +193,7 @@ class PostgresClaims(Topic):
                 await self._end_late(worker, stage, list(tenants))
         if not rows and await self._db.fetchval(ALIVE, worker) is None:
             raise LeaseLost("this worker's lease ran out")
+        solo = suspects and len(rows) == 1
         return [
             Claim(
                 Item(
@@ -242,7 +254,7 @@ class PostgresClaims(Topic):
         return [r["stage"] for r in rows]
 
     async def suspects(self) -> list[tuple[str, float]]:
-        """Ready items that must run alone, longest waiting first."""
+        """Ready items that run beside no others, longest waiting first."""
         rows = await self._db.fetch(
             """
             select stage, extract(epoch

@@ -33,6 +33,7 @@ from pipeline.store.postgres.purses import write_draws
 from pipeline.store.postgres.sessions import ALIVE
 from pipeline.store.postgres.settling import write_settled
 from pipeline.store.postgres.signals import write_asks
+from pipeline.store.strikes import ALONE
 
 M = TypeVar("M", bound=Move)
 LAST_SEQ = (1 << 31) - 1  # the largest that the column takes
@@ -90,7 +91,7 @@ select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt
 returning item_id
 """
 
-TO_WAITING = """
+TO_WAITING = f"""
 with gone as (
   delete from waybill.running where item_id = any($1::bigint[]) and worker_id = $9
   returning item_id, tenant_id, deadline_at)
@@ -98,7 +99,7 @@ insert into waybill.waiting (item_id, stage, tenant_id, deadline_at, seq, attemp
   until, why, strikes, listens)
 select g.item_id, t.stage, g.tenant_id, g.deadline_at, t.seq, t.attempt,
        least(waybill.clock() + make_interval(secs => t.for_s), g.deadline_at), t.why,
-       case when t.alone then 2 else 0 end,
+       case when t.alone then {ALONE} else 0 end,
        array_remove(string_to_array(t.listens, ','), '')
   from gone g
   join unnest($1::bigint[], $2::text[], $3::int[], $4::smallint[], $5::float8[],

@@ -19,13 +19,11 @@ from pipeline.store.database import Connection, Topic
 from pipeline.store.postgres.outbox import return_effects
 from pipeline.store.postgres.settling import settle_lost
 from pipeline.store.rows import (
-    DEATHS,
-    KILLED_WHY,
-    Blame,
     Origin,
     TroubleRow,
     WorkerRow,
 )
+from pipeline.store.strikes import ALONE, DEATHS, KILLED_WHY, Blame
 
 ALIVE = """
 select 1 from waybill.workers
@@ -34,7 +32,7 @@ select 1 from waybill.workers
 
 # Waits for whatever this worker has under way: a claim that nobody hears of must be
 # seen by whoever puts back what nobody knows of.
-ALONE = """
+ALIVE_AND_IDLE = """
 select 1 from waybill.workers
   where id = $1 and lease_until > waybill.clock() for update
 """
@@ -53,8 +51,8 @@ found as (
          case when s.stage is null then g.attempt else 0 end as attempt,
          case when not $2::boolean then g.strikes
               when coalesce(c.seq + 1, 0) > g.seq then 1
-              when g.solo then g.strikes + 1
-              else least(g.strikes + 1, 2) end as strikes,
+              when g.solo then greatest(g.strikes, {ALONE}) + 1
+              else least(g.strikes + 1, {ALONE}) end as strikes,
          x.author as cancelled_by
     from gone g
     left join waybill.cancels x on x.item_id = g.item_id
@@ -92,12 +90,12 @@ select count(*) from gone
 MINE = """
 select 1 from waybill.running where item_id = $1 and worker_id = $2 for update
 """
-CHARGE = """
+CHARGE = f"""
 with tried as (
   insert into waybill.attempts (item_id, stage, attempt, code, message, charged,
     worker_id)
   values ($1, $2, $3, $4, $5, $6, $7))
-update waybill.ready set strikes = 2, attempt = $3 + 1 where item_id = $1
+update waybill.ready set strikes = {ALONE}, attempt = $3 + 1 where item_id = $1
 """
 # Its stage was on the loop as its worker died: one more, alone, and it ends.
 STRIKE = f"""
@@ -231,7 +229,7 @@ class PostgresSessions(Topic):
         """Put back what this worker owns but does not know of."""
 
         async def work(con: Connection) -> int:
-            if await con.fetchval(ALONE, worker) is None:
+            if await con.fetchval(ALIVE_AND_IDLE, worker) is None:
                 raise LeaseLost("this worker's lease ran out")
             return int(
                 await con.fetchval(

@@ -80,11 +80,13 @@ def test_a_full_stage_is_named_with_its_window() -> None:
 
 
 def test_a_suspect_waits_for_its_turn() -> None:
-    """It runs alone, for workers ended with it."""
-    text = explain(reasons(State.READY, waits=WaitsRow(2, 0, "")))
+    """It runs among suspects and then alone, for workers ended with it."""
+    among = explain(reasons(State.READY, waits=WaitsRow(2, 0, "")))
+    alone = explain(reasons(State.READY, waits=WaitsRow(3, 0, "")))
 
-    assert "2 workers ended with it" in text
-    assert "run alone" in text
+    assert "2 workers ended with it" in among
+    assert "run beside none but such" in among
+    assert "run alone" in alone
 
 
 def test_a_waiting_item_tells_when_and_how_often() -> None:

@@ -15,6 +15,7 @@ from pipeline.run import dispatcher
 from pipeline.run.dispatcher import Dispatcher
 from pipeline.run.gate import Gate
 from pipeline.run.windows import Windows
+from pipeline.store.strikes import SUSPECTS_MAX
 from tests.unit.engine import (
     DAY_S,
     ELSEWHERE,
@@ -303,27 +304,29 @@ async def test_an_item_that_came_back_with_a_lost_answer_is_not_nobodys() -> Non
 # -- suspects --------------------------------------------------------------------------
 
 
-async def kill_while_running(engine: Engine, tape: Tape, poison: ItemId) -> None:
-    """Work until the poison item runs; then the process dies."""
-    before = len([i for i, _, _ in tape.ran if i == poison])
-
-    def again() -> bool:
-        return len([i for i, _, _ in tape.ran if i == poison]) > before
-
+async def kill_while_running(engine: Engine, poisoned: list[int]) -> None:
+    """Work until the poison runs once more; then the process dies."""
+    before = len(poisoned)
     async with engine.session() as killed:
-        await until(again, within_s=600)
-    await engine.bury(killed)
+        await until(lambda: len(poisoned) > before, within_s=600)
+        await engine.bury(killed)  # who stops would still claim
 
 
-async def test_an_item_that_kills_its_workers_fails_alone() -> None:
-    """Four deaths, two with nothing else in hand: WORKER_KILLED.  Those who
-    were in hand with it finish, uncharged."""
+@pytest.mark.parametrize(("poison", "beside"), [(1, [1, 1]), (7, [19, 1, 1])])
+async def test_an_item_that_kills_its_workers_fails_alone(
+    poison: int, beside: list[int]
+) -> None:
+    """
+    Two deaths in company, one among suspects unless it was the first of them, and
+    two with nothing else in hand: WORKER_KILLED.  All others finish, uncharged.
+    """
     tape = Tape()
-    alone: list[int] = []
+    inside: list[int] = []
 
     async def odd(letter: Letter, ctx: Any) -> Advance:
-        if ctx.item.id == 1:
-            alone.append(tape.inside["odd"])
+        if ctx.item.id == poison:
+            await anyio.sleep(0.1)  # until all are in
+            inside.append(tape.inside["odd"])
         await anyio.sleep(5)
         return Advance()
 
@@ -331,25 +334,25 @@ async def test_an_item_that_kills_its_workers_fails_alone() -> None:
     items = await engine.submit(20)
 
     deaths = 0
-    while await engine.state(1) not in ("failed", "done"):
-        await kill_while_running(engine, tape, 1)
+    while await engine.state(poison) not in ("failed", "done"):
+        await kill_while_running(engine, inside)
         deaths += 1
     async with engine.session():
         ends = await engine.finish(items)
 
-    assert deaths == 4
-    assert alone[-1] == 1
+    assert deaths == 2 + len(beside)
+    assert inside[2:] == beside
     assert ends == {"done": 19, "failed": 1}
-    assert await engine.code(1) == "WORKER_KILLED"
+    assert await engine.code(poison) == "WORKER_KILLED"
     assert engine.store.attempts == []
     assert await engine.sound()
 
 
-async def test_neighbours_of_a_poison_item_are_cleared_by_running_alone() -> None:
-    """Suspected with it, they run by themselves, finish, and are suspect no more."""
+async def test_hundreds_that_died_twice_with_others_do_not_queue_one_by_one() -> None:
+    """Killed from outside, they run as suspects, many at once, and none any more."""
     tape = Tape()
     engine = Engine(tape.line("one", "two", took_s=3))
-    items = await engine.submit(6)
+    items = await engine.submit(300)
     for _ in range(2):
         async with engine.session() as killed:
             await until(lambda: tape.inside["one"] > 0)
@@ -357,11 +360,14 @@ async def test_neighbours_of_a_poison_item_are_cleared_by_running_alone() -> Non
     tape.most.clear()
     suspects = [p.strikes for p in engine.store._ready.values()]
 
+    began = anyio.current_time()
     async with engine.session():
         ends = await engine.finish(items)
 
-    assert 2 in suspects
-    assert ends == {"done": 6}
+    assert suspects.count(2) > 200
+    assert tape.most["one"] == SUSPECTS_MAX
+    assert anyio.current_time() - began < 100  # not 900
+    assert ends == {"done": 300}
 
 
 async def test_a_suspect_gets_its_turn_while_others_keep_coming() -> None:
