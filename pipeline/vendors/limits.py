@@ -124,11 +124,12 @@ class FleetLimits:
         """In line, until the instant of a permit."""
         line.push(waiter)
         self._wanted(line)
-        try:
-            await waiter.called.wait()
-        except BaseException:
-            self._gave_up(line, waiter)
-            raise
+        if waiter.permit is None:  # else there was room, and no moment to wait for
+            try:
+                await waiter.called.wait()
+            except BaseException:
+                self._gave_up(line, waiter)
+                raise
         if waiter.error is not None:
             raise waiter.error
         assert waiter.permit is not None

@@ -73,7 +73,7 @@ class Turn:
         while line is not None and self._permit is not None and self._began is None:
             permit, now = self._permit, anyio.current_time()
             begins = line.begins(permit)
-            if now - begins <= line.late_s:
+            if now < begins:
                 await anyio.sleep_until(begins)
             if line.may_begin(permit):
                 self._begin()
