@@ -16,6 +16,17 @@ import unicodedata
 STEERING = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
+NUMBER_DIGITS = 18  # fewer than a bigint has: nothing that we number is longer
+
+
+def number_in(text: str) -> int | None:
+    """The number that `text` is, as we print numbers (`12`, no sign, no other digits
+    than these); None where it is none, or longer than any of ours."""
+    if text.isascii() and text.isdecimal() and len(text) <= NUMBER_DIGITS:
+        return int(text)
+    return None
+
+
 def is_component(name: str) -> bool:
     """Whether `name` names one thing in a folder and leads nowhere else."""
     return name not in ("", ".", "..") and "/" not in name

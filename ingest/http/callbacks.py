@@ -26,6 +26,7 @@ from ingest.http.server import Request, Response
 from ingest.http.webhooks import is_signed
 from ingest.signals import deliver
 from pipeline.errors import StoreUnavailable, Trouble, WaybillError
+from pipeline.names import number_in
 from pipeline.signals import Callback, Callbacks, is_name
 from pipeline.stage import Artifacts
 from pipeline.store.signals import SignalStore
@@ -148,8 +149,7 @@ class Mailbox:
 
     async def _by_signature(self, parts: Sequence[str], request: Request) -> Response:
         tenant, number, name = parts
-        item = int(number) if number.isascii() and number.isdigit() else 0
-        callback = Callback(tenant, item if item <= ITEM_MAX else 0, name, 0)
+        callback = Callback(tenant, number_in(number) or 0, name, 0)
         keys = await in_thread(self._secrets, tenant)
         if not is_signed(request.headers, request.body, keys, self._now()):
             await self._note(callback, "webhook")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ from pipeline.state import encode, result_adapter
 from pipeline.store.port import WorkStore
 
 T = TypeVar("T")
+
+# What a call's failed tries are recorded as, beside its step.
+_TRY = re.compile(r"/try-[0-9]+\Z")
 
 
 class Parked(BaseException):
@@ -188,8 +192,14 @@ def one_at_a_time(run: Run, key: tuple[str, str]) -> Iterator[None]:
     While a step is under way; another of its name would be made, and paid, twice.
 
     Raises:
-        Permanent: STEP_TWICE.
+        Permanent: STEP_TWICE; STEP_KEPT, a name that our own records have.
     """
+    if _TRY.search(key[1]):
+        raise Permanent(
+            f"the step {key[1]!r} has the name of a call's failed try",
+            code="STEP_KEPT",
+            hint="names of steps do not end in /try- and a number",
+        )
     going = run.under_way  # of this attempt, whatever begins anew meanwhile
     if key in going:
         raise Permanent(

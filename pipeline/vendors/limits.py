@@ -1,8 +1,7 @@
 """
 Limits of the fleet: how often and how many at once all workers together may call.
 
-    async with limits.hold([Use("vendor/crm/requests", spec)], patience_s=60):
-        reply = await door.send(...)
+    async with limits.hold([Use("vendor/crm/requests", spec)], patience_s=60): ...
 
 A limit is a row in the database.  A worker leases permits, of which each has an instant
 from which it may be used: those of two workers never share one, and whichever window

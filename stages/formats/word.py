@@ -217,7 +217,7 @@ class _VisibleText:
             fill = painted(properties) if fill is None else fill
         if hidden not in (None, "0", "false", "off"):
             return False
-        if size and size.isdigit() and int(size) < TINY_HALF_POINTS:
+        if marks.number(size, TINY_HALF_POINTS) < TINY_HALF_POINTS:
             return False
         white = (colour or "").upper() in ("FFFFFF", "WHITE")
         return not white or bool(fill) or on_colour(run)

@@ -72,6 +72,17 @@ async def test_a_call_is_written_down_and_paid_for_before_it_is_made(world: Worl
         assert await reserved(world, name) == (0, Decimal("0.70"))
 
 
+@pytest.mark.parametrize("number", ["٣", "²", "-1", "1" * 25, "{item}" + "0" * 18])
+async def test_a_budget_of_what_is_no_number_of_ours_is_nobodys(
+    world: World, number: str
+):
+    """Neither other digits nor a number that is too long mean another item."""
+    _, [item] = await world.take("a")
+
+    with pytest.raises(NotFound, match="nothing named"):
+        await world.store.set_budget(f"item/{number.format(item=item)}", usd("1"))
+
+
 async def test_it_is_settled_in_the_transaction_of_its_step(world: World):
     """What it did cost is spent, the rest free; the usage is kept, in four parts."""
     worker, [item] = await world.take("a")

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pipeline.names import cut, is_component, is_text, visible
+from pipeline.names import cut, is_component, is_text, number_in, visible
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/", "../a"])
@@ -19,6 +19,18 @@ def test_a_name_that_leads_elsewhere_is_no_component(name: str) -> None:
 def test_any_other_name_is_a_component(name: str) -> None:
     """A file system takes it as one name."""
     assert is_component(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("0", 0), ("12", 12), ("9" * 18, 10**18 - 1), ("9" * 19, None)),
+        *((text, None) for text in ("", "-1", "+1", "1.0", " 1", "1_0", "²", "٣")),
+    ],
+)
+def test_a_number_is_as_we_print_it(text: str, number: int | None) -> None:
+    """Other digits of Unicode, and what is longer than any, mean nothing of ours."""
+    assert number_in(text) == number
 
 
 @pytest.mark.parametrize("name", ["\0", "a\nb", "\x1b[31m", "a\udcff"])

@@ -25,6 +25,7 @@ from pipeline.artifacts.durable import write_atomically
 from pipeline.errors import Usage
 from pipeline.holds.parking import whole
 from pipeline.holds.ruling import ANSWERED_BY
+from pipeline.names import number_in
 from pipeline.outbox import EffectState
 from pipeline.store.rows import Counts, HoldRow
 from waybill import terminal
@@ -156,7 +157,7 @@ async def run(
 def _current(home: Path, pipeline: str) -> tuple[int, bool]:
     """The number of this demo, and whether it goes on with an interrupted one."""
     home.mkdir(parents=True, exist_ok=True)
-    numbers = sorted(int(p.name) for p in home.iterdir() if p.name.isdigit())
+    numbers = sorted(n for p in home.iterdir() if (n := number_in(p.name)) is not None)
     if not numbers:
         return 1, False
     last = home / str(numbers[-1])

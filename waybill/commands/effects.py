@@ -14,6 +14,7 @@ from pipeline.effects.declared import FolderSpec
 from pipeline.effects.folder import Reconciled, reconcile
 from pipeline.effects.opened import folder_of
 from pipeline.errors import Conflict, Integrity, NotFound, Usage, WaybillError
+from pipeline.names import number_in
 from pipeline.outbox import EffectState
 from pipeline.store.effects import EffectRow
 from waybill import terminal
@@ -300,8 +301,9 @@ def effects_reconcile(
 
 async def _named(opened: App, which: list[str]) -> dict[str, Any]:
     """The batch that is named, or the effects that are numbered."""
-    if all(each.isdecimal() and len(each) < 19 for each in which):
-        return {"ids": [int(each) for each in which]}
+    numbers = [number_in(each) for each in which]
+    if None not in numbers:
+        return {"ids": numbers}
     if len(which) != 1:
         raise Usage("name one batch, or numbers of effects")
     return {"batch_id": (await find_batch(opened, which[0])).id}

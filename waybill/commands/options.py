@@ -12,7 +12,7 @@ import typer
 from pipeline.bound import seconds
 from pipeline.errors import NotFound, Usage
 from pipeline.model import ItemId
-from pipeline.names import is_text
+from pipeline.names import is_text, number_in
 from pipeline.store.postgres.listing import STATES
 from pipeline.store.rows import BatchRow, HoldRow, Sought
 from waybill.compose import App
@@ -123,9 +123,10 @@ async def find_item(app: App, called: str) -> ItemId:
     Raises:
         NotFound: none, or several: then it names them.
     """
-    if called.isdecimal() and len(called) < 19:
+    number = number_in(called)
+    if number is not None:
         with suppress(NotFound):
-            return (await app.store.item(int(called))).id
+            return (await app.store.item(number)).id
     found = await app.store.find(sought=Sought(name=called), limit=LIKE_MAX)
     like = [row for row in found.rows if row.name == called] or found.rows
     if len(like) == 1 and len(found.rows) < LIKE_MAX:

@@ -17,6 +17,7 @@ from pipeline.holds.parking import whole
 from pipeline.holds.ruling import LISTED_BY, ruling
 from pipeline.loading import IMPORT_S
 from pipeline.model import State
+from pipeline.names import number_in
 from pipeline.state import clean_text, inline_or_ref
 from pipeline.store.refusals import no_such_role, not_theirs
 from pipeline.store.rows import HoldRow
@@ -108,11 +109,11 @@ async def row_of(app: App, text: str) -> HoldRow:
         Usage: it is neither.
         NotFound: there is none.
     """
-    number = text.removeprefix("h")
-    if not number.isdigit() or len(number) > 18:
+    number = number_in(text.removeprefix("h"))
+    if number is None:
         raise Usage(f"{text!r} is neither a hold (h7) nor an item number (12)")
     ask = app.store.hold if text.startswith("h") else app.store.hold_of
-    return await ask(int(number))
+    return await ask(number)
 
 
 async def claim_next(app: App, tenant: str = "", role: str = "") -> HoldRow:

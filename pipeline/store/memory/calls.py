@@ -13,6 +13,7 @@ import anyio.lowlevel
 
 from pipeline.calls import CallId, CallOpening, Money, ServiceBudget, Settled, Usage
 from pipeline.model import ItemId, WorkerId
+from pipeline.names import number_in
 from pipeline.purse import Purse
 from pipeline.store.ledger import (
     IDLE_CODES,
@@ -211,8 +212,9 @@ class MemoryCalls(MemorySessions):
             return scope, self._tenant(of)
         if scope == "batch" and of in {str(b.id) for b in self._batches.values()}:
             return scope, int(of)
-        if scope == "item" and of.isdecimal() and int(of) in self._items:
-            return scope, self._root(int(of))
+        number = number_in(of)
+        if scope == "item" and number in self._items:
+            return scope, self._root(number)
         raise unnamed(name)
 
 

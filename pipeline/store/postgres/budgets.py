@@ -12,6 +12,7 @@ import asyncpg
 
 from pipeline.calls import Money, Usage
 from pipeline.model import ItemId
+from pipeline.names import number_in
 from pipeline.store.database import Connection, Database, Topic
 from pipeline.store.ledger import Key, day_of, name_of, unnamed
 from pipeline.store.outside import RESTING, BudgetRow, CallRow, Spent
@@ -300,8 +301,8 @@ class PostgresBudgets(Topic):
         scope, _, of = name.partition("/")
         if scope == "day":
             return scope, day_of(of, name)
-        if scope in OF and (scope == "tenant" or of.isdecimal()):
-            asked = of if scope == "tenant" else int(of[:18])
+        asked = of if scope == "tenant" else number_in(of)
+        if scope in OF and asked is not None:
             found = await self._db.fetchval(OF[scope], asked)
             if found is not None:
                 return scope, int(found)

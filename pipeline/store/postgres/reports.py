@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pipeline.errors import NotFound
 from pipeline.model import ItemId
+from pipeline.names import number_in
 from pipeline.store.database import Topic
 from pipeline.store.postgres.counts import counts_row
 from pipeline.store.rows import (
@@ -199,8 +200,9 @@ class PostgresReports(Topic):
         if rows:  # what `batches ls` prints means one batch, whatever others are called
             return BatchRow(*rows[0].values())
         rows = await self._db.fetch(f"{BATCH} where b.name = $1 limit 10", name)
-        if name.isdecimal() and len(name) < 19:
-            rows += await self._db.fetch(f"{BATCH} where b.id = $1", int(name))
+        number = number_in(name)
+        if number is not None:
+            rows += await self._db.fetch(f"{BATCH} where b.id = $1", number)
         found = list({row["id"]: BatchRow(*row.values()) for row in rows}.values())
         if len(found) == 1:
             return found[0]

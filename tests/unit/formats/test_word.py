@@ -8,6 +8,7 @@ from pathlib import Path
 
 import docx
 import pytest
+from docx.oxml.ns import qn
 from docx.shared import Inches, Pt, RGBColor
 from PIL import Image, ImageDraw
 
@@ -63,6 +64,18 @@ def test_what_word_does_not_show_is_counted_and_left_out(tmp_path: Path) -> None
     [page] = text.pages(str(saved(tmp_path, document)), DOCX)
 
     assert page == Text("Dear all and all", len("vanishedwhitedtiny"))
+
+
+def test_a_size_that_is_no_number_is_none(tmp_path: Path) -> None:
+    """A file may say anything: its other words are read."""
+    document = docx.Document()
+    run = document.add_paragraph("Dear ").add_run("all")
+    run.font.size = Pt(12)
+    run._element.rPr.find(qn("w:sz")).set(qn("w:val"), "²")
+
+    [page] = text.pages(str(saved(tmp_path, document)), DOCX)
+
+    assert page == Text("Dear all", 0)
 
 
 def test_white_letters_on_a_colour_are_seen(tmp_path: Path) -> None:

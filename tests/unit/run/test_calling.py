@@ -358,6 +358,28 @@ async def test_calls_beside_each_other_are_steps_of_their_own(many: int) -> None
     assert len(await world.ledger()) == many
 
 
+@pytest.mark.parametrize("kind", ["step", "call"])
+async def test_no_step_is_called_as_a_failed_try_is_recorded(kind: str) -> None:
+    """It would be read as one: who failed, and what it cost."""
+
+    async def ask(letter: Letter, ctx: Any) -> Any:
+        if kind == "step":
+            await ctx.step("ask/try-1", anyio.sleep, 0)
+        else:
+            await ctx.vendor("llm").call("ask/try-1", ASK)
+        return Advance()
+
+    world = World(lambda name, n: "yes")
+    bound = world.engine.pipeline.stages["one"]
+    stages = {"one": replace(bound, stage=replace(bound.stage, run=ask))}
+    world.engine.pipeline = replace(world.engine.pipeline, stages=stages)
+
+    assert await world.run() == "failed"
+
+    assert await world.engine.code(world.item) == "STEP_KEPT"
+    assert await world.ledger() == []
+
+
 async def test_two_calls_of_one_name_at_once_are_a_bug() -> None:
     """Both would be paid; one after the other the second has the first one's answer."""
 
