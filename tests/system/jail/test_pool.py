@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -388,24 +387,24 @@ async def test_only_allowed_functions_run(pool: JailPool) -> None:
 
 
 async def test_callers_beyond_the_size_wait_in_turn(pool: JailPool) -> None:
-    """Ten calls are worked off two at a time, and the loop is never held up."""
-    worst = 0.0
-    answers: list[int] = []
+    """Ten calls are worked off two at a time, and the loop goes on turning."""
+    turns = 0
+    answers: list[None] = []
 
-    async def call(number: int) -> None:
-        answers.append(await pool.run(calls.echo, timeout_s=30, value=number))
+    async def call() -> None:
+        answers.append(await pool.run(calls.rest, timeout_s=30, s=0.2))
 
     async with anyio.create_task_group() as group:
-        for number in range(10):
-            group.start_soon(call, number)
+        for _ in range(10):
+            group.start_soon(call)
         while len(answers) < 10:
-            before = time.perf_counter()
             await anyio.sleep(0.001)
-            worst = max(worst, time.perf_counter() - before - 0.001)
+            turns += 1
 
-    assert sorted(answers) == list(range(10))
     assert pool.statistics().started == 10
-    assert worst < 0.2, f"the event loop stood still for {worst:.3f} s"
+    # A thousand; were a call waited for on the loop, a few times a call.  How long a
+    # turn takes says how busy the machine is.
+    assert turns > 100
 
 
 @pytest.mark.parametrize("which", [0, 1])
