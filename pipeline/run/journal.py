@@ -2,7 +2,7 @@
 The journal: everyone's checkpoints and moves in one transaction.
 
 As soon as a flush returned, the next takes what has gathered, at most `BATCH_MAX`
-entries: under load commits are large, when idle they are immediate.  There is no timer,
+rows: under load commits are large, when idle they are immediate.  There is no timer,
 but where few of many items have come (gathering.py).  A task that records waits until
 its entry is durable.
 """
@@ -34,10 +34,11 @@ PAUSE_MAX_S = 2.0
 class _Batch:
     """Entries that will be committed together, and what became of them."""
 
-    __slots__ = ("done", "entries", "errors", "notes", "stood")
+    __slots__ = ("done", "entries", "errors", "notes", "rows", "stood")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.rows = 0  # about: an entry, and each child that is born with it
         self.done = anyio.Event()
         self.stood: list[bool] = []
         self.errors: dict[int, WaybillError] = {}
@@ -107,9 +108,10 @@ class Journal:
     def _gather(self, entry: Entry) -> _Batch:
         """The batch that `entry` is now the last of."""
         batches = self._batches
-        if not batches or len(batches[-1].entries) >= BATCH_MAX:
+        if not batches or batches[-1].rows >= BATCH_MAX:
             batches.append(_Batch())
         batches[-1].entries.append(entry)
+        batches[-1].rows += 1 if entry.spawn is None else 1 + len(entry.spawn.parts)
         self._bell.set()
         return batches[-1]
 

@@ -195,6 +195,36 @@ async def test_a_part_that_is_known_is_a_duplicate(world: World):
     assert (counts.received, counts.duplicates, counts.live) == (5, 2, 3)
 
 
+async def test_children_of_several_are_born_in_one_commit(world: World):
+    """Each has its own, in order; a part that two found is the first one's child."""
+    worker, [one, two, three] = await world.take("a.zip", "b.zip", "c.zip")
+    await world.store.commit(worker, [spawning(three, "seen")])
+    shared, bad = Part("shared", {}, key="same"), Part("x", {}, "", 1, "EMPTY", "why")
+
+    await world.store.commit(
+        worker,
+        [
+            spawning(one, "p", shared, stage="judge"),
+            spawning(two, bad, shared, "q"),
+            spawning(three, "seen", seq=1),  # parts that were seen before
+            spawning(one, "more", seq=1, name="others"),
+        ],
+    )
+
+    ids = [json.loads(await world.store.result_of(i, 0)) for i in (one, two, three)]
+    [more] = json.loads(await world.store.result_of(one, 1))
+    assert ids[1] == [None, ids[0][1], ids[1][2]]
+    made = [*ids[0], ids[1][2], ids[2][0], more]
+    rows = [await world.store.item(i) for i in made]
+    assert [(r.name, r.stage, r.parent_id) for r in rows] == [
+        ("p", "judge", one),
+        ("shared", "judge", one),
+        ("q", "read", two),
+        ("seen", "read", three),
+        ("more", "read", one),
+    ]
+
+
 async def test_parts_without_a_key_are_never_duplicates(world: World):
     """Two bundles may hold empty keys by the dozen."""
     worker, [one, two] = await world.take("one.zip", "two.zip")

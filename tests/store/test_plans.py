@@ -25,6 +25,7 @@ from pipeline.store.migrate import migrate
 from pipeline.store.postgres import (
     PostgresStore,
     admission,
+    births,
     budgets,
     calls,
     cancels,
@@ -189,7 +190,7 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "wake": (signals.WOKEN, [50001, "ocr"]),
     "tree": (f"{trees.PICKED} select id from picked", [PARENT, 1000, 20]),
     "spent by each": (trees.SPENT_EACH, [IDS]),
-    "parent": (admission.PARENT, [70001, ME]),
+    "parents": (births.PARENTS, [[70001], ME]),
     "known": (admission.KNOWN, [1, ["k1", "k2"], 1]),
 }
 

@@ -1,8 +1,7 @@
 """
 What becomes of documents that arrive: items, receipts, duplicates, quarantine.
 
-Two ways lead to `receive`, in the caller's transaction: files that were dropped,
-and the parts that a stage found in one.
+Files that were dropped; the parts that a stage found in one are born in births.py.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pipeline.errors import Refused
-from pipeline.model import Batch, Disposal, Entry, ItemId, Receipt, Submission, WorkerId
+from pipeline.model import Batch, Disposal, ItemId, Receipt, Submission
 from pipeline.store.database import Connection, Topic
 from pipeline.store.refusals import (
     check_names,
@@ -66,15 +64,6 @@ select i.key, i.id from waybill.items i
 """
 
 IS_TRIAL = "select trial is not null from waybill.batches where id = $1"
-
-# Locked: a parent that is being cancelled is let go before its children are born,
-# or finds them.
-PARENT = """
-select i.batch_id, i.pipeline_id
-  from waybill.running u join waybill.items i on i.id = u.item_id
- where u.item_id = $1 and u.worker_id = $2
-   for key share of u
-"""
 
 
 class PostgresAdmission(Topic):
@@ -152,44 +141,6 @@ class PostgresAdmission(Topic):
         return await self._db.tx(work)
 
 
-async def write_spawns(
-    con: Connection, worker: WorkerId, entries: Sequence[Entry]
-) -> Sequence[Entry]:
-    """
-    Make the children of the entries; returns the entries with the ids in their
-    checkpoints.
-
-    Raises:
-        Refused: a parent is not this worker's.
-    """
-    spawning = [e for e in entries if e.spawn is not None]
-    if not spawning:
-        return entries
-    born = {}
-    for e in spawning:
-        assert e.spawn is not None
-        assert e.checkpoint is not None
-        parent = await con.fetchrow(PARENT, e.item_id, worker)
-        if parent is None:
-            raise Refused(f"item {e.item_id} is not this worker's: it has no children")
-        receipts = await receive(
-            con,
-            parent["batch_id"],
-            parent["pipeline_id"],
-            e.spawn.submissions(),
-            parent=e.item_id,
-            stage=e.spawn.stage,
-        )
-        ids = json.dumps([r.item_id for r in receipts])
-        born[e.item_id, e.checkpoint.seq] = e.checkpoint._replace(update=ids)
-    return [
-        e
-        if e.checkpoint is None or e.spawn is None
-        else replace(e, checkpoint=born[e.item_id, e.checkpoint.seq], spawn=None)
-        for e in entries
-    ]
-
-
 async def receive(
     con: Connection,
     batch_id: int,
@@ -208,11 +159,11 @@ async def receive(
     """
     if await con.fetchval(IS_TRIAL, batch_id):
         submissions = [key_in_trial(batch_id, s, parent) for s in submissions]
-    seen = await _receipts(con, [s.token for s in submissions])
+    seen = await receipts_of(con, [s.token for s in submissions])
     submissions = [looked_at_again(s, seen.get(s.token), batch_id) for s in submissions]
     tokens = [s.token for s in submissions]
     if seen and any(token not in seen for token in tokens):
-        seen |= await _receipts(con, tokens)
+        seen |= await receipts_of(con, tokens)
     before = set(seen)
     new = list({s.token: s for s in submissions if s.token not in seen}.values())
     if new:
@@ -234,14 +185,14 @@ async def receive(
         )
         fresh = {r["key"] for r in made}
         known = await con.fetch(KNOWN, pipeline_id, [s.key for s in new], batch_id)
-        rows = _rows(new, fresh, {r["key"]: r["id"] for r in known})
+        rows = receipt_rows(new, fresh, {r["key"]: r["id"] for r in known})
         columns = [list(column) for column in zip(*rows, strict=True)]
         await con.execute(RECEIPTS, batch_id, *columns)
-        seen = await _receipts(con, tokens)
+        seen = await receipts_of(con, tokens)
     return [replace(seen[token][1], again=token in before) for token in tokens]
 
 
-async def _receipts(
+async def receipts_of(
     con: Connection, tokens: Sequence[str]
 ) -> dict[str, tuple[int, Receipt]]:
     """Of those that were seen: the batch, and the receipt."""
@@ -259,7 +210,7 @@ async def _receipts(
     }
 
 
-def _rows(
+def receipt_rows(
     new: Sequence[Submission], fresh: set[str], known: dict[str, ItemId]
 ) -> list[tuple[object, ...]]:
     """Receipts; the first of a fresh key is its item's, others are duplicates."""

@@ -26,7 +26,7 @@ from pipeline.model import (
     WorkerId,
 )
 from pipeline.store.database import Connection, Topic
-from pipeline.store.postgres.admission import write_spawns
+from pipeline.store.postgres.births import write_spawns
 from pipeline.store.postgres.cancels import end_cancelled
 from pipeline.store.postgres.outbox import write_effects
 from pipeline.store.postgres.purses import write_draws

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -17,9 +18,11 @@ from pipeline.model import (
     Finish,
     ItemId,
     Progress,
+    Spawn,
     State,
     ToHeld,
 )
+from pipeline.parts import Part
 from pipeline.run.journal import BATCH_MAX, FLUSHERS, Journal
 from pipeline.store.gathering import GATHER_S
 from tests.unit.engine import ELSEWHERE, Engine, Tape, landed, lost, not_sent, until
@@ -148,6 +151,19 @@ async def test_no_transaction_holds_more_than_its_bound() -> None:
     sizes = [len(entries) for _, entries in d.wire.commits]
     assert sum(sizes) == count
     assert max(sizes) == BATCH_MAX
+    assert set(d.said.values()) == {True}
+
+
+async def test_children_count_in_what_a_transaction_holds() -> None:
+    """Fifty that each have a hundred children are no single transaction."""
+    parts = tuple(Part(f"{n}", {}) for n in range(BATCH_MAX // 5))
+    async with desk(11) as d:
+        d.wire.always["commit"] = slow(1)
+        await d.record_all(
+            [replace(kept(i, 0), spawn=Spawn("one", f"{i}", parts)) for i in d.items]
+        )
+
+    assert [len(entries) for _, entries in d.wire.commits] == [5, 5, 1]
     assert set(d.said.values()) == {True}
 
 
