@@ -49,7 +49,7 @@ from pipeline.vendors.uses import Use, uses_of
 # shorter: it is done before the permit's moment, and the call is sent at that moment.
 EARLY_S = 0.3
 # So long an item waits in memory for its permits; then it goes back to `waiting`.
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 Check = Callable[[Answer], None]
 
 

@@ -339,8 +339,9 @@ class Session:
             known = history.get(claim.item.id) if claim.seq > 0 else []
             self._staying += 1
             self._tasks.start_soon(self._stay, claim, known)
-            if self._limits.paced:
-                # While hundreds begin in one breath, calls miss their moments.
+            if self._limits.busy:
+                # While hundreds begin in one breath, calls miss their moments, and
+                # answers are not heard.
                 await anyio.lowlevel.cancel_shielded_checkpoint()
 
     async def _stay(self, claim: Claim, history: list[Checkpoint] | None) -> None:

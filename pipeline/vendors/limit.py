@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LEARNING = 0.1  # the share of the last call in what is known of how long calls take
 
+AHEAD_MAX = 0.5  # of the calls under way: where they are short
+
 
 class Limit:
     """
@@ -25,6 +27,7 @@ class Limit:
 
     Attributes:
         booked: Calls under way, and permits in hand.
+        ahead: Calls that were let in early, and wait for room.
         units: So many calls may be booked; infinite without a concurrency.
         waiting, waiting_units: In this process, without a permit.
         begun, owed, pause_s: Yet to be told.
@@ -36,6 +39,7 @@ class Limit:
         self.rank = rank
         self.lines: list[Line] = []
         self.booked = 0
+        self.ahead = 0
         self.units = math.inf if spec.concurrency is None else 0.0
         self.waiting = 0
         self.waiting_units = 0.0
@@ -70,7 +74,15 @@ class Limit:
     @property
     def stirs(self) -> bool:
         """Whether there is something to tell."""
-        return bool(self.booked or self.waiting or self.untold or self.pause_s)
+        return bool(
+            self.booked or self.ahead or self.waiting or self.untold or self.pause_s
+        )
+
+    def ahead_max(self, early_s: float) -> int:
+        """So many may come in before there is room: those who begin in `early_s`."""
+        if self.cap is None or not self.took_s:
+            return 0
+        return math.ceil(self.units * min(early_s / self.took_s, AHEAD_MAX))
 
     def lead_s(self, now: float) -> float:
         """So long nobody who comes now begins, whoever waits already."""
@@ -84,7 +96,7 @@ class Limit:
             ahead += min(self.others, (ahead + 1) * self.workers)
         wait = self.lead_s(now) + ahead * self.every_s
         if self.cap is not None and self.booked >= self.units:
-            wait = max(wait, (ahead + 1) * self.took_s / self.cap)
+            wait = max(wait, (ahead + self.ahead + 1) * self.took_s / self.cap)
         return wait
 
     def ask(self, now: float) -> LimitAsk:
@@ -103,7 +115,7 @@ class Limit:
             spec.every_s,
             spec.concurrency,
             self.booked,
-            self.waiting,
+            self.waiting + self.ahead,
             self.waiting_units,
             now - min(since, default=now),
             self.begun,

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
@@ -35,6 +34,7 @@ from pipeline.vendors.limit import Limit
 from pipeline.vendors.lines import Line
 from pipeline.vendors.pacing import RETRY_AFTER_MAX_S, StoreClock
 from pipeline.vendors.permits import Permit, Waiter
+from pipeline.vendors.room import SHORT_S, let_in
 from pipeline.vendors.turn import Turn
 from pipeline.vendors.uses import Use
 
@@ -42,7 +42,6 @@ log = structlog.get_logger()
 
 HORIZON_S = 1.0  # permits are leased for so long
 GAP_S = 0.05  # between two exchanges: those who come meanwhile share one
-SHORT_S = 0.2  # … while somebody waits without a permit
 TELL_S = 1.0  # … while there is something to tell, and to hear of pauses
 AWAY_S = 0.5  # … when the database did not answer
 IDLE_S = 60.0  # a line nobody stands in is forgotten
@@ -90,7 +89,8 @@ class FleetLimits:
 
         The earliest `deadline`, on anyio's clock, comes first, then who came first.
         With `early_s` it is that much before the call may begin: what is still to be
-        done takes now longer, now shorter, and `Turn.due` waits for the moment.
+        done takes now longer, now shorter, and `Turn.due` waits for the moment; where
+        only so many may be under way, for room: a few more than those come in early.
 
         Raises:
             LimitWait: it would take longer than `patience_s`; at once, or when that
@@ -119,8 +119,8 @@ class FleetLimits:
             turn.over()
             self._room(line)
 
-    async def _stand(self, line: Line, waiter: Waiter) -> Permit:
-        """In line, until the instant of a permit."""
+    async def _stand(self, line: Line, waiter: Waiter) -> Permit | None:
+        """In line, until the instant of a permit; None: it is let in without one."""
         line.push(waiter)
         self._wanted(line)
         if waiter.permit is None:  # else there was room, and no moment to wait for
@@ -131,7 +131,6 @@ class FleetLimits:
                 raise
         if waiter.error is not None:
             raise waiter.error
-        assert waiter.permit is not None
         return waiter.permit
 
     def pause(self, key: str, for_s: float) -> None:
@@ -161,9 +160,9 @@ class FleetLimits:
             limit.owed += min(took, most) - min(use.weight, most)
 
     @property
-    def paced(self) -> bool:
-        """Whether calls wait here for their moments."""
-        return any(line.paced and line.count for line in self._lines.values())
+    def busy(self) -> bool:
+        """Whether calls are under way, or wait here for their turn."""
+        return any(lim.booked or lim.waiting for lim in self._limits.values())
 
     def queues(self, uses: Sequence[Use]) -> bool:
         """Whether who comes now has to wait, as far as is known."""
@@ -194,7 +193,7 @@ class FleetLimits:
 
     def _wanted(self, line: Line) -> None:
         """Somebody has come."""
-        self._let_in(line.limits)
+        let_in(line.limits)
         line.bell.set()
         if line.short and not line.shut:
             self._bell.set()
@@ -207,13 +206,13 @@ class FleetLimits:
                 with anyio.move_on_after(IDLE_S):
                     await line.bell.wait()
                     continue
-                if not line.count and not line.permits:
+                if line.idle:
                     self._forget(line)
                     return
                 continue
             if not line.paced:  # any more
                 line.limits[0].drop()
-                self._let_in(line.limits)
+                let_in(line.limits)
                 continue
             permit = line.permits[0]
             wanted = line.begins(permit) - line.early_s
@@ -242,38 +241,18 @@ class FleetLimits:
         if waiter.permit is not None:
             line.missed(waiter.permit)
             self._room(line)
+        elif waiter.ahead:
+            line.no_more_ahead()
+            self._room(line)
         elif waiter.error is None:
             line.remove(waiter)
 
     def _room(self, line: Line) -> None:
         """A call is over, or did not even begin."""
-        self._let_in(line.limits)
+        let_in(line.limits)
         for limit in line.limits:
             if limit.cap is not None and (limit.waiting or limit.others):
                 self._bell.set()  # for who has no permit for want of room
-
-    def _let_in(self, limits: Sequence[Limit]) -> None:
-        """
-        Let those begin who need no moment, in order, while there is room.
-
-        One whose line is paced has its room from the store; where its moment is near it
-        is kept for it, or those of other lines would take it for ever.
-        """
-        now = anyio.current_time()
-        kept: Counter[Limit] = Counter()
-        passed: set[Line] = set()
-        lines = {line for limit in limits for line in limit.lines}
-        while waiting := [ln for ln in lines if ln.short and ln not in passed]:
-            first = min(waiting, key=lambda ln: ln.order)
-            if first.paced:
-                if max(lim.lead_s(now) for lim in first.limits) <= SHORT_S:
-                    kept.update(first.limits)
-                passed.add(first)
-            elif (
-                any(lim.booked + kept[lim] >= lim.units for lim in first.limits)
-                or not first.let_in()
-            ):
-                passed.add(first)
 
     def _forget(self, line: Line) -> None:
         """Nobody has stood in a line for a while."""
@@ -379,7 +358,7 @@ class FleetLimits:
             limit.learn(news, self._clock, limit in gave)
             if limit.paused_until > anyio.current_time():
                 limit.drop()
-        self._let_in(list(self._limits.values()))
+        let_in(list(self._limits.values()))
         for line in self._lines.values():
             self._send_away(line)
 

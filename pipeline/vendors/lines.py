@@ -11,7 +11,7 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 
@@ -41,6 +41,7 @@ class Line:
         shut: There were fewer permits than calls, the last time: asking again before
             it is time brings nothing.
         promised: Until then those come back who were sent away.
+        ready: Who was let in early, and waits for room alone.
     """
 
     def __init__(self, limits: Sequence[Limit], clock: StoreClock) -> None:
@@ -54,6 +55,7 @@ class Line:
         self.promised = -math.inf
         # A heap, in it some that are gone; no two have the same order.
         self._waiters: list[tuple[tuple[float, int], Waiter]] = []
+        self.ready: list[tuple[tuple[float, int], Waiter]] = []  # a heap as well
         self._patience_s = math.inf  # the least of theirs
         self._units: tuple[float, ...] | None = None  # of each of them; None: of some
         self._paced: tuple[float, int] = (0.0, 0)
@@ -70,6 +72,12 @@ class Line:
     def short(self) -> bool:
         """Whether somebody waits without a permit."""
         return self.count > len(self.permits)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody stands in it, and nobody is about to begin."""
+        ahead = any(limit.ahead for limit in self.limits)
+        return not (self.count or self.permits or ahead)
 
     @property
     def late_s(self) -> float:
@@ -121,7 +129,9 @@ class Line:
 
     def call(self, permit: Permit) -> None:
         """The first in line has this permit."""
-        waiter = self.pop()
+        self._called(self.pop(), permit)
+
+    def _called(self, waiter: Waiter, permit: Permit) -> None:
         for limit in self.limits:
             limit.in_hand.append(permit.due)
         waiter.permit = permit
@@ -178,17 +188,73 @@ class Line:
         """Of the first in it, among all that wait."""
         return self._first().order
 
-    def let_in(self) -> bool:
-        """Let the first begin that needs no moment; False: there is no room."""
-        now = anyio.current_time()
+    def has_room(self, now: float, kept: Mapping[Limit, int] | None = None) -> bool:
+        """Whether one more may be under way, beside the `kept` of each limit."""
+        kept = kept or {}
+        return all(
+            lim.booked + kept.get(lim, 0) < lim.units and lim.paused_until <= now
+            for lim in self.limits
+        )
+
+    def let_in(self, now: float, kept: Mapping[Limit, int]) -> bool:
+        """Let the first in that needs no moment; False: there is no room."""
+        first = self._first()
+        if not first.early_s:
+            if not self.has_room(now, kept):
+                return False
+            self.book()
+            self.call(_free(self._first()))
+            return True
         if not all(
-            lim.booked < lim.units and lim.paused_until <= now for lim in self.limits
+            lim.booked + lim.ahead + kept.get(lim, 0)
+            < lim.units + lim.ahead_max(first.early_s)
+            and lim.paused_until <= now
+            for lim in self.limits
         ):
             return False
         for limit in self.limits:
-            limit.booked += 1
-        self.call(Permit(-math.inf, self._first().units))
+            limit.ahead += 1
+        waiter = self.pop()
+        waiter.ahead = True
+        waiter.called.set()
         return True
+
+    def book(self) -> None:
+        """One more is under way, or about to be."""
+        for limit in self.limits:
+            limit.booked += 1
+
+    @property
+    def ready_order(self) -> tuple[float, int]:
+        """Of the first that is ready to begin."""
+        return self.ready[0][0]
+
+    def call_ready(self) -> bool:
+        """Room is the first's that is ready; False: it has left."""
+        _, waiter = heapq.heappop(self.ready)
+        if not waiter.gone:
+            self.book()
+            self._called(waiter, _free(waiter))
+        return True
+
+    def stand_ready(self, waiter: Waiter) -> None:
+        """It was let in, and has nothing to do any more but to begin."""
+        heapq.heappush(self.ready, (waiter.order, waiter))
+
+    def turn_back(self, now: float) -> None:
+        """Those who are ready where there is a pause, or a moment to wait for, now."""
+        if self.ready and (
+            self.paced or any(lim.paused_until > now for lim in self.limits)
+        ):
+            for _, waiter in self.ready:
+                waiter.called.set()
+            self.ready.clear()
+
+    def no_more_ahead(self) -> None:
+        """One that was let in has begun, or will not."""
+        for limit in self.limits:
+            limit.ahead -= 1
+            limit.untold = True
 
     def used(self, permit: Permit, units: Sequence[float]) -> None:
         """A call begins by this permit."""
@@ -268,3 +334,8 @@ class Line:
             self._paced = (every_s, burst)
             self._pacer = pacer(burst, every_s * CATCH_UP)
         await self._pacer.acquire()
+
+
+def _free(waiter: Waiter) -> Permit:
+    """Leave where nothing is paced."""
+    return Permit(-math.inf, waiter.units)

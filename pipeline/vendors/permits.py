@@ -28,7 +28,7 @@ class Waiter:
     """One call in line."""
 
     __slots__ = (
-        *("called", "early_s", "error", "gone", "order"),
+        *("ahead", "called", "early_s", "error", "gone", "order"),
         *("patience_s", "permit", "since", "units"),
     )
 
@@ -47,5 +47,6 @@ class Waiter:
         self.since = since
         self.called = anyio.Event()
         self.permit: Permit | None = None
+        self.ahead = False  # it may prepare, and has no permit yet
         self.error: WaybillError | None = None
         self.gone = False

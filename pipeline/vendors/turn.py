@@ -11,8 +11,9 @@ import anyio
 
 from pipeline.vendors.lines import Line
 from pipeline.vendors.permits import Permit, Waiter
+from pipeline.vendors.room import let_in
 
-Stand = Callable[[Line, Waiter], Awaitable[Permit]]
+Stand = Callable[[Line, Waiter], Awaitable[Permit | None]]
 
 
 class Turn:
@@ -20,11 +21,11 @@ class Turn:
     One call's permit of all its limits; without a line there is nothing to obey.
 
     Args:
-        stand: In line, until there is a permit.
+        stand: In line, until there is a permit, or leave to come in without one.
     """
 
     __slots__ = (
-        *("_began", "_early_s", "_line", "_number", "_patience_s", "_permit"),
+        *("_ahead", "_began", "_early_s", "_line", "_order", "_patience_s", "_permit"),
         *("_stand", "_units"),
     )
 
@@ -38,7 +39,8 @@ class Turn:
         self._stand = stand
         self._units = units
         self._permit: Permit | None = None
-        self._number = 0
+        self._ahead = False
+        self._order = (0.0, 0)
         self._patience_s = math.inf
         self._early_s = 0.0
         self._began: float | None = None
@@ -47,9 +49,10 @@ class Turn:
         """Wait in line; who wants its permit not early begins at once."""
         assert self._line is not None
         assert self._stand is not None
-        self._number = waiter.order[1]
+        self._order = waiter.order
         self._patience_s, self._early_s = waiter.patience_s, waiter.early_s
         self._permit = await self._stand(self._line, waiter)
+        self._ahead = waiter.ahead
         if not waiter.early_s:
             self._begin()
 
@@ -70,7 +73,12 @@ class Turn:
             LimitWait: that would take longer than its patience; it has not begun.
         """
         line = self._line
-        while line is not None and self._permit is not None and self._began is None:
+        while line is not None and self._began is None:
+            if self._ahead:
+                await self._room(line)
+                continue
+            if self._permit is None:
+                return
             permit, now = self._permit, anyio.current_time()
             begins = line.begins(permit)
             if now < begins:
@@ -80,20 +88,48 @@ class Turn:
                 return
             self._permit = None
             line.missed(permit)
-            # As early as before: or those behind would have theirs too late.
-            order = (-math.inf, self._number)
-            await self.come(
-                Waiter(order, self._units, self._patience_s, now, self._early_s)
-            )
+            await self._again()
 
     def over(self) -> None:
         """The call has ended, or did not begin."""
+        if self._line is not None and self._ahead:
+            self._ahead = False
+            self._line.no_more_ahead()
         if self._line is None or self._permit is None:
             return
         if self._began is None:
             self._line.missed(self._permit)
         else:
             self._line.ended(anyio.current_time() - self._began)
+
+    async def _room(self, line: Line) -> None:
+        """Until a call that was let in early has room, or is not to begin now."""
+        waiter = self._waiter(self._order)
+        line.stand_ready(waiter)
+        let_in(line.limits)
+        try:
+            await waiter.called.wait()
+        except BaseException:
+            waiter.gone = True
+            if waiter.permit is not None:
+                line.missed(waiter.permit)
+            raise
+        self._ahead = False
+        line.no_more_ahead()
+        if waiter.permit is None:
+            await self._again()
+            return
+        self._permit = waiter.permit
+        self._begin()
+
+    async def _again(self) -> None:
+        """In line before all others."""
+        # As early as before: or those behind would have theirs too late.
+        await self.come(self._waiter((-math.inf, self._order[1])))
+
+    def _waiter(self, order: tuple[float, int]) -> Waiter:
+        now = anyio.current_time()
+        return Waiter(order, self._units, self._patience_s, now, self._early_s)
 
     def _begin(self) -> None:
         assert self._line is not None
