@@ -107,13 +107,14 @@ class Turn:
         waiter = self._waiter(self._order)
         line.stand_ready(waiter)
         let_in(line.limits)
-        try:
-            await waiter.called.wait()
-        except BaseException:
-            waiter.gone = True
-            if waiter.permit is not None:
-                line.missed(waiter.permit)
-            raise
+        if not waiter.called.is_set():
+            try:
+                await waiter.called.wait()
+            except BaseException:
+                waiter.gone = True
+                if waiter.permit is not None:
+                    line.missed(waiter.permit)
+                raise
         self._ahead = False
         line.no_more_ahead()
         if waiter.permit is None:
