@@ -123,9 +123,8 @@ class FleetLimits:
         """In line, until the instant of a permit; None: it is let in without one."""
         line.push(waiter)
         self._wanted(line)
-        if (
-            waiter.permit is None and not waiter.ahead
-        ):  # else there was room, and no moment to wait for
+        # Else there was room, and no moment to wait for.
+        if waiter.permit is None and not waiter.ahead:
             try:
                 await waiter.called.wait()
             except BaseException:
