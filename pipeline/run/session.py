@@ -335,13 +335,14 @@ class Session:
             raise
         assert self._tasks is not None
         self._claimed.update((c.item.id, c) for c in claims)
+        begun = 0
         for claim in claims:
             known = history.get(claim.item.id) if claim.seq > 0 else []
             self._staying += 1
             self._tasks.start_soon(self._stay, claim, known)
-            if self._limits.busy:
-                # While hundreds begin in one breath, calls miss their moments, and
-                # answers are not heard.
+            begun += 1
+            if begun >= self._limits.at_once:
+                begun = 0
                 await anyio.lowlevel.cancel_shielded_checkpoint()
 
     async def _stay(self, claim: Claim, history: list[Checkpoint] | None) -> None:

@@ -44,6 +44,7 @@ HORIZON_S = 1.0  # permits are leased for so long
 GAP_S = 0.05  # between two exchanges: those who come meanwhile share one
 TELL_S = 1.0  # … while there is something to tell, and to hear of pauses
 AWAY_S = 0.5  # … when the database did not answer
+BEGIN_MAX, BEGIN_SOME = 500, 5  # items in one breath
 IDLE_S = 60.0  # a line nobody stands in is forgotten
 END_S = 1.0  # to give back what is left, at the end
 
@@ -161,9 +162,16 @@ class FleetLimits:
             limit.owed += min(took, most) - min(use.weight, most)
 
     @property
-    def busy(self) -> bool:
-        """Whether calls are under way, or wait here for their turn."""
-        return any(lim.booked or lim.waiting for lim in self._limits.values())
+    def at_once(self) -> int:
+        """
+        So many items may begin in one breath: one while calls wait here for moments,
+        which they would miss; few while they wait for room, for their vendor idles
+        until an answer is heard.
+        """
+        waited_for = [line for line in self._lines.values() if line.count]
+        if not waited_for:
+            return BEGIN_MAX
+        return 1 if any(line.paced for line in waited_for) else BEGIN_SOME
 
     def queues(self, uses: Sequence[Use]) -> bool:
         """Whether who comes now has to wait, as far as is known."""

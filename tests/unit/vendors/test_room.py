@@ -116,3 +116,27 @@ async def test_a_pause_keeps_and_sends_away_who_is_ready() -> None:
     assert len(said) == 1
     assert said[0] > 100
     assert left.startswith("0 in use, 0 waiting")
+
+
+@pytest.mark.parametrize(
+    ("spec", "calls", "breath"),
+    [(FOUR, 0, 500), (FOUR, 4, 500), (FOUR, 9, 5), (LimitSpec(1, 60.0), 3, 1)],
+)
+async def test_few_items_begin_in_one_breath_while_calls_wait(
+    spec: LimitSpec, calls: int, breath: int
+) -> None:
+    """None that waits for its moment would have it, and no answer would be heard."""
+    async with fleet() as [limits]:
+
+        async def call() -> None:
+            async with limits.hold(use(spec)):
+                await anyio.sleep(30)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(calls):
+                tasks.start_soon(call)
+            await anyio.sleep(3)
+            found = limits.at_once
+            tasks.cancel_scope.cancel()
+
+    assert found == breath
