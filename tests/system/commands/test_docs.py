@@ -7,6 +7,7 @@ import shlex
 import shutil
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +15,9 @@ import pytest
 import typer
 
 from loadtest.corpora.letters import demo_files
-from loadtest.vendors.playing import playing
+from loadtest.vendors.playing import Steered, playing
 from pipeline.errors import WaybillError
-from tests.system.command import ROOT, Home, pictures
+from tests.system.command import ROOT, Home, Ran, pictures
 from waybill.cli import EXIT_CODES, app
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -148,32 +149,53 @@ def errors(kind: type[WaybillError]) -> Iterator[type[WaybillError]]:
 
 def test_the_recipe_of_agents_runs(home: Home, tmp_path: Path):
     """Its files and commands as they stand there; only the port is another."""
-    text = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
-    _, _, recipe = text.partition("## From an empty folder")
-    file = r"\*\*`([^`\n]+)`\*\*[^\n]*\n\n```\w+\n(.*?)```"
-    made = dict(re.findall(file, recipe, re.DOTALL))
-    [shell] = re.findall(r"```sh\n(.*?)```", recipe, re.DOTALL)
-    world = tomllib.loads(made["world.toml"])["vendor"]
-    with playing(world) as vendors:
-        port = vendors.shown["url"].rpartition(":")[2]
-        for name, content in made.items():
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content.replace(":8808/", f":{port}/"), encoding="utf-8")
-        around = {
-            "PIPELINES": str(tmp_path / "pipelines"),
-            "PIPELINE": "tickets",
-            "VENDORS": str(tmp_path / "home" / "vendors.toml"),
-        }
-        ran = {}
-        for line in re.findall(r"^waybill ([^#\n]+)", shell, re.MULTILINE):
-            words = [str(tmp_path / w) if w in made else w for w in shlex.split(line)]
-            ran[" ".join(words[:2])] = home.run(*words, **around)
-
+    with recipe(home, tmp_path, "agents.md", "tickets") as (vendors, ran):
         codes = {command: each.code for command, each in ran.items()}
+
         assert codes.pop("doctor") == 0, ran["doctor"].out
         assert list(codes.values()) == [5, 0, 0, 0], ran
         assert "c2_1" in ran["review show"].out
         assert "item 1 is done" in ran["review rule"].err
         assert "confirmed" in ran["effects ls"].out
         assert vendors.counts("crm")["taken"] == 1
+
+
+def test_the_recipe_of_vendors_runs(home: Home, tmp_path: Path):
+    """A model that is down, the one in its place, a budget, and a record once."""
+    with recipe(home, tmp_path, "vendors.md", "leads") as (vendors, ran):
+        assert {each.code for each in ran.values()} == {0}, ran
+        assert "llm-elsewhere" in ran["items show"].out
+        assert "\t20.00\t0.0002" in ran["budgets show"].out
+        assert "vendor/llm/requests" in ran["limits ls"].out
+        assert "confirmed" in ran["effects ls"].out
+        assert vendors.counts("llm-elsewhere")["billed"] == 1
+        assert vendors.counts("crm")["taken"] == 1
+
+
+@contextmanager
+def recipe(
+    home: Home, folder: Path, page: str, pipeline: str
+) -> Iterator[tuple[Steered, dict[str, Ran]]]:
+    """The files of a page's recipe, and what each of its commands said."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    _, _, section = text.partition("## From an empty folder")
+    file = r"\*\*`([^`\n]+)`\*\*[^\n]*\n\n```\w+\n(.*?)```"
+    made = dict(re.findall(file, section, re.DOTALL))
+    [shell] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    with playing(tomllib.loads(made["world.toml"])["vendor"]) as vendors:
+        port = vendors.shown["url"].rpartition(":")[2]
+        for name, content in made.items():
+            at_home = name.startswith("home/secrets/")
+            path = home.folder / name[5:] if at_home else folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content.replace(":8808/", f":{port}/"), encoding="utf-8")
+        around = {
+            "PIPELINES": str(folder / "pipelines"),
+            "PIPELINE": pipeline,
+            "VENDORS": str(folder / "home" / "vendors.toml"),
+        }
+        ran = {}
+        for line in re.findall(r"^waybill ([^#\n]+)", shell, re.MULTILINE):
+            words = [str(folder / w) if w in made else w for w in shlex.split(line)]
+            ran[" ".join(words[:2])] = home.run(*words, **around)
+        yield vendors, ran
