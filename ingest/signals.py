@@ -21,13 +21,7 @@ from pipeline.names import visible
 from pipeline.signals import is_name
 from pipeline.stage import Artifacts
 from pipeline.state import encode, inline_or_ref
-from pipeline.store.signals import (
-    REFUSALS,
-    Delivery,
-    SignalRow,
-    SignalStore,
-    Taken,
-)
+from pipeline.store.signals import REFUSALS, Delivery, SignalRow, SignalStore, Taken
 from pipeline.threads import in_thread
 
 BYTES_MAX = 1 << 20  # of one answer: a large one names where its pages are

@@ -32,15 +32,7 @@ from loadtest.scenarios.evil_stages import KINDS
 from loadtest.scenarios.fitting import run_fitting
 from loadtest.scenarios.moderation import run_moderation
 from loadtest.scenarios.quotes import run_quotes
-from loadtest.showing import (
-    Json,
-    Reader,
-    Samples,
-    Seed,
-    fail_if,
-    say,
-    show,
-)
+from loadtest.showing import Json, Reader, Samples, Seed, fail_if, say, show
 from loadtest.trial import SAMPLES
 from pipeline.errors import Usage
 

@@ -15,13 +15,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self
 from uuid import UUID, uuid4
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.purse import Most
 

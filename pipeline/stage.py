@@ -23,21 +23,9 @@ from pipeline.calls import Answer, FilePart, Request, Vendor
 from pipeline.errors import Usage
 from pipeline.lapse import Lapse
 from pipeline.messages import Talking
-from pipeline.model import (
-    Advance,
-    Done,
-    Hold,
-    Item,
-    Kin,
-    Outcome,
-    Reject,
-    Wait,
-)
+from pipeline.model import Advance, Done, Hold, Item, Kin, Outcome, Reject, Wait
 from pipeline.outbox import Planning
-from pipeline.parts import (
-    PARTS_MAX,
-    Part,
-)
+from pipeline.parts import PARTS_MAX, Part
 from pipeline.reducers import REDUCERS, add, append, merge, replace
 from pipeline.signals import Asking
 from pipeline.signatures import named

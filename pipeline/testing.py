@@ -45,15 +45,7 @@ from pipeline.doubles import (
 )
 from pipeline.errors import WaybillError
 from pipeline.folder import Pipeline, PipelineFolder
-from pipeline.model import (
-    Checkpoint,
-    Claim,
-    Item,
-    Kin,
-    Outcome,
-    Progress,
-    Spawn,
-)
+from pipeline.model import Checkpoint, Claim, Item, Kin, Outcome, Progress, Spawn
 from pipeline.outbox import Planned, SinkFacts
 from pipeline.parts import Part
 from pipeline.purse import NOTHING, Draw, Drawn, Most, Purse

@@ -22,16 +22,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pipeline.errors import Transient, Unacceptable
-from pipeline.stage import (
-    Advance,
-    Context,
-    Done,
-    Outcome,
-    Part,
-    Reject,
-    Retry,
-    stage,
-)
+from pipeline.stage import Advance, Context, Done, Outcome, Part, Reject, Retry, stage
 from stages.document import Document
 from stages.formats import bundle
 from stages.formats.bundle import BundleFile, Overview, Unpacked

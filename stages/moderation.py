@@ -37,13 +37,7 @@ from stages.rules.compiler import faults_in, rulebook
 from stages.rules.excerpts import excerpts
 from stages.rules.normaliser import normalise
 from stages.rules.personal import find_personal
-from stages.rules.raising import (
-    doubts_of,
-    may_rise,
-    raised,
-    said,
-    without_excuses,
-)
+from stages.rules.raising import doubts_of, may_rise, raised, said, without_excuses
 from stages.rules.rulebook import Rulebook
 from stages.rules.sampling import odds, share
 from stages.rules.voting import VOTERS_MAX, Heard, Voter, WhenAway, hear

@@ -26,15 +26,7 @@ from pydantic import Field
 
 from pipeline.errors import Permanent, Transient, Unacceptable, WaybillError
 from pipeline.jail.codes import End
-from pipeline.stage import (
-    Advance,
-    Context,
-    Hold,
-    Outcome,
-    Reject,
-    Retry,
-    stage,
-)
+from pipeline.stage import Advance, Context, Hold, Outcome, Reject, Retry, stage
 from stages.document import Crop, Document, PageStatus, PageText
 from stages.formats.kinds import PASSWORDS
 from stages.reading import engines, vision

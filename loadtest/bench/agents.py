@@ -31,10 +31,7 @@ from pipeline.agents.tools import Ref, ToolContext, Untrusted, tool
 from pipeline.calls import Request
 from pipeline.folder import Builtin
 from pipeline.messages import Asked, ModelRequest
-from pipeline.model import (
-    Advance,
-    Outcome,
-)
+from pipeline.model import Advance, Outcome
 from pipeline.parts import Part
 from pipeline.stage import Context, Stage, stage
 from pipeline.vendors.declared import VendorLimits, VendorSpec

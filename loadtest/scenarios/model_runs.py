@@ -8,13 +8,7 @@ from typing import Annotated
 
 import typer
 
-from loadtest.scenarios import (
-    approvals,
-    contracts,
-    lies,
-    zero_contracts,
-    zero_trust,
-)
+from loadtest.scenarios import approvals, contracts, lies, zero_contracts, zero_trust
 from loadtest.showing import Json, Samples, Seed, fail_if, say, show
 from loadtest.trial import SAMPLES
 from pipeline.errors import Usage

@@ -26,10 +26,7 @@ from pipeline.outbox import EffectState
 from pipeline.run.origin import here, origin
 from pipeline.store.effects import EffectRow
 from pipeline.store.memory import MemoryStore
-from pipeline.store.rows import (
-    Origin,
-    WorkerRow,
-)
+from pipeline.store.rows import Origin, WorkerRow
 from pipeline.store.strikes import Blame
 
 LEASE_S = 5.0

@@ -19,14 +19,7 @@ from loadtest.vendors.chat import Chat, Said, called, schema_of, tools_of
 from loadtest.vendors.instances import instance, misfit
 from loadtest.vendors.kinds import Call
 from loadtest.vendors.labels import Label
-from loadtest.vendors.questions import (
-    Found,
-    Piece,
-    brought,
-    found_in,
-    ids_of,
-    label_of,
-)
+from loadtest.vendors.questions import Found, Piece, brought, found_in, ids_of, label_of
 from loadtest.vendors.settings import Play, ToolAsked
 
 INVENTED = "The party of the first part shall dance at dawn."

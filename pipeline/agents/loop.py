@@ -39,12 +39,7 @@ from pipeline.agents.talk import (
     results_of,
 )
 from pipeline.agents.tools import Untrusted, schema_of
-from pipeline.agents.vetting import (
-    NAME_CHARS_MAX,
-    Setting,
-    Vetted,
-    Vetting,
-)
+from pipeline.agents.vetting import NAME_CHARS_MAX, Setting, Vetted, Vetting
 from pipeline.errors import Usage, WaybillError
 from pipeline.messages import (
     Asked,

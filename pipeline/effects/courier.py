@@ -34,13 +34,7 @@ from pipeline.model import WorkerId
 from pipeline.outbox import EffectState, SinkClass
 from pipeline.stage import Artifacts
 from pipeline.state import clean_text, encode
-from pipeline.store.effects import (
-    EffectId,
-    EffectRow,
-    EffectStore,
-    Room,
-    Settlement,
-)
+from pipeline.store.effects import EffectId, EffectRow, EffectStore, Room, Settlement
 from pipeline.trouble import trouble_of
 
 log = structlog.get_logger()

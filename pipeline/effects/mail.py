@@ -20,14 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from pipeline.calls import Moment
 from pipeline.effects.declared import SmtpSpec
-from pipeline.effects.sink import (
-    Confirmed,
-    NotSent,
-    Outcome,
-    Parcel,
-    Refused,
-    Unknown,
-)
+from pipeline.effects.sink import Confirmed, NotSent, Outcome, Parcel, Refused, Unknown
 from pipeline.errors import WaybillError
 from pipeline.stage import Artifacts
 

@@ -22,15 +22,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from pipeline.calls import (
-    NOTHING,
-    Answer,
-    CallId,
-    CallOpening,
-    Kind,
-    Request,
-    Settled,
-)
+from pipeline.calls import NOTHING, Answer, CallId, CallOpening, Kind, Request, Settled
 from pipeline.errors import Disposition, LimitWait, Permanent, WaybillError, code_of
 from pipeline.errors import Usage as UsageError
 from pipeline.folder import Pipeline

@@ -17,11 +17,7 @@ from pipeline.bound import BoundStage
 from pipeline.errors import Permanent, Usage
 from pipeline.jail.custom import FileFunction
 from pipeline.messages import Granted, Model
-from pipeline.model import (
-    Kin,
-    Product,
-    Progress,
-)
+from pipeline.model import Kin, Product, Progress
 from pipeline.parts import Part
 from pipeline.purse import Draw, Drawn, Most
 from pipeline.run.calling import Calling

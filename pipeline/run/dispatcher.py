@@ -18,9 +18,7 @@ from pipeline.model import Claim, ItemId, WorkerId
 from pipeline.run.gate import Gate
 from pipeline.run.windows import Windows
 from pipeline.store.port import WorkStore
-from pipeline.store.rows import (
-    Share,
-)
+from pipeline.store.rows import Share
 from pipeline.store.strikes import SUSPECTS_MAX
 
 log = structlog.get_logger()

@@ -12,16 +12,8 @@ import anyio
 from pydantic import TypeAdapter
 
 from pipeline.errors import NeedsReview, Permanent
-from pipeline.model import (
-    Checkpoint,
-    Kin,
-    Spawn,
-    State,
-)
-from pipeline.parts import (
-    PARTS_MAX,
-    Part,
-)
+from pipeline.model import Checkpoint, Kin, Spawn, State
+from pipeline.parts import PARTS_MAX, Part
 from pipeline.run.stay import Parked, Run, StepRecorder, memoised, until_answered
 from pipeline.state import clean_text, encode
 from pipeline.store.rows import KinRow

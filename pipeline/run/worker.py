@@ -25,9 +25,7 @@ from pipeline.run.session import Session, WorkerSettings
 from pipeline.run.slate import Slate
 from pipeline.run.watchdog import WATCHDOG
 from pipeline.store.outside import WorkerStore
-from pipeline.store.rows import (
-    TroubleRow,
-)
+from pipeline.store.rows import TroubleRow
 from pipeline.store.strikes import Blame
 
 log = structlog.get_logger()

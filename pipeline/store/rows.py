@@ -6,14 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from pipeline.model import (
-    Checkpoint,
-    Disposal,
-    HoldId,
-    ItemId,
-    State,
-    WorkerId,
-)
+from pipeline.model import Checkpoint, Disposal, HoldId, ItemId, State, WorkerId
 
 
 class Origin(NamedTuple):

@@ -19,13 +19,7 @@ from pipeline.calls import FilePart, Kind, Request
 from pipeline.errors import Usage as UsageError
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.failures import unsendable
-from pipeline.vendors.target import (
-    HEADER_NAME,
-    HEADER_VALUE,
-    OURS,
-    Target,
-    target_of,
-)
+from pipeline.vendors.target import HEADER_NAME, HEADER_VALUE, OURS, Target, target_of
 
 ANTHROPIC_VERSION = "2023-06-01"
 QUERY_CHARS_MAX = 16_384

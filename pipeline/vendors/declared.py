@@ -47,13 +47,7 @@ from pydantic import (
 from pipeline.calls import UNBOUNDED_SERVICE, CallClass, Kind, ServiceBudget, Usage
 from pipeline.errors import Usage as UsageError
 from pipeline.misfits import misfit_of, read_toml
-from pipeline.vendors.target import (
-    HEADER_NAME,
-    HEADER_VALUE,
-    OF_KEYS,
-    OURS,
-    target_of,
-)
+from pipeline.vendors.target import HEADER_NAME, HEADER_VALUE, OF_KEYS, OURS, target_of
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}", re.ASCII)
 MILLION = Decimal(1_000_000)

@@ -22,15 +22,7 @@ from pydantic import (
     ValidationError,
 )
 
-from stages.abstracts.forms import (
-    PERSON,
-    Action,
-    Check,
-    Cited,
-    Clause,
-    Decision,
-    Said,
-)
+from stages.abstracts.forms import PERSON, Action, Check, Cited, Clause, Decision, Said
 from stages.abstracts.places import QUOTE_CHARS_MAX, cited, place_of
 from stages.abstracts.readers import value_in
 from stages.clauses.values import Kind, form_of, value_of

@@ -19,14 +19,7 @@ from stages.enquiries.ends import mentions_of, read_ends
 from stages.enquiries.forms import WANTED, Asked, Question, Read, Request
 from stages.enquiries.mending import Mended, mended
 from stages.fitting.rulebook import RuleBook
-from stages.fitting.units import (
-    LENGTHS,
-    PRESSURES,
-    inches,
-    to_bar,
-    to_celsius,
-    to_mm,
-)
+from stages.fitting.units import LENGTHS, PRESSURES, inches, to_bar, to_celsius, to_mm
 
 Reader = Callable[[re.Match[str]], Iterable[Any]]
 Found = tuple[Read[Any] | None, Question | None]

@@ -21,13 +21,7 @@ from stages.layout import Layout
 from stages.reading import engines, rapid, second, tesseract
 from stages.reading.agreeing import is_number
 from stages.reading.compare import cuttings, small_picture
-from stages.reading.judging import (
-    COVERED_MIN,
-    INK_MIN,
-    Ink,
-    mean_of,
-    too_few,
-)
+from stages.reading.judging import COVERED_MIN, INK_MIN, Ink, mean_of, too_few
 from stages.reading.picture import open_page
 from stages.reading.placing import Weighed, layout_of
 from stages.reading.protocol import PageReading, PageRequest, ReaderSettings

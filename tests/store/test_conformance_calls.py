@@ -18,13 +18,7 @@ from pipeline.calls import (
     WhenUsedUp,
 )
 from pipeline.errors import LeaseLost, NotFound
-from pipeline.model import (
-    Entry,
-    Finish,
-    ItemId,
-    Spawn,
-    State,
-)
+from pipeline.model import Entry, Finish, ItemId, Spawn, State
 from pipeline.parts import Part
 from pipeline.store.outside import Short, Spent
 from tests.store.world import World, done, step, waiting

@@ -7,12 +7,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import Conflict
-from pipeline.model import (
-    Batch,
-    Disposal,
-    Entry,
-    Spawn,
-)
+from pipeline.model import Batch, Disposal, Entry, Spawn
 from pipeline.outbox import EffectState as S
 from pipeline.outbox import Planned, SinkClass
 from pipeline.parts import Part

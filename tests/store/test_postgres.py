@@ -17,9 +17,7 @@ import pytest
 from pipeline.errors import NotFound, Refused, StoreUnavailable
 from pipeline.model import Attempt, Entry, Finish, State, ToReady, ToWaiting
 from pipeline.store.postgres import PostgresStore
-from pipeline.store.rows import (
-    Origin,
-)
+from pipeline.store.rows import Origin
 from pipeline.store.strikes import Blame
 from tests.store.conftest import Urls
 from tests.store.wire import Wire

@@ -16,22 +16,8 @@ import anyio
 import asyncpg
 import pytest
 
-from pipeline.errors import (
-    Conflict,
-    LeaseLost,
-    Refused,
-    StoreUnavailable,
-    WaybillError,
-)
-from pipeline.model import (
-    Disposal,
-    Entry,
-    Finish,
-    ItemId,
-    State,
-    ToJoining,
-    WorkerId,
-)
+from pipeline.errors import Conflict, LeaseLost, Refused, StoreUnavailable, WaybillError
+from pipeline.model import Disposal, Entry, Finish, ItemId, State, ToJoining, WorkerId
 from pipeline.parts import Part
 from pipeline.store.postgres import PostgresStore
 from tests.store.conftest import Urls

@@ -20,14 +20,7 @@ import pytest
 from pipeline.store.connection import SETTINGS
 from pipeline.store.database import CONNECTIONS
 from tests.system.command import Home, children_of, eventually, with_pid
-from tests.system.servers import (
-    PgBouncer,
-    Postgres,
-    ask,
-    documented,
-    free_port,
-    shell,
-)
+from tests.system.servers import PgBouncer, Postgres, ask, documented, free_port, shell
 from waybill.commands.service import UP_CONNECTIONS
 
 ROLES, FIRST = documented("Roles, database, schema")

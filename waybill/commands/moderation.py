@@ -18,11 +18,7 @@ from pipeline.model import Advance, Hold, Reject
 from stages.document import Span, Verdict
 from stages.formats.kinds import TXT, type_of
 from stages.formats.text import pages
-from stages.moderation import (
-    ModerationSettings,
-    action_of,
-    outcome_of,
-)
+from stages.moderation import ModerationSettings, action_of, outcome_of
 from stages.moderation import moderation as built_in
 from stages.rules.compiler import rulebook
 from stages.rules.rulebook import Rulebook

@@ -34,12 +34,7 @@ from waybill.commands.counts import WITH_FAILED, WITH_HELD
 from waybill.commands.folders import lay_copy, pipelines_check, pipelines_ls
 from waybill.commands.options import Json
 from waybill.commands.run import log_to_home, run_async
-from waybill.compose import (
-    BUILTIN,
-    look_into,
-    open_jail,
-    pipeline_folder,
-)
+from waybill.compose import BUILTIN, look_into, open_jail, pipeline_folder
 from waybill.foreground import twice, watched
 from waybill.outside import (
     SECRETS,

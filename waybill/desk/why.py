@@ -14,12 +14,7 @@ from pipeline.folder import Pipeline
 from pipeline.loading import IMPORT_S
 from pipeline.model import State
 from pipeline.store.outside import RESTING
-from pipeline.store.rows import (
-    AttemptRow,
-    ItemRow,
-    TroubleRow,
-    WaitsRow,
-)
+from pipeline.store.rows import AttemptRow, ItemRow, TroubleRow, WaitsRow
 from pipeline.store.signals import SIGNAL, SignalRow
 from pipeline.store.strikes import ALONE, SUSPECT
 from pipeline.threads import in_thread

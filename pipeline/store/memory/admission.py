@@ -9,15 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.errors import NotFound
-from pipeline.model import (
-    Batch,
-    Disposal,
-    Item,
-    ItemId,
-    Receipt,
-    State,
-    Submission,
-)
+from pipeline.model import Batch, Disposal, Item, ItemId, Receipt, State, Submission
 from pipeline.store.memory.tables import EPOCH, Admitted, MemoryTables, Place
 from pipeline.store.refusals import (
     check_names,

@@ -6,10 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.model import (
-    ItemId,
-    State,
-)
+from pipeline.model import ItemId, State
 from pipeline.store.memory.tables import MemoryTables, Place
 from pipeline.store.rows import Mark
 

@@ -9,22 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from pipeline.errors import DeadlinePassed, NotFound
-from pipeline.model import (
-    Checkpoint,
-    Claim,
-    Finish,
-    ItemId,
-    State,
-    WorkerId,
-)
+from pipeline.model import Checkpoint, Claim, Finish, ItemId, State, WorkerId
 from pipeline.store.memory.calls import MemoryCalls
 from pipeline.store.memory.holds import MemoryHolds
 from pipeline.store.port import HISTORY_BYTES, TENANTS_MIN
-from pipeline.store.rows import (
-    KinRow,
-    PipelineRow,
-    Share,
-)
+from pipeline.store.rows import KinRow, PipelineRow, Share
 from pipeline.store.strikes import ALONE, SUSPECT
 
 

@@ -31,9 +31,7 @@ from pipeline.store.memory.admission import MemoryAdmission
 from pipeline.store.memory.effects import MemoryEffects
 from pipeline.store.memory.signals import MemorySignals
 from pipeline.store.memory.tables import Holding, Place, digest_of
-from pipeline.store.rows import (
-    HoldRow,
-)
+from pipeline.store.rows import HoldRow
 from pipeline.store.strikes import ALONE
 
 

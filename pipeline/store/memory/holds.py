@@ -10,13 +10,7 @@ from datetime import datetime
 
 from pipeline.errors import NotFound, Refused
 from pipeline.lapse import EXPIRED, LAPSED, NOBODY
-from pipeline.model import (
-    Checkpoint,
-    Finish,
-    HoldId,
-    ItemId,
-    State,
-)
+from pipeline.model import Checkpoint, Finish, HoldId, ItemId, State
 from pipeline.names import part_pattern
 from pipeline.store.memory.tables import MemoryTables, Place, digest_of
 from pipeline.store.port import ANY

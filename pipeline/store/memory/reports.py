@@ -11,11 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import NotFound
-from pipeline.model import (
-    Disposal,
-    ItemId,
-    State,
-)
+from pipeline.model import Disposal, ItemId, State
 from pipeline.store.memory.tables import EPOCH, MemoryTables
 from pipeline.store.outside import WAIT_CODE
 from pipeline.store.rows import (

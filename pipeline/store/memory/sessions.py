@@ -8,19 +8,10 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from pipeline.errors import LeaseLost
-from pipeline.model import (
-    Finish,
-    ItemId,
-    State,
-    WorkerId,
-)
+from pipeline.model import Finish, ItemId, State, WorkerId
 from pipeline.store.memory.ledger import MemoryLedger
 from pipeline.store.memory.tables import Lease, Place
-from pipeline.store.rows import (
-    Origin,
-    TroubleRow,
-    WorkerRow,
-)
+from pipeline.store.rows import Origin, TroubleRow, WorkerRow
 from pipeline.store.strikes import ALONE, DEATHS, KILLED_WHY, Blame
 
 

@@ -15,15 +15,7 @@ from pipeline.calls import CallId, CallOpening, Money, ServiceBudget, Settled
 from pipeline.errors import LeaseLost
 from pipeline.model import ItemId, WorkerId
 from pipeline.store.database import Connection, Topic
-from pipeline.store.ledger import (
-    IDLE_CODES,
-    Account,
-    Caller,
-    Grants,
-    Key,
-    Where,
-    grant,
-)
+from pipeline.store.ledger import IDLE_CODES, Account, Caller, Grants, Key, Where, grant
 from pipeline.store.outside import Short
 from pipeline.store.postgres.budgets import BEGIN_ITEMS
 from pipeline.store.postgres.sessions import ALIVE

@@ -15,11 +15,7 @@ from pipeline.store.postgres.budgets import Rested
 from pipeline.store.postgres.counts import FOLD
 from pipeline.store.postgres.holds import let_lapse
 from pipeline.store.postgres.sessions import ALIVE
-from pipeline.store.rows import (
-    KinRow,
-    PipelineRow,
-    Share,
-)
+from pipeline.store.rows import KinRow, PipelineRow, Share
 from pipeline.store.strikes import ALONE, SUSPECT
 
 # Some of the tenants in line, by loose index scan from $2 on: as many as there is room

@@ -17,14 +17,7 @@ from pipeline.store.outside import WAIT_CODE
 from pipeline.store.port import ANY
 from pipeline.store.postgres.counts import EVERY, OF_BATCHES, SLICE, TALLIED
 from pipeline.store.postgres.listing import STATES, Listing, statement
-from pipeline.store.rows import (
-    AttemptRow,
-    Event,
-    Found,
-    ItemRow,
-    Sought,
-    WaitsRow,
-)
+from pipeline.store.rows import AttemptRow, Event, Found, ItemRow, Sought, WaitsRow
 
 LAST = 2**63 - 1  # what the database can count to
 # For a name or a code a million items are looked through in some tenths of a second,

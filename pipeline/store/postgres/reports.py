@@ -15,13 +15,7 @@ from pipeline.model import ItemId
 from pipeline.names import number_in
 from pipeline.store.database import Topic
 from pipeline.store.postgres.counts import counts_row
-from pipeline.store.rows import (
-    BatchRow,
-    Family,
-    ProductRow,
-    RefusedRow,
-    WorkRow,
-)
+from pipeline.store.rows import BatchRow, Family, ProductRow, RefusedRow, WorkRow
 
 BATCH = """
 select b.id, t.name as tenant, b.name, b.created_at, b.deadline_at,

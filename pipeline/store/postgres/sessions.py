@@ -18,11 +18,7 @@ from pipeline.state import clean_text
 from pipeline.store.database import Connection, Topic
 from pipeline.store.postgres.outbox import return_effects
 from pipeline.store.postgres.settling import settle_lost
-from pipeline.store.rows import (
-    Origin,
-    TroubleRow,
-    WorkerRow,
-)
+from pipeline.store.rows import Origin, TroubleRow, WorkerRow
 from pipeline.store.strikes import ALONE, DEATHS, KILLED_WHY, Blame
 
 ALIVE = """

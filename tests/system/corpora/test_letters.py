@@ -13,13 +13,7 @@ import pytest
 from PIL import Image, ImageChops, ImageOps, ImageSequence
 
 from loadtest.corpora import noise
-from loadtest.corpora.letters import (
-    DemoFile,
-    demo_files,
-    letter,
-    main,
-    pages,
-)
+from loadtest.corpora.letters import DemoFile, demo_files, letter, main, pages
 from loadtest.corpora.troubles import DISCLOSURE, TROUBLES
 from pipeline.errors import Usage
 

@@ -12,14 +12,7 @@ from stages.abstracts.checks import after, checks, words_of
 from stages.abstracts.doubts import Doubt, evidence
 from stages.abstracts.forms import Check, Clause
 from stages.abstracts.weighing import Weighed, weighed
-from tests.unit.abstracts.made import (
-    TEXT,
-    absent,
-    clauses,
-    quoted,
-    said,
-    structure,
-)
+from tests.unit.abstracts.made import TEXT, absent, clauses, quoted, said, structure
 
 
 def judge(found: dict[str, Clause], **rulings: Any) -> Weighed:

@@ -8,13 +8,7 @@ from typing import Any
 
 import anyio
 
-from pipeline.errors import (
-    Conflict,
-    Integrity,
-    StoreUnavailable,
-    Usage,
-    WaybillError,
-)
+from pipeline.errors import Conflict, Integrity, StoreUnavailable, Usage, WaybillError
 from pipeline.model import Hold
 from pipeline.store.rows import HoldRow
 from tests.unit.engine import Engine, Letter, Tape, until

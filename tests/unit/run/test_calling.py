@@ -18,13 +18,7 @@ from pipeline.run.outside import Free, Outside
 from pipeline.run.sending import VendorCaller
 from pipeline.stage import Advance, Retry
 from pipeline.vendors.asking import with_model
-from pipeline.vendors.declared import (
-    Price,
-    Rate,
-    VendorLimits,
-    VendorSpec,
-    VendorTerms,
-)
+from pipeline.vendors.declared import Price, Rate, VendorLimits, VendorSpec, VendorTerms
 from pipeline.vendors.failures import failure
 from pipeline.vendors.hearing import Reply
 from pipeline.vendors.limits import FleetLimits

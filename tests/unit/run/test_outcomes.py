@@ -8,12 +8,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
-from pydantic import (
-    BaseModel,
-    Field,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import BaseModel, Field, ValidatorFunctionWrapHandler, WrapValidator
 
 from pipeline.errors import NeedsReview, Permanent
 from pipeline.model import Advance, Done, Hold, Reject, ToHeld, ToWaiting, Wait

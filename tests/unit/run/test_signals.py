@@ -12,11 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from pipeline.errors import SignalTimeout, Throttled, Transient
-from pipeline.model import (
-    Advance,
-    State,
-    ToWaiting,
-)
+from pipeline.model import Advance, State, ToWaiting
 from pipeline.parts import Part
 from pipeline.signals import Callbacks
 from pipeline.store.signals import Delivery, Taken

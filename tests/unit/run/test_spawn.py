@@ -9,19 +9,8 @@ import anyio
 import pytest
 
 from pipeline.errors import Permanent
-from pipeline.model import (
-    Advance,
-    Done,
-    Entry,
-    Reject,
-    State,
-    ToJoining,
-    Wait,
-)
-from pipeline.parts import (
-    PARTS_MAX,
-    Part,
-)
+from pipeline.model import Advance, Done, Entry, Reject, State, ToJoining, Wait
+from pipeline.parts import PARTS_MAX, Part
 from pipeline.stage import Stage
 from tests.unit.engine import Engine, Letter, Tape, landed, lost, not_sent, until
 

@@ -20,11 +20,7 @@ from pipeline.errors import (
 )
 from pipeline.model import WorkerId
 from pipeline.store.memory import MemoryStore
-from pipeline.store.outside import (
-    BreakerNews,
-    BreakerRow,
-    Learnt,
-)
+from pipeline.store.outside import BreakerNews, BreakerRow, Learnt
 from pipeline.store.rows import Origin
 from pipeline.vendors.breakers import Breakers
 from pipeline.vendors.declared import BreakerPolicy, VendorSpec

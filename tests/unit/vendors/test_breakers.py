@@ -8,16 +8,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from pipeline.errors import (
-    VendorAway,
-    WaybillError,
-)
+from pipeline.errors import VendorAway, WaybillError
 from pipeline.store.memory import MemoryStore
-from pipeline.store.outside import (
-    REPEATS_FLOOR,
-    BreakerRow,
-    BreakerState,
-)
+from pipeline.store.outside import REPEATS_FLOOR, BreakerRow, BreakerState
 from pipeline.vendors.breakers import STALE_S, TELL_S, Breakers, Ticket
 from pipeline.vendors.known import Known
 from tests.unit.vendors.outages import (

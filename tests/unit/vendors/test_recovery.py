@@ -8,13 +8,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from pipeline.errors import (
-    VendorAway,
-)
+from pipeline.errors import VendorAway
 from pipeline.store.memory import MemoryStore
-from pipeline.store.outside import (
-    REPEATS_FLOOR,
-)
+from pipeline.store.outside import REPEATS_FLOOR
 from pipeline.vendors.declared import BreakerPolicy
 from pipeline.vendors.known import BACK_PER_S
 from pipeline.vendors.ramp import RAMP_S, Ramp
