@@ -28,7 +28,9 @@ class Limit:
     Attributes:
         booked: Calls under way, and permits in hand.
         ahead: Calls that were let in early, and wait for room.
-        units: So many calls may be booked; infinite without a concurrency.
+        units: So many calls may be booked; infinite without a concurrency.  While an
+            exchange is under way, no more than it tells of: what is above that may be
+            another worker's already.
         waiting, waiting_units: In this process, without a permit.
         begun, owed, pause_s: Yet to be told.
     """
@@ -102,6 +104,8 @@ class Limit:
     def ask(self, now: float) -> LimitAsk:
         """What to tell of it, and to ask for."""
         spec = self.spec
+        if self.cap is not None:
+            self.units = min(self.units, self.booked)
         since = [line.since for line in self.lines if line.count]
         end, start = self._end, self._given_back()
         self._asked = len(self._dropped)

@@ -210,6 +210,10 @@ class FleetLimits:
     async def _serve(self, line: Line) -> None:
         """Let the calls of a line begin, each at the instant of its permit."""
         while True:
+            if line.permits and not line.paced:  # any more
+                line.drop_all()
+                let_in(line.limits)
+                continue
             if not (line.count and line.permits):
                 line.bell = anyio.Event()
                 with anyio.move_on_after(IDLE_S):
@@ -218,10 +222,6 @@ class FleetLimits:
                 if line.idle:
                     self._forget(line)
                     return
-                continue
-            if not line.paced:  # any more
-                line.limits[0].drop()
-                let_in(line.limits)
                 continue
             permit = line.permits[0]
             wanted = line.begins(permit) - line.early_s
@@ -375,8 +375,7 @@ class FleetLimits:
         """At the end: permits that nobody will use."""
         in_hand = [line for line in self._lines.values() if line.permits]
         for line in in_hand:
-            while line.permits:
-                line.drop()
+            line.drop_all()
         if in_hand and not self._away:
             with anyio.move_on_after(END_S, shield=True):
                 with suppress(WaybillError):

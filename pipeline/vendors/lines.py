@@ -280,6 +280,11 @@ class Line:
         for limit in self.limits:
             limit.dropped(permit)
 
+    def drop_all(self) -> None:
+        """No permit is used."""
+        while self.permits:
+            self.drop()
+
     def forecast_s(self, now: float) -> float:
         """How long who comes now will wait, about."""
         # Permits in hand are counted in the limits' next instants.

@@ -1,16 +1,22 @@
 """Calls that come in a little before there is room, to be ready when there is."""
 
+import random
+from typing import Any
+
 import anyio
 import anyio.lowlevel
 import pytest
 
 from pipeline.errors import LimitWait
+from pipeline.store.limits import LimitLease, LimitSet
+from pipeline.store.memory import MemoryStore
 from pipeline.vendors.limits import FleetLimits
 from pipeline.vendors.pacing import LimitSpec
 from tests.unit.vendors.fleet import KEY, fleet, use
 
 FOUR = LimitSpec(concurrency=4)
 EARLY_S = 0.3
+AWAY_S = 0.05
 
 
 class Vendor:
@@ -140,3 +146,54 @@ async def test_few_items_begin_in_one_breath_while_calls_wait(
             tasks.cancel_scope.cancel()
 
     assert found == breath
+
+
+class Distant(MemoryStore):
+    """A store whose answers take their time."""
+
+    async def lease_limits(self, *args: Any, **named: Any) -> LimitLease:
+        await anyio.sleep(AWAY_S / 2)
+        lease = await super().lease_limits(*args, **named)
+        await anyio.sleep(AWAY_S / 2)
+        return lease
+
+
+@pytest.mark.parametrize("early_s", [0.0, EARLY_S])
+async def test_no_room_is_used_that_an_exchange_under_way_gave_away(
+    early_s: float,
+) -> None:
+    """What a worker did not tell of may be another's before it hears so."""
+    vendor = Vendor(0.02)
+
+    async def caller(one: FleetLimits) -> None:
+        for _ in range(40):
+            await anyio.sleep(random.expovariate(1))
+            await vendor.call(one, early_s)
+
+    async with fleet(3, Distant()) as limits, anyio.create_task_group() as tasks:
+        for one in limits:
+            for _ in range(4):
+                tasks.start_soon(caller, one)
+
+    assert vendor.done == 3 * 4 * 40
+    assert vendor.most == FOUR.concurrency
+
+
+async def test_a_rate_that_is_taken_back_leaves_nobody_in_line() -> None:
+    """Permits of a pace that is none any more are dropped; the loop turns."""
+    store = MemoryStore()
+    await store.set_limit(KEY, LimitSet(20, 1, 0.05))
+    vendor = Vendor(0.0)
+
+    async with fleet(1, store) as limits:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(200):
+                tasks.start_soon(vendor.call, limits[0], 0.0)
+            await anyio.sleep(4)
+            begun = vendor.done
+            await store.set_limit(KEY, LimitSet())
+        took_s = anyio.current_time()
+
+    assert 8 <= begun <= 16
+    assert vendor.done == 200
+    assert took_s < 60
