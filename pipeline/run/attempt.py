@@ -271,7 +271,9 @@ async def _in_turn(
     least_s, most_s = PATIENCE_S
     ten_s = PATIENCE_CALLS * uses[0].spec.every_s
     patience_s = min(max(least_s, ten_s), most_s)
-    async with limits.hold(uses, patience_s=patience_s, deadline=run.deadline):
+    async with limits.hold(
+        uses, patience_s=patience_s, deadline=run.deadline, item=run.item.id
+    ):
         if waits:
             recorder.note_progress(run, Progress(run.stage, 0, 0))
         yield

@@ -139,6 +139,7 @@ class Calling:
                             # The one probe of all goes before the line.
                             deadline=-math.inf if ticket.probe else self._run.deadline,
                             early_s=EARLY_S,
+                            item=self._run.item.id,
                         )
                     )
                 ticket.still()

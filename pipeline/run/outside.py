@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from pipeline.calls import CallId, CallOpening, Moment, Request, Settled
 from pipeline.errors import LimitWait, Throttled, WaybillError
+from pipeline.model import ItemId
 from pipeline.stage import Artifacts
 from pipeline.vendors.declared import VendorSpec
 from pipeline.vendors.hearing import Reply
@@ -85,6 +86,7 @@ class Permits(Protocol):
         patience_s: float,
         deadline: float = math.inf,
         early_s: float = 0.0,
+        item: ItemId | None = None,
     ) -> AbstractAsyncContextManager[Turn]:
         """A permit of each, the earliest deadline first; LimitWait beyond patience."""
         ...
@@ -186,6 +188,7 @@ class Free:
         patience_s: float,
         deadline: float = math.inf,
         early_s: float = 0.0,
+        item: ItemId | None = None,
     ) -> AsyncIterator[Turn]:
         """At once."""
         yield Turn()

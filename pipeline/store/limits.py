@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from pipeline.model import WorkerId
+from pipeline.model import ItemId, WorkerId
 
 # What a worker told of its lines counts for so long.
 FRESH_S = 5.0
@@ -159,6 +159,10 @@ class LimitStore(Protocol):
 
         Calls of several lines take turns.  Raises LeaseLost.
         """
+        ...
+
+    async def call_back(self, items: Sequence[ItemId]) -> None:
+        """Those of them that a limit sent away look again at once."""
         ...
 
     async def limits(self) -> list[LimitRow]:

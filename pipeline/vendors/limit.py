@@ -76,9 +76,9 @@ class Limit:
     @property
     def stirs(self) -> bool:
         """Whether there is something to tell."""
-        return bool(
-            self.booked or self.ahead or self.waiting or self.untold or self.pause_s
-        )
+        if self.booked or self.ahead or self.waiting or self.untold or self.pause_s:
+            return True
+        return any(line.away for line in self.lines)  # to hear when there is room
 
     def ahead_max(self, early_s: float) -> int:
         """So many may come in before there is room: those who begin in `early_s`."""

@@ -27,8 +27,8 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from pipeline.errors import LeaseLost, StoreUnavailable, WaybillError
-from pipeline.model import WorkerId
+from pipeline.errors import LeaseLost, LimitWait, StoreUnavailable, WaybillError
+from pipeline.model import ItemId, WorkerId
 from pipeline.store.limits import LimitStore
 from pipeline.vendors.limit import Limit
 from pipeline.vendors.lines import Line
@@ -43,7 +43,7 @@ log = structlog.get_logger()
 HORIZON_S = 1.0  # permits are leased for so long
 GAP_S = 0.05  # between two exchanges: those who come meanwhile share one
 TELL_S = 1.0  # … while there is something to tell, and to hear of pauses
-AWAY_S = 0.5  # … when the database did not answer
+AWAY_S = 0.5  # … when the database did not answer, or items were sent away
 BEGIN_MAX, BEGIN_SOME = 500, 5  # items in one breath
 IDLE_S = 60.0  # a line nobody stands in is forgotten
 END_S = 1.0  # to give back what is left, at the end
@@ -84,6 +84,7 @@ class FleetLimits:
         patience_s: float = math.inf,
         deadline: float = math.inf,
         early_s: float = 0.0,
+        item: ItemId | None = None,
     ) -> AsyncIterator[Turn]:
         """
         Wait until a call may begin by all of these limits; they are taken together.
@@ -92,6 +93,7 @@ class FleetLimits:
         With `early_s` it is that much before the call may begin: what is still to be
         done takes now longer, now shorter, and `Turn.due` waits for the moment; where
         only so many may be under way, for room: a few more than those come in early.
+        An `item` that is sent away is called back when nobody stands in line any more.
 
         Raises:
             LimitWait: it would take longer than `patience_s`; at once, or when that
@@ -102,23 +104,24 @@ class FleetLimits:
             return
         line = self._line(uses)
         now = anyio.current_time()
-        forecast_s = line.forecast_s(now)
-        if forecast_s > patience_s:
-            raise line.too_long(forecast_s, patience_s)
-        units = tuple(
-            lim.spec.units(use.weight)
-            for use, lim in zip(_ordered(uses), line.limits, strict=True)
-        )
-        # Of one batch all have the same deadline, told a little differently.
-        due = math.floor(deadline) if math.isfinite(deadline) else deadline
-        waiter = Waiter((due, next(self._numbers)), units, patience_s, now, early_s)
-        turn = Turn(line, self._stand, units)
-        await turn.come(waiter)
         try:
-            yield turn
-        finally:
-            turn.over()
-            self._room(line)
+            forecast_s = line.forecast_s(now)
+            if forecast_s > patience_s:
+                raise line.too_long(forecast_s, patience_s)
+            units = line.units_of([use.weight for use in _ordered(uses)])
+            # Of one batch all have the same deadline, told a little differently.
+            due = math.floor(deadline) if math.isfinite(deadline) else deadline
+            order = (due, next(self._numbers))
+            turn = Turn(line, self._stand, units)
+            await turn.come(Waiter(order, units, patience_s, now, early_s))
+            try:
+                yield turn
+            finally:
+                turn.over()
+                self._room(line)
+        except LimitWait as wait:
+            line.sent_away(item, wait)
+            raise
 
     async def _stand(self, line: Line, waiter: Waiter) -> Permit | None:
         """In line, until the instant of a permit; None: it is let in without one."""
@@ -156,8 +159,8 @@ class FleetLimits:
         """A call took so much of a limit, more or less than it said."""
         limit = self._limits.get(use.key)
         if limit is not None:
-            # A window's worth at most, either way: after one the vendor's own count
-            # begins anew, and what it says of one call may be a lie.
+            # A window's worth at most, either way: then the vendor's own count begins
+            # anew, and what it says of one call may be a lie.
             most = use.spec.rate
             limit.owed += min(took, most) - min(use.weight, most)
 
@@ -232,7 +235,7 @@ class FleetLimits:
                 line.drop()
                 self._bell.set()
                 continue
-            if not line.early_s:  # or each waits for its moment with its permit
+            if not line.early_s:  # or each waits with its permit
                 await line.distance()
             # Meanwhile there may have been a pause, or the one who waited left.
             if line.count and line.permits and line.permits[0] is permit:
@@ -295,6 +298,7 @@ class FleetLimits:
                 while lost is None:
                     await self._until_due()
                     await self._exchange()
+                    await self._call_back()
             except LeaseLost as error:
                 lost = error
             finally:
@@ -327,6 +331,8 @@ class FleetLimits:
                         lim.took_s / 10 if lim.workers else math.inf for lim in full
                     )
                 pause_s = min(pause_s, max(SHORT_S, due_s))
+            elif line.away:
+                pause_s = min(pause_s, AWAY_S)
         return pause_s * random.uniform(0.8, 1)
 
     async def _exchange(self) -> None:
@@ -371,15 +377,22 @@ class FleetLimits:
         for line in self._lines.values():
             self._send_away(line)
 
+    async def _call_back(self) -> None:
+        """Who was sent away comes to a line in which nobody stands any more."""
+        now = anyio.current_time()
+        found = [item for line in self._lines.values() for item in line.call_back(now)]
+        if found:
+            with suppress(StoreUnavailable):  # then they come by themselves
+                await self._store.call_back(found)
+
     async def _give_back(self) -> None:
         """At the end: permits that nobody will use."""
         in_hand = [line for line in self._lines.values() if line.permits]
         for line in in_hand:
             line.drop_all()
         if in_hand and not self._away:
-            with anyio.move_on_after(END_S, shield=True):
-                with suppress(WaybillError):
-                    await self._exchange()
+            with anyio.move_on_after(END_S, shield=True), suppress(WaybillError):
+                await self._exchange()
 
 
 def _ordered(uses: Sequence[Use]) -> list[Use]:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from pipeline.errors import LimitWait
+from pipeline.model import ItemId
 from pipeline.store.limits import LineAsk
 from pipeline.vendors.limit import Limit
 from pipeline.vendors.pacing import Pacer, StoreClock, margin_s, pacer
@@ -29,6 +30,10 @@ CLOSER = 0.9  # than calls begin, those come back who were sent away
 BACK_MAX_S = 900.0  # whoever is sent away looks again after this …
 BACK_CALLS = 30  # … or after so many calls
 PATIENCE_SLACK = 1.25  # who waits is sent away for this much more than its patience
+# Who was sent away and is known; so many of those as begin in so long are called back
+# to a line that is empty.
+AWAY_MAX = 20_000
+CALLED_S, CALLED_MAX = 5.0, 500
 
 
 class Line:
@@ -41,6 +46,7 @@ class Line:
         shut: There were fewer permits than calls, the last time: asking again before
             it is time brings nothing.
         promised: Until then those come back who were sent away.
+        away: Items that were sent away, and when they look again.
         ready: Who was let in early, and waits for room alone.
     """
 
@@ -53,6 +59,7 @@ class Line:
         self.bell = anyio.Event()
         self.shut = False
         self.promised = -math.inf
+        self.away: dict[ItemId, float] = {}
         # A heap, in it some that are gone; no two have the same order.
         self._waiters: list[tuple[tuple[float, int], Waiter]] = []
         self.ready: list[tuple[tuple[float, int], Waiter]] = []  # a heap as well
@@ -75,9 +82,9 @@ class Line:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody stands in it, and nobody is about to begin."""
+        """Whether nobody stands in it or comes back, and nobody is about to begin."""
         ahead = any(limit.ahead for limit in self.limits)
-        return not (self.count or self.permits or ahead)
+        return not (self.count or self.permits or ahead or self.away)
 
     @property
     def late_s(self) -> float:
@@ -103,6 +110,11 @@ class Line:
         instant kept as it was first taken for, those of several workers would meet.
         """
         return self._clock.here(permit.due)
+
+    def units_of(self, weights: Sequence[int]) -> tuple[float, ...]:
+        """What a call of these weights takes of each of its limits."""
+        pairs = zip(self.limits, weights, strict=True)
+        return tuple(limit.spec.units(weight) for limit, weight in pairs)
 
     def push(self, waiter: Waiter) -> None:
         """One more."""
@@ -321,7 +333,7 @@ class Line:
         """Come back when there is room in line: one after the other."""
         now = anyio.current_time()
         begins = max(now + forecast_s, self.promised)
-        each_s = max(lim.each_s * (lim.workers + 1) for lim in self.limits)
+        each_s = self._each_s
         most_s = max(BACK_MAX_S, BACK_CALLS * each_s)
         # A little early and a little closer, or the line would run empty: some are
         # taken up late, and whoever finds it full again goes behind all others.
@@ -331,6 +343,36 @@ class Line:
             back_s = most_s * random.uniform(0.5, 1)
         longest = max(self.limits, key=lambda lim: lim.wait_s(now, lim.waiting_units))
         return LimitWait.of(longest.key, forecast_s, back_s)
+
+    def sent_away(self, item: ItemId | None, wait: LimitWait) -> None:
+        """It stands in this line no more, and comes back later."""
+        if item is not None and len(self.away) < AWAY_MAX:
+            self.away[item] = anyio.current_time() + (wait.retry_after_s or 0.0)
+
+    def call_back(self, now: float) -> list[ItemId]:
+        """
+        Those who are to come back at once, though they were sent away for longer.
+
+        Calls took less long than it looked then (the first ones are slow: names are
+        looked up, connections made), or others left: the line is empty, and all who
+        were sent away would leave it so for minutes.
+        """
+        if not self.away:
+            return []
+        self.away = {item: at for item, at in self.away.items() if at > now}
+        soon_s = 2 * self._each_s + 1.0
+        if self.count or self.permits or self.forecast_s(now) > soon_s:
+            return []
+        most = CALLED_S / self._each_s if self._each_s else CALLED_MAX
+        found = list(self.away)[: max(1, min(CALLED_MAX, int(most)))]
+        for item in found:
+            del self.away[item]
+        return found
+
+    @property
+    def _each_s(self) -> float:
+        """Seconds from one call of this worker to the next, about."""
+        return max(lim.each_s * (lim.workers + 1) for lim in self.limits)
 
     async def distance(self) -> None:
         """Keep late permits apart."""

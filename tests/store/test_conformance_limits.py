@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from pipeline.errors import LeaseLost
-from pipeline.model import State, WorkerId
+from pipeline.model import ItemId, State, WorkerId
 from pipeline.store.limits import (
     FRESH_S,
     LimitAsk,
@@ -445,3 +445,21 @@ async def test_who_was_sent_away_comes_back_when_the_owner_lets_go(world: World)
 
     assert before == [State.WAITING, State.WAITING]
     assert after == [State.READY, State.WAITING]
+
+
+async def test_those_a_limit_sent_away_are_called_back(world: World):
+    """They look again at once; others wait on, and who is none is passed over."""
+    worker, items = await world.take("a", "b", "c", "d")
+    whys = ("LIMIT_WAIT", "LIMIT_WAIT", "THROTTLED")
+    for item, why in zip(items, whys, strict=False):
+        await world.move(worker, item, waiting(900, why=why))
+
+    await world.store.call_back([items[0], items[2], items[3], ItemId(10**9)])
+    await world.store.wake()
+
+    assert await world.states(items) == [
+        State.READY,
+        State.WAITING,
+        State.WAITING,
+        State.RUNNING,
+    ]

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from pipeline.model import WorkerId
+from pipeline.model import ItemId, WorkerId
 from pipeline.store.limits import (
     FRESH_S,
     LimitAsk,
@@ -210,10 +210,14 @@ class MemoryLimits(MemorySessions):
         self._look_again()
         return True
 
-    def _look_again(self) -> None:
+    async def call_back(self, items: Sequence[ItemId]) -> None:
+        self._look_again(item for item in items if item in self._waiting)
+
+    def _look_again(self, items: Iterable[ItemId] | None = None) -> None:
         """Whoever was sent away: what kept it may be over."""
         now = self.now()
-        for item, place in self._waiting.items():
+        for item in list(self._waiting if items is None else items):
+            place = self._waiting[item]
             if place.why == "LIMIT_WAIT" and place.until > now:
                 place.until = now
                 heapq.heappush(self._timers, (now, item))

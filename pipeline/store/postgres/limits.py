@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from pipeline.errors import LeaseLost
-from pipeline.model import WorkerId
+from pipeline.model import ItemId, WorkerId
 from pipeline.store.database import Topic
 from pipeline.store.limits import (
     FRESH_S,
@@ -70,6 +70,13 @@ LOOK_AGAIN = """
 with back as (
   update waybill.waiting set until = waybill.clock()
    where why = 'LIMIT_WAIT' and until > waybill.clock())
+"""
+CALL_BACK = """
+update waybill.waiting set until = waybill.clock()
+ where item_id in (
+   select item_id from waybill.waiting
+    where item_id = any($1::bigint[]) and why = 'LIMIT_WAIT' and until > waybill.clock()
+    order by item_id for update skip locked)
 """
 SET = f"""
 {LOOK_AGAIN}
@@ -144,6 +151,10 @@ class PostgresLimits(Topic):
                 raise LeaseLost("this worker's lease ran out")
             self._worker, self._joined_us = worker, us
         return self._joined_us
+
+    async def call_back(self, items: Sequence[ItemId]) -> None:
+        """They look again now."""
+        await self._db.fetch(CALL_BACK, list(items))
 
     async def limits(self) -> list[LimitRow]:
         """Every limit, by key."""

@@ -1,0 +1,107 @@
+"""Items that were sent away from a line come when there is room, not when it seemed."""
+
+from collections.abc import Sequence
+
+import anyio
+import pytest
+
+from pipeline.errors import LimitWait
+from pipeline.model import ItemId
+from pipeline.store.memory import MemoryStore
+from pipeline.vendors.limits import FleetLimits
+from pipeline.vendors.pacing import LimitSpec
+from tests.unit.vendors.fleet import fleet, use
+
+TEN = LimitSpec(concurrency=10)
+SLOW_S, QUICK_S = 2.0, 0.2  # the first calls look names up and make connections
+PATIENCE_S = 20.0
+
+
+class Parking(MemoryStore):
+    """Where items wait that were sent away, until they are called or look again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parked: dict[ItemId, anyio.Event] = {}
+        self.called = 0
+
+    async def call_back(self, items: Sequence[ItemId]) -> None:
+        for item in items:
+            if item in self.parked:
+                self.called += 1
+                self.parked[item].set()
+
+    async def park(self, item: ItemId, for_s: float) -> None:
+        self.parked[item] = anyio.Event()
+        with anyio.move_on_after(for_s):
+            await self.parked[item].wait()
+        del self.parked[item]
+
+
+class Calls:
+    """What a vendor of a concurrency was asked, and how many were sent away."""
+
+    def __init__(self) -> None:
+        self.begun = self.done = self.away = 0
+
+    async def item(self, store: Parking, limits: FleetLimits, number: int) -> None:
+        while True:
+            try:
+                async with limits.hold(
+                    use(TEN), patience_s=PATIENCE_S, item=ItemId(number)
+                ):
+                    self.begun += 1
+                    await anyio.sleep(SLOW_S if self.begun <= 20 else QUICK_S)
+                    self.done += 1
+                    return
+            except LimitWait as wait:
+                self.away += 1
+                await store.park(ItemId(number), wait.retry_after_s or 0.0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_first_calls_that_are_slow_leave_no_vendor_idle_for_minutes(
+    workers: int,
+) -> None:
+    """Hundreds are sent away by what the first calls took; the vendor is used whole."""
+    store, calls = Parking(), Calls()
+    async with fleet(workers, store) as limits:
+        async with anyio.create_task_group() as tasks:
+            for number in range(900):
+                one = limits[number % workers]
+                tasks.start_soon(calls.item, store, one, number)
+        took_s = anyio.current_time()
+
+    ideal_s = 2 * SLOW_S + 880 * QUICK_S / 10
+    assert calls.done == 900
+    assert calls.away > 300, "nobody was sent away: the test tries nothing"
+    assert store.called > 100
+    assert took_s < 2 * ideal_s
+
+
+async def test_who_was_sent_away_for_good_reason_is_left_alone() -> None:
+    """While the line is as long as it seemed nobody is called."""
+    store, calls = Parking(), Calls()
+    slow = LimitSpec(rate=1, per_s=10)
+
+    async def item(limits: FleetLimits, number: int) -> None:
+        while True:
+            try:
+                async with limits.hold(
+                    use(slow), patience_s=PATIENCE_S, item=ItemId(number)
+                ):
+                    calls.done += 1
+                    return
+            except LimitWait as wait:
+                calls.away += 1
+                await store.park(ItemId(number), wait.retry_after_s or 0.0)
+
+    async with fleet(1, store) as limits:
+        async with anyio.create_task_group() as tasks:
+            for number in range(60):
+                tasks.start_soon(item, limits[0], number)
+        took_s = anyio.current_time()
+
+    assert calls.done == 60
+    assert took_s < 60 * 10 * 1.25
+    assert calls.away < 60 * 4
