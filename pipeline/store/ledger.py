@@ -275,6 +275,13 @@ def day_of(text: str, name: str) -> int:
     return int(text.replace("-", ""))
 
 
+def of_one_day(name: str) -> NotFound:
+    """A single day is not bounded."""
+    return NotFound(
+        f"{name!r} cannot be bounded by itself", hint="name each day by `day`"
+    )
+
+
 def unnamed(name: str) -> NotFound:
     """There is no such thing to have a budget."""
     return NotFound(

@@ -240,7 +240,12 @@ class BudgetStore(Protocol):
         ...
 
     async def budget(self, name: str) -> list[BudgetRow]:
-        """One budget, a row a currency; raises NotFound when it names nothing."""
+        """
+        One budget, a row a currency; of `day` what each is bounded to, and today's.
+
+        Raises:
+            NotFound: it names nothing.
+        """
         ...
 
     async def set_budget(self, name: str, bound: Money | None) -> list[BudgetRow]:

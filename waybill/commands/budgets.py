@@ -99,11 +99,16 @@ def budgets_set(
 
 
 def _bound(text: str, before: Sequence[BudgetRow]) -> Money | None:
-    """`10.00` in the one currency that it is counted in, or `10.00 EUR`."""
+    """
+    `10.00` in the one currency that it is counted in, or `10.00 EUR`.
+
+    What somebody said before binds nobody to its currency.
+    """
     if text.strip().lower() == NO_LIMIT:
         return None
     number, _, currency = text.strip().partition(" ")
-    counted = {row.spent.currency for row in before}
+    counted = {row.spent.currency for row in before if row.spent.calls or row.declared}
+    said = {row.spent.currency for row in before if row.bound is not None}
     try:
         wanted = Decimal(number.replace("_", ""))
     except InvalidOperation:
@@ -115,7 +120,7 @@ def _bound(text: str, before: Sequence[BudgetRow]) -> Money | None:
             f"it is counted in {' and '.join(sorted(counted))}",
             hint=f'name one: --limit "{number} {min(counted)}"',
         )
-    found = Money(wanted, currency.strip() or min(counted, default=DOLLARS))
+    found = Money(wanted, currency.strip() or min(counted or said, default=DOLLARS))
     if not (
         len(found.currency) == 3
         and found.currency.isascii()

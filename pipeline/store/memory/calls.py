@@ -24,6 +24,7 @@ from pipeline.store.ledger import (
     day_of,
     grant,
     name_of,
+    of_one_day,
     tokens_of,
     unnamed,
 )
@@ -154,7 +155,7 @@ class MemoryCalls(MemorySessions):
     async def set_budget(self, name: str, bound: Money | None) -> list[BudgetRow]:
         scope, of = self._named(name)
         if scope == "day" and of:
-            raise unnamed(name)
+            raise of_one_day(name)
         for key, account in self._accounts.items():
             if key[:2] == (scope, of):
                 account.most = None
@@ -186,9 +187,11 @@ class MemoryCalls(MemorySessions):
         return [_spent(currency, a) for currency, a in sorted(sums.items())]
 
     def _rows(self, of: tuple[str, int]) -> list[BudgetRow]:
-        if of == ("day", 0):
-            return [self._budget(Key("day", 0, c)) for c in sorted(self._every_day)]
         keys = [key for key in self._accounts if key[:2] == of]
+        if of == ("day", 0):
+            keys = [Key("day", 0, currency) for currency in self._every_day]
+            today = ("day", self._today())
+            keys += [key for key in self._accounts if key[:2] == today]
         return [self._budget(key) for key in sorted(keys)]
 
     def _budget(self, key: Key) -> BudgetRow:

@@ -14,7 +14,7 @@ from pipeline.calls import Money, Usage
 from pipeline.model import ItemId
 from pipeline.names import number_in
 from pipeline.store.database import Connection, Database, Topic
-from pipeline.store.ledger import Key, day_of, name_of, unnamed
+from pipeline.store.ledger import Key, day_of, name_of, of_one_day, unnamed
 from pipeline.store.outside import RESTING, BudgetRow, CallRow, Spent
 from pipeline.store.postgres.settling import columns
 
@@ -122,6 +122,12 @@ update waybill.budgets b set most = d.most from waybill.budgets d
  where b.scope = 'day' and d.scope = 'day' and d.of = 0 and d.currency = b.currency
    and b.of >= to_char(waybill.clock() at time zone 'UTC', 'YYYYMMDD')::int
 returning b.of, b.currency
+"""
+OR_TODAY = """
+ or b.of = to_char(waybill.clock() at time zone 'UTC', 'YYYYMMDD')::int"""
+# A bound that was taken back leaves nothing: not even its currency.
+NO_DAYS = """
+delete from waybill.budgets where scope = 'day' and of = 0 and most is null
 """
 
 ROOT = """
@@ -245,7 +251,7 @@ class PostgresBudgets(Topic):
         """Bound a budget, and let go on who has room now; see the port."""
         scope, of = await self._key(name)
         if scope == "day" and of:
-            raise unnamed(name)
+            raise of_one_day(name)
 
         async def work(con: Connection) -> list[Key]:
             if bound is not None and scope == "item":
@@ -258,6 +264,7 @@ class PostgresBudgets(Topic):
             if scope != "day":
                 return [Key(scope, of, bound.currency)] if bound else []
             days = await con.fetch(SET_TODAY)
+            await con.execute(NO_DAYS)
             return [Key("day", r["of"], r["currency"]) for r in days]
 
         keys = await self._db.tx(work)
@@ -282,7 +289,8 @@ class PostgresBudgets(Topic):
         return [spent_row(r) for r in rows]
 
     async def _rows(self, key: tuple[str, int]) -> list[BudgetRow]:
-        sql = f"{BUDGET} where b.scope = $1 and b.of = $2 order by b.currency"
+        which = f"(b.of = $2{OR_TODAY if key == ('day', 0) else ''})"
+        sql = f"{BUDGET} where b.scope = $1 and {which} order by b.of, b.currency"
         rows = [_budget(r) for r in await self._db.fetch(sql, *key)]
         if key[0] != "item":
             return rows

@@ -157,4 +157,31 @@ def test_every_day_may_be_bounded(spent: tuple[Home, list[ItemId]]) -> None:
     assert [d["limit"] for d in days] == ["9.00", "9.00"]
     home.ok("budgets", "set", "day", "--limit", "none")
     days = [b for b in home.ok("budgets", "ls") if b["budget"].startswith("day")]
-    assert {d["limit"] for d in days} == {None}
+    assert [(d["budget"][:4], d["limit"]) for d in days] == [("day/", None)]
+
+
+def test_what_was_said_of_a_day_binds_nobody_to_its_currency(home: Home) -> None:
+    """Taken back it leaves nothing; where calls were counted, theirs is the one."""
+    for limit in ("1.00 EUR", "none", "0.20", "2.00 EUR", "3.00"):
+        [*_, day] = home.ok("budgets", "set", "day", "--limit", limit) or [None]
+        if limit == "none":
+            assert day is None
+            continue
+        amount, _, currency = limit.partition(" ")
+        said = currency or ("USD" if amount == "0.20" else "EUR")
+        assert (day["limit"], day["currency"]) == (amount, said)
+
+
+def test_a_day_is_shown_with_what_was_spent_today(
+    spent: tuple[Home, list[ItemId]],
+) -> None:
+    """And bounded in the currency in which that is counted."""
+    home, _ = spent
+    [today] = home.ok("budgets", "show", "day")
+    refused = home.run("budgets", "set", "day", "--json", "--limit", "1.00 EUR")
+    one = home.run("budgets", "set", today["budget"], "--limit", "1.00")
+
+    assert today["budget"].startswith("day/20")
+    assert today["cost"] != "0.00"
+    assert refused.error() == (2, "BUDGET_CURRENCY")
+    assert "name each day by `day`" in one.err
