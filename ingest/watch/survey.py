@@ -103,7 +103,8 @@ def _not_taken(
             error = _trouble(inbox, look)
         age_s = now - max(look.ctime_ns, look.seen.mtime_ns) / 1e9
         if error is None and age_s > max(TAKEN_S, 10 * settle_s):
-            why = "it is complete and nobody took it: `waybill up` says why, if it runs"
+            why = "it is complete and nobody took it: `waybill pipelines check` says"
+            why += " whether its pipeline is in order, `waybill up` why, if it runs"
             yield Waiting(look.relative, "NOT_TAKEN", why, 0.0)
         elif error is None or error.code in ("FILE_GONE", "FILE_CHANGED", "FILE_GREW"):
             yield None

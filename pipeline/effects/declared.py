@@ -33,12 +33,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pipeline.errors import Usage
 from pipeline.misfits import misfit_of, read_toml
 from pipeline.outbox import SinkClass, SinkFacts
-from pipeline.vendors.declared import Reference
+from pipeline.vendors.declared import Reference, Table
 
 SALESFORCE_NAME = r"^[A-Za-z]\w{0,79}$"
 
 
-class _Sink(BaseModel):
+class _Sink(Table):
     """
     What all sinks have in common.
 
@@ -46,8 +46,6 @@ class _Sink(BaseModel):
         irreversible: Every effect waits for a person's release.
         at_once: Calls under way at once, of one worker.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     name: str = ""
     irreversible: bool = False

@@ -9,7 +9,6 @@ sent it is the same to the byte.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -30,7 +29,7 @@ from pipeline.effects.sink import (
     Refused,
     Unknown,
 )
-from pipeline.errors import WaybillError
+from pipeline.errors import Usage, WaybillError
 from pipeline.vendors.failures import CallError
 from pipeline.vendors.hearing import Reply
 
@@ -173,8 +172,14 @@ def signed(
     text = secret.get_secret_value()
     try:
         key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
+    except ValueError:  # also where it is no ASCII
         key = text.encode()
+    if not key:
+        raise Usage(
+            "the secret that webhooks are signed with is empty",
+            code="VENDOR_KEY",
+            hint="put a key behind its whsec_",
+        )
     stamp = str(int(at.timestamp()))
     mac = hmac.digest(key, f"{identity}.{stamp}.".encode() + body, hashlib.sha256)
     return {

@@ -21,6 +21,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import anyio
+from pydantic import SecretStr
 
 from pipeline.calls import NOTHING, Answer, CallId, CallOpening, Kind, Request, Settled
 from pipeline.errors import Disposition, LimitWait, Permanent, WaybillError, code_of
@@ -42,6 +43,7 @@ from pipeline.vendors.uses import Use, uses_of
 EARLY_S = 0.3
 # So long an item waits in memory for its permits; then it goes back to `waiting`.
 PATIENCE_S = 60.0
+ELSEWHERE_S = 10.0  # … where another vendor may be asked in this one's place
 Check = Callable[[Answer], None]
 
 
@@ -103,11 +105,12 @@ class Calling:
         for number, spec in enumerate(left, tried.times + 1):
             repeats = spec.name in tried.failed
             began = anyio.current_time()
-            one = _One(spec, step, request, number, repeats, began)
+            last = spec is left[-1]
+            one = _One(spec, step, request, number, repeats, began, last)
             try:
                 return await self._once(one, check)
             except _Failed as failed:
-                over = spec is left[-1] or not _may_others(failed.error)
+                over = last or not _may_others(failed.error)
                 await self._write(one, failed, over)
                 if over:
                     raise failed.error from None
@@ -128,6 +131,7 @@ class Calling:
         )
         async with AsyncExitStack() as held:
             try:
+                key = key_of(self._session.services, spec, tenant)
                 with self._run.standing():
                     ticket = held.enter_context(
                         await outside.breakers.admit(spec, repeat=one.repeats)
@@ -135,7 +139,7 @@ class Calling:
                     turn = await held.enter_async_context(
                         outside.permits.hold(
                             uses,
-                            patience_s=self._patience_s(),
+                            patience_s=self._patience_s(one.last),
                             # The one probe of all goes before the line.
                             deadline=-math.inf if ticket.probe else self._run.deadline,
                             early_s=EARLY_S,
@@ -146,7 +150,7 @@ class Calling:
                 call = await outside.cashier.open(self._opening(one, tokens))
             except WaybillError as error:
                 raise _Failed(error, None) from None
-            answer = await self._sent(one, call, ticket, turn)
+            answer = await self._sent(one, call, ticket, turn, key)
             for use in uses:
                 if use.weight > 1 and answer.usage.total:  # tokens, which were a guess
                     outside.permits.owe(use, answer.usage.total)
@@ -162,9 +166,9 @@ class Calling:
             except BaseException:  # of the check itself: it ends the stage's try
                 outside.cashier.leave(replace(settled, code="STAGE_RAISED"))
                 raise
-        key = (self._stage, one.step)
+        step = (self._stage, one.step)
         try:
-            await self._session.record_step(self._run, key, text, one.began, settled)
+            await self._session.record_step(self._run, step, text, one.began, settled)
         except WaybillError:
             outside.cashier.give_up(call)  # what was refused with it is not settled
             raise
@@ -172,11 +176,10 @@ class Calling:
         return Answer.model_validate_json(text)
 
     async def _sent(
-        self, one: _One, call: CallId, ticket: Ticket, turn: Turn
+        self, one: _One, call: CallId, ticket: Ticket, turn: Turn, key: SecretStr
     ) -> Answer:
         """Send a call that is written down; whatever becomes of it is settled."""
         outside, spec = self._outside, one.spec
-        services = self._session.services
         sent: float | None = None
         ready = anyio.current_time()
 
@@ -194,10 +197,10 @@ class Calling:
                 ticket,
                 spec,
                 one.request,
-                key=key_of(services, spec, self._run.item.tenant),
+                key=key,
                 timeout_s=timeout_s,
                 idempotency_key=self._key(one),
-                artifacts=services.artifacts,
+                artifacts=self._session.services.artifacts,
                 when=moment if turn.paced else None,
             )
         except LimitWait as error:  # it is sent away, and nothing was sent
@@ -251,8 +254,9 @@ class Calling:
         key = (self._stage, f"{one.step}/try-{one.tries}")
         await self._session.record_step(self._run, key, text, one.began, failed.settled)
 
-    def _patience_s(self) -> float:
-        return min(PATIENCE_S, max(self._left_s() - 1.0, 0.0))
+    def _patience_s(self, last: bool) -> float:
+        most_s = PATIENCE_S if last else ELSEWHERE_S
+        return min(most_s, max(self._left_s() - 1.0, 0.0))
 
     def _key(self, one: _One) -> str:
         """What the vendor knows this call by, however often it is made."""
@@ -282,6 +286,7 @@ class _One(NamedTuple):
     tries: int
     repeats: bool  # it failed at this vendor before
     began: float
+    last: bool  # of its chain
 
 
 class _Failed(Exception):  # no error: it is told to whoever asks the chain
@@ -303,7 +308,7 @@ class _Failed(Exception):  # no error: it is told to whoever asks the chain
 
 def _may_others(error: WaybillError) -> bool:
     """Whether another vendor may be asked what this one did not answer."""
-    return error.code == "VENDOR_AUTH" or error.disposition in (
+    return error.code in ("VENDOR_AUTH", "VENDOR_KEY") or error.disposition in (
         Disposition.RETRY,
         Disposition.WAIT,
     )

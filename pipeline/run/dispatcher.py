@@ -206,7 +206,9 @@ class Dispatcher:
         self._on_suspects(bool(waiting))
         if self._suspects is Suspects.ELSEWHERE:
             return
-        for stage, age_s in waiting:
+        if waiting:
+            # Any of them: where one has thousands, the others' wait no longer for it.
+            stage, age_s = random.choice(waiting)
             if age_s > SUSPECT_PATIENCE_S:
                 # And straight on: were the lines looked at first, they would fill
                 # this worker again, and the suspect would never run.
@@ -219,7 +221,6 @@ class Dispatcher:
                 if claims:
                     self._apart = claims
                     await self._take(stage, claims)
-            return
 
     async def _until_empty(self) -> None:
         while self._windows.total and not self._stopped:

@@ -16,6 +16,11 @@ DEATHS = 5
 # had are suspects and nobody is guilty: one by one, hundreds would take hours.
 # Where one is guilty, so many run alone at the most.
 SUSPECTS_MAX = 32
+# Where so many of one tenant's items killed their workers at one stage of a pipeline,
+# and stand in line, the rest of it there may as well: each would be found by a death
+# more, and workers that live a second finish nobody else's.  So many are suspects for
+# it at each further death.
+ALIKE, ALIKE_MAX = 3, 2000
 KILLED_WHY = (
     "workers died while they had this item, in the end with nothing else in hand"
 )

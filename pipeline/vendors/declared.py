@@ -27,6 +27,7 @@ A pipeline may tighten what is declared here and nothing else.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -135,11 +136,23 @@ def _reference(text: str) -> str:
 Reference = Annotated[str, AfterValidator(_reference)]
 
 
-class _Declared(BaseModel):
+class Table(BaseModel):
+    """A table of vendors.toml: no key that is not known, nothing taken for else."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truths(cls, said: Any) -> Any:
+        # `true` where a number stands is a slip; it would be taken for a 1.
+        for key, value in said.items() if isinstance(said, Mapping) else ():
+            field = cls.model_fields.get(key)
+            if isinstance(value, bool) and field and field.annotation is not bool:
+                raise ValueError(f"{key} is neither true nor false")
+        return said
 
-class VendorLimits(_Declared):
+
+class VendorLimits(Table):
     """How often, how much and how many at once a vendor may be called."""
 
     requests: RateField | None = None
@@ -147,10 +160,19 @@ class VendorLimits(_Declared):
     concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
-class Price(_Declared):
+def _currency(text: str) -> str:
+    if re.fullmatch(r"[A-Z]{3}", text):
+        return text
+    raise ValueError("it is three capital letters, such as EUR")
+
+
+Currency = Annotated[str, AfterValidator(_currency)]
+
+
+class Price(Table):
     """What a call costs: so much itself, and so much a million tokens."""
 
-    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
+    currency: Currency = "USD"
     call: Amount = Decimal(0)
     input: Amount = Decimal(0)
     cached_input: Amount | None = None  # None: as `input`
@@ -184,7 +206,7 @@ class Price(_Declared):
         return self.call + (tokens * dearest_in + max_tokens * dearest_out) / MILLION
 
 
-class VendorTerms(_Declared):
+class VendorTerms(Table):
     """
     `[vendor.NAME]` of a pipeline.toml: how its items call a vendor.
 
@@ -196,7 +218,7 @@ class VendorTerms(_Declared):
     answer_bytes_max: Annotated[int, Field(ge=1024, le=4 << 30)] | None = None
 
 
-class BreakerPolicy(_Declared):
+class BreakerPolicy(Table):
     """When nobody calls a vendor any more, and when somebody tries again."""
 
     after: int = Field(default=5, ge=1, le=1_000_000)  # failures in a row
@@ -205,10 +227,16 @@ class BreakerPolicy(_Declared):
     max_s: float = Field(default=15.0, gt=0, le=86400)
 
 
-StatusWord = Annotated[str, Field(pattern=r"^[1-5][0-9]{2}(:.{1,200})?$")]
+def _status_word(text: str) -> str:
+    if re.fullmatch(r"[1-5][0-9]{2}(:.{1,200})?", text, re.ASCII):
+        return text
+    raise ValueError('it is a status, or one and a word of the body: "403:WORD"')
 
 
-class VendorSpec(_Declared):
+StatusWord = Annotated[str, AfterValidator(_status_word)]
+
+
+class VendorSpec(Table):
     """
     One declared vendor.
 
@@ -280,7 +308,7 @@ def _per_s(limit: Rate | int) -> float:
     return limit.most / limit.per_s if isinstance(limit, Rate) else float(limit)
 
 
-class Vendors(_Declared):
+class Vendors(Table):
     """All that are declared, by name."""
 
     vendor: dict[str, VendorSpec] = Field(default_factory=dict, max_length=200)
@@ -295,8 +323,12 @@ class Vendors(_Declared):
                 raise ValueError(f"{name!r} is no name: a-z, 0-9, `_` and `-`")
             for other in spec.fallbacks:
                 where = f"vendor.{name}.fallbacks"
-                if other == name or other not in self.vendor:
-                    raise ValueError(f"{where}: there is no other vendor {other!r}")
+                if other == name:
+                    raise ValueError(f"{where}: {name} cannot stand in for itself")
+                if other not in self.vendor:
+                    near = difflib.get_close_matches(other, self.vendor, 1)
+                    meant = f"; is {near[0]} meant?" if near else ""
+                    raise ValueError(f"{where}: there is no vendor {other!r}{meant}")
                 if self.vendor[other].kind != spec.kind:
                     raise ValueError(f"{where}: {other} is of another kind")
             bound, price = self.budget.tenant or self.budget.day, spec.price

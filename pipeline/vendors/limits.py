@@ -213,9 +213,9 @@ class FleetLimits:
     async def _serve(self, line: Line) -> None:
         """Let the calls of a line begin, each at the instant of its permit."""
         while True:
-            if line.permits and not line.paced:  # any more
-                line.drop_all()
-                let_in(line.limits)
+            if line.permits and not (line.count and line.paced):
+                line.drop_all()  # those they were for have left, or need none any more
+                self._room(line)
                 continue
             if not (line.count and line.permits):
                 line.bell = anyio.Event()

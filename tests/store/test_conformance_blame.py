@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.model import Attempt, Entry, State, ToWaiting
+from pipeline.model import Attempt, Entry, ItemId, State, ToWaiting
 from pipeline.store.strikes import Blame
 from tests.store.world import World, finished
 
@@ -105,3 +105,47 @@ async def test_who_waits_to_run_alone_does(world: World):
     assert await world.claim(worker) == []
     [claim] = await world.claim(worker, suspects=True)
     assert (claim.item.id, claim.attempt) == (item, 1)
+
+
+async def test_where_several_kill_the_rest_of_theirs_runs_apart(world: World):
+    """
+    Of one tenant, at one stage of one pipeline: the third death says that more may.
+
+    Those of others stay in line, or dozens of killers would stop everybody.
+    """
+    killers = await world.admit(*(f"killer {n}" for n in range(5)))
+    innocent = await world.admit("x", "y", tenant="other", batch="june")
+
+    for number, item in enumerate(killers[:3]):
+        worker = await world.join()
+        claims = await world.claim(worker)
+        assert len(claims) == len(killers) - number + len(innocent)
+        await world.store.leave(worker, died=True, blamed=Blame(item))
+
+    worker = await world.join()
+    assert {claim.item.id for claim in await world.claim(worker)} == set(innocent)
+    assert [stage for stage, _ in await world.store.suspects()] == ["read"]
+
+
+async def test_suspects_of_every_tenant_have_their_turn(world: World):
+    """However many one has, and whatever is known of its oldest."""
+    [innocent] = await world.admit("x", tenant="other", batch="june")
+    for _ in range(2):
+        worker = await world.join()
+        await world.claim(worker)
+        await world.store.leave(worker, died=True)
+    for item in (await world.admit(*(f"killer {n}" for n in range(40))))[:3]:
+        worker = await world.join()
+        await world.claim(worker)
+        await world.store.leave(worker, died=True, blamed=Blame(item))
+
+    first, groups = set[ItemId](), 0
+    for _ in range(40):
+        worker = await world.join()
+        claims = await world.claim(worker, 8, suspects=True)
+        groups += len(claims) > 1
+        first |= {claim.item.id for claim in claims}
+        await world.store.leave(worker)
+
+    assert innocent in first
+    assert groups, "those who need not run alone were never beside each other"

@@ -225,16 +225,26 @@ def effects_release(
 ) -> None:
     """Release what cannot be taken back; `undo` calls it back within the window."""
 
+    errors: list[WaybillError] = []
+
     async def waiting(opened: App) -> list[int]:
         given = await _named(opened, which)
         if "batch_id" in given:
             return await opened.store.awaiting_release(given["batch_id"])
         found = [await opened.store.effect(each) for each in given["ids"]]
-        return [e.id for e in found if e.state is EffectState.AWAITING_RELEASE]
+        waits = [e.id for e in found if e.state is EffectState.AWAITING_RELEASE]
+        errors.extend(
+            Conflict(f"effect {e.id} is {e.state.value}: it waits for no release")
+            for e in found
+            if e.id not in waits
+        )
+        return waits
 
     # What is planned while the question stands is none of those that were counted.
     counted = run_app(waiting)
-    if not yes:
+    if errors and not counted:
+        raise errors[0]
+    if counted and not yes:
         terminal.confirm(f"release {len(counted)} effects?")
 
     async def main(opened: App) -> list[int]:
@@ -243,12 +253,21 @@ def effects_release(
 
     ids = run_app(main)
     if json:
-        terminal.print_json({"released": ids, "due_in_s": window_s})
-        return
-    again = " ".join(map(terminal.safe, which))
-    terminal.err.print(f"{len(ids)} released; they go in {terminal.span(window_s)}")
-    if ids and window_s:
-        terminal.err.print(f"until then: `waybill effects undo {again}`")
+        others = [terminal.error_body(error)["error"] for error in errors]
+        said = {"released": ids, "due_in_s": window_s}
+        terminal.print_json(said | {"refused": others} if others else said)
+    elif ids:
+        again = " ".join(map(terminal.safe, which))
+        terminal.err.print(f"{len(ids)} released; they go in {terminal.span(window_s)}")
+        if window_s:
+            terminal.err.print(f"until then: `waybill effects undo {again}`")
+    else:
+        terminal.err.print("nothing of it waits for a release")
+    if not json:
+        for error in errors:
+            terminal.print_error(error, as_json=False)
+    if errors:
+        raise typer.Exit(max(error.exit_code for error in errors))
 
 
 @effects.command("undo")

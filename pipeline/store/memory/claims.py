@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import heapq
 import math
+import random
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from pipeline.errors import DeadlinePassed, NotFound
 from pipeline.model import Checkpoint, Claim, Finish, ItemId, State, WorkerId
@@ -54,12 +57,19 @@ class MemoryClaims(MemoryHolds, MemoryCalls):
         return claims
 
     def _claim_suspects(self, worker: WorkerId, stage: str, limit: int) -> list[Claim]:
-        near = sorted(
-            (place.since, item, place.strikes)
-            for item, place in self._ready.items()
-            if place.stage == stage and place.strikes >= SUSPECT
-        )[:limit]
-        group = [item for _, item, strikes in near if strikes < ALONE]
+        of: dict[str, list[tuple[float, ItemId, int]]] = defaultdict(list)
+        for item, place in self._ready.items():
+            if place.stage == stage and place.strikes >= SUSPECT:
+                found = place.since, item, place.strikes
+                of[self._items[item].facts.tenant].append(found)
+        turns = random.sample(sorted(of), len(of))
+        near = [
+            one
+            for turn in zip_longest(*(sorted(of[tenant]) for tenant in turns))
+            for one in turn
+            if one is not None
+        ]
+        group = [item for _, item, strikes in near if strikes < ALONE][:limit]
         if near and near[0][2] >= ALONE:
             group = [near[0][1]]
         return [self._take(item, worker, len(group) == 1) for item in group]

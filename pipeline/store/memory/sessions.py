@@ -12,7 +12,15 @@ from pipeline.model import Finish, ItemId, State, WorkerId
 from pipeline.store.memory.ledger import MemoryLedger
 from pipeline.store.memory.tables import Lease, Place
 from pipeline.store.rows import Origin, TroubleRow, WorkerRow
-from pipeline.store.strikes import ALONE, DEATHS, KILLED_WHY, Blame
+from pipeline.store.strikes import (
+    ALIKE,
+    ALIKE_MAX,
+    ALONE,
+    DEATHS,
+    KILLED_WHY,
+    SUSPECT,
+    Blame,
+)
 
 
 class MemorySessions(MemoryLedger):
@@ -55,6 +63,7 @@ class MemorySessions(MemoryLedger):
         if place is None:  # somebody has cancelled it
             return
         place.strikes = ALONE if failed else max(place.strikes + 1, DEATHS - 1)
+        self._suspect_those_with(item)
         code, why = "WORKER_KILLED", KILLED_WHY
         if failed is not None:
             place.attempt = failed.attempt + 1
@@ -62,6 +71,20 @@ class MemorySessions(MemoryLedger):
         if blamed.last or place.strikes >= DEATHS:
             del self._ready[item]
             self._end(item, Finish(State.FAILED, place.stage, code, why))
+
+    def _suspect_those_with(self, item: ItemId) -> None:
+        """Who is like an item that killed its worker, where several did so."""
+
+        def like(other: ItemId) -> tuple[str, str, int]:
+            row = self._items[other].facts
+            return self._ready[other].stage, row.tenant, row.pipeline_id
+
+        alike = [one for one in self._ready if like(one) == like(item)]
+        killers = [one for one in alike if self._ready[one].strikes >= ALONE]
+        if len(killers) >= ALIKE:
+            rest = [one for one in alike if self._ready[one].strikes < SUSPECT]
+            for one in rest[:ALIKE_MAX]:
+                self._ready[one].strikes = SUSPECT
 
     async def sessions(self) -> list[WorkerRow]:
         return [

@@ -15,8 +15,8 @@ from pipeline.store.postgres.budgets import Rested
 from pipeline.store.postgres.counts import FOLD
 from pipeline.store.postgres.holds import let_lapse
 from pipeline.store.postgres.sessions import ALIVE
+from pipeline.store.postgres.suspects import NEXT, WAITING
 from pipeline.store.rows import KinRow, PipelineRow, Share
-from pipeline.store.strikes import ALONE, SUSPECT
 
 # Some of the tenants in line, by loose index scan from $2 on: as many as there is room
 # for, however many there are.
@@ -109,23 +109,9 @@ select count(*) from gone
 LATE_MAX = 1000  # of a tenant, at once
 LATE_TIMES = 20  # in a claim; the next one ends more
 
-# Who waits longest, and beside it, unless it must run alone, others that need not.
-CLAIM_SUSPECTS = f"""
-with alive as materialized (
-  select 1 from waybill.workers
-    where id = $2 and lease_until > waybill.clock() for key share),
-near as materialized (
-  select item_id, strikes, since from waybill.ready
-   where stage = $1 and strikes >= {SUSPECT} and exists (select from alive)
-   order by since limit $3 for update skip locked),
-standing as (
-  select item_id, strikes, row_number() over turn as turn,
-         first_value(strikes) over turn as first
-    from near window turn as (order by since, item_id)),
-locked as (
-  select item_id from standing
-   where turn = 1 or (first < {ALONE} and strikes < {ALONE})),
-""" + TAKEN.format(solo="(select count(*) = 1 from locked)", worker="$2")
+CLAIM_SUSPECTS = NEXT + TAKEN.format(
+    solo="(select count(*) = 1 from locked)", worker="$2"
+)
 
 # One slice of histories.  How large an update is as it is stored says its column,
 # without reading it.
@@ -251,13 +237,7 @@ class PostgresClaims(Topic):
 
     async def suspects(self) -> list[tuple[str, float]]:
         """Ready items that run beside no others, longest waiting first."""
-        rows = await self._db.fetch(
-            """
-            select stage, extract(epoch
-              from waybill.clock() - min(since))::float8 as age_s
-              from waybill.ready where strikes >= 2 group by stage order by 2 desc
-            """
-        )
+        rows = await self._db.fetch(WAITING)
         return [(r["stage"], r["age_s"]) for r in rows]
 
     async def wake(self, limit: int = 1000) -> tuple[int, float | None]:

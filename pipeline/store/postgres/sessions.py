@@ -18,6 +18,7 @@ from pipeline.state import clean_text
 from pipeline.store.database import Connection, Topic
 from pipeline.store.postgres.outbox import return_effects
 from pipeline.store.postgres.settling import settle_lost
+from pipeline.store.postgres.suspects import suspect_those_with_it
 from pipeline.store.rows import Origin, TroubleRow, WorkerRow
 from pipeline.store.strikes import ALONE, DEATHS, KILLED_WHY, Blame
 
@@ -240,10 +241,13 @@ async def _answers_for(con: Connection, worker: WorkerId, blamed: Blame) -> None
     """It is back in line; unless somebody has cancelled it, and nothing is found."""
     item, failed = blamed.item, blamed.failed
     if failed is None:
-        if (await con.fetchval(STRIKE, item) or 0) >= DEATHS:
+        strikes = await con.fetchval(STRIKE, item) or 0
+        await suspect_those_with_it(con, item)
+        if strikes >= DEATHS:
             await con.execute(FAIL, item, "WORKER_KILLED", KILLED_WHY)
         return
     tried = (failed.stage, failed.attempt, failed.code, failed.message, failed.charged)
     await con.execute(CHARGE, item, *tried, worker)
+    await suspect_those_with_it(con, item)
     if blamed.last:
         await con.execute(FAIL, item, failed.code, failed.message)

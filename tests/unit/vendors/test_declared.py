@@ -92,8 +92,8 @@ def test_what_tenants_and_days_may_cost(tmp_path: Path) -> None:
     ("text", "says"),
     [
         (LLM + 'key = "sk-live-123"\n', "vendor.llm.key: a key is named, never"),
-        (LLM + 'fallbacks = ["nobody"]\n', "no other vendor 'nobody'"),
-        (LLM + 'fallbacks = ["llm"]\n', "no other vendor 'llm'"),
+        (LLM + 'fallbacks = ["nobody"]\n', "no vendor 'nobody'"),
+        (LLM + 'fallbacks = ["llm"]\n', "llm cannot stand in for itself"),
         (LLM + '[vendor.x]\nurl = "u"\nfallbacks = ["llm"]\n', "another kind"),
         (LLM + '[vendor.llm.limits]\nrequests = "often"\n', "600/min"),
         (LLM + '[vendor.llm.limits]\nconcurrency = 0\n', "concurrency"),
@@ -101,7 +101,10 @@ def test_what_tenants_and_days_may_cost(tmp_path: Path) -> None:
         *((LLM + f"[vendor.llm.limits]\n{word} = {rate}\n", f"limits.{word}: ")
           for word in ("requests", "tokens")
           for rate in ('"0/s"', '"1/0s"', '"1/.s"', '"1._/s"', "[5, 1]", "[1, nan]",
-                       f'"{"9" * 400}/s"', '"1/9999999d"', "5", "nan", "true")),
+                       f'"{"9" * 400}/s"', '"1/9999999d"', "5", "nan")),
+        *((LLM + f"{said}\n", f"{said.split()[-3]} is neither true nor false")
+          for said in ("[vendor.llm.limits]\nconcurrency = true", "timeout_s = true",
+                       "[vendor.llm.limits]\nrequests = false")),
         *((LLM + f"[vendor.llm.price]\ncall = {cost}\n", "vendor.llm.price.call: ")
           for cost in ('"1e999999"', '"1e30"', "inf", "nan", "-1", '"many"')),
         (LLM + "[vendor.llm.breaker]\nopen_s = inf\n", "breaker.open_s: "),
