@@ -30,7 +30,7 @@ from pipeline.artifacts.durable import sync_folder, write_atomically
 from pipeline.calls import Moment
 from pipeline.effects.declared import FolderSpec
 from pipeline.effects.sink import Absent, Confirmed, NotSent, Outcome, Parcel
-from pipeline.errors import WaybillError
+from pipeline.errors import Integrity, NotFound, WaybillError
 from pipeline.stage import Artifacts
 from pipeline.threads import in_thread
 from pipeline.trouble import ours
@@ -105,7 +105,10 @@ class FolderSink:
                 return done
             part = at / f".{uuid4().hex}{PART}"
             try:
-                rows = await self._fill(part, new)
+                rows, spoilt = await self._fill(part, new)
+                done |= spoilt
+                if not rows:
+                    return done
                 if self._sheet is not None:
                     beside = await self._sheet(rows)
                     for name, data in beside.items():
@@ -120,24 +123,36 @@ class FolderSink:
             again = NotSent(f"{error.code}: {error.message}")
             return {p.effect.key: again for p in group}
 
-    async def _fill(self, part: Path, new: Sequence[Parcel]) -> list[Row]:
-        """The files of the effects, in `part`; a row for each."""
-        rows = []
+    async def _fill(
+        self, part: Path, new: Sequence[Parcel]
+    ) -> tuple[list[Row], dict[str, Outcome]]:
+        """
+        The files of the effects, in `part`; a row for each.
+
+        And what became of those whose artifacts are not there: it is theirs alone.
+        """
+        rows: list[Row] = []
+        spoilt: dict[str, Outcome] = {}
         with ours("the sink's folder", part.parent):
             await in_thread(part.mkdir, 0o750, True)
-        for place, (e, payload) in enumerate(new, 1):
-            for name, artifact in (e.artifacts or {"": ""}).items():
-                file = f"{e.item_id:08d}-{e.key[:12]}-{name or 'payload.json'}"
-                data = (
-                    await self._artifacts.get(artifact)
-                    if artifact
-                    else json.dumps(payload).encode()
-                )
+        for e, payload in new:
+            try:
+                files = [
+                    (name, artifact, await self._artifacts.get(artifact))
+                    for name, artifact in e.artifacts.items()
+                ]
+            except (NotFound, Integrity) as error:
+                spoilt[e.key] = NotSent(f"{error.code}: {error.message}")
+                continue
+            place = len({row.key for row in rows}) + 1
+            nothing = [("payload.json", "", json.dumps(payload).encode())]
+            for name, artifact, data in files or nothing:
+                file = f"{e.item_id:08d}-{e.key[:12]}-{name}"
                 await in_thread(write_atomically, part / file, data)
                 rows.append(
                     Row(place, e.item_id, e.item_name, e.name, file, artifact, e.key)
                 )
-        return rows
+        return rows, spoilt
 
 
 class Reconciled(NamedTuple):

@@ -58,6 +58,9 @@ def _openai(counts: dict[str, Any]) -> Usage | None:
         return None
     if f"{ask}_tokens" not in counts or cached > asked or thought > written:
         return None
+    # Embeddings have no answer, and a total that says so; else it was left out.
+    if f"{answer}_tokens" not in counts and counts.get("total_tokens") != asked:
+        return None
     return Usage(
         input_tokens=asked - cached,
         cached_input_tokens=cached,
@@ -73,7 +76,7 @@ def _anthropic(counts: dict[str, Any]) -> Usage | None:
     written = _count(counts, "output_tokens")
     if asked is None or kept is None or cached is None or written is None:
         return None
-    if "input_tokens" not in counts:
+    if "input_tokens" not in counts or "output_tokens" not in counts:
         return None
     return Usage(
         input_tokens=asked + kept, cached_input_tokens=cached, output_tokens=written

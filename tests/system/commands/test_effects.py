@@ -28,6 +28,10 @@ def test_effects_are_released_sent_shown_and_reconciled(home: Home) -> None:
     home.ok("effects", "release", "may", "--window-s", "600", "--yes")
     undone = home.ok("effects", "undo", "may")
     home.ok("effects", "release", "may", "--window-s", "0", "--yes")
+    none = home.run("effects", "release", "1", "2", "--yes", "--json")
+    assert none.error() == (7, "CONFLICT")
+    assert "waits for no release" in none.out
+    assert "nothing of it waits" in home.run("effects", "release", "may", "--yes").err
     home.ok(*call, files[2])
     shown = home.ok("effects", "show", str(rows["two.png"]["id"]))
 

@@ -118,7 +118,7 @@ async def test_a_crash_before_it_appears_is_finished(
 async def part_of(bench: Bench) -> tuple[Path, Path, list[Any]]:
     """A folder that is filled, and not noted yet."""
     part = bench.at / ".1.part"
-    rows = await bench.sink._fill(part, await bench.parcels(1))
+    rows, _ = await bench.sink._fill(part, await bench.parcels(1))
     return bench.at, part, rows
 
 
@@ -143,14 +143,21 @@ async def test_it_can_be_asked_for(bench: Bench) -> None:
     assert await bench.sink.ask(two) == Absent()
 
 
-async def test_a_missing_file_keeps_the_folder_away(bench: Bench) -> None:
-    """Nothing appears; all of it is tried again."""
-    bad = parcel(9, artifacts={"reply.pdf": "0" * 64})
+async def test_a_missing_file_keeps_its_own_effect_back_alone(bench: Bench) -> None:
+    """What it has of others is not printed either; it is tried again."""
+    good = await bench.parcels(1, 2)
+    there = await bench.artifacts.put(b"there")
+    bad = parcel(9, artifacts={"a.pdf": there, "reply.pdf": "0" * 64})
 
-    said = await bench.sink.send([*await bench.parcels(1), bad], begun)
+    said = await bench.sink.send([good[0], bad, good[1]], begun)
+    again = await bench.sink.send([bad], begun)
 
-    assert all(isinstance(s, NotSent) for s in said)
-    assert bench.folders() == []
+    assert [type(s) for s in said] == [Confirmed, NotSent, Confirmed]
+    assert [type(s) for s in again] == [NotSent]
+    assert (bench.folders(), bench.hidden()) == (["0001"], [])
+    note = json.loads((bench.at / "0001" / "manifest.json").read_text())
+    assert [row["place"] for row in note["files"]] == [1, 2]
+    assert await bench.sink.ask(bad) == Absent()
 
 
 async def test_what_does_not_appear_takes_no_room(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -26,7 +28,7 @@ from pipeline.effects.declared import (
 )
 from pipeline.effects.mail import SmtpSink
 from pipeline.effects.opened import open_sinks
-from pipeline.effects.posting import PostSink, WebhookSink
+from pipeline.effects.posting import PostSink, WebhookSink, signed
 from pipeline.effects.records import CrmSink
 from pipeline.effects.sink import Absent, Confirmed, NotSent, Refused, Unknown
 from pipeline.errors import Throttled, Usage
@@ -511,3 +513,27 @@ def test_a_file_that_is_not_in_order_is_told(
     assert caught.value.code == "SINKS_FILE"
     assert named in caught.value.message
     assert json.dumps(caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("secret", "key"),
+    [
+        ("\N{LATIN SMALL LETTER U WITH DIAERESIS}mlaut", None),
+        ("whsec_" + base64.b64encode(b"k" * 24).decode(), b"k" * 24),
+        ("plain words", None),
+    ],
+)
+def test_a_delivery_is_signed_with_any_secret(secret: str, key: bytes | None) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+
+    headers = signed(SecretStr(secret), "msg_1", at, b"{}")
+
+    stamped = f"msg_1.{int(at.timestamp())}.".encode() + b"{}"
+    mac = hmac.digest(key or secret.encode(), stamped, hashlib.sha256)
+    assert headers["webhook-signature"] == f"v1,{base64.b64encode(mac).decode()}"
+
+
+def test_nothing_is_signed_with_an_empty_key() -> None:
+    with pytest.raises(Usage, match="empty") as raised:
+        signed(SecretStr("whsec_"), "msg_1", datetime.now(UTC), b"{}")
+    assert raised.value.code == "VENDOR_KEY"

@@ -465,3 +465,32 @@ async def test_time_in_line_is_not_the_stages_however_long_it_takes(
     world.engine.pipeline = replace(world.engine.pipeline, stages=stages)
 
     assert await world.run() == ends
+
+
+@pytest.mark.parametrize(("paused_s", "asked"), [(40, "spare"), (5, "llm")])
+async def test_a_fallback_is_asked_where_a_limit_rests_for_long(
+    paused_s: float, asked: str
+) -> None:
+    """Who has another to ask waits seconds in line, and no minute."""
+    limits = VendorLimits(requests=Rate(10, 1))
+    world = World(lambda name, n: "yes", fallbacks=("spare",), limits=limits)
+    await world.engine.store.pause_limit("vendor/llm/requests", paused_s)
+    began = anyio.current_time()
+
+    assert await world.run() == "done"
+
+    assert world.door.asked == [asked]
+    assert anyio.current_time() - began < 12
+
+
+async def test_a_fallback_is_asked_where_the_secret_is_not_there() -> None:
+    """Nothing was sent, and nothing counts as a call; without one it fails by name."""
+    world = World(lambda name, n: "yes", fallbacks=("spare",), key="secret:absent")
+    alone = World(lambda name, n: "yes", key="secret:absent")
+
+    assert (await world.run(), await alone.run()) == ("done", "failed")
+
+    assert world.door.asked == ["spare"]
+    assert await world.ledger() == [("spare", "", 0)]
+    assert await alone.ledger() == []
+    assert (await alone.engine.store.item(alone.item)).code == "VENDOR_KEY"

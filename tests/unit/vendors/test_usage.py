@@ -125,8 +125,16 @@ def test_a_count_that_cannot_be_is_not_believed(
             "completion_tokens_details": {"reasoning_tokens": 2},
         },
         {"total_tokens": 5},
+        {"prompt_tokens": 5},
+        {"prompt_tokens": 5, "total_tokens": 105},
+        {"input_tokens": 5},
         {},
     ],
 )
 def test_counts_that_contradict_each_other_are_not_believed(usage: Any) -> None:
     assert said_in("openai", {"usage": usage}).usage is None
+
+
+def test_an_answer_that_was_left_out_of_the_count_was_not_free() -> None:
+    """Nobody knows what it took: the most."""
+    assert said_in("anthropic", {"usage": {"input_tokens": 5}}).usage is None
