@@ -286,5 +286,6 @@ def unnamed(name: str) -> NotFound:
     """There is no such thing to have a budget."""
     return NotFound(
         f"there is nothing named {name!r}",
-        hint="write item/437, batch/NAME, tenant/acme or day",
+        hint="write item/437, batch/NAME, tenant/acme or day; a tenant has a budget"
+        " once something was submitted for it",
     )

@@ -27,6 +27,7 @@ CLOSE_S = 1.0  # for the goodbye of TLS
 # So long a connection rests between two calls: a second answer to the first comes on
 # its heels as a rule, and is seen then.  Whoever calls oftener has more connections.
 REST_S = 0.05
+INTERIM_MAX = 20  # before an answer, those that say nothing yet; arbitrary
 HEADERS_MAX = 256  # of an answer; arbitrary
 HEAD_BYTES_MAX = 64 << 10  # of an answer; the usual bound of servers is 8 to 32 kB
 
@@ -169,11 +170,10 @@ class _Kept(httpx.AsyncBaseTransport):
             extensions=request.extensions,
         )
         connection = await self._one(url.origin)
-        if (when := request.extensions["when"]) is not None:
-            asked.extensions = {
-                **request.extensions,
-                "trace": _waiting(when, connection),
-            }
+        when, new = request.extensions["when"], connection._connection is None
+        if new or when is not None:
+            trace = _watching(connection, new, when)
+            asked.extensions = {**request.extensions, "trace": trace}
         try:
             response = await connection.handle_async_request(asked)
         except _Ended:
@@ -217,19 +217,47 @@ class _Ended(Exception):
     """The other side ended the connection, or said something, before it was asked."""
 
 
-def _waiting(
-    when: Moment, connection: httpcore.AsyncHTTPConnection
+def _watching(
+    connection: httpcore.AsyncHTTPConnection, new: bool, when: Moment | None
 ) -> Callable[[str, Any], Awaitable[None]]:
     """What httpcore calls at each step of a call: before the first byte, wait."""
 
     async def trace(step: str, _: Any) -> None:
-        if step == "http11.send_request_headers.started":
+        if step != "http11.send_request_headers.started":
+            return
+        inner: Any = connection._connection
+        if new:
+            inner._h11_state.next_event = _bounded(inner._h11_state.next_event)
+        if when is not None:
             await when()
-            inner: Any = connection._connection
             if inner._network_stream.get_extra_info("is_readable"):
                 raise _Ended
 
     return trace
+
+
+def _bounded(next_event: Callable[[], Any]) -> Callable[[], Any]:
+    """
+    What comes next on a connection, and no answers without end that say nothing yet.
+
+    httpcore reads over them (100, 103) as long as they come: megabytes of them would
+    keep a core busy for the whole of the call's time.
+    """
+    interim = 0
+
+    def one() -> Any:
+        nonlocal interim
+        event = next_event()
+        match type(event).__name__:
+            case "InformationalResponse":
+                interim += 1
+                if interim > INTERIM_MAX:
+                    raise httpcore.RemoteProtocolError("interim answers without end")
+            case "Response":
+                interim = 0
+        return event
+
+    return one
 
 
 class _Body(httpx.AsyncByteStream):

@@ -177,6 +177,7 @@ async def test_what_cannot_be_sent_is_the_stages_fault(request_: Request) -> Non
         (b"SSH-2.0-OpenSSH_9.2\r\n", "VENDOR_GARBAGE"),
         (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000 + b"\r\n\r\n{}", "VENDOR_GARBAGE"),
         (b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 2000 + b"\r\n{}", "VENDOR_GARBAGE"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100 + GOOD, "VENDOR_GARBAGE"),
         (GOOD[:-3], "VENDOR_DOWN"),
         (GOOD[:10], "VENDOR_DOWN"),
         (CHUNKS + b"zz\r\n{}", "VENDOR_GARBAGE"),
