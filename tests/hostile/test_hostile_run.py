@@ -31,6 +31,7 @@ def corpus() -> list[Hostile]:
     return hostile_files(1, URL)
 
 
+@pytest.mark.proof
 def test_a_seed_decides_every_byte(corpus: list[Hostile]) -> None:
     """The same seed and address are the same files; another seed is not."""
     slips.letter.cache_clear()
@@ -170,14 +171,15 @@ def test_whatever_is_amiss_in_one_round_is_said(
     assert figures(**amiss)["bad"] == [word]
 
 
-def test_a_slice_of_the_corpus_harms_nobody() -> None:
-    """A real service takes 36 hostile files and nothing of it is amiss."""
+@pytest.mark.parametrize("most", [16, pytest.param(36, marks=pytest.mark.proof)])
+def test_a_slice_of_the_corpus_harms_nobody(most: int) -> None:
+    """A real service takes hostile files of each kind and nothing of it is amiss."""
     told: list[str] = []
 
-    result = hostile.run(told.append, most=36, once=True)
+    result = hostile.run(told.append, most=most, once=True)
 
     assert result["bad"] == [], result
-    assert result["files"] == 36
-    assert sum(result["outcomes"].values()) >= 36
-    assert result["outcomes"]["done"] >= 5
-    assert result["network_attempts_tried"] >= 8
+    assert result["files"] == most
+    assert sum(result["outcomes"].values()) >= most
+    assert result["outcomes"]["done"] >= most // 8
+    assert result["network_attempts_tried"] >= most // 4

@@ -184,6 +184,7 @@ def test_the_page_counts_connections_as_the_code_does():
     assert f"`max_connections = {SIZE}`" in page
 
 
+@pytest.mark.proof
 def test_a_server_without_a_free_connection_says_so(elsewhere: Elsewhere):
     """Commands end with 3; a worker waits and charges nobody."""
     home = elsewhere.home(elsewhere.url("waybill_app", APP))
@@ -501,6 +502,7 @@ def fail_over(first: Elsewhere, second: Postgres, home: Home) -> None:
     home.judged_at(judge)
 
 
+@pytest.mark.proof
 def test_a_promoted_standby_that_was_waited_for_lost_nothing(
     pair: tuple[Elsewhere, Postgres, Home],
 ):
@@ -520,6 +522,7 @@ def test_a_promoted_standby_that_was_waited_for_lost_nothing(
     assert home.one("select count(*) from attempts where charged") == 0
 
 
+@pytest.mark.proof
 def test_what_a_late_standby_forgot_is_offered_again(
     pair: tuple[Elsewhere, Postgres, Home],
 ):

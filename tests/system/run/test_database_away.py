@@ -30,7 +30,7 @@ def busy(own: tuple[Cluster, Home]) -> tuple[Cluster, Home]:
 @pytest.mark.parametrize(
     ("lease_s", "away_s", "sessions"),
     [
-        pytest.param(20, 2, 1, id="shorter than the lease"),
+        pytest.param(20, 2, 1, id="shorter than the lease", marks=pytest.mark.proof),
         pytest.param(2, 4, 2, id="longer than the lease"),
     ],
 )
@@ -60,6 +60,7 @@ def test_an_outage_costs_time_and_nothing_else(busy, lease_s, away_s, sessions):
     assert (told["conserved"], told["done"], told["astray"]) == (True, ITEMS, [])
 
 
+@pytest.mark.proof
 def test_without_a_database_workers_begin_more_and_more_slowly(busy):
     """Who dies before it has a session was ended by no item."""
     cluster, home = busy

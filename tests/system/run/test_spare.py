@@ -120,6 +120,7 @@ def test_what_a_stage_forked_ends_with_its_worker(home: Home, tmp_path: Path) ->
     assert alive(stopped) == []
 
 
+@pytest.mark.proof
 def test_what_a_stage_forked_ends_with_a_command(home: Home, tmp_path: Path) -> None:
     """A worker in the foreground has no shepherd, and leaves as little."""
     folder = home.pipeline("forks", forks=COPIES)
@@ -220,6 +221,7 @@ def test_a_stage_cannot_stop_its_shepherd(home: Home, tmp_path: Path) -> None:
     assert home.one("select code from outcomes where code <> ''") == "WORKER_KILLED"
 
 
+@pytest.mark.proof
 def test_a_stage_cannot_have_sigterm_ignored(home: Home, tmp_path: Path) -> None:
     """Its worker hears it all the same."""
     files = pictures(tmp_path, ["a.png"])

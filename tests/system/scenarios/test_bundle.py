@@ -180,6 +180,7 @@ def test_the_poisoned_letter_fails_alone(
     assert failed["code"] in ("JAIL_CRASHED", "MEMORY_LIMIT", "JAIL_TIMEOUT")
 
 
+@pytest.mark.proof
 def test_a_killed_worker_doubles_and_loses_no_part(
     home: Home, pipeline: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from loadtest.scenarios import jail
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the jail is Linux's")
+@pytest.mark.proof
 def test_nobody_breaks_out_between_two_tenants() -> None:
     """One round of every attempt, with sizes just over what is allowed."""
     heard: list[str] = []

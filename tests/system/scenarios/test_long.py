@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pypdfium2
+import pytest
 
 from loadtest.scenarios import long
 
@@ -33,6 +34,7 @@ def test_pages_that_began_twice_are_counted(tmp_path: Path) -> None:
     assert long.begun(log, 1) == {1: 1, 2: 2}
 
 
+@pytest.mark.proof
 def test_a_killed_worker_repeats_no_finished_page() -> None:
     """After kill -9 in the middle only the pages in hand begin again."""
     told: list[str] = []

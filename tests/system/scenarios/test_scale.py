@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from loadtest.bench import scale
 
 
+@pytest.mark.proof
 def test_a_slice_of_scale_is_good() -> None:
     """A few thousand items are filled in, asked for and reconciled."""
     said: list[str] = []

@@ -10,9 +10,8 @@ from loadtest.scenarios import trouble
 # `make proof` meets them all; of a folder, of connections and of descriptors
 # test_trouble.py of the commands, test_database_elsewhere.py and test_trouble.py of the
 # engine tell the same.
-@pytest.mark.parametrize(
-    "name", [pytest.param("no_descriptors", marks=pytest.mark.proof), "keeper_killed"]
-)
+@pytest.mark.proof
+@pytest.mark.parametrize("name", ["no_descriptors", "keeper_killed"])
 def test_trouble_passes_without_a_trace(name: str) -> None:
     """A slice of the run, of what takes no root."""
     said: list[str] = []

@@ -150,6 +150,7 @@ async def test_nobody_else_reaches_the_socket(folder: Path):
         embedded.stop(data)
 
 
+@pytest.mark.proof
 async def test_folders_above_stay_closed(folder: Path):
     """A private home is as private as before, also for root."""
     folder.parent.chmod(0o700)
