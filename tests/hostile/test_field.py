@@ -173,11 +173,11 @@ def check(field: Field, kind: Kind) -> None:
         assert texts == ""
 
 
-def test_a_text_in_doubt_is_shown_and_not_sure(field: Field) -> None:
+def test_a_text_in_doubt_is_shown_and_not_sure(made: Field) -> None:
     """A reviewer sees what was made of it, and no reader is sure."""
     doubtful = [kind for kind in MADE if kind.code == ENCODING]
 
-    shown = [page for k in doubtful for page in field.held[field.items[k.name][0].id]]
+    shown = [page for k in doubtful for page in made.held[made.items[k.name][0].id]]
 
     assert len(shown) == len(doubtful) >= 3
     assert all(page["draft"] and page["confidence"] < 100 for page in shown)

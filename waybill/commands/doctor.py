@@ -21,6 +21,7 @@ from pipeline.folder import Pipeline
 from pipeline.jail.jailbreak import GROUPS, self_test
 from pipeline.jail.pool import JailPool
 from pipeline.outbox import SinkClass
+from pipeline.store.embedded import START_S
 from pipeline.store.migrate import APP_ROLE
 from pipeline.store.rows import TroubleRow, WorkerRow
 from pipeline.vendors.declared import VendorSpec
@@ -336,7 +337,8 @@ def _stands(found: dict[str, Any]) -> str:
 def _database(settings: Settings, *, new: bool) -> list[Check]:
     """Of a `new` home no database has said yet that nothing was stored."""
     try:
-        urls = database(settings, wait_s=ASKED_S)
+        # Where it is set up for the first time there is nothing else to ask.
+        urls = database(settings, wait_s=START_S if new else ASKED_S)
 
         async def main() -> tuple[dict[str, Any], list[WorkerRow], bool]:
             # The store alone: what is declared beside it may be what is wrong.
