@@ -243,6 +243,14 @@ class NeedsReview(WaybillError):
 
     disposition = Disposition.HOLD
     code = "NEEDS_REVIEW"
+    again: ClassVar[bool] = False  # approved, the stage runs once more
+
+
+class PartMissing(NeedsReview):
+    """A part that its stage cannot do without is not done; it looks anew."""
+
+    code = "PART_MISSING"
+    again = True
 
 
 class Unacceptable(WaybillError):

@@ -27,11 +27,14 @@ def park(
     shown: str,
     proposal: str,
     lapse: str | None = None,
+    *,
+    again: bool = False,
 ) -> ToHeld:
     """
     The move that parks an item; `shown`, `proposal` and `lapse` are JSON text.
 
     Of `hold` only the words and the names count: its evidence stands in `shown`.
+    `again`: the stage runs once more, though nothing is asked.
     """
     return ToHeld(
         stage=stage.name,
@@ -41,7 +44,7 @@ def park(
         shown=shown,
         proposal=proposal,
         needs=(*hold.needs, *hold.ask),
-        again=bool(hold.ask),
+        again=again or bool(hold.ask),
         next_stage=stage.next,
         lapse=lapse,
         lapse_s=None if hold.lapse is None else hold.lapse.after_s,

@@ -17,6 +17,7 @@ from pipeline.errors import (
     Disposition,
     LeaseLost,
     LimitWait,
+    NeedsReview,
     Trouble,
     VendorAway,
     WaybillError,
@@ -190,7 +191,9 @@ def _of_error(run: Run, bound: BoundStage, end: Raised) -> Ending:
         case Disposition.REST:
             move = to_waiting(run, run.attempt, REST_S, code)
         case Disposition.HOLD:
-            move = park(Hold(code, said), bound, run.seq, end.shown, "{}")
+            again = isinstance(error, NeedsReview) and error.again
+            hold = Hold(code, said)
+            move = park(hold, bound, run.seq, end.shown, "{}", again=again)
         case Disposition.REJECT:
             move = Finish(State.REJECTED, bound.name, code, said)
         case Disposition.FAIL | Disposition.RETRY:

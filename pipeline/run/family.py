@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import anyio
 from pydantic import TypeAdapter
 
-from pipeline.errors import NeedsReview, Permanent
+from pipeline.errors import PartMissing, Permanent
 from pipeline.model import Checkpoint, Kin, Spawn, State
 from pipeline.parts import PARTS_MAX, Part
 from pipeline.run.stay import Parked, Run, StepRecorder, memoised, until_answered
@@ -144,7 +144,7 @@ _Ended = tuple[int, State, str, str]  # a child's id, state, stage and code
 _IDS = TypeAdapter(list[int | None])
 
 
-def _gap(missing: Sequence[str], rows: Mapping[str, KinRow]) -> NeedsReview:
+def _gap(missing: Sequence[str], rows: Mapping[str, KinRow]) -> PartMissing:
     """The parts that did not end well, without which the stage cannot go on."""
     said = [
         f"{name} (item {rows[name].id}, {rows[name].state} {rows[name].code}".rstrip()
@@ -154,10 +154,10 @@ def _gap(missing: Sequence[str], rows: Mapping[str, KinRow]) -> NeedsReview:
         for name in missing[:GAPS_SHOWN]
     ]
     more = len(missing) - len(said)
-    return NeedsReview(
+    return PartMissing(
         f"needed, and not done: {', '.join(said)}" + f", and {more} more" * bool(more),
-        code="PART_MISSING",
-        hint="`waybill items retry` them, then this one with `--pipeline current`",
+        hint="`waybill items retry` them, and approve this when they are done: the"
+        " stage looks anew",
     )
 
 

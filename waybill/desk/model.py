@@ -197,7 +197,7 @@ async def outlook(app: App, hold: HoldRow) -> dict[str, Outlook]:
     """What approving an open hold, or editing where something is needed, and
     rejecting it would make of its item."""
     if hold.again:
-        then = f"goes through {hold.stage} again, with it"
+        then = f"goes through {hold.stage} again" + ", with it" * bool(hold.needs)
     else:
         then = f"goes on to {hold.next_stage}" if hold.next_stage else "is done"
     unknown, found = "", list[Change]()
