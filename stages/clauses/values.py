@@ -173,8 +173,18 @@ def ends(text: str) -> list[Place]:
     return [] if _AT_THE_START.search(before) else [last]
 
 
+# What `(?i)` takes for a letter of ours, and `lower` leaves as it is: out of Fraktur
+# and Turkish letters.
+_LIKE = str.maketrans("\u017f\u0131\u0130\u212a", "siik")
+
+
+def _plain(word: str) -> str:
+    """A word that was found in whatever case, as tables have it."""
+    return word.translate(_LIKE).lower()
+
+
 def _date(match: re.Match[str]) -> date | None:
-    month, year = match["month"].lower(), int(match["year"])
+    month, year = _plain(match["month"]), int(match["year"])
     number = int(month) if month.isdigit() else _MONTHS[month]
     if year < 100:
         year += 1900 if year >= 50 else 2000
@@ -235,8 +245,8 @@ def durations(text: str) -> Iterator[Place]:
     for match in _DURATION.finditer(text):
         figure = match["inner"] or match["figure"]
         if figure is None:
-            figure = str(_figure(match["word"].lower()))
-        written = _UNITS[match["unit"].lower()].format(int(figure))
+            figure = str(_figure(_plain(match["word"])))
+        written = _UNITS[_plain(match["unit"])].format(int(figure))
         yield Place(*match.span(), Value(kind="duration", text=written))
 
 
@@ -282,24 +292,21 @@ _AMOUNTS = re.compile(
     rf"|(?<![\d.,$])(?P<sum2>{_SUM})(?:\s{{0,2}}(?P<scale2>million|billion|thousand))?"
     r"\s{0,3}(?:u\.?s\.?\s{0,2})?(?P<name>dollars|euros?|pounds|yen|usd|eur|gbp|rmb|cad|chf)\b"
 )
-_SCALES = {"million": 6, "m": 6, "billion": 9, "thousand": 3, "k": 3}
+_SCALES = {"": 0, "million": 6, "m": 6, "billion": 9, "thousand": 3, "k": 3}
 
 
 def amounts(text: str) -> Iterator[Place]:
     """Amounts of money, in the text's order; `$` is read as US dollars."""
     for match in _AMOUNTS.finditer(text):
-        sign = (match["sign"] or match["name"]).lower()
+        sign = _plain(match["sign"] or match["name"])
         figures = (match["sum"] or match["sum2"]).replace(",", "")
-        scale = (match["scale"] or match["scale2"] or "").lower()
+        scale = _plain(match["scale"] or match["scale2"] or "")
+        amount = Decimal(figures).scaleb(_SCALES[scale])
         try:
-            amount = Decimal(figures).scaleb(_SCALES.get(scale, 0))
+            cents = amount.quantize(Decimal("0.01"))
         except InvalidOperation:
-            continue
-        amount = (
-            amount.quantize(Decimal("0.01"))
-            if amount == amount.quantize(Decimal("0.01"))
-            else amount
-        )
+            continue  # of more digits than money has
+        amount = cents if amount == cents else amount
         currency = _CURRENCIES[sign]
         value = Value(
             kind="money",

@@ -4,9 +4,12 @@ Values: what is written in many ways comes out in one.
 
 from __future__ import annotations
 
+import random
+from typing import get_args
+
 import pytest
 
-from stages.clauses.values import Kind, value_of
+from stages.clauses.values import Kind, value_of, values_of
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,14 @@ from stages.clauses.values import Kind, value_of
         ("place", "Law of the Commonwealth of Pennsylvania", "Pennsylvania"),
         ("place", "is governed by German law", "German"),
         ("none", "May 17, 2016", None),
+        ("date", "on Augu\u017ft 5, 2020", "2020-08-05"),
+        ("date", "on Apr\u0131l 5, 2020", "2020-04-05"),
+        ("duration", "for \u017fix months", "P6M"),
+        ("duration", "for F\u0130VE years", "P5Y"),
+        ("money", "100 dollar\u017f", "100.00 USD"),
+        ("money", "$1 m\u0131llion", "1000000.00 USD"),
+        ("money", "10 \u212a", None),
+        ("money", "$100,000,000,000,000,000 billion", None),
     ],
 )
 def test_a_value_has_one_form(kind: Kind, text: str, value: str | None) -> None:
@@ -56,3 +67,28 @@ def test_a_value_has_one_form(kind: Kind, text: str, value: str | None) -> None:
     found = value_of(kind, text)
 
     assert (found.text if found else None) == value
+
+
+PIECES = (
+    *("$", "US$", "100,000,000,000,000,000", "9", "99", "2020", "1.5", "0", "/", "-"),
+    *("million", "m", "k", "billion", "thousand", "dollars", "EUR", "yen", "percent"),
+    *("May", "August", "September", "of", "day", "months", "years", "six", "twenty"),
+    *("one hundred and", "forty-eight", "(", ")", ",", ".", " ", "  ", "\n", "%"),
+    *("governed by the laws of", "State of", "notice", "until", "from", "(30)"),
+    *("\N{ARABIC-INDIC DIGIT THREE}", "\N{SUPERSCRIPT TWO}", "\u00a0", "\u2019"),
+)
+LIKE = str.maketrans({"s": "\u017f", "i": "\u0131", "I": "\u0130", "k": "\u212a"})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_text_is_too_odd_to_be_looked_through(seed: int) -> None:
+    """Whatever stands there is a value or none; no contract fails by it."""
+    draw = random.Random(seed)
+    for _ in range(100):
+        words = [draw.choice(PIECES) for _ in range(draw.randint(1, 12))]
+        text = draw.choice(["", " "]).join(
+            word.translate(LIKE) if draw.random() < 0.3 else word for word in words
+        )
+        for kind in get_args(Kind):
+            for place in values_of(kind, text):
+                assert text[place.start : place.end]
