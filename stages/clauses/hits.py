@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 
@@ -18,11 +20,21 @@ class Hit(NamedTuple):
     end: int
     key: str = ""
 
-    def meets(self, other: Hit) -> bool:
-        """Whether both are about the same: one place, or the same words at two."""
-        if self.key and self.key == other.key:
-            return True
-        return self.start < other.end and other.start < self.end
+
+class Among:
+    """Hits, to see whether another is about the same as one of them."""
+
+    def __init__(self, hits: Sequence[Hit]) -> None:
+        self._keys = {hit.key for hit in hits if hit.key}
+        ordered = sorted(hits)
+        self._starts = [hit.start for hit in ordered]
+        self._reach = list(accumulate((hit.end for hit in ordered), max))
+
+    def meets(self, hit: Hit) -> bool:
+        """One place, or the same words at two."""
+        before = bisect_left(self._starts, hit.end)
+        overlaps = before > 0 and self._reach[before - 1] > hit.start
+        return overlaps or hit.key in self._keys
 
 
 # The hits of the route by headings, and those of the route by words, best first.

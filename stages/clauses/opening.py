@@ -255,10 +255,15 @@ def _dates_in(text: str, start: int, end: int) -> list[Hit]:
         for match in _BLANK_DATE.finditer(part)
     ]
     # What a filing's foot says of the filing is no date of the contract.
-    return sorted(hit for hit in found if not _FOOT.search(text[: hit.start]))
+    return sorted(
+        hit
+        for hit in found
+        if not _FOOT.search(text[max(0, hit.start - FOOT_CHARS) : hit.start])
+    )
 
 
 _FOOT = re.compile(r"\bSource:[^\n]{0,120}\Z")
+FOOT_CHARS = 140  # more than it may be long, and what stands before it
 
 
 def _opening_end(text: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from stages.clauses.finders import FINDERS
-from stages.clauses.hits import Hit
+from stages.clauses.hits import Among, Hit
 from stages.clauses.phrases import BadPhraseError
 from stages.clauses.rulebook import ClauseRules, ClauseType, load_types
 from stages.clauses.sections import Section, page_of, sections_of
@@ -136,7 +136,8 @@ def _read(rules: ClauseRules, text: Prepared) -> Finding:
 
 def _found(rules: ClauseRules, text: Prepared) -> Finding:
     heading, words = FINDERS[rules.form.finder](rules, text)
-    both = [hit for hit in heading if _meets(hit, words)]
+    said = Among(words)
+    both = [hit for hit in heading if said.meets(hit)]
     trust = rules.form.trust
     found: Sequence[Hit]
     verdict: Verdict
@@ -174,10 +175,6 @@ def _found(rules: ClauseRules, text: Prepared) -> Finding:
     )
 
 
-def _meets(hit: Hit, others: Sequence[Hit]) -> bool:
-    return any(hit.meets(other) for other in others)
-
-
 def _quotes(
     hits: Sequence[Hit],
     heading: Sequence[Hit],
@@ -187,19 +184,19 @@ def _quotes(
 ) -> tuple[Quote, ...]:
     """Hits as quotes, each place once, at most as many as the rules say."""
     quotes: list[Quote] = []
+    routes = {"heading": Among(heading), "words": Among(words)}
     for hit in hits:
         if len(quotes) >= rules.form.quotes:
             break
         if any(hit.start < q.end and q.start < hit.end for q in quotes):
             continue
-        routes = {"heading": heading, "words": words}
         quotes.append(
             Quote(
                 start=hit.start,
                 end=hit.end,
                 text=text.text[hit.start : hit.end],
                 page=page_of(hit.start, text.breaks),
-                readers=tuple(n for n, route in routes.items() if _meets(hit, route)),
+                readers=tuple(n for n, route in routes.items() if route.meets(hit)),
             )
         )
     return tuple(quotes)

@@ -9,6 +9,8 @@ wrote it.
 from __future__ import annotations
 
 import re
+import sys
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from stages.clauses.sections import Section
@@ -70,18 +72,26 @@ def signers(text: str, sections: Sequence[Section]) -> list[tuple[int, int]]:
         `[start, end)`: from where signatures begin, for a name in capitals may head a
         section there; and the names beside lines to sign on, wherever they stand.
     """
-    exhibits = [s for s in sections if s.kind == "exhibit"]
-    found = [
-        (at, min([at + SIGNED_CHARS, *(e.start for e in exhibits if e.start > at)]))
-        for at in (s.start for s in sections if s.kind == "signature")
-    ]
+    exhibits = sorted((s.start, s.end) for s in sections if s.kind == "exhibit")
+    blocks = []
+    for at in sorted(s.start for s in sections if s.kind == "signature"):
+        behind = bisect_right(exhibits, (at, len(text)))
+        until = exhibits[behind][0] if behind < len(exhibits) else len(text)
+        blocks.append((at, min(at + SIGNED_CHARS, until)))
+    found: list[tuple[int, int]] = []
     for _, start, end in _beside(text):
-        within = any(at <= start < until for at, until in found)
-        if not within and not any(e.start <= start < e.end for e in exhibits):
-            found.append((start, end))
-        if len(found) >= MAX_SIGNINGS:
+        if len(blocks) + len(found) >= MAX_SIGNINGS:
             break
-    return found
+        apart = not any(at <= start < until for at, until in found)
+        if apart and not _within(blocks, start) and not _within(exhibits, start):
+            found.append((start, end))
+    return blocks + found
+
+
+def _within(places: Sequence[tuple[int, int]], at: int) -> bool:
+    """Whether one of these, whose ends are in the order of their starts, holds it."""
+    last = bisect_right(places, (at, sys.maxsize))
+    return last > 0 and at < places[last - 1][1]
 
 
 def signed_from(text: str, sections: Sequence[Section], after: int) -> int:

@@ -10,6 +10,7 @@ import pytest
 from stages.abstracts.checks import signers_agree
 from stages.abstracts.reading import clause_of
 from stages.clauses.reading import load_types, read_clause, sections_of
+from stages.clauses.sections import Section
 from stages.clauses.signings import signed_from, signers, signings
 
 RULES = Path(__file__).parents[3] / "examples" / "contracts" / "rules"
@@ -78,6 +79,29 @@ def test_parties_may_sign(line: str) -> None:
 def test_what_is_said_of_others_signs_nothing(line: str) -> None:
     """In a sentence, in a form's field, and in a form that is an exhibit."""
     assert signed(f"{line}\n")[0] is None
+
+
+def test_exhibits_full_of_signers_are_passed_over_in_time() -> None:
+    """Each line was held against each exhibit, on the loop of a worker."""
+    text, sections = "", list[Section]()
+    for number in range(4_000):
+        exhibit = f"EXHIBIT A\n{'Signed for Acme Inc.' + chr(10)}" * 3
+        sections.append(
+            Section(
+                number=str(number),
+                heading="",
+                start=len(text),
+                end=len(text) + len(exhibit),
+                page=1,
+                kind="exhibit",
+            )
+        )
+        text += exhibit
+    began = time.process_time()
+
+    assert signers(text, sections) == []
+
+    assert time.process_time() - began < 3
 
 
 @pytest.mark.parametrize(
