@@ -7,7 +7,11 @@ whether a text is a date that there is, is looked at when the call is vetted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 DEPTH_MAX = 20  # a schema that refers to itself
@@ -46,19 +50,79 @@ def _wrong(
         found = root.get("$defs", {}).get(ref.rpartition("/")[2])
         return _wrong(found, value, root, at, depth + 1)
     if others := schema.get("anyOf"):
-        said = [_wrong(one, value, root, at, depth + 1) for one in others]
-        return "" if "" in said else said[0]
+        each = [_wrong(one, value, root, at, depth + 1) for one in others]
+        return "" if "" in each else each[0]
+    for one in schema.get("allOf", ()):
+        if said := _wrong(one, value, root, at, depth + 1):
+            return said
     if "enum" in schema and value not in schema["enum"]:
         return f"{at}: it is none of {len(schema['enum'])} that it may be"
+    if "const" in schema and value != schema["const"]:
+        return f"{at}: it is not the one that it may be"
     kind = schema.get("type")
     if isinstance(kind, str) and kind in _KINDS and not _is(value, kind):
         return f"{at}: it is not {_CALLED[kind]}"
+    if said := next(filter(None, _bounds(schema, value)), ""):
+        return f"{at}: {said}"
     if isinstance(value, dict):
         return _of_object(schema, value, root, at, depth)
     if isinstance(value, list):
-        each = (_wrong(schema.get("items"), v, root, at, depth + 1) for v in value)
-        return next(filter(None, each), "")
+        first, rest = schema.get("prefixItems", []), schema.get("items")
+        wanted = [*first, *[rest] * (len(value) - len(first))]
+        pairs = zip(value, wanted, strict=False)
+        found = (_wrong(one, v, root, at, depth + 1) for v, one in pairs)
+        return next(filter(None, found), "")
     return ""
+
+
+def _bounds(schema: Mapping[str, Any], value: Any) -> Iterator[str]:
+    """What is out of its bounds; "" for what is within."""
+
+    def least(key: str) -> float:
+        return float(schema.get(key, -math.inf))
+
+    def most(key: str) -> float:
+        return float(schema.get(key, math.inf))
+
+    match value:
+        case bool():
+            return
+        case str():
+            yield _count(
+                len(value), least("minLength"), most("maxLength"), "characters"
+            )
+            yield _pattern(schema.get("pattern"), value)
+        case list():
+            yield _count(len(value), least("minItems"), most("maxItems"), "items")
+        case int() | float():
+            if value < least("minimum"):
+                yield f"it is less than {schema['minimum']}"
+            if value > most("maximum"):
+                yield f"it is more than {schema['maximum']}"
+            if value <= least("exclusiveMinimum"):
+                yield f"it is not more than {schema['exclusiveMinimum']}"
+            if value >= most("exclusiveMaximum"):
+                yield f"it is not less than {schema['exclusiveMaximum']}"
+            step = schema.get("multipleOf")
+            with suppress(InvalidOperation):  # of too many digits
+                if step and Decimal(str(value)) % Decimal(str(step)):
+                    yield f"it is no multiple of {step}"
+
+
+def _count(count: int, least: float, most: float, what: str) -> str:
+    if count < least:
+        return f"it has {count} {what}, and at least {least:g} are wanted"
+    if count > most:
+        return f"it has {count} {what}, and {most:g} at the most are taken"
+    return ""
+
+
+def _pattern(pattern: Any, value: str) -> str:
+    try:
+        fits = not isinstance(pattern, str) or re.search(pattern, value) is not None
+    except re.error:  # of another engine: looked at when the call is vetted
+        return ""
+    return "" if fits else "it is not of the form that is wanted"
 
 
 def _of_object(
@@ -77,7 +141,8 @@ def _of_object(
         if name not in fields and schema.get("additionalProperties") is False:
             return f"{within}{name}: there is no such argument"
         place = f"{within}{name}"
-        if said := _wrong(fields.get(name), one, root, place, depth + 1):
+        wanted = fields.get(name, schema.get("additionalProperties"))
+        if said := _wrong(wanted, one, root, place, depth + 1):
             return said
     return ""
 
