@@ -84,29 +84,25 @@ def _bounds(schema: Mapping[str, Any], value: Any) -> Iterator[str]:
     def most(key: str) -> float:
         return float(schema.get(key, math.inf))
 
-    match value:
-        case bool():
-            return
-        case str():
-            yield _count(
-                len(value), least("minLength"), most("maxLength"), "characters"
-            )
-            yield _pattern(schema.get("pattern"), value)
-        case list():
-            yield _count(len(value), least("minItems"), most("maxItems"), "items")
-        case int() | float():
-            if value < least("minimum"):
-                yield f"it is less than {schema['minimum']}"
-            if value > most("maximum"):
-                yield f"it is more than {schema['maximum']}"
-            if value <= least("exclusiveMinimum"):
-                yield f"it is not more than {schema['exclusiveMinimum']}"
-            if value >= most("exclusiveMaximum"):
-                yield f"it is not less than {schema['exclusiveMaximum']}"
-            step = schema.get("multipleOf")
-            with suppress(InvalidOperation):  # of too many digits
-                if step and Decimal(str(value)) % Decimal(str(step)):
-                    yield f"it is no multiple of {step}"
+    if isinstance(value, str):
+        yield _count(len(value), least("minLength"), most("maxLength"), "characters")
+        yield _pattern(schema.get("pattern"), value)
+    if isinstance(value, list):
+        yield _count(len(value), least("minItems"), most("maxItems"), "items")
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return
+    if value < least("minimum"):
+        yield f"it is less than {schema['minimum']}"
+    if value > most("maximum"):
+        yield f"it is more than {schema['maximum']}"
+    if value <= least("exclusiveMinimum"):
+        yield f"it is not more than {schema['exclusiveMinimum']}"
+    if value >= most("exclusiveMaximum"):
+        yield f"it is not less than {schema['exclusiveMaximum']}"
+    step = schema.get("multipleOf")
+    with suppress(InvalidOperation):  # of too many digits
+        if step and Decimal(str(value)) % Decimal(str(step)):
+            yield f"it is no multiple of {step}"
 
 
 def _count(count: int, least: float, most: float, what: str) -> str:

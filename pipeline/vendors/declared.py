@@ -163,7 +163,7 @@ class VendorLimits(Table):
 def _currency(text: str) -> str:
     if re.fullmatch(r"[A-Z]{3}", text):
         return text
-    raise ValueError("it is three capital letters, such as EUR")
+    raise ValueError("it is three capitals, such as EUR")
 
 
 Currency = Annotated[str, AfterValidator(_currency)]

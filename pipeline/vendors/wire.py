@@ -248,13 +248,13 @@ def _bounded(next_event: Callable[[], Any]) -> Callable[[], Any]:
     def one() -> Any:
         nonlocal interim
         event = next_event()
-        match type(event).__name__:
-            case "InformationalResponse":
-                interim += 1
-                if interim > INTERIM_MAX:
-                    raise httpcore.RemoteProtocolError("interim answers without end")
-            case "Response":
-                interim = 0
+        kind = type(event).__name__
+        if kind == "InformationalResponse":
+            interim += 1
+        elif kind == "Response":
+            interim = 0
+        if interim > INTERIM_MAX:
+            raise httpcore.RemoteProtocolError("interim answers without end")
         return event
 
     return one
