@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -148,13 +149,17 @@ def length(path: str) -> int:
     return len((ROOT / path).read_text(encoding="utf-8").splitlines())
 
 
-def calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:
-    """Calls of `name` or of `anything.name`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            called = node.func
-            if name in (getattr(called, "attr", None), getattr(called, "id", None)):
-                yield node
+@cache
+def nodes() -> list[tuple[str, ast.AST]]:
+    """Every node of every module, with its path: many tests look at all of them."""
+    return [(p, node) for p, tree in modules().items() for node in ast.walk(tree)]
+
+
+def calls(node: ast.AST, name: str) -> bool:
+    """Whether this is a call of `name` or of `anything.name`."""
+    if not isinstance(node, ast.Call):
+        return False
+    return name in (getattr(node.func, "attr", None), getattr(node.func, "id", None))
 
 
 def docstrings(tree: ast.Module) -> set[ast.AST]:
@@ -167,20 +172,24 @@ def docstrings(tree: ast.Module) -> set[ast.AST]:
     }
 
 
-def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+@cache
+def names() -> list[tuple[str, int, str]]:
     """Names that the code gives: definitions, parameters, attributes, variables."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                yield node.lineno, node.name
-            case ast.arg():
-                yield node.lineno, node.arg
-            case ast.Name(ctx=ast.Store()):
-                yield node.lineno, node.id
-            case ast.Attribute(ctx=ast.Store()):
-                yield node.lineno, node.attr
-            case _:
-                pass
+    return [(p, line, name) for p, node in nodes() for line, name in given(node)]
+
+
+def given(node: ast.AST) -> Iterator[tuple[int, str]]:
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            yield node.lineno, node.name
+        case ast.arg():
+            yield node.lineno, node.arg
+        case ast.Name(ctx=ast.Store()):
+            yield node.lineno, node.id
+        case ast.Attribute(ctx=ast.Store()):
+            yield node.lineno, node.attr
+        case _:
+            pass
 
 
 # -- rooms ----------------------------------------------------------------------------
@@ -272,8 +281,7 @@ def test_functions_fit_on_a_screen() -> None:
     """No function of 70 lines or more."""
     long = {
         f"{path}:{node.name}": node.end_lineno - node.lineno + 1
-        for path, tree in modules().items()
-        for node in ast.walk(tree)
+        for path, node in nodes()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno is not None
         and node.end_lineno - node.lineno + 1 >= FUNCTION_LINES_MAX
@@ -295,24 +303,22 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 def test_the_engine_knows_no_document() -> None:
     """No name, no text and no SQL of `pipeline/` speaks of what a document holds."""
-    found = []
-    for path, tree in modules().items():
-        if not path.startswith("pipeline/"):
-            continue
-        prose = docstrings(tree)
-        texts = [
-            (node.lineno, node.value)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and node not in prose
-        ]
-        found += [
-            f"{path}:{line}: {text[:60]!r}"
-            for line, text in [*names(tree), *texts]
-            if DOCUMENT_WORDS.search(OTHER_PAGES.sub("", text).replace("_", " "))
-            and not (text == "ocr" and path in KIND_IS_NAMED)  # a kind
-        ]
+    ours = [tree for p, tree in modules().items() if p.startswith("pipeline/")]
+    prose = set[ast.AST]().union(*map(docstrings, ours))
+    texts = [
+        (path, node.lineno, node.value)
+        for path, node in nodes()
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node not in prose
+    ]
+    found = [
+        f"{path}:{line}: {text[:60]!r}"
+        for path, line, text in [*names(), *texts]
+        if path.startswith("pipeline/")
+        and DOCUMENT_WORDS.search(OTHER_PAGES.sub("", text).replace("_", " "))
+        and not (text == "ocr" and path in KIND_IS_NAMED)  # a kind
+    ]
     found += [
         f"{sql.relative_to(ROOT)}: {word.group()}"
         for sql in (ROOT / "pipeline").rglob("*.sql")
@@ -329,10 +335,9 @@ def test_one_word_has_one_meaning(word: str) -> None:
     """A name that once meant several things stands only where it means the one."""
     strangers = [
         f"{path}:{line}: {name}"
-        for path, tree in modules().items()
+        for path, line, name in names()
         if not path.startswith(ONE_MEANING[word])
-        for line, name in names(tree)
-        if re.fullmatch(word, name.lstrip("_"), re.IGNORECASE)
+        and re.fullmatch(word, name.lstrip("_"), re.IGNORECASE)
     ]
 
     assert strangers == []
@@ -358,8 +363,7 @@ def test_every_match_is_matched_to_its_end() -> None:
     """No value falls through a `match`: the last case takes whatever is left."""
     open_ended = [
         f"{path}:{node.lineno}"
-        for path, tree in modules().items()
-        for node in ast.walk(tree)
+        for path, node in nodes()
         if isinstance(node, ast.Match) and not takes_the_rest(node.cases[-1])
     ]
 
@@ -370,13 +374,12 @@ def test_every_union_ends_in_assert_never() -> None:
     """A new outcome, move or state is a type error wherever it is forgotten."""
     found = 0
     forgotten = []
-    for path, tree in modules().items():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Match) or not names_ours(node):
-                continue
-            found += path.startswith("pipeline/")
-            if not list(calls(node.cases[-1], "assert_never")):
-                forgotten.append(f"{path}:{node.lineno}")
+    for path, node in nodes():
+        if not isinstance(node, ast.Match) or not names_ours(node):
+            continue
+        found += path.startswith("pipeline/")
+        if not any(calls(part, "assert_never") for part in ast.walk(node.cases[-1])):
+            forgotten.append(f"{path}:{node.lineno}")
 
     assert forgotten == []
     assert found >= 4
@@ -429,9 +432,7 @@ def names_ours(node: ast.Match) -> bool:
 
 def test_tasks_begin_in_few_places() -> None:
     """Structured concurrency: a task group stands only where it is expected."""
-    groups = [
-        p for p, tree in modules().items() if list(calls(tree, "create_task_group"))
-    ]
+    groups = {p for p, node in nodes() if calls(node, "create_task_group")}
 
     assert "pipeline/run/session.py" in groups
     assert [p for p in groups if not p.startswith(TASKS_BEGIN)] == []
@@ -439,7 +440,9 @@ def test_tasks_begin_in_few_places() -> None:
 
 def test_threads_begin_in_one_place() -> None:
     """In the line that stages cannot fill."""
-    found = [p for p, tree in modules().items() if "to_thread" in ast.unparse(tree)]
+    texts = {p: (ROOT / p).read_text(encoding="utf-8") for p in modules()}
+    found = [p for p, text in texts.items() if "to_thread" in text]
+    found = [p for p in found if "to_thread" in ast.unparse(modules()[p])]
     ours = [p for p in found if not p.startswith("loadtest/")]
     assert ours == ["pipeline/threads.py"]
 
@@ -449,7 +452,7 @@ def test_no_task_runs_on_its_own(name: str) -> None:
     """A task without a group outlives its owner and swallows its errors."""
     # A worker in the foreground may have to be left behind; a group would wait for it.
     alone = {"create_task": ["waybill/foreground.py"]}.get(name, [])
-    assert [p for p, tree in modules().items() if list(calls(tree, name))] == alone
+    assert sorted({p for p, node in nodes() if calls(node, name)}) == alone
 
 
 def catches_everything(handler: ast.ExceptHandler) -> bool:
@@ -463,23 +466,20 @@ def catches_everything(handler: ast.ExceptHandler) -> bool:
 
 def test_whatever_is_raised_is_caught_in_few_places() -> None:
     """`except Exception` stands at the edges, where it ends in an error of ours."""
-    found = {
-        path: sum(
-            isinstance(node, ast.ExceptHandler) and catches_everything(node)
-            for node in ast.walk(tree)
-        )
-        for path, tree in modules().items()
-    }
+    found = Counter(
+        path
+        for path, node in nodes()
+        if isinstance(node, ast.ExceptHandler) and catches_everything(node)
+    )
 
-    assert {p: n for p, n in found.items() if n} == ANYTHING_MAY_BE_RAISED
+    assert found == ANYTHING_MAY_BE_RAISED
 
 
 def test_cancellation_is_never_swallowed() -> None:
     """Whoever catches BaseException raises again."""
     swallowed = [
         f"{path}:{node.lineno}"
-        for path, tree in modules().items()
-        for node in ast.walk(tree)
+        for path, node in nodes()
         if isinstance(node, ast.ExceptHandler)
         and isinstance(node.type, ast.Name)
         and node.type.id == "BaseException"
@@ -493,8 +493,7 @@ def test_the_environment_is_read_in_one_place() -> None:
     """`Settings` reads it; a stage, a command or the engine is handed what it needs."""
     readers = {
         path
-        for path, tree in modules().items()
-        for node in ast.walk(tree)
+        for path, node in nodes()
         if (isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"))
         or (isinstance(node, ast.Name) and node.id in ("environ", "getenv"))
     }
@@ -585,16 +584,15 @@ def test_nothing_is_decided_twice() -> None:
         r"^\| [^|`]+ \| `(\w+)` \| `([\w/.]+)` \| (.+) \|$", page, re.MULTILINE
     )
 
+    read = {
+        (path, node.id)
+        for path, node in nodes()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+
     assert len(rows) > 10
     for name, home, places in rows:
         assert name in (ROOT / home).read_text(encoding="utf-8"), (name, home)
-        asked = {
-            path
-            for path, tree in modules().items()
-            if not path.startswith("loadtest/")
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Name)
-            and isinstance(node.ctx, ast.Load)
-            and node.id == name
-        }
+        found = {path for path, there in read if there == name}
+        asked = {path for path in found if not path.startswith("loadtest/")}
         assert asked == set(re.findall(r"`([\w/.]+)`", places)), name

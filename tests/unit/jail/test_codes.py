@@ -28,6 +28,11 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(parsed(path)))
+
+
 def files(module: str) -> Iterator[Path]:
     """The file of a module of ours, and of the packages it lies in."""
     place = ROOT / module.replace(".", "/")
@@ -38,7 +43,7 @@ def files(module: str) -> Iterator[Path]:
 
 def imported(path: Path) -> Iterator[str]:
     """What a file imports, also inside functions, as far as it may be a module."""
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{name.name}" for name in node.names)
@@ -46,6 +51,7 @@ def imported(path: Path) -> Iterator[str]:
             yield from (name.name for name in node.names)
 
 
+@cache
 def run_jailed() -> set[Path]:
     """The files whose code may run jailed: what is allowed, and all it imports."""
     found: set[Path] = set()
@@ -58,8 +64,8 @@ def run_jailed() -> set[Path]:
     return found
 
 
-def constants(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+def constants(path: Path) -> Iterator[str]:
+    for node in nodes(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 
@@ -68,7 +74,7 @@ def raised(path: Path) -> set[str]:
     """Every code that a file gives to an error: `code="..."`."""
     return {
         word.value.value
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.Call)
         for word in node.keywords
         if word.arg == "code"
@@ -81,9 +87,7 @@ def test_every_code_of_jailed_code_stands_in_the_table() -> None:
     """Raised by what runs in the jail or by the jail itself; and no row is idle."""
     jail = set((ROOT / "pipeline" / "jail").glob("*.py"))
     jail -= {ROOT / path for path in TABLE}
-    said = {
-        word for path in jail for word in constants(parsed(path)) if is_of_jail(word)
-    }
+    said = {word for path in jail for word in constants(path) if is_of_jail(word)}
     own = said.union(*map(raised, jail))
     theirs = set[str]().union(*map(raised, run_jailed() - jail))
 
@@ -118,14 +122,15 @@ def test_nobody_else_holds_a_list_of_codes() -> None:
     """Who must act on a code asks the table: no two stand together elsewhere, and
     none is compared with."""
     found = []
+    known = set(CODES)
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
             if name in TABLE:
                 continue
-            for node in ast.walk(parsed(path)):
+            for node in nodes(path):
                 words = listed(node)
-                if len(words & set(CODES)) >= (1 if compares(node) else 2):
+                if words and len(words & known) >= (1 if compares(node) else 2):
                     found.append(f"{name}:{node.lineno}")  # type: ignore[attr-defined]
 
     assert found == []
