@@ -19,6 +19,7 @@ from pipeline.store.signals import Delivery, Taken
 from tests.unit.engine import DAY_S, SLOW, Engine, Letter, Tape, lost, until
 
 HOUR_S = 3600.0
+RARELY_S = 30.0  # between two looks of a worker, where a test waits for an hour
 
 
 class Proof(BaseModel):
@@ -151,7 +152,7 @@ async def test_time_over_raises_and_fails_the_item_with_its_code() -> None:
     async def ask(letter: Letter, ctx: Any) -> Any:
         await ctx.signal("proof-read", within_s=HOUR_S)
 
-    desk = Desk(ask)
+    desk = Desk(ask, poll_s=RARELY_S)
     [item] = await desk.engine.submit()
     async with desk.engine.session():
         assert await desk.engine.finish([item]) == {"failed": 1}
@@ -167,7 +168,7 @@ async def test_a_retry_asks_anew() -> None:
         said = await ctx.signal("proof-read", within_s=HOUR_S)
         return Advance(answer=said)
 
-    desk = Desk(ask)
+    desk = Desk(ask, poll_s=RARELY_S)
     [item] = await desk.engine.submit()
     async with desk.engine.session():
         await desk.engine.finish([item])
@@ -190,7 +191,7 @@ async def test_without_an_answer_a_stage_may_go_on_and_never_changes_its_mind() 
         return Advance(text="nobody")
 
     taken: list[Taken] = []
-    desk = Desk(ask)
+    desk = Desk(ask, poll_s=RARELY_S)
     desk.engine.pipeline = Engine(
         [desk.tape.station("first", ask), desk.tape.station("proof", proof)]
     ).pipeline
@@ -312,7 +313,7 @@ async def test_a_signal_for_each_child() -> None:
     stages = [tape.station("unpack", unpack)]
     engine = Engine(stages, branches={"part": [tape.station("each", each)]}, **SLOW)
     [item] = await engine.submit()
-    async with engine.session(poll_s=1.0) as session:
+    async with engine.session(poll_s=RARELY_S) as session:
         await until(lambda: tape.stages(4) == ["each"])
         await anyio.sleep(HOUR_S)
         assert "items=0" in repr(session)
@@ -338,6 +339,7 @@ async def test_a_stage_that_joins_and_asks_at_once_is_woken_by_both() -> None:
         [tape.station("unpack", unpack)],
         branches={"part": [tape.station("read", took_s=HOUR_S, timeout_s=DAY_S)]},
         lease_s=4 * HOUR_S,
+        poll_s=RARELY_S,
     )
     [item] = await engine.submit()
     async with engine.session():
@@ -355,7 +357,7 @@ async def test_what_waits_for_another_try_is_not_woken() -> None:
             raise Throttled("slow down", retry_after_s=HOUR_S)
         return Advance(answer=await ctx.signal("proof-read"))
 
-    desk = Desk(ask)
+    desk = Desk(ask, poll_s=RARELY_S)
     [item] = await desk.engine.submit()
     async with desk.engine.session():
         await desk.parked()
@@ -391,7 +393,7 @@ async def test_a_crash_after_the_answer_loses_nothing() -> None:
         await anyio.sleep(HOUR_S)
         return Advance(answer=said)
 
-    desk = Desk(ask, timeout_s=DAY_S)
+    desk = Desk(ask, poll_s=RARELY_S, timeout_s=DAY_S)
     [item] = await desk.engine.submit()
     async with desk.engine.session() as first:
         await desk.parked()
@@ -468,8 +470,8 @@ class Ocr:
         said = await ctx.signal("ocr", str, poll=poll, every_s=30, within_s=HOUR_S)
         return Advance(answer=said)
 
-    def desk(self) -> Desk:
-        desk = Desk(self.ask)
+    def desk(self, poll_s: float = 1.0) -> Desk:
+        desk = Desk(self.ask, poll_s)
         callbacks = Callbacks(b"key", "http://127.0.0.1:1")
         desk.engine.services = replace(desk.engine.services, callbacks=callbacks)
         return desk
@@ -529,7 +531,7 @@ async def test_a_callback_during_the_poll_wins_if_it_is_first() -> None:
 async def test_polling_ends_with_its_time() -> None:
     """A vendor that is never done."""
     ocr = Ocr(done_after=10_000)
-    desk = ocr.desk()
+    desk = ocr.desk(poll_s=3.0)
     [item] = await desk.engine.submit()
     async with desk.engine.session():
         assert await desk.engine.finish([item]) == {"failed": 1}
@@ -563,7 +565,7 @@ async def test_a_url_is_the_same_for_every_run() -> None:
         return Advance(answer=await ctx.signal("ocr"))
 
     ocr = Ocr(0)
-    desk = ocr.desk()
+    desk = ocr.desk(RARELY_S)
     desk.engine.pipeline = Desk(ask).engine.pipeline
     [item] = await desk.engine.submit()
     async with desk.engine.session():
