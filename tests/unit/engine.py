@@ -32,7 +32,7 @@ DAY_S = 86400.0
 # A machine that is not ours: only its lease can tell that a session is over.
 ELSEWHERE = Origin("elsewhere", 1, "1")
 LEASE_S = 10.0
-LOOK_MAX_S = 30.0  # between two looks of who has waited for an hour
+LONG_S, LOOK_MAX_S = 900.0, 30.0  # who has waited for so long looks less often
 FINAL = (State.DONE, State.REJECTED, State.FAILED, State.CANCELLED)
 # Where days pass: looking every half second would cost minutes of real time.
 SLOW: dict[str, Any] = {"lease_s": 4 * 3600, "poll_s": 900}
@@ -233,15 +233,18 @@ class Engine:
         every_s: float = 0.25,
     ) -> Counter[str]:
         """
-        Until every item is final; how many ended in which state.  What is final
-        stays so: who has waited for long is not kept from it by looking less often.
+        Until every item is final; how many ended in which state.  They stay final:
+        who has waited for long misses nothing by looking less often.
         """
-        left = list(items)
+        order = list(items)
 
         async def over() -> bool:
-            while left and (await self.store.item(left[-1])).state in FINAL:
-                left.pop()
-            return not left
+            # First the one that was not at the last look: mostly it still is not.
+            for place, item in enumerate(order):
+                if (await self.store.item(item)).state not in FINAL:
+                    order.insert(0, order.pop(place))
+                    return False
+            return True
 
         await until(over, within_s=within_s, every_s=every_s, at_most_s=LOOK_MAX_S)
         return Counter([(await self.store.item(i)).state.value for i in items])
@@ -292,7 +295,8 @@ async def until(
 ) -> None:
     """
     Until `true()`; in virtual time a look costs no time.  With `at_most_s` it is
-    looked less and less often: after a hundredth of the time that has passed.
+    looked less and less often, after a quarter of an hour: those that measure how
+    long something took wait for less.
     """
     began = anyio.current_time()
     with anyio.fail_after(within_s):
@@ -302,5 +306,5 @@ async def until(
                 found = await found
             if found:
                 return
-            passed_s = anyio.current_time() - began
-            await anyio.sleep(max(every_s, min(passed_s / 100, at_most_s)))
+            longer_s = anyio.current_time() - began - LONG_S
+            await anyio.sleep(max(every_s, min(longer_s / 10, at_most_s)))
