@@ -264,14 +264,15 @@ def _left_behind(data: Path) -> Iterator[int]:
 
 
 def _forget(data: Path) -> None:
-    """Drop the pid file of a server that is gone; anybody may have its number now."""
-    with suppress(OSError, ValueError):
-        file = data / "postmaster.pid"
-        pid = int(file.read_text(encoding="utf-8").split("\n", 1)[0])
-        # PostgreSQL takes whoever it is for that server, and refuses to start.
-        gone = not _serves(pid, data) and not any(_left_behind(data))
-        if gone and Path("/proc/self").exists():  # else nobody knows who has a number
-            file.unlink()
+    """Drop the pid files of a server that is gone; anybody may have its number now."""
+    if not Path("/proc/self").exists():  # nobody knows who has a number
+        return
+    for file in (data / "postmaster.pid", _socket_folder(data) / f"{SOCKET}.lock"):
+        with suppress(OSError, ValueError):
+            pid = int(file.read_text(encoding="utf-8").split("\n", 1)[0])
+            # PostgreSQL takes whoever it is for that server, and refuses to start.
+            if not _serves(pid, data) and not any(_left_behind(data)):
+                file.unlink()
 
 
 def _serves(pid: int, data: Path) -> bool:

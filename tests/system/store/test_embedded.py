@@ -258,7 +258,9 @@ async def test_a_number_that_is_anothers_now_keeps_no_server_down(folder: Path):
     who = folder.stat().st_uid  # of another user PostgreSQL believes that it is not it
     other = asleep(who)
     try:
-        (folder / "postmaster.pid").write_text(f"{other.pid}\n{folder}\n")
+        lock = keeper._socket_folder(folder) / f"{keeper.SOCKET}.lock"
+        for file in (folder / "postmaster.pid", lock):
+            file.write_text(f"{other.pid}\n{folder}\n")
 
         assert await answers((await start(folder)).app_url)
         assert other.poll() is None
