@@ -8,10 +8,9 @@ whether a text is a date that there is, is looked at when the call is vetted.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 DEPTH_MAX = 20  # a schema that refers to itself
@@ -78,38 +77,45 @@ def _wrong(
 def _bounds(schema: Mapping[str, Any], value: Any) -> Iterator[str]:
     """What is out of its bounds; "" for what is within."""
 
-    def least(key: str) -> float:
-        return float(schema.get(key, -math.inf))
-
-    def most(key: str) -> float:
-        return float(schema.get(key, math.inf))
-
     if isinstance(value, str):
-        yield _count(len(value), least("minLength"), most("maxLength"), "characters")
+        yield _count(len(value), schema, "Length", "characters")
         yield _pattern(schema.get("pattern"), value)
     if isinstance(value, list):
-        yield _count(len(value), least("minItems"), most("maxItems"), "items")
+        yield _count(len(value), schema, "Items", "items")
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return
-    if value < least("minimum"):
-        yield f"it is less than {schema['minimum']}"
-    if value > most("maximum"):
-        yield f"it is more than {schema['maximum']}"
-    if value <= least("exclusiveMinimum"):
-        yield f"it is not more than {schema['exclusiveMinimum']}"
-    if value >= most("exclusiveMaximum"):
-        yield f"it is not less than {schema['exclusiveMaximum']}"
+    for key, lies, said in BOUNDS:
+        if (bound := schema.get(key)) is not None and not lies(value, bound):
+            yield f"{said} {bound}"
     step = schema.get("multipleOf")
-    with suppress(InvalidOperation):  # of too many digits
-        if step and Decimal(str(value)) % Decimal(str(step)):
-            yield f"it is no multiple of {step}"
+    if step and not _is_multiple(value, step):
+        yield f"it is no multiple of {step}"
 
 
-def _count(count: int, least: float, most: float, what: str) -> str:
-    if count < least:
-        return f"it has {count} {what}, and at least {least:g} are wanted"
-    if count > most:
-        return f"it has {count} {what}, and {most:g} at the most are taken"
+BOUNDS = (
+    ("minimum", operator.ge, "it is less than"),
+    ("maximum", operator.le, "it is more than"),
+    ("exclusiveMinimum", operator.gt, "it is not more than"),
+    ("exclusiveMaximum", operator.lt, "it is not less than"),
+)
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    if isinstance(value, int) and isinstance(step, int):
+        return value % step == 0
+    try:
+        times = value / step
+    except OverflowError:
+        return True
+    return not math.isfinite(times) or math.isclose(times, round(times), rel_tol=1e-9)
+
+
+def _count(count: int, schema: Mapping[str, Any], of: str, what: str) -> str:
+    least, most = schema.get(f"min{of}"), schema.get(f"max{of}")
+    if least is not None and count < least:
+        return f"it has {count} {what}, and at least {least} are wanted"
+    if most is not None and count > most:
+        return f"it has {count} {what}, and {most} at the most are taken"
     return ""
 
 

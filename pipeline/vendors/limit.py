@@ -31,6 +31,7 @@ class Limit:
         units: So many calls may be booked; infinite without a concurrency.  While an
             exchange is under way, no more than it tells of: what is above that may be
             another worker's already.
+        full: Of its concurrency we were given less than we wanted, the last time.
         waiting, waiting_units: In this process, without a permit.
         begun, owed, pause_s: Yet to be told.
     """
@@ -43,6 +44,7 @@ class Limit:
         self.booked = 0
         self.ahead = 0
         self.units = math.inf if spec.concurrency is None else 0.0
+        self.full = False
         self.waiting = 0
         self.waiting_units = 0.0
         self.begun = self.owed = self.pause_s = 0.0
@@ -97,7 +99,7 @@ class Limit:
         if now - self._heard_at < FRESH_S:
             ahead += min(self.others, (ahead + 1) * self.workers)
         wait = self.lead_s(now) + ahead * self.every_s
-        if self.cap is not None and self.booked >= self.units:
+        if self.cap is not None and self.full and self.booked >= self.units:
             wait = max(wait, (ahead + self.ahead + 1) * self.took_s / self.cap)
         return wait
 
@@ -136,9 +138,13 @@ class Limit:
         self.pause_s = 0.0 if self.pause_s == ask.pause_s else self.pause_s
         del self._dropped[: self._asked]
 
-    def learn(self, news: LimitNews, clock: StoreClock, got: bool) -> None:
-        """What the store says; `got`: and gave."""
+    def learn(
+        self, ask: LimitAsk, news: LimitNews, clock: StoreClock, got: bool
+    ) -> None:
+        """What the store says to what was asked; `got`: and gave."""
         now = anyio.current_time()
+        # Who wants nothing is given nothing, also where all of it is free.
+        self.full = news.cap is not None and news.units < ask.booked + ask.waiting
         self.every_s, self.per_s, self.burst = news.every_s, news.per_s, news.burst
         self.cap = news.cap
         self.units = math.inf if news.cap is None else news.units

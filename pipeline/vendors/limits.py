@@ -43,7 +43,7 @@ log = structlog.get_logger()
 HORIZON_S = 1.0  # permits are leased for so long
 GAP_S = 0.05  # between two exchanges: those who come meanwhile share one
 TELL_S = 1.0  # … while there is something to tell, and to hear of pauses
-AWAY_S = 0.5  # … when the database did not answer, or items were sent away
+AWAY_S = 0.5  # … when the database did not answer
 BEGIN_MAX, BEGIN_SOME = 500, 5  # items in one breath
 IDLE_S = 60.0  # a line nobody stands in is forgotten
 END_S = 1.0  # to give back what is left, at the end
@@ -120,7 +120,7 @@ class FleetLimits:
                 turn.over()
                 self._room(line)
         except LimitWait as wait:
-            line.sent_away(item, wait)
+            line.away.sent(item, wait, patience_s)
             raise
 
     async def _stand(self, line: Line, waiter: Waiter) -> Permit | None:
@@ -331,8 +331,6 @@ class FleetLimits:
                         lim.took_s / 10 if lim.workers else math.inf for lim in full
                     )
                 pause_s = min(pause_s, max(SHORT_S, due_s))
-            elif line.away:
-                pause_s = min(pause_s, AWAY_S)
         return pause_s * random.uniform(0.8, 1)
 
     async def _exchange(self) -> None:
@@ -370,7 +368,7 @@ class FleetLimits:
         gave = {limit for line, starts in given if starts for limit in line.limits}
         for limit, ask, news in zip(limits, asks, lease.limits, strict=True):
             limit.arrived(ask)
-            limit.learn(news, self._clock, limit in gave)
+            limit.learn(ask, news, self._clock, limit in gave)
             if limit.paused_until > anyio.current_time():
                 limit.drop()
         let_in(list(self._limits.values()))

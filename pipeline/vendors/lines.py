@@ -18,6 +18,7 @@ import anyio
 from pipeline.errors import LimitWait
 from pipeline.model import ItemId
 from pipeline.store.limits import LineAsk
+from pipeline.vendors.away import Away
 from pipeline.vendors.limit import Limit
 from pipeline.vendors.pacing import Pacer, StoreClock, margin_s, pacer
 from pipeline.vendors.permits import Permit, Waiter
@@ -30,10 +31,6 @@ CLOSER = 0.9  # than calls begin, those come back who were sent away
 BACK_MAX_S = 900.0  # whoever is sent away looks again after this …
 BACK_CALLS = 30  # … or after so many calls
 PATIENCE_SLACK = 1.25  # who waits is sent away for this much more than its patience
-# Who was sent away and is known; so many of those as begin in so long are called back
-# to a line that is empty.
-AWAY_MAX = 20_000
-CALLED_S, CALLED_MAX = 5.0, 500
 
 
 class Line:
@@ -46,7 +43,7 @@ class Line:
         shut: There were fewer permits than calls, the last time: asking again before
             it is time brings nothing.
         promised: Until then those come back who were sent away.
-        away: Items that were sent away, and when they look again.
+        away: Items that were sent away.
         ready: Who was let in early, and waits for room alone.
     """
 
@@ -59,7 +56,7 @@ class Line:
         self.bell = anyio.Event()
         self.shut = False
         self.promised = -math.inf
-        self.away: dict[ItemId, float] = {}
+        self.away = Away()
         # A heap, in it some that are gone; no two have the same order.
         self._waiters: list[tuple[tuple[float, int], Waiter]] = []
         self.ready: list[tuple[tuple[float, int], Waiter]] = []  # a heap as well
@@ -270,6 +267,7 @@ class Line:
 
     def used(self, permit: Permit, units: Sequence[float]) -> None:
         """A call begins by this permit."""
+        self.away.begun()
         for limit, taken, paid in zip(self.limits, units, permit.units, strict=True):
             limit.used(permit, taken, paid)
 
@@ -344,30 +342,11 @@ class Line:
         longest = max(self.limits, key=lambda lim: lim.wait_s(now, lim.waiting_units))
         return LimitWait.of(longest.key, forecast_s, back_s)
 
-    def sent_away(self, item: ItemId | None, wait: LimitWait) -> None:
-        """It stands in this line no more, and comes back later."""
-        if item is not None and len(self.away) < AWAY_MAX:
-            self.away[item] = anyio.current_time() + (wait.retry_after_s or 0.0)
-
     def call_back(self, now: float) -> list[ItemId]:
-        """
-        Those who are to come back at once, though they were sent away for longer.
-
-        Calls took less long than it looked then (the first ones are slow: names are
-        looked up, connections made), or others left: the line is empty, and all who
-        were sent away would leave it so for minutes.
-        """
-        if not self.away:
+        """Those who come back at once, though they were sent away for longer."""
+        if self.count or self.permits:
             return []
-        self.away = {item: at for item, at in self.away.items() if at > now}
-        soon_s = 2 * self._each_s + 1.0
-        if self.count or self.permits or self.forecast_s(now) > soon_s:
-            return []
-        most = CALLED_S / self._each_s if self._each_s else CALLED_MAX
-        found = list(self.away)[: max(1, min(CALLED_MAX, int(most)))]
-        for item in found:
-            del self.away[item]
-        return found
+        return self.away.call_back(now, self.forecast_s(now), self._each_s)
 
     @property
     def _each_s(self) -> float:

@@ -61,6 +61,7 @@ SCHEMA = Order.model_json_schema()
         ({"pair": [1]}, "pair: it has 1 items, and at least 2"),
         ({"note": None}, ""),
         ({"note": "abcd"}, "note: it has 4 characters"),
+        ({"share": 0.1 * 3}, ""),
         ({"nothing": 1}, "nothing: there is no such argument"),
     ],
 )
@@ -78,6 +79,23 @@ def fits(given: dict[str, Any]) -> bool:
     except (ValidationError, ValueError):
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("bounds", "value", "wrong"),
+    [
+        ({"multipleOf": 0.1}, 0.1 * 3, False),
+        ({"multipleOf": 0.1}, 0.25, True),
+        ({"maximum": 2**53 + 1}, 2**53 + 1, False),
+        ({"maximum": 10**400}, 1.5, False),
+        ({"minimum": 10**400}, 1.5, True),
+        ({"multipleOf": 0.5}, 10**400, False),
+    ],
+)
+def test_numbers_beyond_a_float_are_held_against_bounds(
+    bounds: dict[str, Any], value: float, wrong: bool
+) -> None:
+    assert bool(unfit({"properties": {"a": bounds}}, {"a": value})) is wrong
 
 
 def test_a_form_that_python_cannot_read_is_left_to_the_vetting() -> None:

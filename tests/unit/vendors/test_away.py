@@ -1,6 +1,9 @@
 """Items that were sent away from a line come when there is room, not when it seemed."""
 
+import random
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -105,3 +108,63 @@ async def test_who_was_sent_away_for_good_reason_is_left_alone() -> None:
     assert calls.done == 60
     assert took_s < 60 * 10 * 1.25
     assert calls.away < 60 * 4
+
+
+@pytest.mark.parametrize(
+    ("cap", "took_s", "patience_s"), [(1, 12, 10), (2, 25, 10), (1, 90, 60)]
+)
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_vendor_of_slow_calls_is_not_left_for_good(
+    cap: int, took_s: float, patience_s: float, workers: int
+) -> None:
+    """Calls that take longer than anybody waits: it is busy, and then it is free."""
+    begun = 0
+
+    async def call(limits: FleetLimits) -> None:
+        nonlocal begun
+        spec = LimitSpec(concurrency=cap)
+        with suppress(LimitWait):
+            async with limits.hold(use(spec), patience_s=patience_s):
+                begun += 1
+                await anyio.sleep(took_s)
+
+    async with fleet(workers) as limits, anyio.create_task_group() as tasks:
+        for number in range(720):
+            await anyio.sleep(random.uniform(3, 7))
+            tasks.start_soon(call, limits[number % workers])
+        tasks.cancel_scope.cancel()
+
+    assert begun > 0.8 * cap * 3600 / took_s
+
+
+@pytest.mark.parametrize(
+    ("spec", "took_s", "items", "most"),
+    [
+        (LimitSpec(rate=1, per_s=3600), 1, 5, 4),
+        (LimitSpec(concurrency=1), 90, 20, 20),
+        (LimitSpec(rate=60, per_s=3600), 1, 30, 4),
+    ],
+)
+async def test_who_is_called_back_is_not_sent_away_again_and_again(
+    spec: LimitSpec, took_s: float, items: int, most: int
+) -> None:
+    """Each time is a claim and a commit; without a bound it was two a second."""
+    store, away = Parking(), Counter[int]()
+
+    async def item(limits: FleetLimits, number: int) -> None:
+        while True:
+            try:
+                async with limits.hold(use(spec), patience_s=60, item=ItemId(number)):
+                    await anyio.sleep(took_s)
+                    return
+            except LimitWait as wait:
+                away[number] += 1
+                await store.park(ItemId(number), wait.retry_after_s or 0.0)
+
+    async with fleet(1, store) as limits:
+        with anyio.move_on_after(1800):
+            async with anyio.create_task_group() as tasks:
+                for number in range(items):
+                    tasks.start_soon(item, limits[0], number)
+
+    assert max(away.values()) <= most
