@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from decimal import Decimal
@@ -102,6 +102,7 @@ class Calling:
         chain = [self._within(self._spec)]
         chain += [self._within(specs[name]) for name in self._spec.fallbacks]
         left = [spec for spec in chain if spec.name not in tried.gone]
+        failures: list[WaybillError] = []
         for number, spec in enumerate(left, tried.times + 1):
             repeats = spec.name in tried.failed
             began = anyio.current_time()
@@ -112,8 +113,9 @@ class Calling:
             except _Failed as failed:
                 over = last or not _may_others(failed.error)
                 await self._write(one, failed, over)
+                failures.append(failed.error)
                 if over:
-                    raise failed.error from None
+                    raise _outlook(failures) from None
         raise AssertionError("the last of a chain answers, or raises")
 
     async def _once(self, one: _One, check: Check | None) -> Answer:
@@ -312,6 +314,22 @@ def _may_others(error: WaybillError) -> bool:
         Disposition.RETRY,
         Disposition.WAIT,
     )
+
+
+def _outlook(failures: Sequence[WaybillError]) -> WaybillError:
+    """
+    What a chain that failed does to its item: who may be asked soon goes before who
+    must be tried again, and both before who cannot be asked.  The first vendor, which
+    only rests, answers later whatever its fallback lacks.
+    """
+    last = failures[-1]
+    if not _may_others(last):  # refused: it would be elsewhere, too
+        return last
+    waits = [e for e in failures if e.disposition is Disposition.WAIT]
+    if waits:
+        return min(waits, key=lambda error: error.retry_after_s or 0.0)
+    tries = [e for e in failures if e.disposition is Disposition.RETRY]
+    return tries[-1] if tries else last
 
 
 def _tokens(spec: VendorSpec, pipeline: Pipeline, request: Request) -> int:

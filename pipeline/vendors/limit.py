@@ -109,6 +109,8 @@ class Limit:
         if self.cap is not None:
             self.units = min(self.units, self.booked)
         since = [line.since for line in self.lines if line.count]
+        # Or of those who are ready and have no room none would be the first to get it.
+        since += [w.since for line in self.lines for _, w in line.ready if not w.gone]
         end, start = self._end, self._given_back()
         self._asked = len(self._dropped)
         self.untold = False

@@ -116,6 +116,7 @@ class Line:
     def push(self, waiter: Waiter) -> None:
         """One more."""
         if not self.count:
+            self.shut = False  # what was said to those who have left is long ago
             self.since = waiter.since
             self._patience_s = math.inf
             self._units = waiter.units

@@ -26,7 +26,7 @@ class Turn:
 
     __slots__ = (
         *("_ahead", "_began", "_early_s", "_line", "_order", "_patience_s", "_permit"),
-        *("_stand", "_units"),
+        *("_since", "_stand", "_units"),
     )
 
     def __init__(
@@ -41,6 +41,7 @@ class Turn:
         self._permit: Permit | None = None
         self._ahead = False
         self._order = (0.0, 0)
+        self._since = 0.0
         self._patience_s = math.inf
         self._early_s = 0.0
         self._began: float | None = None
@@ -49,7 +50,7 @@ class Turn:
         """Wait in line; who wants its permit not early begins at once."""
         assert self._line is not None
         assert self._stand is not None
-        self._order = waiter.order
+        self._order, self._since = waiter.order, waiter.since
         self._patience_s, self._early_s = waiter.patience_s, waiter.early_s
         self._permit = await self._stand(self._line, waiter)
         self._ahead = waiter.ahead
@@ -129,8 +130,9 @@ class Turn:
         await self.come(self._waiter((-math.inf, self._order[1])))
 
     def _waiter(self, order: tuple[float, int]) -> Waiter:
-        now = anyio.current_time()
-        return Waiter(order, self._units, self._patience_s, now, self._early_s)
+        # It has stood in line since it came, wherever it stands now.
+        since, early_s = self._since, self._early_s
+        return Waiter(order, self._units, self._patience_s, since, early_s)
 
     def _begin(self) -> None:
         assert self._line is not None

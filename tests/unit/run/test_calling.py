@@ -494,3 +494,30 @@ async def test_a_fallback_is_asked_where_the_secret_is_not_there() -> None:
     assert await world.ledger() == [("spare", "", 0)]
     assert await alone.ledger() == []
     assert (await alone.engine.store.item(alone.item)).code == "VENDOR_KEY"
+
+
+@pytest.mark.parametrize("spare", ["no secret", "refuses our key", "rests"])
+async def test_a_first_vendor_that_only_rests_answers_later(spare: str) -> None:
+    """Whatever its fallback lacks, or however long that rests itself."""
+    limits = VendorLimits(requests=Rate(10, 1))
+
+    def answer(name: str, n: int) -> Any:
+        if name == "spare":
+            why = "does not accept our key (401)"
+            return failure(CallClass.AUTH, spec(name), why, hint="mend it")
+        return "yes"
+
+    world = World(answer, fallbacks=("spare",), limits=limits)
+    services: Any = world.engine.services
+    more = {"no secret": {"key": "secret:absent"}, "rests": {"limits": limits}}
+    given: dict[str, Any] = more.get(spare, {})
+    vendors = services.vendors | {"spare": spec("spare", kind="openai", **given)}
+    world.engine.services = replace(services, vendors=vendors)
+    await world.engine.store.pause_limit("vendor/llm/requests", 40)
+    await world.engine.store.pause_limit("vendor/spare/requests", 3600)
+    began = anyio.current_time()
+
+    assert await world.run() == "done"
+
+    assert world.door.asked[-1] == "llm"
+    assert anyio.current_time() - began < 90

@@ -197,3 +197,29 @@ async def test_a_rate_that_is_taken_back_leaves_nobody_in_line() -> None:
     assert 8 <= begun <= 16
     assert vendor.done == 200
     assert took_s < 60
+
+
+@pytest.mark.parametrize("seed", [56, 126, 1, 2])
+async def test_of_those_who_are_ready_in_every_worker_one_has_the_room(
+    seed: int,
+) -> None:
+    """One call at a time, and a worker more than calls: the longest in line is next."""
+    draw, one = random.Random(seed), LimitSpec(concurrency=1)
+    done = 0
+
+    async def call(limits: FleetLimits) -> None:
+        nonlocal done
+        await anyio.sleep(draw.uniform(0, 60))
+        async with limits.hold(use(one), early_s=EARLY_S) as turn:
+            await anyio.sleep(draw.uniform(0, 0.4))
+            await turn.due()
+            await anyio.sleep(3)
+            done += 1
+
+    async with fleet(3, Distant()) as limits:
+        with anyio.fail_after(400):
+            async with anyio.create_task_group() as tasks:
+                for number in range(40):
+                    tasks.start_soon(call, limits[number % 3])
+
+    assert done == 40
