@@ -47,7 +47,7 @@ LIARS: dict[str, tuple[str, Liar]] = {
     "cut-chunk": ("VENDOR_DOWN", lambda a, b: [CHUNKED + b"ff\r\n" + a[:9], END]),
     "no-end": ("VENDOR_TIMEOUT", lambda a, b: [OK + b"\r\n" + a, HANG_S]),
     "only-hints": (
-        "VENDOR_TIMEOUT",
+        "VENDOR_GARBAGE",  # after twenty
         lambda a, b: [b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.05] * 200,
     ),
     "hints": (
