@@ -50,6 +50,7 @@ class WaybillError(Exception):
 
     disposition: Disposition = Disposition.FAIL
     alone: bool = False  # the next try runs alone in a worker
+    again: bool = False  # held, and approved: the stage runs once more
     code: str = "INTERNAL"
     exit_code: ClassVar[int] = 1
 
@@ -243,7 +244,6 @@ class NeedsReview(WaybillError):
 
     disposition = Disposition.HOLD
     code = "NEEDS_REVIEW"
-    again: ClassVar[bool] = False  # approved, the stage runs once more
 
 
 class PartMissing(NeedsReview):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
@@ -60,12 +60,17 @@ def _misfit(
     hint = ""
     if first["type"] in ("extra_forbidden", "missing") and place:
         known = _keys(model, place[:-1]) + list(beside if len(place) == 1 else ())
-        near = difflib.get_close_matches(str(place[-1]), known, 1)
-        if near and first["type"] == "extra_forbidden":
-            said += f"; is {near[0]} meant?"
+        if first["type"] == "extra_forbidden":
+            said += meant(str(place[-1]), known)
         hint = f"known keys: {', '.join(known)}" if known else ""
     where = ".".join(str(part) for part in place)
     return Misfit(f"{where}: {said}" if where else said, hint)
+
+
+def meant(word: str, known: Collection[str]) -> str:
+    """What to say of a word that is none, behind it: the known one that is near it."""
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; is {near[0]} meant?" if near else ""
 
 
 def read_toml(path: Path) -> Mapping[str, Any]:

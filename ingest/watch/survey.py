@@ -24,6 +24,10 @@ MAX_ENTRIES = 20_000  # looked at; arbitrary, some hundred milliseconds
 MAX_OPENED = 1_000  # asked whether somebody writes to them
 MAX_LEFT = 100  # named one by one
 TAKEN_S = 60.0  # a complete file that is older should have been taken
+NOT_TAKEN_WHY = (
+    "it is complete and nobody took it: `waybill pipelines check` says whether its"
+    " pipeline is in order, `waybill up` why, if it runs"
+)
 
 # What asks for somebody comes first, what ends by itself later.
 LATER = ("BEING_WRITTEN", "PARTIAL", "HIDDEN")
@@ -103,9 +107,7 @@ def _not_taken(
             error = _trouble(inbox, look)
         age_s = now - max(look.ctime_ns, look.seen.mtime_ns) / 1e9
         if error is None and age_s > max(TAKEN_S, 10 * settle_s):
-            why = "it is complete and nobody took it: `waybill pipelines check` says"
-            why += " whether its pipeline is in order, `waybill up` why, if it runs"
-            yield Waiting(look.relative, "NOT_TAKEN", why, 0.0)
+            yield Waiting(look.relative, "NOT_TAKEN", NOT_TAKEN_WHY, 0.0)
         elif error is None or error.code in ("FILE_GONE", "FILE_CHANGED", "FILE_GREW"):
             yield None
         else:

@@ -29,6 +29,12 @@ _CALLED = {"object": "an object", "array": "a list", "string": "a text"} | {
     "boolean": "true or false",
     "null": "null",
 }
+_BOUNDS = (
+    ("minimum", operator.ge, "it is less than"),
+    ("maximum", operator.le, "it is more than"),
+    ("exclusiveMinimum", operator.gt, "it is not more than"),
+    ("exclusiveMaximum", operator.lt, "it is not less than"),
+)
 
 
 def unfit(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
@@ -76,7 +82,6 @@ def _wrong(
 
 def _bounds(schema: Mapping[str, Any], value: Any) -> Iterator[str]:
     """What is out of its bounds; "" for what is within."""
-
     if isinstance(value, str):
         yield _count(len(value), schema, "Length", "characters")
         yield _pattern(schema.get("pattern"), value)
@@ -84,20 +89,12 @@ def _bounds(schema: Mapping[str, Any], value: Any) -> Iterator[str]:
         yield _count(len(value), schema, "Items", "items")
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return
-    for key, lies, said in BOUNDS:
+    for key, lies, said in _BOUNDS:
         if (bound := schema.get(key)) is not None and not lies(value, bound):
             yield f"{said} {bound}"
     step = schema.get("multipleOf")
     if step and not _is_multiple(value, step):
         yield f"it is no multiple of {step}"
-
-
-BOUNDS = (
-    ("minimum", operator.ge, "it is less than"),
-    ("maximum", operator.le, "it is more than"),
-    ("exclusiveMinimum", operator.gt, "it is not more than"),
-    ("exclusiveMaximum", operator.lt, "it is not less than"),
-)
 
 
 def _is_multiple(value: float, step: float) -> bool:

@@ -115,7 +115,7 @@ class Calling:
                 await self._write(one, failed, over)
                 failures.append(failed.error)
                 if over:
-                    raise _outlook(failures) from None
+                    raise _decisive(failures) from None
         raise AssertionError("the last of a chain answers, or raises")
 
     async def _once(self, one: _One, check: Check | None) -> Answer:
@@ -316,7 +316,7 @@ def _may_others(error: WaybillError) -> bool:
     )
 
 
-def _outlook(failures: Sequence[WaybillError]) -> WaybillError:
+def _decisive(failures: Sequence[WaybillError]) -> WaybillError:
     """
     What a chain that failed does to its item: who may be asked soon goes before who
     must be tried again, and both before who cannot be asked.  The first vendor, which

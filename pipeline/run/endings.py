@@ -17,7 +17,6 @@ from pipeline.errors import (
     Disposition,
     LeaseLost,
     LimitWait,
-    NeedsReview,
     Trouble,
     VendorAway,
     WaybillError,
@@ -191,9 +190,8 @@ def _of_error(run: Run, bound: BoundStage, end: Raised) -> Ending:
         case Disposition.REST:
             move = to_waiting(run, run.attempt, REST_S, code)
         case Disposition.HOLD:
-            again = isinstance(error, NeedsReview) and error.again
             hold = Hold(code, said)
-            move = park(hold, bound, run.seq, end.shown, "{}", again=again)
+            move = park(hold, bound, run.seq, end.shown, "{}", again=error.again)
         case Disposition.REJECT:
             move = Finish(State.REJECTED, bound.name, code, said)
         case Disposition.FAIL | Disposition.RETRY:

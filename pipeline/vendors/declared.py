@@ -27,7 +27,6 @@ A pipeline may tighten what is declared here and nothing else.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -47,7 +46,7 @@ from pydantic import (
 
 from pipeline.calls import UNBOUNDED_SERVICE, CallClass, Kind, ServiceBudget, Usage
 from pipeline.errors import Usage as UsageError
-from pipeline.misfits import misfit_of, read_toml
+from pipeline.misfits import meant, misfit_of, read_toml
 from pipeline.vendors.target import HEADER_NAME, HEADER_VALUE, OF_KEYS, OURS, target_of
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}", re.ASCII)
@@ -326,9 +325,8 @@ class Vendors(Table):
                 if other == name:
                     raise ValueError(f"{where}: {name} cannot stand in for itself")
                 if other not in self.vendor:
-                    near = difflib.get_close_matches(other, self.vendor, 1)
-                    meant = f"; is {near[0]} meant?" if near else ""
-                    raise ValueError(f"{where}: there is no vendor {other!r}{meant}")
+                    near = meant(other, self.vendor)
+                    raise ValueError(f"{where}: there is no vendor {other!r}{near}")
                 if self.vendor[other].kind != spec.kind:
                     raise ValueError(f"{where}: {other} is of another kind")
             bound, price = self.budget.tenant or self.budget.day, spec.price

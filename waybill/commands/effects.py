@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -192,10 +192,7 @@ def effects_resolve(
     else:
         for row in rows:
             _tell(row, json=False)
-        for error in errors:
-            terminal.print_error(error, as_json=False)
-    if errors:
-        raise typer.Exit(max(error.exit_code for error in errors))
+    _end(errors, json)
 
 
 @effects.command("resend")
@@ -263,11 +260,7 @@ def effects_release(
             terminal.err.print(f"until then: `waybill effects undo {again}`")
     else:
         terminal.err.print("nothing of it waits for a release")
-    if not json:
-        for error in errors:
-            terminal.print_error(error, as_json=False)
-    if errors:
-        raise typer.Exit(max(error.exit_code for error in errors))
+    _end(errors, json)
 
 
 @effects.command("undo")
@@ -330,6 +323,14 @@ async def _named(opened: App, which: list[str]) -> dict[str, Any]:
 
 def _state(row: EffectRow) -> str:
     return f"{row.state.value} (item cancelled)" if row.cancelled else row.state.value
+
+
+def _end(errors: Sequence[WaybillError], json: bool) -> None:
+    """Of several that were named, those to which it did not apply."""
+    for error in () if json else errors:
+        terminal.print_error(error, as_json=False)
+    if errors:
+        raise typer.Exit(max(error.exit_code for error in errors))
 
 
 def _tell(row: EffectRow, json: bool) -> None:

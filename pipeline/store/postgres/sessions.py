@@ -240,14 +240,13 @@ class PostgresSessions(Topic):
 async def _answers_for(con: Connection, worker: WorkerId, blamed: Blame) -> None:
     """It is back in line; unless somebody has cancelled it, and nothing is found."""
     item, failed = blamed.item, blamed.failed
+    code, why, over = "WORKER_KILLED", KILLED_WHY, blamed.last
     if failed is None:
-        strikes = await con.fetchval(STRIKE, item) or 0
-        await suspect_those_with_it(con, item)
-        if strikes >= DEATHS:
-            await con.execute(FAIL, item, "WORKER_KILLED", KILLED_WHY)
-        return
-    tried = (failed.stage, failed.attempt, failed.code, failed.message, failed.charged)
-    await con.execute(CHARGE, item, *tried, worker)
+        over = (await con.fetchval(STRIKE, item) or 0) >= DEATHS
+    else:
+        code, why = failed.code, failed.message
+        tried = (failed.stage, failed.attempt, code, why, failed.charged)
+        await con.execute(CHARGE, item, *tried, worker)
     await suspect_those_with_it(con, item)
-    if blamed.last:
-        await con.execute(FAIL, item, failed.code, failed.message)
+    if over:
+        await con.execute(FAIL, item, code, why)

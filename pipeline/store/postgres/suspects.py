@@ -77,7 +77,7 @@ update waybill.ready set strikes = {SUSPECT}
  where (select count(*) from killers) = {ALIKE} and item_id in (
    select r.item_id from it
      join waybill.ready r on r.stage = it.stage and r.tenant_id = it.tenant_id
-      and r.strikes < 2
+      and r.strikes < {SUSPECT}
      join waybill.items i on i.id = r.item_id and i.pipeline_id = it.pipeline_id
     limit {ALIKE_MAX} for update of r skip locked)
 """

@@ -42,24 +42,37 @@ class Parking(MemoryStore):
 
 
 class Calls:
-    """What a vendor of a concurrency was asked, and how many were sent away."""
+    """
+    Items that call a vendor, each until it has been let in.
 
-    def __init__(self) -> None:
-        self.begun = self.done = self.away = 0
+    Attributes:
+        away: How often each was sent away.
+    """
 
-    async def item(self, store: Parking, limits: FleetLimits, number: int) -> None:
+    def __init__(self, spec: LimitSpec, patience_s: float = PATIENCE_S) -> None:
+        self.spec, self.patience_s = spec, patience_s
+        self.begun = self.done = 0
+        self.away = Counter[int]()
+
+    async def item(
+        self, store: Parking, limits: FleetLimits, number: int, took_s: float = 0.0
+    ) -> None:
+        uses, item = use(self.spec), ItemId(number)
         while True:
             try:
-                async with limits.hold(
-                    use(TEN), patience_s=PATIENCE_S, item=ItemId(number)
-                ):
+                async with limits.hold(uses, patience_s=self.patience_s, item=item):
                     self.begun += 1
-                    await anyio.sleep(SLOW_S if self.begun <= 20 else QUICK_S)
+                    await anyio.sleep(took_s or self.usual_s)
                     self.done += 1
                     return
             except LimitWait as wait:
-                self.away += 1
-                await store.park(ItemId(number), wait.retry_after_s or 0.0)
+                self.away[number] += 1
+                await store.park(item, wait.retry_after_s or 0.0)
+
+    @property
+    def usual_s(self) -> float:
+        """What a call takes: the first ones are slow."""
+        return SLOW_S if self.begun <= 20 else QUICK_S
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -67,7 +80,7 @@ async def test_first_calls_that_are_slow_leave_no_vendor_idle_for_minutes(
     workers: int,
 ) -> None:
     """Hundreds are sent away by what the first calls took; the vendor is used whole."""
-    store, calls = Parking(), Calls()
+    store, calls = Parking(), Calls(TEN)
     async with fleet(workers, store) as limits:
         async with anyio.create_task_group() as tasks:
             for number in range(900):
@@ -77,37 +90,24 @@ async def test_first_calls_that_are_slow_leave_no_vendor_idle_for_minutes(
 
     ideal_s = 2 * SLOW_S + 880 * QUICK_S / 10
     assert calls.done == 900
-    assert calls.away > 300, "nobody was sent away: the test tries nothing"
+    assert calls.away.total() > 300, "nobody was sent away: the test tries nothing"
     assert store.called > 100
     assert took_s < 2 * ideal_s
 
 
 async def test_who_was_sent_away_for_good_reason_is_left_alone() -> None:
     """While the line is as long as it seemed nobody is called."""
-    store, calls = Parking(), Calls()
-    slow = LimitSpec(rate=1, per_s=10)
-
-    async def item(limits: FleetLimits, number: int) -> None:
-        while True:
-            try:
-                async with limits.hold(
-                    use(slow), patience_s=PATIENCE_S, item=ItemId(number)
-                ):
-                    calls.done += 1
-                    return
-            except LimitWait as wait:
-                calls.away += 1
-                await store.park(ItemId(number), wait.retry_after_s or 0.0)
+    store, calls = Parking(), Calls(LimitSpec(rate=1, per_s=10))
 
     async with fleet(1, store) as limits:
         async with anyio.create_task_group() as tasks:
             for number in range(60):
-                tasks.start_soon(item, limits[0], number)
+                tasks.start_soon(calls.item, store, limits[0], number)
         took_s = anyio.current_time()
 
     assert calls.done == 60
     assert took_s < 60 * 10 * 1.25
-    assert calls.away < 60 * 4
+    assert calls.away.total() < 60 * 4
 
 
 @pytest.mark.parametrize(
@@ -149,22 +149,12 @@ async def test_who_is_called_back_is_not_sent_away_again_and_again(
     spec: LimitSpec, took_s: float, items: int, most: int
 ) -> None:
     """Each time is a claim and a commit; without a bound it was two a second."""
-    store, away = Parking(), Counter[int]()
-
-    async def item(limits: FleetLimits, number: int) -> None:
-        while True:
-            try:
-                async with limits.hold(use(spec), patience_s=60, item=ItemId(number)):
-                    await anyio.sleep(took_s)
-                    return
-            except LimitWait as wait:
-                away[number] += 1
-                await store.park(ItemId(number), wait.retry_after_s or 0.0)
+    store, calls = Parking(), Calls(spec, patience_s=60)
 
     async with fleet(1, store) as limits:
         with anyio.move_on_after(1800):
             async with anyio.create_task_group() as tasks:
                 for number in range(items):
-                    tasks.start_soon(item, limits[0], number)
+                    tasks.start_soon(calls.item, store, limits[0], number, took_s)
 
-    assert max(away.values()) <= most
+    assert max(calls.away.values()) <= most
