@@ -483,7 +483,7 @@ ACTIONS: dict[str, tuple[int, Callable[[Histories], Any]]] = {
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.mark.parametrize("histories", [60, pytest.param(300, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("histories", [30, pytest.param(300, marks=pytest.mark.proof)])
 def test_random_histories_in_memory(histories):
     """No history of 50 steps breaks a guarantee of the memory store: after every
     action, each of which was taken, it is where the model says."""

@@ -440,6 +440,7 @@ def test_hostile_names_never_reach_a_pipe_raw(hostile):
     assert any("\\u202e" in line for line in listed)
 
 
+@pytest.mark.proof
 def test_hostile_names_do_not_act_on_a_terminal(hostile):
     """On a terminal as well: no title, no turned text, no markup of theirs."""
     number = hostile.one("select min(item_id) from holds where open and why ~ 'owned'")

@@ -60,7 +60,9 @@ def locked(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("batch", ["may", "june"])
+@pytest.mark.parametrize(
+    "batch", ["may", pytest.param("june", marks=pytest.mark.proof)]
+)
 def test_a_quarantined_file_is_looked_at_again(home: Home, batch: str) -> None:
     """
     Still locked, it is told where it was offered.  The password was added: it is an

@@ -164,7 +164,9 @@ def test_a_killed_worker_is_replaced_and_leaves_no_tesseract(
     assert home.processes() == {}
 
 
-@pytest.mark.parametrize("what", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "what", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.proof)]
+)
 def test_workers_do_not_outlive_their_supervisor(home: Home, what: signal.Signals):
     """However it ends: the stages in hand are finished, then everybody is gone."""
     ready_to_run(home, 4, sleep_s=3)
@@ -183,6 +185,7 @@ def test_workers_do_not_outlive_their_supervisor(home: Home, what: signal.Signal
     assert workers(home) == set()
 
 
+@pytest.mark.proof
 def test_a_killed_service_leaves_its_workers_the_server(embedded_home: Home):
     """The embedded one: what they finish is committed, and then it is shut down."""
     home = embedded_home
@@ -224,6 +227,7 @@ def stop_tesseract(pid: int) -> list[int]:
     return alive(found)
 
 
+@pytest.mark.proof
 def test_up_and_whoever_looks_survive_a_file_that_ends_its_process(home: Home):
     """The others go on; what lies there for that one stays, with a sentence."""
     good = home.pipeline("doze", doze=DOZE.format(sleep_s=0))

@@ -244,6 +244,7 @@ def spoken(home: Home, *args: str, **terminal: str) -> tuple[int, bytes]:
     return ran.returncode, ran.stdout
 
 
+@pytest.mark.proof
 def test_a_terminal_without_utf8_gets_escapes(notes: Home, zoe: tuple[str, str]):
     """Every command says what it says; what cannot be shown is an escape."""
     item, hold = zoe

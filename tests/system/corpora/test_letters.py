@@ -70,6 +70,7 @@ def test_the_demo_is_small(demo: list[DemoFile]) -> None:
     assert sum(file.path.stat().st_size for file in demo) < 25_000_000
 
 
+@pytest.mark.proof
 def test_a_seed_decides_every_byte(demo: list[DemoFile], tmp_path: Path) -> None:
     """The same seed writes the same bytes; only the locked PDF salts itself."""
     again = demo_files(tmp_path / "again")

@@ -36,7 +36,7 @@ CODES = table(
 # -- fixtures -----------------------------------------------------------------------
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=["uvloop", pytest.param("asyncio", marks=pytest.mark.proof)])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     factory = uvloop.new_event_loop if request.param == "uvloop" else None
     return "asyncio", {"loop_factory": factory}

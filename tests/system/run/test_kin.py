@@ -77,6 +77,7 @@ def test_a_bundle_waits_for_a_person_and_then_goes_on(home: Home, tmp_path: Path
     assert home.ok("batches", "reconcile")["conserved"]
 
 
+@pytest.mark.proof
 def test_a_killed_worker_costs_a_bundle_nothing(home: Home, tmp_path: Path):
     """SIGKILL while the children are read: none is born twice, all are joined."""
     folder = bundles(home, count=60, took_s=0.5)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import asyncpg
+import pytest
 from structlog.testing import capture_logs
 
 from pipeline.run.spare import Spares
@@ -18,6 +19,7 @@ from tests.system.command import Home, alive, eventually, pictures
 SESSIONLESS_S = 8.0  # a start, on a busy machine, is shorter
 
 
+@pytest.mark.proof
 def test_it_is_replaced_and_its_successor_works(home: Home, tmp_path: Path) -> None:
     """Its session's row cannot be written, while everything can be read."""
     folder = home.pipeline("plain", act="return Advance()")

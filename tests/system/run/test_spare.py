@@ -99,6 +99,7 @@ def copies(home: Home, times: int = 1) -> list[int]:
     return pids
 
 
+@pytest.mark.proof
 def test_what_a_stage_forked_ends_with_its_worker(home: Home, tmp_path: Path) -> None:
     """Killed or stopped, and wherever it went: nothing stays, with its locks."""
     folder = home.pipeline("forks", forks=COPIES)
@@ -204,6 +205,7 @@ def test_a_service_ends_though_a_stage_does_not(home: Home, tmp_path: Path) -> N
     assert eventually(lambda: not alive(everyone), within_s=10)
 
 
+@pytest.mark.proof
 def test_a_stage_cannot_stop_its_shepherd(home: Home, tmp_path: Path) -> None:
     """Its worker is replaced all the same, and the service ends when it is told to."""
     files = pictures(tmp_path, ["dies.png", "lives.png"])
@@ -236,6 +238,7 @@ def test_a_stage_cannot_have_sigterm_ignored(home: Home, tmp_path: Path) -> None
     assert home.logged("workers_killed") == 0
 
 
+@pytest.mark.proof
 def test_a_command_ends_though_a_stage_does_not(home: Home, tmp_path: Path) -> None:
     """`ingest --wait` says what became of its item, and exits as for any that fails."""
     folder = home.pipeline("evil", act=THREAD)

@@ -63,7 +63,8 @@ KINDS = ("exits", "is-interrupted", "is-odd", "plays-cancelled")
 WORSE = {"exits-in-a-task": "STAGE_RAISED", "is-gone": "WORKER_KILLED"}
 
 
-@pytest.mark.parametrize("processes", [pytest.param("1", marks=pytest.mark.proof), "2"])
+@pytest.mark.proof
+@pytest.mark.parametrize("processes", ["1", "2"])
 def test_an_unclean_end_is_its_items_alone(home: Home, tmp_path: Path, processes: str):
     """Named, charged, and the neighbours are done; no worker is restarted for ever."""
     folder = home.pipeline("evil", act="return Advance()")

@@ -16,7 +16,9 @@ from tests.system.command import ROOT, Home, eventually
 RUN = ("run", "kill", "--items", "5000", "--kills", "500")
 
 
-@pytest.mark.parametrize("what", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "what", [pytest.param(signal.SIGTERM, marks=pytest.mark.proof), signal.SIGKILL]
+)
 def test_nothing_of_a_run_goes_on(what: signal.Signals) -> None:
     """Told to end it tidies up; killed it cannot, but its processes end themselves."""
     home = Home(Path(mkdtemp(prefix="waybill-home-")))  # not in pytest's: conftest.py

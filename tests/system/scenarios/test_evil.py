@@ -11,16 +11,13 @@ import pytest
 from tests.system.command import ROOT
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     "kinds",
     [
         ("computes",),
-        # Of a stage that crashes test_crash.py and test_unclean.py tell as well.
-        pytest.param(("sleeps-in-a-task", "crashes"), marks=pytest.mark.proof),
-        pytest.param(
-            ("swallows", "outgrows", "leaves-threads", "leaks-descriptors"),
-            marks=pytest.mark.proof,
-        ),
+        ("sleeps-in-a-task", "crashes"),
+        ("swallows", "outgrows", "leaves-threads", "leaks-descriptors"),
     ],
     ids=["computes", "blocks", "leaks"],
 )

@@ -24,6 +24,7 @@ def test_a_slice_of_scale_is_good() -> None:
     assert any("filled" in line for line in said)
 
 
+@pytest.mark.proof
 def test_what_is_over_its_bound_is_not_good(monkeypatch) -> None:
     """A bench that cannot fail measures nothing."""
     monkeypatch.setitem(scale.BOUNDS, "status_ms", 0)

@@ -292,6 +292,7 @@ async def test_a_server_that_cannot_run_says_why(folder: Path):
     assert ".postgres.log" in refused.value.hint
 
 
+@pytest.mark.proof
 async def test_a_killed_keeper_is_replaced_by_who_watches(folder: Path):
     """Within seconds, as often as it is killed, while its user goes on."""
     url = (await start(folder)).app_url
