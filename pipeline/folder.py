@@ -9,6 +9,7 @@ with, on every machine, whatever happens to the folder afterwards.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -364,4 +365,14 @@ def _import(path: Path) -> ModuleType:
         why = type(error).__name__
         if isinstance(error, Exception):
             why += f": {error}"
-        raise Usage(f"{path} cannot be imported: {why}") from None
+        hint = f"line {line} of it" if (line := _line_of(error, path)) else ""
+        raise Usage(f"{path} cannot be imported: {why}", hint=hint) from None
+
+
+def _line_of(error: BaseException, path: Path) -> int | None:
+    """Where in this file it was raised, or what was called there raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        lines.append(error.lineno)
+    return lines[-1] if lines else None

@@ -42,6 +42,21 @@ def granted(
     return Granted(frozenset(found), digest)
 
 
+def ungranted(
+    grants: Mapping[str, Sequence[str]], stage: str, agent: Agent
+) -> list[str]:
+    """Tools of an agent of this stage that no line grants, whatever the tenant."""
+    given = [
+        set(tools)
+        for line, tools in grants.items()
+        if all(
+            p in (ANY, o)
+            for p, o in zip(line.split("/")[1:], (stage, agent.name), strict=True)
+        )
+    ]
+    return sorted({tool.name for tool in agent.tools}.difference(*given))
+
+
 def agents_of(run: Callable[..., Any]) -> list[Agent]:
     """The agents at the top of a stage's file, also those in lists and mappings."""
     found: list[Agent] = []

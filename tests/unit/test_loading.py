@@ -71,6 +71,22 @@ def test_a_file_that_would_end_the_process_is_named(tmp_path: Path, top: str) ->
     assert "quotes" not in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("top", "line"),
+    [("import json\n\njson.loads('{')", 3), ("import json\nx = = 1", 2)],
+)
+def test_a_file_that_cannot_be_imported_says_its_line(
+    tmp_path: Path, top: str, line: int
+) -> None:
+    """Its own, and not that of a library that it calls."""
+    root = folder(tmp_path / "p", top)
+
+    with pytest.raises(Usage) as refused:
+        load(root, BUILTIN)
+
+    assert refused.value.hint == f"line {line} of it"
+
+
 def test_an_import_that_hangs_is_named(tmp_path: Path, gate: threading.Event) -> None:
     """Whoever asks waits once; and once it has ended after all, it is there."""
     root = folder(tmp_path / "p", WAITS)

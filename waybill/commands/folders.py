@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from pipeline.agents.declared import ModelSpec
-from pipeline.agents.grants import agents_of
+from pipeline.agents.grants import agents_of, ungranted
 from pipeline.checking import file_faults
 from pipeline.errors import Usage, WaybillError
 from pipeline.faults import Faults
@@ -219,7 +219,8 @@ def _outside(settings: Settings) -> Outside:
 
 def _undeclared(pipeline: Pipeline, outside: Outside) -> Iterator[str]:
     """
-    Whom it names and nobody declared: no fault, for stages may do without.
+    Whom it names and nobody declared, and tools that nobody was given: no fault, for
+    stages may do without.
 
     Of settings those that `pipeline.toml` gives.
     """
@@ -235,6 +236,11 @@ def _undeclared(pipeline: Pipeline, outside: Outside) -> Iterator[str]:
         for agent in agents_of(bound.stage.run):
             for model in sorted(set(agent.models) - set(outside.models)):
                 yield f"agent {agent.name}: vendors.toml has no [model.{model}]"
+            written = {tool.sink for tool in agent.tools} - {"", *outside.sinks}
+            for sink in sorted(written):
+                yield f"agent {agent.name}: vendors.toml has no [sink.{sink}]"
+            if idle := ungranted(pipeline.grants, name, agent):
+                yield f"agent {agent.name}: no line of [grant] gives {', '.join(idle)}"
 
 
 def _lines(found: Mapping[str, Any]) -> list[list[str]]:

@@ -53,3 +53,64 @@ def test_the_examples_are_sound(embedded_home: Home) -> None:
     assert (checked.code, checked.json()["ok"]) == (0, True)
     assert checked.json()["pipelines"][0]["notes"]  # nobody declared a model or a CRM
     assert not (embedded_home.folder / "postgres").exists()
+
+
+ASKING = '''
+from pydantic import BaseModel
+from pipeline.agents.agent import Agent, Budget
+from pipeline.agents.tools import ToolContext, tool
+from pipeline.stage import Advance, Context, stage
+
+
+class Finding(BaseModel):
+    text: str
+
+
+@tool(effect="write", sink="desk")
+async def note(around: ToolContext, text: str) -> dict[str, str]:
+    """Write a note."""
+    return {"text": text}
+
+
+@tool()
+async def look(around: ToolContext) -> str:
+    """Look around."""
+    return "nothing"
+
+
+SCOUT = Agent(
+    "scout",
+    prompt="prompts/scout.md",
+    models=("small",),
+    tools=(note, look),
+    output=Finding,
+    budget=Budget(asks=2, calls=2, tokens=1000),
+)
+
+
+@stage()
+async def work(state: BaseModel, ctx: Context) -> Advance:
+    """Work."""
+    return Advance()
+'''
+
+
+def test_what_nobody_declared_or_gave_is_noted(home: Home) -> None:
+    """A tool's sink, a grant that was forgotten: told before a person rules on it."""
+    folder = home.pipeline("asks", work="return Advance()")
+    (folder / "prompts").mkdir()
+    (folder / "prompts" / "scout.md").write_text("You look.")
+    (folder / "work.py").write_text(ASKING)
+    declared = (folder / "pipeline.toml").read_text()
+    (folder / "pipeline.toml").write_text(
+        declared + '[grant]\n"acme/work/scout" = ["look"]\n'
+    )
+
+    checked = home.run("pipelines", "check", folder, "--json")
+
+    assert checked.code == 0, checked.out
+    assert checked.json()["pipelines"][0]["notes"] == [
+        "agent scout: vendors.toml has no [model.small]",
+        "agent scout: vendors.toml has no [sink.desk]",
+        "agent scout: no line of [grant] gives note",
+    ]
