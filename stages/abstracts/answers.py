@@ -164,6 +164,7 @@ def accepted(checks: Sequence[Check], answers: Mapping[str, Answer]) -> list[Che
         check.model_copy(
             update={
                 "accepted": answers[check.name].by or "a reviewer",
+                "at": answers[check.name].at,
                 "reason": answers[check.name].reason,
             }
         )

@@ -122,6 +122,7 @@ class Check(Form):
         ok: None where it could not be made, for something it needs is not there.
         about: Types of clauses that it looked at.
         accepted: By whom, where it failed and a person took it as it is.
+        at: When that was, ISO 8601.
         reason: Why that person did, in their words.
     """
 
@@ -130,6 +131,7 @@ class Check(Form):
     why: str
     about: tuple[str, ...] = ()
     accepted: str = ""
+    at: str = ""
     reason: str = ""
 
 

@@ -53,6 +53,17 @@ def record(
         for name, clause in clauses.items()
         if clause.decision is not None
     ]
+    decisions += [
+        {
+            "check": check.name,
+            "action": "accept",
+            "by": check.accepted,
+            "at": check.at,
+            "reason": check.reason,
+        }
+        for check in checks
+        if check.accepted
+    ]
     return {
         **head,
         "title": _title(clauses, str(head.get("name", ""))),

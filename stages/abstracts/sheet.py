@@ -119,7 +119,7 @@ def page_of(data: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "decisions": [
             {
-                "title": titles.get(one["type"], one["type"]),
+                "title": _decided(one, titles),
                 "action": ACTIONS[one["action"]],
                 "by": plain(one["by"], 60) or "a reviewer",
                 "at": one["at"][:16].replace("T", " "),
@@ -230,6 +230,15 @@ def _fact(field: Mapping[str, Any]) -> dict[str, Any]:
     first = field["quotes"][0]
     said = _value(field) or plain(first["text"], SAID_CHARS_MAX)
     return {"title": field["title"], "said": said, "page": first["page"]}
+
+
+def _decided(one: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    """The title of the type, or of the check, that was decided."""
+    if "check" in one:
+        name = str(one["check"])
+        return CHECKS.get(name, name)
+    name = str(one["type"])
+    return titles.get(name, name)
 
 
 def _signers(clauses: Mapping[str, Any]) -> list[str]:

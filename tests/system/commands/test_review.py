@@ -27,9 +27,9 @@ def held(
     """Code -> holds of it that nobody has touched: four letters of each kind."""
     made = tmp_path_factory.mktemp("letters")
     odd = []
-    for file in demo_files(made / "demo", count=12):
-        if file.kind in (DISCLOSED, UNREADABLE):
-            odd += [_saved_anew(file.path, made, quality) for quality in range(86, 90)]
+    for drawn in demo_files(made / "demo", count=12):
+        if drawn.kind in (DISCLOSED, UNREADABLE):
+            odd += [_saved_anew(drawn.path, made, quality) for quality in range(86, 90)]
     # Nothing is grave here: one line, and what can simply be approved.
     folder = made / "pipelines" / "letters"
     shutil.copytree(EXAMPLES / "letters", folder)

@@ -10,8 +10,9 @@ import pypdfium2
 import pytest
 
 from stages.abstracts import sheet
+from stages.abstracts.answers import Answer, accepted
 from stages.abstracts.checks import checks
-from stages.abstracts.forms import Decision, Gap, Said
+from stages.abstracts.forms import Check, Decision, Gap, Said
 from stages.abstracts.record import fields_of, record, written
 from tests.unit.abstracts.made import TEXT, absent, clauses, quoted, structure
 
@@ -55,6 +56,30 @@ def test_a_record_accounts_for_every_field():
         "gaps": 1,
         "decided": 1,
     }
+
+
+def test_a_check_that_was_accepted_is_a_decision():
+    """Who took it as it is, when and why, beside what was said of clauses."""
+    taken = Check(name="expiry_agrees", ok=False, why="a year is missing")
+    answer = Answer(action="accept", by="ada", at="2026-11-27T10:00", reason="a typo")
+    checked = accepted([taken], {"expiry_agrees": answer})
+
+    head = {"name": "a.pdf", "item": 7, "source": "ab" * 32, "pages": 1}
+    data = record(head, structure().types, clauses(), checked, [], "none")
+
+    assert data["counts"]["decided"] == 1
+    assert data["decisions"] == [
+        {
+            "check": "expiry_agrees",
+            "action": "accept",
+            "by": "ada",
+            "at": "2026-11-27T10:00",
+            "reason": "a typo",
+        }
+    ]
+    [shown] = sheet.page_of(data)["decisions"]
+    assert shown["title"] == sheet.CHECKS["expiry_agrees"]
+    assert (shown["by"], shown["action"]) == ("ada", "accepted")
 
 
 def test_a_crm_is_told_values_and_nothing_of_what_is_absent():
