@@ -248,6 +248,12 @@ def clean_text(text: str) -> str:
     return text.replace("\x00", "").encode("utf-8", "ignore").decode("utf-8")
 
 
+def is_clean(value: Any) -> bool:
+    """Whether all that is text in it is kept as it is: see `clean_text`."""
+    plain = to_json_plain(value)
+    return bool(_clean(plain) == plain)
+
+
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
         return clean_text(value)

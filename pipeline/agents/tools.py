@@ -27,7 +27,7 @@ from pipeline.errors import Permanent, Usage
 from pipeline.messages import ToolSpec
 from pipeline.spoken import KEY_CHARS_MAX, Ambiguous, said_as
 from pipeline.stage import Context
-from pipeline.state import clean_text, encode
+from pipeline.state import clean_text, encode, is_clean
 
 __all__ = ["Ref", "Tool", "ToolContext", "Trusted", "Untrusted", "tool"]
 
@@ -245,12 +245,14 @@ def misfit(error: ValidationError) -> str:
 
 
 def unkept(value: BaseModel) -> str:
-    """Why a value that fits cannot be kept, such as NaN; "" where it can."""
+    """Why a value that fits cannot be kept as it is, such as NaN; "" where it can."""
+    plain = value.model_dump()
     try:
-        encode(value.model_dump())  # of a model itself NaN would become null
+        encode(plain)  # of a model itself NaN would become null
     except Permanent as error:
         return error.message
-    return ""
+    # They would be left out later: what was checked would not be what is written.
+    return "" if is_clean(plain) else "it has characters that no text may have (U+0000)"
 
 
 def canonical(arguments: Mapping[str, Any]) -> str:

@@ -101,6 +101,7 @@ def test_of_a_result_that_is_far_too_long_the_beginning_is_made(brought: Any) ->
         (call("find", words=3), "TOOL_ARGUMENTS", "words"),
         (call("find", words="a", more=1), "TOOL_ARGUMENTS", "more"),
         (ToolCall(id="", name="find", arguments="{"), "TOOL_ARGUMENTS", "JSON"),
+        (call("find", words="\0"), "TOOL_ARGUMENTS", "U+0000"),
         (ToolCall(id="", name="find", arguments="[" * 9999), "TOOL_ARGUMENTS", ""),
         (call("section", at="s9"), "TOOL_NOT_OURS", "at names nothing of ours"),
         (call("section", at="s1' or 1=1"), "TOOL_NOT_OURS", "nothing of ours"),
