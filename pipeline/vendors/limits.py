@@ -104,6 +104,7 @@ class FleetLimits:
             return
         line = self._line(uses)
         now = anyio.current_time()
+        line.held += 1
         try:
             forecast_s = line.forecast_s(now)
             if forecast_s > patience_s:
@@ -122,6 +123,8 @@ class FleetLimits:
         except LimitWait as wait:
             line.away.sent(item, wait, patience_s)
             raise
+        finally:
+            line.held -= 1
 
     async def _stand(self, line: Line, waiter: Waiter) -> Permit | None:
         """In line, until the instant of a permit; None: it is let in without one."""
@@ -152,7 +155,7 @@ class FleetLimits:
         limit.paused_until = max(limit.paused_until, anyio.current_time() + for_s)
         limit.drop()
         for line in limit.lines:
-            self._send_away(line)
+            line.send_away()
         self._bell.set()
 
     def owe(self, use: Use, took: float) -> None:
@@ -274,13 +277,6 @@ class FleetLimits:
             if not limit.lines and not limit.stirs:
                 del self._limits[limit.key]
 
-    def _send_away(self, line: Line) -> None:
-        """Those whom it would take too long, as it looks now."""
-        for waiter, wait_s in line.impatient(anyio.current_time()):
-            waiter.error = line.too_long(wait_s, waiter.patience_s)
-            line.remove(waiter)
-            waiter.called.set()
-
     # -- exchanges -------------------------------------------------------------------
 
     async def run(self) -> NoReturn:
@@ -373,7 +369,7 @@ class FleetLimits:
                 limit.drop()
         let_in(list(self._limits.values()))
         for line in self._lines.values():
-            self._send_away(line)
+            line.send_away()
 
     async def _call_back(self) -> None:
         """Who was sent away comes to a line in which nobody stands any more."""

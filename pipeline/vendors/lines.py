@@ -30,6 +30,9 @@ LATE_MAX_S = 0.2  # where the margin is long, the way may be so as well
 CLOSER = 0.9  # than calls begin, those come back who were sent away
 BACK_MAX_S = 900.0  # whoever is sent away looks again after this …
 BACK_CALLS = 30  # … or after so many calls
+EARLY_MAX_S = 0.8  # permits are not leased for much longer before their instants
+LEEWAY = 1.2  # who comes too late has missed its permit
+LONGER, SHORTER = 0.3, 0.02  # shares of a call in what most take to be ready
 PATIENCE_SLACK = 1.25  # who waits is sent away for this much more than its patience
 
 
@@ -43,6 +46,7 @@ class Line:
         shut: There were fewer permits than calls, the last time: asking again before
             it is time brings nothing.
         promised: Until then those come back who were sent away.
+        held: Calls that were let in and are not over, and those who wait.
         away: Items that were sent away.
         ready: Who was let in early, and waits for room alone.
     """
@@ -51,8 +55,10 @@ class Line:
         self.limits = tuple(limits)
         self._clock = clock
         self.permits: deque[Permit] = deque()
-        self.count = 0
+        self.count = self.held = 0
         self.since = 0.0
+        self._moved_at = 0.0  # when the last of them was let in, or the first came
+        self._ready_s = 0.0  # from a turn to its call, mostly
         self.bell = anyio.Event()
         self.shut = False
         self.promised = -math.inf
@@ -79,9 +85,8 @@ class Line:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody stands in it or comes back, and nobody is about to begin."""
-        ahead = any(limit.ahead for limit in self.limits)
-        return not (self.count or self.permits or ahead or self.away)
+        """Whether nobody stands in it, has a turn of it, or comes back."""
+        return not (self.held or self.permits or self.away)
 
     @property
     def late_s(self) -> float:
@@ -118,6 +123,7 @@ class Line:
         if not self.count:
             self.shut = False  # what was said to those who have left is long ago
             self.since = waiter.since
+            self._moved_at = anyio.current_time()
             self._patience_s = math.inf
             self._units = waiter.units
         self.count += 1
@@ -134,6 +140,7 @@ class Line:
         first = self._first()
         heapq.heappop(self._waiters)
         self._leaves(first)
+        self._moved_at = anyio.current_time()
         self.since = max(self.since, self._first().since) if self.count else 0.0
         return first
 
@@ -149,8 +156,14 @@ class Line:
 
     @property
     def early_s(self) -> float:
-        """So long before its instant the first in line wants its permit."""
-        return self._first().early_s
+        """So long before its instant the first in line is given its permit."""
+        wanted_s = self._first().early_s
+        return wanted_s and max(wanted_s, min(LEEWAY * self._ready_s, EARLY_MAX_S))
+
+    def readied(self, took_s: float) -> None:
+        """From its turn to its call somebody took so long."""
+        share = LONGER if took_s > self._ready_s else SHORTER
+        self._ready_s += share * (took_s - self._ready_s)
 
     def remove(self, waiter: Waiter) -> None:
         """It gave up, or is sent away."""
@@ -208,8 +221,7 @@ class Line:
 
     def let_in(self, now: float, kept: Mapping[Limit, int]) -> bool:
         """Let the first in that needs no moment; False: there is no room."""
-        first = self._first()
-        if not first.early_s:
+        if not self.early_s:
             if not self.has_room(now, kept):
                 return False
             self.book()
@@ -217,7 +229,7 @@ class Line:
             return True
         if not all(
             lim.booked + lim.ahead + kept.get(lim, 0)
-            < lim.units + lim.ahead_max(first.early_s)
+            < lim.units + lim.ahead_max(self.early_s)
             and lim.paused_until <= now
             for lim in self.limits
         ):
@@ -239,13 +251,13 @@ class Line:
         """Of the first that is ready to begin."""
         return self.ready[0][0]
 
-    def call_ready(self) -> bool:
-        """Room is the first's that is ready; False: it has left."""
+    def call_ready(self) -> None:
+        """Room is the first's that is ready, if it is still there."""
         _, waiter = heapq.heappop(self.ready)
         if not waiter.gone:
+            self._moved_at = anyio.current_time()
             self.book()
             self._called(waiter, _free(waiter))
-        return True
 
     def stand_ready(self, waiter: Waiter) -> None:
         """It was let in, and has nothing to do any more but to begin."""
@@ -299,12 +311,31 @@ class Line:
     def forecast_s(self, now: float) -> float:
         """How long who comes now will wait, about."""
         # Permits in hand are counted in the limits' next instants.
+        stood_s = self._stood_s(now)
         return max(
-            lim.wait_s(now, max(0.0, lim.waiting_units - len(self.permits)))
+            lim.wait_s(now, max(0.0, lim.waiting_units - len(self.permits)), stood_s)
             for lim in self.limits
         )
 
-    def impatient(self, now: float) -> list[tuple[Waiter, float]]:
+    def _stood_s(self, now: float) -> float:
+        """So long there are some who wait, and none of them could begin."""
+        return now - self._moved_at if self.short or self.ready else 0.0
+
+    def send_away(self) -> None:
+        """Those whom it would take too long, as it looks now."""
+        now = anyio.current_time()
+        for waiter, wait_s in self._impatient(now):
+            waiter.error = self.too_long(wait_s, waiter.patience_s)
+            self.remove(waiter)
+            waiter.called.set()
+        stood_s = self._stood_s(now)
+        for _, waiter in self.ready:
+            if stood_s > PATIENCE_SLACK * waiter.patience_s and not waiter.gone:
+                waiter.error = self.too_long(stood_s, waiter.patience_s)
+                waiter.gone = True
+                waiter.called.set()
+
+    def _impatient(self, now: float) -> list[tuple[Waiter, float]]:
         """
         Those who will wait for much longer than they can, as it looks now.
 
@@ -315,11 +346,12 @@ class Line:
         if not self.count or self.forecast_s(now) <= bound_s:
             return []
         found = []
+        stood_s = self._stood_s(now)
         ahead = [0.0] * len(self.limits)
         there = sorted(one for one in self._waiters if not one[1].gone)
         for _, waiter in there[len(self.permits) :]:
             wait_s = max(
-                lim.wait_s(now, units)
+                lim.wait_s(now, units, stood_s)
                 for lim, units in zip(self.limits, ahead, strict=True)
             )
             if wait_s > PATIENCE_SLACK * waiter.patience_s:

@@ -39,7 +39,9 @@ def let_in(limits: Sequence[Limit]) -> None:
             return
         _, is_ready, first = min(found, key=lambda one: one[0])
         if is_ready:
-            if not first.has_room(now, kept) or not first.call_ready():
+            if first.has_room(now, kept):
+                first.call_ready()
+            else:
                 ready.discard(first)
         elif first.paced:
             if max(lim.lead_s(now) for lim in first.limits) <= SHORT_S:

@@ -25,8 +25,8 @@ class Turn:
     """
 
     __slots__ = (
-        *("_ahead", "_began", "_early_s", "_line", "_order", "_patience_s", "_permit"),
-        *("_since", "_stand", "_units"),
+        *("_ahead", "_began", "_came_at", "_early_s", "_line", "_order"),
+        *("_patience_s", "_permit", "_since", "_stand", "_units"),
     )
 
     def __init__(
@@ -44,6 +44,7 @@ class Turn:
         self._since = 0.0
         self._patience_s = math.inf
         self._early_s = 0.0
+        self._came_at = 0.0
         self._began: float | None = None
 
     async def come(self, waiter: Waiter) -> None:
@@ -54,6 +55,7 @@ class Turn:
         self._patience_s, self._early_s = waiter.patience_s, waiter.early_s
         self._permit = await self._stand(self._line, waiter)
         self._ahead = waiter.ahead
+        self._came_at = anyio.current_time()
         if not waiter.early_s:
             self._begin()
 
@@ -74,6 +76,8 @@ class Turn:
             LimitWait: that would take longer than its patience; it has not begun.
         """
         line = self._line
+        if line is not None:
+            line.readied(anyio.current_time() - self._came_at)
         while line is not None and self._began is None:
             if self._ahead:
                 await self._room(line)
@@ -118,6 +122,8 @@ class Turn:
                 raise
         self._ahead = False
         line.no_more_ahead()
+        if waiter.error is not None:
+            raise waiter.error
         if waiter.permit is None:
             await self._again()
             return

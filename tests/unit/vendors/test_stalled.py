@@ -1,0 +1,106 @@
+"""Lines in which nothing moves: calls that hang, slow ledgers, turns that take long."""
+
+import random
+from itertools import count
+
+import anyio
+import pytest
+
+from pipeline.errors import LimitWait
+from pipeline.vendors.limits import FleetLimits
+from pipeline.vendors.pacing import LimitSpec
+from tests.unit.vendors.fleet import fleet, use
+
+HANG_S = 600.0
+
+
+async def hang(limits: FleetLimits, spec: LimitSpec) -> None:
+    async with limits.hold(use(spec)):
+        await anyio.sleep(HANG_S)
+
+
+@pytest.mark.parametrize(("cap", "before"), [(1, 0), (5, 100)])
+@pytest.mark.parametrize("early_s", [0.0, 0.3])
+async def test_calls_that_hang_are_not_waited_for_beyond_patience(
+    cap: int, before: int, early_s: float
+) -> None:
+    """What ended before them was quick, or nothing has ended yet: it says nothing."""
+    spec, waited = LimitSpec(concurrency=cap), []
+
+    async def quick(limits: FleetLimits) -> None:
+        async with limits.hold(use(spec)):
+            await anyio.sleep(0.2)
+
+    async def impatient(limits: FleetLimits) -> None:
+        came = anyio.current_time()
+        with pytest.raises(LimitWait):
+            async with limits.hold(use(spec), patience_s=10, early_s=early_s) as turn:
+                await turn.due()
+        waited.append(anyio.current_time() - came)
+
+    async with fleet() as [limits], anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as first:
+            for _ in range(before):
+                first.start_soon(quick, limits)
+        for _ in range(cap):
+            tasks.start_soon(hang, limits, spec)
+        await anyio.sleep(1)
+        async with anyio.create_task_group() as last:
+            for _ in range(20):
+                last.start_soon(impatient, limits)
+        tasks.cancel_scope.cancel()
+
+    assert len(waited) == 20
+    assert max(waited) < 15
+
+
+async def test_who_stands_where_calls_go_on_is_not_taken_for_stalled() -> None:
+    """A line that moves every nine seconds is as long as it was forecast."""
+    spec, began = LimitSpec(concurrency=1), count()
+
+    async def call(limits: FleetLimits) -> None:
+        async with limits.hold(use(spec), patience_s=60):
+            next(began)
+            await anyio.sleep(9)
+
+    async with fleet() as [limits], anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(call, limits)
+
+    assert next(began) == 6
+
+
+@pytest.mark.parametrize(("least_s", "most_s"), [(0.0, 0.6), (0.4, 0.5)])
+async def test_a_ledger_that_is_slow_costs_no_pace(
+    least_s: float, most_s: float
+) -> None:
+    """What is done between turn and call takes longer than was said: it is learnt."""
+    spec, times = LimitSpec(rate=10), list[float]()
+
+    async def call(limits: FleetLimits) -> None:
+        async with limits.hold(use(spec), early_s=0.3) as turn:
+            await anyio.sleep(random.uniform(least_s, most_s))
+            await turn.due()
+            times.append(anyio.current_time())
+
+    async with fleet() as [limits], anyio.create_task_group() as tasks:
+        for _ in range(400):
+            tasks.start_soon(call, limits)
+
+    times.sort()
+    assert 300 / (times[350] - times[50]) > 9
+
+
+@pytest.mark.parametrize("took_s", [59, 61, 300])
+async def test_a_line_is_there_while_somebody_has_its_turn(took_s: float) -> None:
+    """Who takes long between turn and call has missed its permit, and gets another."""
+    begun = False
+
+    async with fleet() as [limits]:
+        with anyio.move_on_after(took_s + 60):
+            async with limits.hold(use(LimitSpec(rate=10)), early_s=0.3) as turn:
+                await anyio.sleep(took_s)
+                await turn.due()
+                begun = True
+
+    assert begun
