@@ -27,7 +27,7 @@ from pipeline.calls import NOTHING, Answer, CallId, CallOpening, Kind, Request, 
 from pipeline.errors import Disposition, LimitWait, Permanent, WaybillError, code_of
 from pipeline.errors import Usage as UsageError
 from pipeline.folder import Pipeline
-from pipeline.run.outside import Outside, Ticket
+from pipeline.run.outside import EARLY_S, Outside, Ticket
 from pipeline.run.services import key_of
 from pipeline.run.stay import Run, StepRecorder, one_at_a_time
 from pipeline.run.tries import tried_before
@@ -38,9 +38,6 @@ from pipeline.vendors.hearing import Reply
 from pipeline.vendors.turn import Turn
 from pipeline.vendors.uses import Use, uses_of
 
-# What comes between a permit and its call, the ledger's row, takes now longer, now
-# shorter: it is done before the permit's moment, and the call is sent at that moment.
-EARLY_S = 0.3
 # So long an item waits in memory for its permits; then it goes back to `waiting`.
 PATIENCE_S = 60.0
 ELSEWHERE_S = 10.0  # … where another vendor may be asked in this one's place
@@ -155,7 +152,7 @@ class Calling:
             answer = await self._sent(one, call, ticket, turn, key)
             for use in uses:
                 if use.weight > 1 and answer.usage.total:  # tokens, which were a guess
-                    outside.permits.owe(use, answer.usage.total)
+                    turn.took(use, answer.usage.total)
             settled = _settled(call, answer)
             try:
                 if check is not None:

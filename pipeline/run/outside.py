@@ -22,6 +22,10 @@ from pipeline.vendors.hearing import Reply
 from pipeline.vendors.turn import Turn
 from pipeline.vendors.uses import Use
 
+# What comes between a permit and its call, the ledger's row, takes now longer, now
+# shorter: it is done before the permit's moment, and the call is sent at that moment.
+EARLY_S = 0.3
+
 
 class Door(Protocol):
     """What sends a request, once (`pipeline/vendors/door.py`)."""
@@ -97,10 +101,6 @@ class Permits(Protocol):
 
     def pause(self, key: str, for_s: float) -> None:
         """Nobody begins for so long."""
-        ...
-
-    def owe(self, use: Use, took: float) -> None:
-        """So much was used, whatever the permit was for."""
         ...
 
 
@@ -199,9 +199,6 @@ class Free:
 
     def pause(self, key: str, for_s: float) -> None:
         """Nobody waits here."""
-
-    def owe(self, use: Use, took: float) -> None:
-        """Nothing is counted."""
 
     async def open(self, opening: CallOpening) -> CallId:
         """No budget is too small."""

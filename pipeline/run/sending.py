@@ -12,12 +12,13 @@ from contextlib import AsyncExitStack
 
 from pipeline.calls import Moment, Request
 from pipeline.errors import Permanent
-from pipeline.run.outside import Outside
+from pipeline.run.outside import EARLY_S, Outside
 from pipeline.run.services import Services, key_of
 from pipeline.vendors.hearing import Reply
 from pipeline.vendors.uses import uses_of
 
-PATIENCE_S = 30.0  # for a permit: who waits longer is due again later
+# For a permit, at most half of what the call has: who waits longer is due again later.
+PATIENCE_S = 30.0
 
 
 class VendorCaller:
@@ -53,18 +54,21 @@ class VendorCaller:
         timeout_s = min(timeout_s, spec.timeout_s)
         async with AsyncExitStack() as held:
             ticket = held.enter_context(await self._outside.breakers.admit(spec))
-            await held.enter_async_context(
+            turn = await held.enter_async_context(
                 self._outside.permits.hold(
                     uses_of(spec, tenant, 0),
-                    patience_s=min(PATIENCE_S, timeout_s),
+                    patience_s=min(PATIENCE_S, timeout_s / 2),
                     # The one probe of all goes before the line, effects behind it.
                     deadline=-math.inf if ticket.probe else math.inf,
+                    early_s=EARLY_S,
                 )
             )
             ticket.still()
             secret = key_of(self._services, spec, tenant)
             if begin is not None:
                 await begin()
+            if not turn.paced:
+                await turn.due()
             return await self._outside.send(
                 ticket,
                 spec,
@@ -73,4 +77,5 @@ class VendorCaller:
                 timeout_s=timeout_s,
                 idempotency_key=key,
                 artifacts=self._services.artifacts,
+                when=turn.due if turn.paced else None,
             )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LEARNING = 0.1  # the share of the last call in what is known of how long calls take
 
+HEAVIER, LIGHTER = 0.2, 0.05  # the same of what they weigh
+SHARE_MAX = 2.0  # calls may take more than they said
 AHEAD_MAX = 0.5  # of the calls under way: where they are short
 
 
@@ -57,6 +59,8 @@ class Limit:
         self.paused_until = -math.inf
         self.next_at = -math.inf  # the instant of the next permit
         self.took_s = 0.0  # a call, about
+        self.share = 1.0  # of what calls say that they weigh, that they take, mostly
+        self._shares = 0  # from how many calls that is known
         self.untold = False  # that nothing is booked any more, and nobody waits
         self._heard_at = -math.inf
         self._end: float | None = None  # `tat` after our last permits
@@ -177,6 +181,23 @@ class Limit:
         """A call has ended, or a permit was not used."""
         self.booked -= 1
         self.untold = True
+
+    def took(self, said: float, weight: float, amount: float) -> None:
+        """
+        A call took so much, more or less than the `weight` that its permit was for.
+
+        What comes to light when a call ends is of little use by then: its permit kept
+        others waiting, and what is given back all at once fills a window to come.  So
+        the next are taken to be like those before them.
+        """
+        # A window's worth at most, either way: then the vendor's own count begins
+        # anew, and what it says of one call may be a lie.
+        most = self.spec.rate
+        self.owed += min(amount, most) - min(weight, most)
+        found = min(amount / said, SHARE_MAX)
+        slowest = HEAVIER if found > self.share else LIGHTER
+        self._shares += 1
+        self.share += max(slowest, 1 / (self._shares + 1)) * (found - self.share)
 
     def learn_took(self, took_s: float) -> None:
         """A call was under way for so long."""

@@ -106,14 +106,15 @@ class FleetLimits:
         now = anyio.current_time()
         line.held += 1
         try:
-            forecast_s = line.forecast_s(now)
+            forecast_s = line.patience.forecast_s(now)
             if forecast_s > patience_s:
-                raise line.too_long(forecast_s, patience_s)
-            units = line.units_of([use.weight for use in _ordered(uses)])
+                raise line.patience.too_long(forecast_s, patience_s)
+            weights = line.weights_of([use.weight for use in _ordered(uses)])
+            units = line.units_of(weights)
             # Of one batch all have the same deadline, told a little differently.
             due = math.floor(deadline) if math.isfinite(deadline) else deadline
             order = (due, next(self._numbers))
-            turn = Turn(line, self._stand, units)
+            turn = Turn(line, self._stand, units, weights)
             await turn.come(Waiter(order, units, patience_s, now, early_s))
             try:
                 yield turn
@@ -155,17 +156,8 @@ class FleetLimits:
         limit.paused_until = max(limit.paused_until, anyio.current_time() + for_s)
         limit.drop()
         for line in limit.lines:
-            line.send_away()
+            line.patience.send_away(at_once=True)
         self._bell.set()
-
-    def owe(self, use: Use, took: float) -> None:
-        """A call took so much of a limit, more or less than it said."""
-        limit = self._limits.get(use.key)
-        if limit is not None:
-            # A window's worth at most, either way: then the vendor's own count begins
-            # anew, and what it says of one call may be a lie.
-            most = use.spec.rate
-            limit.owed += min(took, most) - min(use.weight, most)
 
     @property
     def at_once(self) -> int:
@@ -183,7 +175,7 @@ class FleetLimits:
         """Whether who comes now has to wait, as far as is known."""
         line = self._line(uses)
         full = any(0 < limit.units <= limit.booked for limit in line.limits)
-        late = line.forecast_s(anyio.current_time()) > HORIZON_S
+        late = line.patience.forecast_s(anyio.current_time()) > HORIZON_S
         return line.count > 0 or full or late
 
     # -- lines -----------------------------------------------------------------------
@@ -369,12 +361,13 @@ class FleetLimits:
                 limit.drop()
         let_in(list(self._limits.values()))
         for line in self._lines.values():
-            line.send_away()
+            line.patience.send_away()
 
     async def _call_back(self) -> None:
         """Who was sent away comes to a line in which nobody stands any more."""
         now = anyio.current_time()
-        found = [item for line in self._lines.values() for item in line.call_back(now)]
+        lines = self._lines.values()
+        found = [item for line in lines for item in line.patience.call_back(now)]
         if found:
             with suppress(StoreUnavailable):  # then they come by themselves
                 await self._store.call_back(found)

@@ -9,31 +9,26 @@ from __future__ import annotations
 
 import heapq
 import math
-import random
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 import anyio
 
-from pipeline.errors import LimitWait
-from pipeline.model import ItemId
 from pipeline.store.limits import LineAsk
 from pipeline.vendors.away import Away
 from pipeline.vendors.limit import Limit
 from pipeline.vendors.pacing import Pacer, StoreClock, margin_s, pacer
+from pipeline.vendors.patience import Patience
 from pipeline.vendors.permits import Permit, Waiter
+from pipeline.vendors.uses import Use
 
 CALLS_MAX = 200  # of a line, that an exchange asks for
 CATCH_UP = 0.8  # of the usual distance: permits that are late keep it at least
 LATE = 0.9  # of the margin: the rest of it is for the way to the vendor
 LATE_MAX_S = 0.2  # where the margin is long, the way may be so as well
-CLOSER = 0.9  # than calls begin, those come back who were sent away
-BACK_MAX_S = 900.0  # whoever is sent away looks again after this …
-BACK_CALLS = 30  # … or after so many calls
 EARLY_MAX_S = 0.8  # permits are not leased for much longer before their instants
 LEEWAY = 1.2  # who comes too late has missed its permit
 LONGER, SHORTER = 0.3, 0.02  # shares of a call in what most take to be ready
-PATIENCE_SLACK = 1.25  # who waits is sent away for this much more than its patience
 
 
 class Line:
@@ -45,9 +40,9 @@ class Line:
         since: When the first of them came, or later.
         shut: There were fewer permits than calls, the last time: asking again before
             it is time brings nothing.
-        promised: Until then those come back who were sent away.
         held: Calls that were let in and are not over, and those who wait.
         away: Items that were sent away.
+        patience: How long who stands here will wait.
         ready: Who was let in early, and waits for room alone.
     """
 
@@ -61,12 +56,11 @@ class Line:
         self._ready_s = 0.0  # from a turn to its call, mostly
         self.bell = anyio.Event()
         self.shut = False
-        self.promised = -math.inf
         self.away = Away()
+        self.patience = Patience(self)
         # A heap, in it some that are gone; no two have the same order.
         self._waiters: list[tuple[tuple[float, int], Waiter]] = []
         self.ready: list[tuple[tuple[float, int], Waiter]] = []  # a heap as well
-        self._patience_s = math.inf  # the least of theirs
         self._units: tuple[float, ...] | None = None  # of each of them; None: of some
         self._paced: tuple[float, int] = (0.0, 0)
         self._pacer: Pacer | None = None
@@ -113,7 +107,12 @@ class Line:
         """
         return self._clock.here(permit.due)
 
-    def units_of(self, weights: Sequence[int]) -> tuple[float, ...]:
+    def weights_of(self, said: Sequence[int]) -> tuple[float, ...]:
+        """What a call will weigh by each of its limits, of which this is said."""
+        pairs = zip(self.limits, said, strict=True)
+        return tuple(n * lim.share if n > 1 else n for lim, n in pairs)
+
+    def units_of(self, weights: Sequence[float]) -> tuple[float, ...]:
         """What a call of these weights takes of each of its limits."""
         pairs = zip(self.limits, weights, strict=True)
         return tuple(limit.spec.units(weight) for limit, weight in pairs)
@@ -124,10 +123,8 @@ class Line:
             self.shut = False  # what was said to those who have left is long ago
             self.since = waiter.since
             self._moved_at = anyio.current_time()
-            self._patience_s = math.inf
             self._units = waiter.units
         self.count += 1
-        self._patience_s = min(self._patience_s, waiter.patience_s)
         if self._units != waiter.units:
             self._units = None
         heapq.heappush(self._waiters, (waiter.order, waiter))
@@ -284,6 +281,12 @@ class Line:
         for limit, taken, paid in zip(self.limits, units, permit.units, strict=True):
             limit.used(permit, taken, paid)
 
+    def took(self, use: Use, weights: Sequence[float], amount: float) -> None:
+        """A call that was to weigh so much took so much of one of its limits."""
+        for limit, weight in zip(self.limits, weights, strict=True):
+            if limit.key == use.key:
+                limit.took(use.weight, weight, amount)
+
     def missed(self, permit: Permit) -> None:
         """A call had this permit, and did not begin: the next keeps no distance."""
         self._pacer = None
@@ -308,83 +311,14 @@ class Line:
         while self.permits:
             self.drop()
 
-    def forecast_s(self, now: float) -> float:
-        """How long who comes now will wait, about."""
-        # Permits in hand are counted in the limits' next instants.
-        stood_s = self._stood_s(now)
-        return max(
-            lim.wait_s(now, max(0.0, lim.waiting_units - len(self.permits)), stood_s)
-            for lim in self.limits
-        )
-
-    def _stood_s(self, now: float) -> float:
+    def stood_s(self, now: float) -> float:
         """So long there are some who wait, and none of them could begin."""
         return now - self._moved_at if self.short or self.ready else 0.0
 
-    def send_away(self) -> None:
-        """Those whom it would take too long, as it looks now."""
-        now = anyio.current_time()
-        for waiter, wait_s in self._impatient(now):
-            waiter.error = self.too_long(wait_s, waiter.patience_s)
-            self.remove(waiter)
-            waiter.called.set()
-        stood_s = self._stood_s(now)
-        for _, waiter in self.ready:
-            if stood_s > PATIENCE_SLACK * waiter.patience_s and not waiter.gone:
-                waiter.error = self.too_long(stood_s, waiter.patience_s)
-                waiter.gone = True
-                waiter.called.set()
-
-    def _impatient(self, now: float) -> list[tuple[Waiter, float]]:
-        """
-        Those who will wait for much longer than they can, as it looks now.
-
-        How long each would, with those before it gone who are sent away as well: of
-        all who stand here now, most will not be here any more when it comes back.
-        """
-        bound_s = PATIENCE_SLACK * self._patience_s
-        if not self.count or self.forecast_s(now) <= bound_s:
-            return []
-        found = []
-        stood_s = self._stood_s(now)
-        ahead = [0.0] * len(self.limits)
+    def in_order(self) -> list[Waiter]:
+        """Those who stand in it."""
         there = sorted(one for one in self._waiters if not one[1].gone)
-        for _, waiter in there[len(self.permits) :]:
-            wait_s = max(
-                lim.wait_s(now, units, stood_s)
-                for lim, units in zip(self.limits, ahead, strict=True)
-            )
-            if wait_s > PATIENCE_SLACK * waiter.patience_s:
-                found.append((waiter, wait_s))
-            else:
-                ahead = [a + u for a, u in zip(ahead, waiter.units, strict=True)]
-        return found
-
-    def too_long(self, forecast_s: float, patience_s: float) -> LimitWait:
-        """Come back when there is room in line: one after the other."""
-        now = anyio.current_time()
-        begins = max(now + forecast_s, self.promised)
-        each_s = self._each_s
-        most_s = max(BACK_MAX_S, BACK_CALLS * each_s)
-        # A little early and a little closer, or the line would run empty: some are
-        # taken up late, and whoever finds it full again goes behind all others.
-        self.promised = min(begins + CLOSER * each_s, now + most_s)
-        back_s = max(begins - now - patience_s / 2, 1.0)
-        if back_s > most_s - each_s:
-            back_s = most_s * random.uniform(0.5, 1)
-        longest = max(self.limits, key=lambda lim: lim.wait_s(now, lim.waiting_units))
-        return LimitWait.of(longest.key, forecast_s, back_s)
-
-    def call_back(self, now: float) -> list[ItemId]:
-        """Those who come back at once, though they were sent away for longer."""
-        if self.count or self.permits:
-            return []
-        return self.away.call_back(now, self.forecast_s(now), self._each_s)
-
-    @property
-    def _each_s(self) -> float:
-        """Seconds from one call of this worker to the next, about."""
-        return max(lim.each_s * (lim.workers + 1) for lim in self.limits)
+        return [waiter for _, waiter in there]
 
     async def distance(self) -> None:
         """Keep late permits apart."""

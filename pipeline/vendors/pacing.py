@@ -67,7 +67,7 @@ class LimitSpec:
         """Seconds between two calls, bursts aside; 0: they are not paced."""
         return (self.per_s + margin_s(self.per_s)) / (self.rate - self.burst + 1)
 
-    def units(self, weight: int) -> float:
+    def units(self, weight: float) -> float:
         """
         What a call of this weight takes of the limit.
 

@@ -12,6 +12,7 @@ import anyio
 from pipeline.vendors.lines import Line
 from pipeline.vendors.permits import Permit, Waiter
 from pipeline.vendors.room import let_in
+from pipeline.vendors.uses import Use
 
 Stand = Callable[[Line, Waiter], Awaitable[Permit | None]]
 
@@ -26,7 +27,7 @@ class Turn:
 
     __slots__ = (
         *("_ahead", "_began", "_came_at", "_early_s", "_line", "_order"),
-        *("_patience_s", "_permit", "_since", "_stand", "_units"),
+        *("_patience_s", "_permit", "_since", "_stand", "_units", "_weights"),
     )
 
     def __init__(
@@ -34,10 +35,12 @@ class Turn:
         line: Line | None = None,
         stand: Stand | None = None,
         units: tuple[float, ...] = (),
+        weights: tuple[float, ...] = (),
     ) -> None:
         self._line = line
         self._stand = stand
         self._units = units
+        self._weights = weights
         self._permit: Permit | None = None
         self._ahead = False
         self._order = (0.0, 0)
@@ -94,6 +97,11 @@ class Turn:
             self._permit = None
             line.missed(permit)
             await self._again()
+
+    def took(self, use: Use, amount: float) -> None:
+        """The call took so much of a limit, more or less than it had said."""
+        if self._line is not None:
+            self._line.took(use, self._weights, amount)
 
     def over(self) -> None:
         """The call has ended, or did not begin."""

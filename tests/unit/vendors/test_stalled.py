@@ -1,6 +1,7 @@
 """Lines in which nothing moves: calls that hang, slow ledgers, turns that take long."""
 
 import random
+from contextlib import suppress
 from itertools import count
 
 import anyio
@@ -11,6 +12,7 @@ from pipeline.vendors.limits import FleetLimits
 from pipeline.vendors.pacing import LimitSpec
 from tests.unit.vendors.fleet import fleet, use
 
+TEN = LimitSpec(rate=10)
 HANG_S = 600.0
 
 
@@ -104,3 +106,69 @@ async def test_a_line_is_there_while_somebody_has_its_turn(took_s: float) -> Non
                 begun = True
 
     assert begun
+
+
+async def test_who_is_overtaken_again_and_again_goes_after_its_patience() -> None:
+    """A busy vendor, and always some with an earlier deadline."""
+    went_s = 0.0
+
+    async def urgent(limits: FleetLimits) -> None:
+        with suppress(LimitWait):
+            async with limits.hold(use(TEN), deadline=100, patience_s=60):
+                pass
+
+    async def patient(limits: FleetLimits) -> None:
+        nonlocal went_s
+        came = anyio.current_time()
+        with pytest.raises(LimitWait):
+            async with limits.hold(use(TEN), deadline=1e6, patience_s=10):
+                pass
+        went_s = anyio.current_time() - came
+
+    async with fleet() as [limits], anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(urgent, limits)
+        await anyio.sleep(1)
+        tasks.start_soon(patient, limits)
+        for _ in range(600):
+            tasks.start_soon(urgent, limits)
+            await anyio.sleep(0.1)
+        tasks.cancel_scope.cancel()
+
+    assert 0 < went_s < 15
+
+
+@pytest.mark.parametrize("took_s", [2, 10])
+@pytest.mark.parametrize(
+    ("said", "least", "most"), [(10_000, 2000, 3000), (4000, 900, 1100)]
+)
+async def test_what_calls_take_beside_what_they_say_is_learnt(
+    said: int, least: int, most: int, took_s: float
+) -> None:
+    """Where a byte is taken for a token, the vendor is used for what it allows."""
+    spec = LimitSpec(rate=200_000, per_s=60)
+    taken: list[tuple[float, float]] = []
+
+    async def caller(limits: FleetLimits) -> None:
+        uses = use(spec, weight=said)
+        while True:
+            async with limits.hold(uses, early_s=0.3) as turn:
+                await turn.due()
+                began, amount = anyio.current_time(), random.uniform(least, most)
+                await anyio.sleep(random.uniform(0.5, 1.5) * took_s)
+                turn.took(uses[0], amount)
+                taken.append((began, amount))
+
+    async with fleet(2) as each:
+        with anyio.move_on_after(400):
+            async with anyio.create_task_group() as tasks:
+                for number in range(120):
+                    tasks.start_soon(caller, each[number % 2])
+
+    steady = [(at, amount) for at, amount in taken if 120 <= at < 360]
+    fullest = max(
+        sum(amount for at, amount in steady if start <= at < start + 60)
+        for start in range(120, 300)
+    )
+    assert sum(amount for _, amount in steady) > 0.85 * 4 * spec.rate
+    assert fullest < 1.1 * spec.rate
