@@ -120,6 +120,12 @@ WAIT_CODE = r"^[A-Z][A-Z0-9_]*$"  # of a wait's `why`, what is a code and no sen
 UNKNOWN_END = "OUTCOME_UNKNOWN"  # code of a call whose worker did not say how it ended
 
 
+def bounded_by(budget: str) -> str:
+    """The budget to bound where this one has no room: of one day that of each day."""
+    scope, _, _ = budget.partition("/")
+    return scope if scope == "day" else budget
+
+
 class Short(NamedTuple):
     """
     Why a call may not be made.

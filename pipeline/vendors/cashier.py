@@ -256,22 +256,21 @@ class Cashier:
 def refusal(opening: CallOpening, short: Short) -> WaybillError:
     """The error that says why a call may not be made."""
     used = f"{short.budget} has {short.left:f} of {short.bound:f} {short.currency} left"
+    more = outside.bounded_by(short.budget)
     match short.code:
         case outside.USED_UP:
             stops = opening.budget.when_used_up is WhenUsedUp.STOP
-            name, _, day = short.budget.partition("/")
-            name = name if name == "day" else short.budget
             return (BudgetStops if stops else BudgetUsedUp)(
                 f"{used}, and a call of {opening.vendor} can cost {opening.most:f}",
-                hint=f"`waybill budgets set {name} --limit …` lets it go on"
-                + (" before tomorrow" if day and name == "day" else ""),
+                hint=f"`waybill budgets set {more} --limit …` lets it go on"
+                + " before tomorrow" * (more != short.budget),
             )
         case outside.RESERVED:
             return BudgetUsedUp(
                 f"{used}, which calls under way may use up",
                 code=short.code,
                 hint="it goes on when they leave room, or by"
-                f" `waybill budgets set {short.budget} --limit …`",
+                f" `waybill budgets set {more} --limit …`",
             )
         case "BUDGET_CURRENCY":
             return Permanent(

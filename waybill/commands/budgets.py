@@ -11,7 +11,7 @@ import typer
 
 from pipeline.calls import Money
 from pipeline.errors import Usage
-from pipeline.store.outside import BudgetRow, PurseRow
+from pipeline.store.outside import BudgetRow, PurseRow, bounded_by
 from waybill import terminal
 from waybill.commands.options import Header, Json, Limit, find_batch
 from waybill.commands.run import run_app
@@ -47,7 +47,7 @@ def budgets_ls(limit: Limit = 100, header: Header = False, json: Json = False) -
     rows, purses = run_app(main)
     _print(rows, json, purses, header=header)
     if not json and (short := [row.name for row in rows if row.waiting]):
-        more = f"waybill budgets set {shlex.quote(short[0])} --limit …"
+        more = f"waybill budgets set {shlex.quote(bounded_by(short[0]))} --limit …"
         terminal.err.print(terminal.safe(f"to let what waits go on: `{more}`"))
 
 

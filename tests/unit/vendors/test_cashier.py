@@ -30,7 +30,7 @@ from pipeline.errors import (
     WaybillError,
 )
 from pipeline.model import ItemId, WorkerId
-from pipeline.store.outside import Spent
+from pipeline.store.outside import Spent, bounded_by
 from pipeline.vendors.cashier import GATHERED_MAX, Cashier
 from tests.unit.engine import ELSEWHERE, Engine, Tape, landed, lost, not_sent
 
@@ -204,6 +204,21 @@ async def test_a_used_up_budget_says_what_to_do() -> None:
     assert (error.code, error.disposition) == ("BUDGET_USED_UP", Disposition.REST)
     assert "tenant/north has 0.5 of 0.5 USD left" in error.message
     assert "waybill budgets set tenant/north" in error.hint
+
+
+async def test_a_day_without_room_is_raised_as_each_day_is() -> None:
+    """One day cannot be bounded by itself: no hint names it, whatever is short."""
+    service = ServiceBudget(day=usd("1.5"))
+    async with till(service=service) as t:
+        call = await t.cashier.open(opening(t.items[0]))
+        reserved = await refusal_of(t)
+        await t.cashier.settle(Settled(call, None))
+        used_up = await refusal_of(t)
+
+    assert [reserved.code, used_up.code] == ["BUDGET_RESERVED", "BUDGET_USED_UP"]
+    for error in (reserved, used_up):
+        assert "`waybill budgets set day --limit …`" in error.hint
+    assert bounded_by("tenant/day/x") == "tenant/day/x"
 
 
 async def test_a_budget_that_others_may_use_up_is_waited_for() -> None:
