@@ -64,6 +64,9 @@ class _Sink(Table):
         return SinkFacts(self.sink_class, self.irreversible, self.gather_s)
 
 
+KEY = "{key}"  # in `ask`, where an effect's key stands
+
+
 def _plain(path: str) -> str:
     if ".." in Path(path).parts or not path.isprintable():
         raise ValueError("name the folder as it is called, without `..`")
@@ -88,6 +91,13 @@ class FolderSpec(_Sink):
     gather_s: float = Field(default=5.0, ge=0, le=86400)
 
 
+def _asks_by_key(path: str) -> str:
+    # Else every answer would say that it happened, also of what was never received.
+    if path and KEY not in path:
+        raise ValueError(f"it asks for one effect: write its key, as in /jobs/{KEY}")
+    return path
+
+
 class PostSpec(_Sink):
     """
     JSON, posted to a vendor, one effect a call.
@@ -101,7 +111,7 @@ class PostSpec(_Sink):
     vendor: str
     path: str = ""
     dedupes: bool = False
-    ask: str = ""
+    ask: Annotated[str, AfterValidator(_asks_by_key)] = ""
 
     @property
     def sink_class(self) -> SinkClass:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from pydantic import SecretStr
 
 from pipeline.calls import CallClass, Moment, Request
-from pipeline.effects.declared import PostSpec, WebhookSpec
+from pipeline.effects.declared import KEY, PostSpec, WebhookSpec
 from pipeline.effects.sink import (
     Absent,
     Confirmed,
@@ -98,7 +98,7 @@ class PostSink:
         if not isinstance(self._spec, PostSpec) or not self._spec.ask:
             # It could be, when it was sent: its sink is declared otherwise by now.
             return Unknown("SINK_CHANGED: its receiver cannot be asked any more")
-        path = self._spec.ask.replace("{key}", parcel.effect.key)
+        path = self._spec.ask.replace(KEY, parcel.effect.key)
         request = Request(path, method="GET", answer="text")
         try:
             # Without the key: under it the vendor knows another request.

@@ -219,8 +219,8 @@ def _outside(settings: Settings) -> Outside:
 
 def _undeclared(pipeline: Pipeline, outside: Outside) -> Iterator[str]:
     """
-    Whom it names and nobody declared, and tools that nobody was given: no fault, for
-    stages may do without.
+    Whom it names and nobody declared, a budget that pays nobody, and tools that nobody
+    was given: no fault, for stages may do without.
 
     Of settings those that `pipeline.toml` gives.
     """
@@ -228,6 +228,13 @@ def _undeclared(pipeline: Pipeline, outside: Outside) -> Iterator[str]:
         "vendor": outside.vendors,
         "sink": outside.sinks,
     }
+    bound_in = pipeline.budget.item or pipeline.budget.batch
+    priced = {v.price.currency for v in outside.vendors.values() if v.price.costs}
+    if bound_in and priced and bound_in.currency not in priced:
+        yield (
+            f"[budget] is in {bound_in.currency}, and vendors' prices are in "
+            f"{' and '.join(sorted(priced))}: it would end every call that costs"
+        )
     for name, bound in pipeline.stages.items():
         for key in sorted(bound.settings.model_fields_set & set(declared)):
             value = getattr(bound.settings, key)

@@ -55,6 +55,15 @@ def test_the_examples_are_sound(embedded_home: Home) -> None:
     assert not (embedded_home.folder / "postgres").exists()
 
 
+PRICED = """
+[vendor.llm]
+kind = "openai"
+url = "https://llm.example/v1"
+model = "m"
+[vendor.llm.price]
+call = "0.01"
+"""
+
 ASKING = '''
 from pydantic import BaseModel
 from pipeline.agents.agent import Agent, Budget
@@ -104,12 +113,16 @@ def test_what_nobody_declared_or_gave_is_noted(home: Home) -> None:
     declared = (folder / "pipeline.toml").read_text()
     (folder / "pipeline.toml").write_text(
         declared + '[grant]\n"acme/work/scout" = ["look"]\n'
+        '[budget]\nitem = "2.00 EUR"\n'
     )
+    (home.folder / "vendors.toml").write_text(PRICED)
 
     checked = home.run("pipelines", "check", folder, "--json")
 
     assert checked.code == 0, checked.out
     assert checked.json()["pipelines"][0]["notes"] == [
+        "[budget] is in EUR, and vendors' prices are in USD: it would end every call "
+        "that costs",
         "agent scout: vendors.toml has no [model.small]",
         "agent scout: vendors.toml has no [sink.desk]",
         "agent scout: no line of [grant] gives note",
