@@ -5,6 +5,7 @@ The outside world as settings and `vendors.toml` declare it: vendors, keys, the 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -241,6 +242,28 @@ async def addresses_of(settings: Settings, spec: VendorSpec) -> list[str]:
         spec,
         f"has a host name that did not resolve within {LOOK_S:g} s",
         hint="check DNS",
+    )
+
+
+async def reach(spec: VendorSpec, addresses: Sequence[str]) -> None:
+    """
+    Open a connection to a vendor, and close it again; in at most `LOOK_S`.
+
+    Raises:
+        CallError: nobody listens at any of its addresses.
+    """
+    port = target_of(spec.url).port
+    for address in addresses:
+        with anyio.move_on_after(LOOK_S / len(addresses)), suppress(OSError):
+            stream = await anyio.connect_tcp(address, port)
+            with suppress(OSError, anyio.BrokenResourceError):
+                await stream.aclose()
+            return
+    raise failure(
+        CallClass.TRANSIENT,
+        spec,
+        f"does not answer at port {port}",
+        hint="check the port in its url, and that it is up",
     )
 
 

@@ -30,9 +30,10 @@ class Limit:
     Attributes:
         booked: Calls under way, and permits in hand.
         ahead: Calls that were let in early, and wait for room.
-        units: So many calls may be booked; infinite without a concurrency.  While an
-            exchange is under way, no more than it tells of: what is above that may be
-            another worker's already.
+        units: So many calls may be booked: none before the store was asked, which
+            knows of pauses; infinite without a concurrency.  While an exchange is
+            under way, no more than it tells of: what is above that may be another
+            worker's already.
         full: Of its concurrency we were given less than we wanted, the last time.
         waiting, waiting_units: In this process, without a permit.
         begun, owed, pause_s: Yet to be told.
@@ -45,7 +46,7 @@ class Limit:
         self.lines: list[Line] = []
         self.booked = 0
         self.ahead = 0
-        self.units = math.inf if spec.concurrency is None else 0.0
+        self.units = 0.0
         self.full = False
         self.waiting = 0
         self.waiting_units = 0.0
@@ -123,6 +124,8 @@ class Limit:
         # Or of those who are ready and have no room none would be the first to get it.
         since += [w.since for line in self.lines for _, w in line.ready if not w.gone]
         end, start = self._end, self._given_back()
+        if start is not None:
+            self._end = None  # what was leased since then may be another worker's
         self._asked = len(self._dropped)
         self.untold = False
         return LimitAsk(

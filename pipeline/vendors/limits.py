@@ -69,7 +69,7 @@ class FleetLimits:
         self._tasks: TaskGroup | None = None
         self._bell = anyio.Event()
         self._asked_at = -math.inf
-        self._away = False
+        self._away = self._rests = False
         self._clock = StoreClock()
 
     def __repr__(self) -> str:
@@ -202,7 +202,7 @@ class FleetLimits:
         """Somebody has come."""
         let_in(line.limits)
         line.bell.set()
-        if line.short and not line.shut:
+        if (line.short and not line.shut) or self._rests:
             self._bell.set()
 
     async def _serve(self, line: Line) -> None:
@@ -297,8 +297,12 @@ class FleetLimits:
         raise lost
 
     async def _until_due(self) -> None:
-        with anyio.move_on_after(self._pause_s()):
+        pause_s = self._pause_s()
+        # Whoever comes ends it, also where it is let in at once: to hear of pauses.
+        self._rests = math.isinf(pause_s)
+        with anyio.move_on_after(pause_s):
             await self._bell.wait()
+        self._rests = False
         self._bell = anyio.Event()
         await anyio.sleep_until(self._asked_at + GAP_S)
 

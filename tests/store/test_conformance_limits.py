@@ -158,6 +158,23 @@ async def test_a_debt_is_over_in_two_windows(world: World):
     assert paid.starts == wider.starts == [close(0)]
 
 
+@pytest.mark.parametrize("owners", [False, True])
+async def test_less_than_one_a_window_keeps_its_distance(world: World, owners: bool):
+    """0.1 a second is every ten seconds, whoever says so."""
+    worker = await world.join()
+    slow = {} if owners else {"rate": 0.1, "every_s": 10.0}
+    if owners:
+        await world.store.set_limit(KEY, LimitSet(0.1, 1.0, 10.0))
+    starts: list[float] = []
+
+    for second in range(25):
+        given = await lease(world, worker, ask(**slow), calls=3)
+        starts += [second + start for start in given.starts[0]]
+        await world.clock.advance(1)
+
+    assert starts == pytest.approx([0, 10, 20], abs=1)
+
+
 async def test_limits_of_a_line_are_taken_together(world: World):
     """Each call waits for the slowest; the others are not taken before."""
     me = await world.join(lease_s=1e6)

@@ -25,6 +25,7 @@ from waybill.outside import (
     declared_models,
     declared_vendors,
     open_door,
+    reach,
     service_key,
     tenants_with_key,
 )
@@ -180,6 +181,7 @@ def _find(declared: Mapping[str, VendorSpec], name: str) -> VendorSpec:
 
 async def _try(settings: Settings, spec: VendorSpec) -> dict[str, Any]:
     """What one vendor is found to be, in at most `TRY_S`."""
+    row: dict[str, Any]
     row = {"name": spec.name, "ok": False, "addresses": [], "key": "", "took_s": None}
     try:
         row["addresses"] = await addresses_of(settings, spec)
@@ -187,7 +189,8 @@ async def _try(settings: Settings, spec: VendorSpec) -> dict[str, Any]:
         key = service_key(settings, spec)
         path = HARMLESS.get(spec.kind)
         if path is None:
-            said = f"not called: {spec.kind} has nothing harmless to ask"
+            await reach(spec, row["addresses"])
+            said = f"reached, not called: {spec.kind} has nothing harmless to ask"
             return {**row, "ok": True, "found": said, "hint": ""}
         async with open_door(settings, settings.home) as opened:
             request = Request(path, "GET")

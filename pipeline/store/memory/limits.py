@@ -104,7 +104,8 @@ class MemoryLimits(MemorySessions):
             row.tat = min(row.tat, ask.back_from + row.early_s)
         if ask.owed:
             row.tat = max(row.tat, now) + ask.owed * row.every
-        latest = now + row.early_s + 2.1 * row.per_s + lead_s + horizon_s
+        apart_s = max(row.per_s, row.every)
+        latest = now + row.early_s + 2.1 * apart_s + lead_s + horizon_s
         row.tat = min(row.tat, latest)
         if ask.pause_s > 0 and now + ask.pause_s > row.paused_until:
             row.paused_until, row.paused_by = now + ask.pause_s, "vendor"

@@ -87,6 +87,10 @@ async def test_a_vendor_is_really_asked(tmp_path: Path) -> None:
         llm, crm = declared_vendors(settings).vendors.values()
         good, refused = [await _try(settings, llm) for _ in range(2)]
         forbidden = await _try(settings, crm)
+        own = crm.model_copy(update={"inside": True})
+        there = {"url": f"http://127.0.0.1:{wires.port}"}
+        reached = await _try(settings, own.model_copy(update=there))
+        gone = await _try(settings, own)
 
     assert wires.asked[0].startswith(b"GET /v1/models HTTP/1.1\r\n")
     assert f"Bearer {KEY}".encode() in wires.asked[0]
@@ -97,5 +101,9 @@ async def test_a_vendor_is_really_asked(tmp_path: Path) -> None:
         "llm does not accept our key (401)",
     )
     assert "secret:llm" in refused["hint"]
+    assert (reached["ok"], gone["ok"]) == (True, False)
+    assert reached["found"].startswith("reached, not called")
+    assert "does not answer at port" in gone["found"]
+    assert len(wires.asked) == 2
     assert not forbidden["ok"]
     assert "inside = true below [vendor.crm]" in forbidden["hint"]

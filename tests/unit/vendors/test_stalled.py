@@ -8,9 +8,10 @@ import anyio
 import pytest
 
 from pipeline.errors import LimitWait
+from pipeline.store.memory import MemoryStore
 from pipeline.vendors.limits import FleetLimits
-from pipeline.vendors.pacing import LimitSpec
-from tests.unit.vendors.fleet import fleet, use
+from pipeline.vendors.pacing import OPEN, LimitSpec
+from tests.unit.vendors.fleet import KEY, fleet, use
 
 TEN = LimitSpec(rate=10)
 HANG_S = 600.0
@@ -172,3 +173,43 @@ async def test_what_calls_take_beside_what_they_say_is_learnt(
     )
     assert sum(amount for _, amount in steady) > 0.85 * 4 * spec.rate
     assert fullest < 1.1 * spec.rate
+
+
+@pytest.mark.parametrize("when_s", [0.0, 20.0])
+@pytest.mark.parametrize("how", ["owner", "vendor"])
+async def test_a_pause_holds_where_no_limit_is_declared(
+    how: str, when_s: float
+) -> None:
+    """Somebody else is told, or the owner says so: before the first call, or later."""
+    store, times = MemoryStore(), list[float]()
+
+    async def calls(limits: FleetLimits) -> None:
+        while True:
+            await anyio.sleep(random.uniform(0.1, 1))
+            with suppress(LimitWait):
+                async with limits.hold(use(OPEN), patience_s=60, early_s=0.3) as turn:
+                    await turn.due()
+                    times.append(anyio.current_time())
+                    await anyio.sleep(1)
+
+    async with fleet(2, store) as [told, other], anyio.create_task_group() as tasks:
+        if when_s:
+            for _ in range(10):
+                tasks.start_soon(calls, other)
+        await anyio.sleep(when_s)
+        if how == "owner":
+            await store.pause_limit(KEY, 15)
+        else:
+            async with told.hold(use(OPEN)):
+                told.pause(KEY, 15)
+            await anyio.sleep(1)
+        paused_at = anyio.current_time()
+        if not when_s:
+            for _ in range(10):
+                tasks.start_soon(calls, other)
+        await anyio.sleep(30)
+        tasks.cancel_scope.cancel()
+
+    heard_s = 2.0 if when_s else 0.0
+    assert not [at for at in times if paused_at + heard_s < at < paused_at + 13]
+    assert [at for at in times if at > paused_at + 14]
