@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 from stages.abstracts.forms import Check, Clause
+from stages.clauses.parties import called
 from stages.clauses.sections import Section
 from stages.clauses.signings import signers
 from stages.clauses.values import amounts, dates, durations
@@ -150,7 +151,10 @@ def signers_agree(clauses: Clauses, text: str, sections: Sequence[Section]) -> C
         there = "" if parties is None else " among the signatures"
         why = f"not made: no {lacks} read{there}"
         return Check(name="signers_are_parties", ok=None, why=why)
-    known = [name for quote in parties.quotes if (name := words_of(quote.text))]
+    named = [quote.text for quote in parties.quotes]
+    # `IBM Corp.` signs, and is what the party above is called for short.
+    named += [called(text, quote.end) for quote in parties.quotes]
+    known = [words for name in named if (words := words_of(name))]
     strange = [
         said
         for said in signing

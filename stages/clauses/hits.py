@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
@@ -39,3 +40,8 @@ class Among:
 
 # The hits of the route by headings, and those of the route by words, best first.
 Routes = tuple[Sequence[Hit], Sequence[Hit]]
+
+
+def same(words: str) -> str:
+    """Words without case, signs and blanks, to see whether two say the same."""
+    return re.sub(r"[\W_]+", " ", words).strip().lower()
