@@ -14,7 +14,7 @@ from datetime import date, timedelta
 
 from stages.abstracts.forms import Check, Clause
 from stages.clauses.parties import called
-from stages.clauses.sections import Section
+from stages.clauses.sections import Section, spaced
 from stages.clauses.signings import signers
 from stages.clauses.values import amounts, dates, durations
 
@@ -144,6 +144,7 @@ def signers_agree(clauses: Clauses, text: str, sections: Sequence[Section]) -> C
     Looked for where the signatures stand; a person who signs may sign for anybody.
     """
     parties = _present(clauses, PARTIES)
+    text = spaced(text)
     places = signers(text, sections)
     signing = companies("\n".join(text[start:end] for start, end in places))
     if parties is None or not signing:
@@ -258,7 +259,7 @@ def _first(clauses: Clauses, names: Sequence[str]) -> Clause | None:
 def companies(text: str) -> list[str]:
     """The companies that are named in `text`, each once."""
     found: dict[frozenset[str], str] = {}
-    for match in COMPANY.finditer(text):
+    for match in COMPANY.finditer(spaced(text)):
         said = OVER_A_NAME.sub("", " ".join(match["name"].split()))
         if words_of(said):
             found.setdefault(words_of(said), said)

@@ -9,8 +9,10 @@ signatures.  The two agree where they come to the same words.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from stages.clauses.hits import Hit, Routes, same
+from stages.clauses.names import companies
 from stages.clauses.parties import MAX_NAMES, OPENING_CHARS, OVER
 from stages.clauses.rulebook import ClauseRules
 from stages.clauses.sentences import Prepared
@@ -50,8 +52,10 @@ _THIS_TITLE = re.compile(
 _OWN = re.compile(
     r"(?i)^(?:execution[ \t]+(?:version|copy)|exhibit[ \t]+[\w.-]+|table[ \t]+of"
     r"[ \t]+contents|confidential|draft|final|form[ \t]+of|the|page[ \t]+\d+"
-    r"|ex[-\d.]+)\s+"
+    # a page's number, alone on its line
+    r"|ex[-\d.]+|-?[ \t]?\d{1,3}[ \t]?-?[ \t]*(?=\n))\s+"
 )
+_LINE_ENDS = re.compile(r"[ \t]{0,60}\n\s{0,60}")
 _BARE = re.compile(r"(?i)^(?:agreement|contract|amendment|license|plan|note|lease)$")
 
 
@@ -73,6 +77,12 @@ def _titles(pattern: re.Pattern[str], top: str) -> list[Hit]:
         end = _once(top, start, end)
         while own := _OWN.match(top[start:end]):
             start += own.end()
+        # A company's name on the line above is no part of it.
+        above = next(companies(top, start, end), None)
+        if above and above.start == start:
+            line = _LINE_ENDS.match(top, above.end, end)
+            start = line.end() if line else start
+        end = _once(top, start, end)
         words = " ".join(top[start:end].split())
         if _BARE.match(words) or len(words) > 150 or not words[:1].isupper():
             continue
@@ -181,21 +191,41 @@ def effective_date(rules: ClauseRules, text: Prepared) -> Routes:
 
 # -- signatories -----------------------------------------------------------------------
 
+# What stands beside a name, and is none of its words.
+_BESIDE = (
+    r"(?!(?:By|Name|Title|Its|Dated?|Signature|Signed|Print(?:ed)?|Authori[sz]ed|Attest"
+    r"|Witness|Duly|President|Vice|Chief|Executive|Director|Manager|Managing|Secretary"
+    r"|Treasurer|Officer|Member|Partner|Chairman|Agent|Owner|General|Senior|Company"
+    r"|CEO|CFO|COO|CTO)\b|(?:BY|NAME|TITLE|ITS|DATED?|SIGNATURE|AUTHORI[SZ]ED)\b)"
+)
+_MORE_OF_IT = rf"(?:[ \t]{{1,3}}{_BESIDE}[A-Z][\w’'.-]{{0,20}}){{1,3}}"
 _SIGNATORY = re.compile(
-    r"(?:\bName|\bNAME|\bBy|\bBY)[ \t]{0,3}:[ \t_/sS]{0,60}"
-    r"(?P<name>[A-Z][a-z’'.-]{0,20}(?:[ \t]{1,3}[A-Z][\w’'.-]{0,20}){1,3})"
+    rf"(?:\b(?:Name|NAME|By|BY)[ \t]{{0,3}}:[ \t_/sS]{{0,60}}{_BESIDE}"
+    rf"(?P<name>[A-Z][a-z’'.-]{{0,20}}{_MORE_OF_IT})"
+    # as one who has signed is written on a copy: /s/ Jo Alder, /s/ JO ALDER
+    rf"|(?<![\w/])/?[sS]/[ \t]{{0,9}}{_BESIDE}"
+    rf"(?P<signed>[A-Z][\w’'.-]{{0,20}}{_MORE_OF_IT}))"
+)
+_AGAIN = re.compile(
+    r"(?P<first>[^ \t]{2,30})[ \t].{2,60}?(?P<at>[ \t]{1,3}(?P=first)\b)"
 )
 
 
 def signatories(rules: ClauseRules, text: Prepared) -> Routes:
     """Names beside `By` and `Name`: in the block of signatures, and anywhere late."""
     named = [
-        Hit(*match.span("name"), same(match["name"]))
+        hit
         for start, end in signings(text.text, text.sections)
-        for match in _SIGNATORY.finditer(text.text, start, end)
+        for hit in _signers(text.text, start, end)
     ]
-    late = [
-        Hit(*match.span("name"), same(match["name"]))
-        for match in _SIGNATORY.finditer(text.text, len(text.text) // 3)
-    ]
+    late = list(_signers(text.text, len(text.text) // 3, len(text.text)))
     return named[:MAX_NAMES], late[:MAX_NAMES]
+
+
+def _signers(text: str, start: int, end: int) -> Iterator[Hit]:
+    for match in _SIGNATORY.finditer(text, start, end):
+        begin, stop = match.span("name" if match["name"] else "signed")
+        # The hand and the print beside it: `/s/ Jo Alder Jo Alder`.
+        if again := _AGAIN.match(text, begin, stop):
+            stop = again.start("at")
+        yield Hit(begin, stop, same(text[begin:stop]))

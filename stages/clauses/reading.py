@@ -194,7 +194,7 @@ def _quotes(
             Quote(
                 start=hit.start,
                 end=hit.end,
-                text=text.text[hit.start : hit.end],
+                text=text.written[hit.start : hit.end],
                 page=page_of(hit.start, text.breaks),
                 readers=tuple(n for n, route in routes.items() if route.meets(hit)),
             )
