@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 from stages.abstracts.forms import Check, Clause
+from stages.clauses.names import no_party, role
 from stages.clauses.parties import called
 from stages.clauses.sections import Section, spaced
 from stages.clauses.signings import signers
@@ -281,9 +282,9 @@ def named_parties(quotes: Sequence[str]) -> list[str]:
         for words, said in named.items()
         if len(said.split()) > 1 and not any(words < other for other in named)
     ]
-    # Where companies are named, what else is there is what they are called.
-    firms = [said for said in whole if companies(said)]
-    return firms or whole or list(named.values())
+    # A name without a company's form is one too; a role is what somebody is called.
+    known = [s for s in whole if companies(s) or not (role(s) or no_party(s))]
+    return known or whole or list(named.values())
 
 
 def words_of(name: str) -> frozenset[str]:

@@ -98,7 +98,11 @@ def named(text: str, stop: int) -> list[Hit]:
                 break
             end = min(end, opening_end)
         found = list(names(text, start, end))
-        if len({hit.key for hit in found}) >= 2:
+        # `with` and `the parties` stand in many sentences: two companies behind them
+        # are a list of parties, and anything less may be another thing.
+        weak = match[0].lower() in ("with", "party", "parties")
+        sure = list(companies(text, start, end)) if weak else found
+        if len({hit.key for hit in sure}) >= 2:
             return found
     if not above:
         top_end = min(top_end, opening_end)
@@ -137,7 +141,7 @@ def _of_definitions(
     known: set[str] = set()  # short names of those that are found
     # What is defined behind the first sentence is no party, if it has no form.
     over = _NEW_SENTENCE.search(text, begin, stop)
-    since, place, count = begin, 0, 0
+    since, place = begin, 0
     for match in DEFINED.finditer(text, begin, over.start() if over else stop):
         firm = None
         while place < len(firms) and firms[place].start < match.start():
@@ -154,6 +158,7 @@ def _of_definitions(
             hit = None
         elif match["bare"] and not its_own:
             continue  # `(ABC)` that is made of no name's words defines nothing
+        count = len({one.key for one in firms[:place]}) + len(others)
         listed = hit is not None and hit.start - since <= LISTED_CHARS
         if hit is not None and not no_party(alias) and (count < 2 or listed or firm):
             others.append(hit)
@@ -162,7 +167,6 @@ def _of_definitions(
         ) and not _A_THING.search(match[0]):
             short.append(Hit(*match.span("name"), same(alias)))
         if hit or firm:
-            count += 1
             known.add(alias)
         since = match.end()
     return others, short

@@ -126,6 +126,13 @@ def test_what_a_clause_defines_is_no_party(text: str, found: list[str]) -> None:
             'a division of Cedar Corp. ("Birch").',
             ["Alder Inc.", "Birch LLC"],
         ),
+        # `with` and `the parties` stand in other sentences too.
+        (
+            'by Alder Inc. and Birch LLC with the Board of Elms ("Office"), whose '
+            'rules bind all who deal in what they make there, and Oak Hill Deeds '
+            '("Deeds").',
+            ["Alder Inc.", "Birch LLC"],
+        ),
         ("between 1) Alder Bank and 2) Birch Bank.", ["Alder Bank", "Birch Bank"]),
     ],
 )  # fmt: skip
