@@ -146,6 +146,7 @@ def answered(clause: Clause, answer: Answer, kind: Kind, text: str) -> Clause:
             text=said,
             amount=str(read_as.amount) if read_as and read_as.amount else None,
             currency=read_as.currency if read_as else None,
+            per=read_as.per if read_as else None,
         )
     return Clause(
         type=clause.type,

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 from stages.abstracts.forms import Check, Clause
-from stages.clauses.sections import Section
+from stages.clauses.names import no_party, role
+from stages.clauses.parties import called
+from stages.clauses.sections import Section, spaced
 from stages.clauses.signings import signers
 from stages.clauses.values import amounts, dates, durations
 
@@ -143,6 +145,7 @@ def signers_agree(clauses: Clauses, text: str, sections: Sequence[Section]) -> C
     Looked for where the signatures stand; a person who signs may sign for anybody.
     """
     parties = _present(clauses, PARTIES)
+    text = spaced(text)
     places = signers(text, sections)
     signing = companies("\n".join(text[start:end] for start, end in places))
     if parties is None or not signing:
@@ -150,7 +153,10 @@ def signers_agree(clauses: Clauses, text: str, sections: Sequence[Section]) -> C
         there = "" if parties is None else " among the signatures"
         why = f"not made: no {lacks} read{there}"
         return Check(name="signers_are_parties", ok=None, why=why)
-    known = [name for quote in parties.quotes if (name := words_of(quote.text))]
+    named = [quote.text for quote in parties.quotes]
+    # `IBM Corp.` signs, and is what the party above is called for short.
+    named += [called(text, quote.end) for quote in parties.quotes]
+    known = [words for name in named if (words := words_of(name))]
     strange = [
         said
         for said in signing
@@ -254,7 +260,7 @@ def _first(clauses: Clauses, names: Sequence[str]) -> Clause | None:
 def companies(text: str) -> list[str]:
     """The companies that are named in `text`, each once."""
     found: dict[frozenset[str], str] = {}
-    for match in COMPANY.finditer(text):
+    for match in COMPANY.finditer(spaced(text)):
         said = OVER_A_NAME.sub("", " ".join(match["name"].split()))
         if words_of(said):
             found.setdefault(words_of(said), said)
@@ -276,9 +282,9 @@ def named_parties(quotes: Sequence[str]) -> list[str]:
         for words, said in named.items()
         if len(said.split()) > 1 and not any(words < other for other in named)
     ]
-    # Where companies are named, what else is there is what they are called.
-    firms = [said for said in whole if companies(said)]
-    return firms or whole or list(named.values())
+    # A name without a company's form is one too; a role is what somebody is called.
+    known = [s for s in whole if companies(s) or not (role(s) or no_party(s))]
+    return known or whole or list(named.values())
 
 
 def words_of(name: str) -> frozenset[str]:

@@ -72,6 +72,7 @@ class Said(Form):
     text: str
     amount: str | None = None
     currency: str | None = None
+    per: str | None = None
 
 
 class Decision(Form):

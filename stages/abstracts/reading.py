@@ -80,7 +80,11 @@ def said_of(value: Value) -> Said:
     """A value as a record has it: figures stay figures."""
     amount = None if value.amount is None else f"{value.amount:f}"
     return Said(
-        kind=value.kind, text=value.text, amount=amount, currency=value.currency
+        kind=value.kind,
+        text=value.text,
+        amount=amount,
+        currency=value.currency,
+        per=value.per,
     )
 
 

@@ -328,5 +328,6 @@ def _value(field: Mapping[str, Any]) -> str:
         year, month, day = said.split("-")
         return f"{int(day)} {MONTHS[int(month) - 1]} {year}"
     if value["kind"] == "money" and value["amount"]:
-        return f"{value['currency']} {float(value['amount']):,.2f}"
+        each = f" per {value['per']}" if value.get("per") else ""
+        return f"{value['currency']} {float(value['amount']):,.2f}{each}"
     return plain(said, SAID_CHARS_MAX)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from stages.clauses import opening
+from stages.clauses import opening, parties
 from stages.clauses.denials import undenied
 from stages.clauses.hits import Hit, Routes
 from stages.clauses.phrases import Condition
@@ -107,7 +107,7 @@ def _hits(numbers: Sequence[int], text: Prepared) -> list[Hit]:
 FINDERS: dict[str, Callable[[ClauseRules, Prepared], Routes]] = {
     "clause": by_rules,
     "title": opening.title,
-    "parties": opening.parties,
+    "parties": parties.parties,
     "agreement_date": opening.agreement_date,
     "effective_date": opening.effective_date,
     "signatories": opening.signatories,

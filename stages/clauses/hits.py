@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
@@ -39,3 +40,18 @@ class Among:
 
 # The hits of the route by headings, and those of the route by words, best first.
 Routes = tuple[Sequence[Hit], Sequence[Hit]]
+
+
+def same(words: str) -> str:
+    """Words without case, signs and blanks, to see whether two say the same."""
+    return re.sub(r"[\W_]+", " ", words).strip().lower()
+
+
+# What `(?i)` takes for a letter of ours, and `lower` leaves as it is: out of Fraktur
+# and Turkish letters.
+_LIKE = str.maketrans("\u017f\u0131\u0130\u212a", "siik")
+
+
+def lowered(word: str) -> str:
+    """A word that was found in whatever case, as tables have it."""
+    return word.translate(_LIKE).lower()

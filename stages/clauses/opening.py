@@ -11,18 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from stages.clauses.hits import Hit, Routes
+from stages.clauses.hits import Hit, Routes, same
+from stages.clauses.names import companies
+from stages.clauses.parties import MAX_NAMES, OPENING_CHARS, OVER
 from stages.clauses.rulebook import ClauseRules
 from stages.clauses.sentences import Prepared
-from stages.clauses.signings import signed_from, signings
+from stages.clauses.signings import signings
 from stages.clauses.values import dates
 
 TITLE_CHARS = 3_000  # from the beginning, where a title stands
-OPENING_CHARS = (
-    6_000  # covers a cover page, a table of contents and the first paragraph
-)
-PARTIES_CHARS = 3_000  # of the paragraph that names the parties
-MAX_NAMES = 40
 
 
 # -- title -----------------------------------------------------------------------------
@@ -55,8 +52,10 @@ _THIS_TITLE = re.compile(
 _OWN = re.compile(
     r"(?i)^(?:execution[ \t]+(?:version|copy)|exhibit[ \t]+[\w.-]+|table[ \t]+of"
     r"[ \t]+contents|confidential|draft|final|form[ \t]+of|the|page[ \t]+\d+"
-    r"|ex[-\d.]+)\s+"
+    # a page's number, alone on its line
+    r"|ex[-\d.]+|-?[ \t]?\d{1,3}[ \t]?-?[ \t]*(?=\n))\s+"
 )
+_LINE_ENDS = re.compile(r"[ \t]{0,60}\n\s{0,60}")
 _BARE = re.compile(r"(?i)^(?:agreement|contract|amendment|license|plan|note|lease)$")
 
 
@@ -78,12 +77,18 @@ def _titles(pattern: re.Pattern[str], top: str) -> list[Hit]:
         end = _once(top, start, end)
         while own := _OWN.match(top[start:end]):
             start += own.end()
+        # A company's name on the line above is no part of it.
+        above = next(companies(top, start, end), None)
+        if above and above.start == start:
+            line = _LINE_ENDS.match(top, above.end, end)
+            start = line.end() if line else start
+        end = _once(top, start, end)
         words = " ".join(top[start:end].split())
         if _BARE.match(words) or len(words) > 150 or not words[:1].isupper():
             continue
         if words.lower().startswith(("this ", "of ", "and ")):
             continue
-        found.append(Hit(start, end, _same(words)))
+        found.append(Hit(start, end, same(words)))
     return found
 
 
@@ -91,132 +96,10 @@ def _once(top: str, start: int, end: int) -> int:
     """Where a title ends that is said twice: on a cover and above the first line."""
     words = list(re.finditer(r"\S+", top[start:end]))
     half = len(words) // 2
-    said = [_same(word[0]) for word in words]
+    said = [same(word[0]) for word in words]
     if half >= 2 and said[:half] == said[half:]:
         return start + words[half - 1].end()
     return end
-
-
-def _same(words: str) -> str:
-    """Words without case, signs and blanks, to see whether two say the same."""
-    return re.sub(r"[\W_]+", " ", words).strip().lower()
-
-
-# -- parties ---------------------------------------------------------------------------
-
-_SUFFIX = (
-    r"(?:Inc|INC|Incorporated|INCORPORATED|LLC|L\.L\.C|Ltd|LTD|Limited|LIMITED|Corp|CORP"
-    r"|Corporation|CORPORATION|Company|COMPANY|Co|CO|L\.P|LP|LLP|L\.L\.P|GmbH|GMBH|AG"
-    r"|S\.A|SA|S/A|N\.V|B\.V|PLC|plc|Plc|N\.A|Trust|TRUST|Bank|BANK|University"
-    r"|UNIVERSITY|Partnership|PARTNERSHIP|S\.p\.A|Pty|PTY|AB|KG|G\.I\.E|Foundation"
-    r"|Association|ASSOCIATION|Fund|FUND|Institute|Hospital|Partners|PARTNERS|Group)"
-)
-# No word of a name ends its sentence: `U.S.`, `St.` and `Alibaba.com` are none such.
-_OF_A_NAME = (
-    r"(?:(?:[A-Z]\.){1,4}|[A-Z][a-z]{1,2}\."
-    r"|[A-Z0-9][\w’'&/()-]{0,30}(?:\.[\w’'&/()-]{1,30}){0,4})"
-)
-_COMPANY = re.compile(
-    rf"(?P<name>(?<![\w$.,]){_OF_A_NAME}"
-    r"(?:,?[ \t\n]{1,4}(?:(?:of|and|for|the|&|de|of the)[ \t\n]{1,4})?"
-    rf"[(]?{_OF_A_NAME}){{0,9}}?"
-    rf",?[ \t\n]{{1,4}}{_SUFFIX}(?:,?[ \t]{{1,3}}{_SUFFIX})?)(?!\w)\.?"
-)
-# A title on the line above is no part of the name, nor is an exhibit's number.
-_TITLE_ABOVE = re.compile(
-    r"(?i)\b(?:agreement|contract|exhibit[ \t]{1,3}[\w.-]{1,12})[ \t]{0,3}\n\s{0,6}"
-)
-_DEFINED = re.compile(
-    r"\([^()]{0,60}?[\"“'‘](?P<name>[A-Z][\w’&. -]{1,40}?)[\"”'’][^()]{0,120}?\)"
-)
-_BETWEEN = re.compile(
-    r"(?i)\b(?:by[ \t\n]{1,4}and[ \t\n]{1,4})?(?:between|among|amongst)\b|\bparties?\b"
-    r"|\bwith\b"
-)
-_OVER = re.compile(
-    r"\b(?:WHEREAS|Whereas|WITNESSETH|W I T N E S S|RECITALS?|Recitals?|Background"
-    r"|BACKGROUND|NOW,? THEREFORE|Now,? [Tt]herefore|agree as follows|PREAMBLE"
-    r"|Preamble)"
-)
-# Where the first paragraph is over at the latest: `1. Supply`, `ARTICLE I`.
-_FIRST_CLAUSE = re.compile(
-    r"\n[ \t]{0,20}(?:1[.)][ \t]|(?:ARTICLE|Article|SECTION|Section)[ \t]{1,3}[1I]\b)"
-)
-_NO_PARTY = re.compile(
-    r"(?i)^(?:the )?(?:agreement|contract|effective date|parties|party|this|exhibit.*"
-    r"|services?|products?|term|territory|.*\bagreement|execution date|date)$"
-)
-
-
-def parties(rules: ClauseRules, text: Prepared) -> Routes:
-    """Who signs below, and whom the first paragraph names."""
-    words = _opening_names(text)
-    signed = _signing_names(text)
-    keys = {hit.key for hit in signed}
-    words.sort(key=lambda hit: (hit.key not in keys, hit.start))
-    return signed, words
-
-
-def _opening_names(text: Prepared) -> list[Hit]:
-    """Whom the first paragraph names; of a short contract not who signs below it."""
-    first = _BETWEEN.search(text.text, 0, OPENING_CHARS)
-    after = first.end() if first else 0
-    stop = signed_from(text.text, text.sections, after)
-    return _named(text.text, stop) or _named(text.text, len(text.text))
-
-
-def _named(text: str, stop: int) -> list[Hit]:
-    region = text[: min(OPENING_CHARS, stop)]
-    top_end = min(stop, _region_end(text, 0))
-    # What is defined in a clause is no party, though two terms may stand there.
-    clause = _FIRST_CLAUSE.search(region)
-    opening_end = clause.start() if clause else len(text)
-    companies = len({_same(m["name"]) for m in _COMPANY.finditer(text, 0, top_end)})
-    for match in _BETWEEN.finditer(region):
-        start = match.end()
-        end = min(stop, _region_end(text, start))
-        if not _COMPANY.search(text, start, end):
-            # Companies above are the parties, and this is what they are together.
-            if companies >= 2:
-                break
-            end = min(end, opening_end)
-        names = list(_names(text, start, end))
-        if len({hit.key for hit in names}) >= 2:
-            return names
-    if not companies:
-        top_end = min(top_end, opening_end)
-    return list(_names(text, 0, top_end))
-
-
-def _region_end(text: str, start: int) -> int:
-    over = _OVER.search(text, start, start + PARTIES_CHARS)
-    return over.start() if over else min(len(text), start + PARTIES_CHARS // 2)
-
-
-def _names(text: str, begin: int, stop: int) -> Iterator[Hit]:
-    """Companies and what they are called here, each once."""
-    seen: set[str] = set()
-    count = 0
-    for pattern in (_COMPANY, _DEFINED):
-        for match in pattern.finditer(text, begin, stop):
-            start, end = match.span("name")
-            for above in _TITLE_ABOVE.finditer(text, start, end):
-                start = above.end()
-            name = text[start:end]
-            key = _same(name)
-            if key in seen or _NO_PARTY.match(name) or count >= MAX_NAMES:
-                continue
-            seen.add(key)
-            count += 1
-            yield Hit(start, end, key)
-
-
-def _signing_names(text: Prepared) -> list[Hit]:
-    found: dict[str, Hit] = {}
-    for start, end in signings(text.text, text.sections):
-        for hit in _names(text.text, start, end):
-            found.setdefault(hit.key, hit)
-    return list(found.values())[:MAX_NAMES]
 
 
 # -- dates -----------------------------------------------------------------------------
@@ -251,7 +134,7 @@ def _dates_in(text: str, start: int, end: int) -> list[Hit]:
         for place in dates(part)
     ]
     found += [
-        Hit(start + match.start(), start + match.end(), _same(match[0]) or "open")
+        Hit(start + match.start(), start + match.end(), same(match[0]) or "open")
         for match in _BLANK_DATE.finditer(part)
     ]
     # What a filing's foot says of the filing is no date of the contract.
@@ -268,7 +151,7 @@ FOOT_CHARS = 140  # more than it may be long, and what stands before it
 
 def _opening_end(text: str) -> int:
     """Before the recitals, where those say when something else was agreed."""
-    recitals = _OVER.search(text, 300, OPENING_CHARS)
+    recitals = OVER.search(text, 300, OPENING_CHARS)
     return recitals.start() if recitals else OPENING_CHARS
 
 
@@ -308,21 +191,41 @@ def effective_date(rules: ClauseRules, text: Prepared) -> Routes:
 
 # -- signatories -----------------------------------------------------------------------
 
+# What stands beside a name, and is none of its words.
+_BESIDE = (
+    r"(?!(?:By|Name|Title|Its|Dated?|Signature|Signed|Print(?:ed)?|Authori[sz]ed|Attest"
+    r"|Witness|Duly|President|Vice|Chief|Executive|Director|Manager|Managing|Secretary"
+    r"|Treasurer|Officer|Member|Partner|Chairman|Agent|Owner|General|Senior|Company"
+    r"|CEO|CFO|COO|CTO)\b|(?:BY|NAME|TITLE|ITS|DATED?|SIGNATURE|AUTHORI[SZ]ED)\b)"
+)
+_MORE_OF_IT = rf"(?:[ \t]{{1,3}}{_BESIDE}[A-Z][\w’'.-]{{0,20}}){{1,3}}"
 _SIGNATORY = re.compile(
-    r"(?:\bName|\bNAME|\bBy|\bBY)[ \t]{0,3}:[ \t_/sS]{0,60}"
-    r"(?P<name>[A-Z][a-z’'.-]{0,20}(?:[ \t]{1,3}[A-Z][\w’'.-]{0,20}){1,3})"
+    rf"(?:\b(?:Name|NAME|By|BY)[ \t]{{0,3}}:[ \t_/sS]{{0,60}}{_BESIDE}"
+    rf"(?P<name>[A-Z][a-z’'.-]{{0,20}}{_MORE_OF_IT})"
+    # as one who has signed is written on a copy: /s/ Jo Alder, /s/ JO ALDER
+    rf"|(?<![\w/])/?[sS]/[ \t]{{0,9}}{_BESIDE}"
+    rf"(?P<signed>[A-Z][\w’'.-]{{0,20}}{_MORE_OF_IT}))"
+)
+_AGAIN = re.compile(
+    r"(?P<first>[^ \t]{2,30})[ \t].{2,60}?(?P<at>[ \t]{1,3}(?P=first)\b)"
 )
 
 
 def signatories(rules: ClauseRules, text: Prepared) -> Routes:
     """Names beside `By` and `Name`: in the block of signatures, and anywhere late."""
     named = [
-        Hit(*match.span("name"), _same(match["name"]))
+        hit
         for start, end in signings(text.text, text.sections)
-        for match in _SIGNATORY.finditer(text.text, start, end)
+        for hit in _signers(text.text, start, end)
     ]
-    late = [
-        Hit(*match.span("name"), _same(match["name"]))
-        for match in _SIGNATORY.finditer(text.text, len(text.text) // 3)
-    ]
+    late = list(_signers(text.text, len(text.text) // 3, len(text.text)))
     return named[:MAX_NAMES], late[:MAX_NAMES]
+
+
+def _signers(text: str, start: int, end: int) -> Iterator[Hit]:
+    for match in _SIGNATORY.finditer(text, start, end):
+        begin, stop = match.span("name" if match["name"] else "signed")
+        # The hand and the print beside it: `/s/ Jo Alder Jo Alder`.
+        if again := _AGAIN.match(text, begin, stop):
+            stop = again.start("at")
+        yield Hit(begin, stop, same(text[begin:stop]))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from stages.clauses.finders import FINDERS
-from stages.clauses.hits import Among, Hit
+from stages.clauses.hits import Among, Hit, same
 from stages.clauses.phrases import BadPhraseError
 from stages.clauses.rulebook import ClauseRules, ClauseType, load_types
 from stages.clauses.sections import Section, page_of, sections_of
@@ -194,7 +194,7 @@ def _quotes(
             Quote(
                 start=hit.start,
                 end=hit.end,
-                text=text.text[hit.start : hit.end],
+                text=text.written[hit.start : hit.end],
                 page=page_of(hit.start, text.breaks),
                 readers=tuple(n for n, route in routes.items() if route.meets(hit)),
             )
@@ -207,7 +207,7 @@ def _value(rules: ClauseRules, quotes: Sequence[Quote]) -> Value | None:
         shown = quotes[:1] if rules.form.value == "text" else quotes
         said = (" ".join(quote.text.split()) for quote in shown)
         # In capitals above and in small letters below it is the same name.
-        names = list({name.casefold(): name for name in said}.values())
+        names = list({same(name): name for name in said}.values())
         return Value(kind=rules.form.value, text="; ".join(names))
     values = (_value_in(rules, quote.text) for quote in quotes)
     return next((value for value in values if value is not None), None)

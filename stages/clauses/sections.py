@@ -50,6 +50,7 @@ def sections_of(text: str) -> list[Section]:
 
     What stands before the first heading is a section of kind `front`.
     """
+    text = spaced(text)
     breaks = page_breaks(text)
     marks = _marks(text)
     found: list[Section] = []
@@ -80,6 +81,17 @@ def sections_of(text: str) -> list[Section]:
         )
         above.append((mark.level, mark.heading))
     return found
+
+
+# Blanks that are no space: pages written as HTML have them between all words.
+_BLANKS = dict.fromkeys(
+    (0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "
+)
+
+
+def spaced(text: str) -> str:
+    """`text` with a space for each kind of blank: every sign keeps its place."""
+    return text if text.isascii() else text.translate(_BLANKS)
 
 
 def page_breaks(text: str) -> list[int]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from stages.clauses.sections import Section, page_breaks
+from stages.clauses.sections import Section, page_breaks, spaced
 
 SENTENCE_CHARS = 2_400  # a longer one is cut: an expression reads no more at a time
 OPENING_CHARS = 12  # of a sentence, in which a number opens it
@@ -42,6 +42,7 @@ class Prepared:
         having: Word to the numbers of the sentences that have it, ascending.
         vocabulary: Every word, sorted, so that those with a beginning are found.
         breaks: The places of form feeds.
+        written: The text as it stands, for quotes; `text` has spaces for its blanks.
         whole: Whether all of the text was split: what is found nowhere in a part of it
             may stand in the rest.
     """
@@ -52,6 +53,7 @@ class Prepared:
     having: dict[str, list[int]] = field(repr=False)
     vocabulary: Sequence[str] = field(repr=False)
     breaks: Sequence[int] = field(repr=False)
+    written: str = field(repr=False)
     whole: bool = True
 
     def beginning(self, stem: str) -> Iterator[str]:
@@ -71,6 +73,7 @@ class Prepared:
 @lru_cache(maxsize=2)
 def prepared(text: str, sections: tuple[Section, ...]) -> Prepared:
     """Split `text` into sentences and words, once for every type of clause."""
+    written, text = text, spaced(text)
     starts = [section.start for section in sections]
     sentences: list[Sentence] = []
     having: dict[str, list[int]] = defaultdict(list)
@@ -91,6 +94,7 @@ def prepared(text: str, sections: tuple[Section, ...]) -> Prepared:
         dict(having),
         sorted(having),
         page_breaks(text),
+        written,
         whole,
     )
 

@@ -15,6 +15,9 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from stages.clauses.hits import lowered
+from stages.clauses.rates import per_what
+
 Kind = Literal[
     "none", "date", "end", "duration", "notice", "term", "money", "percent", "place",
     "text", "names",
@@ -33,6 +36,7 @@ class Value(BaseModel):
             (`12.5 %`), a place or a title as written, with single blanks.
         amount: The figures alone, of amounts and shares.
         currency: ISO 4217, of amounts.
+        per: What an amount is paid for each of, as `year`; None where nothing says.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,6 +45,7 @@ class Value(BaseModel):
     text: str
     amount: Decimal | None = None
     currency: str | None = None
+    per: str | None = None
 
 
 class Place(NamedTuple):
@@ -110,8 +115,9 @@ _MONTH = rf"(?P<month>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})\b\.?"
 _DAY = r"(?P<day>\d{1,2})[ ]?(?:s[ ]?t|n[ ]?d|r[ ]?d|t[ ]?h)?"
 _YEAR = r"(?P<year>(?:19|20)\d\d)(?!\d)"
 _B = r"[\s,]{0,6}"
+_BEFORE_YEAR = r"[\s,]{0,60}+"  # a table's column may end behind the day
 _DATES = (
-    re.compile(rf"(?i)\b{_MONTH}{_B}{_DAY}\b{_B}(?:of{_B})?{_YEAR}"),
+    re.compile(rf"(?i)\b{_MONTH}{_B}{_DAY}\b{_BEFORE_YEAR}(?:of{_B})?{_YEAR}"),
     re.compile(
         rf"(?i)(?<![\d/.]){_DAY}\b{_B}(?:day{_B}of{_B}|of{_B})?{_MONTH}{_B}{_YEAR}"
     ),
@@ -173,18 +179,8 @@ def ends(text: str) -> list[Place]:
     return [] if _AT_THE_START.search(before) else [last]
 
 
-# What `(?i)` takes for a letter of ours, and `lower` leaves as it is: out of Fraktur
-# and Turkish letters.
-_LIKE = str.maketrans("\u017f\u0131\u0130\u212a", "siik")
-
-
-def _plain(word: str) -> str:
-    """A word that was found in whatever case, as tables have it."""
-    return word.translate(_LIKE).lower()
-
-
 def _date(match: re.Match[str]) -> date | None:
-    month, year = _plain(match["month"]), int(match["year"])
+    month, year = lowered(match["month"]), int(match["year"])
     number = int(month) if month.isdigit() else _MONTHS[month]
     if year < 100:
         year += 1900 if year >= 50 else 2000
@@ -245,8 +241,8 @@ def durations(text: str) -> Iterator[Place]:
     for match in _DURATION.finditer(text):
         figure = match["inner"] or match["figure"]
         if figure is None:
-            figure = str(_figure(_plain(match["word"])))
-        written = _UNITS[_plain(match["unit"])].format(int(figure))
+            figure = str(_figure(lowered(match["word"])))
+        written = _UNITS[lowered(match["unit"])].format(int(figure))
         yield Place(*match.span(), Value(kind="duration", text=written))
 
 
@@ -298,9 +294,9 @@ _SCALES = {"": 0, "million": 6, "m": 6, "billion": 9, "thousand": 3, "k": 3}
 def amounts(text: str) -> Iterator[Place]:
     """Amounts of money, in the text's order; `$` is read as US dollars."""
     for match in _AMOUNTS.finditer(text):
-        sign = _plain(match["sign"] or match["name"])
+        sign = lowered(match["sign"] or match["name"])
         figures = (match["sum"] or match["sum2"]).replace(",", "")
-        scale = _plain(match["scale"] or match["scale2"] or "")
+        scale = lowered(match["scale"] or match["scale2"] or "")
         amount = Decimal(figures).scaleb(_SCALES[scale])
         try:
             cents = amount.quantize(Decimal("0.01"))
@@ -313,6 +309,7 @@ def amounts(text: str) -> Iterator[Place]:
             text=f"{amount:f} {currency}",
             amount=amount,
             currency=currency,
+            per=per_what(text, *match.span()),
         )
         yield Place(*match.span(), value)
 

@@ -167,6 +167,18 @@ def test_a_term_without_a_day_is_a_row_of_the_term():
     ]
 
 
+def test_a_sum_that_is_paid_each_year_says_so():
+    """As the contract says it: `$5,000 per year` is not `$5,000`."""
+    fees = clauses()["fees"]
+    assert fees.value is not None
+    each = fees.value.model_copy(update={"per": "year"})
+
+    page = sheet.page_of(recorded(fees=fees.model_copy(update={"value": each})))
+
+    facts = {fact["title"]: fact["rows"] for fact in page["facts"]}
+    assert [row["said"] for row in facts["Money"]] == ["USD 5,000.00 per year"]
+
+
 def test_a_value_that_was_taken_of_several_is_looked_at():
     """With its page; not where a person has ruled on it."""
     fees = clauses()["fees"]

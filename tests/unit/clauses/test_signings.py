@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.abstracts.checks import signers_agree
+from stages.abstracts.checks import named_parties, signers_agree
 from stages.abstracts.reading import clause_of
 from stages.clauses.reading import load_types, read_clause, sections_of
 from stages.clauses.sections import Section
@@ -116,3 +116,23 @@ def test_signings_are_found_in_time_that_grows_with_the_text(piece: str) -> None
     signed_from(text, [], 0)
 
     assert time.process_time() - began < 5
+
+
+def test_a_party_without_a_form_in_law_is_one_of_two() -> None:
+    """A town and a person count; what they are called for short does not."""
+    quotes = ["Alder Works, Inc.", "City of Elm Falls", "Service Provider", "Alder"]
+
+    assert named_parties(quotes) == ["Alder Works, Inc.", "City of Elm Falls"]
+
+
+def test_who_signs_by_a_short_name_is_a_party() -> None:
+    """`AMW Corp.` is Alder Metal Works, as the opening says."""
+    opening = (
+        "SUPPLY AGREEMENT\nThis Agreement is made by and between Alder Metal Works "
+        "Corporation (“AMW”) and Birch LLC (“Birch”).\n1. Fees. Birch shall pay.\n\n"
+    )
+    text, [parties] = opening + "SIGNED for AMW Corp.\n", PARTIES.values()
+    sections = sections_of(text)
+    found = clause_of(read_clause(parties, text, sections))
+
+    assert signers_agree({"parties": found}, text, sections).ok is True

@@ -13,6 +13,31 @@ from stages.clauses.values import Kind, value_of, values_of
 
 
 @pytest.mark.parametrize(
+    ("text", "per"),
+    [
+        ("a fee of $78,000 per year. Invoices", "year"),
+        ("USD 78,000.00 per annum", "year"),
+        ("$500 (five hundred dollars) a month", "month"),
+        ("$20/hour", "hour"),
+        ("100 dollars each week", "week"),
+        ("€2.50 per unit", "unit"),
+        ("$1,000,000 per occurrence", "occurrence"),
+        ("payable $5,000 annually", "year"),
+        ("a monthly hosting fee of $5,000", "month"),
+        ("a fee of $5,000, payable within a month", None),
+        ("a monthly report, and pays a fee of $5,000", None),
+        ("$5,000 personal property", None),
+    ],
+)
+def test_an_amount_is_paid_once_or_for_each(text: str, per: str | None) -> None:
+    """`$78,000 per year` is more than `$78,000`."""
+    found = value_of("money", text)
+
+    assert found is not None
+    assert found.per == per
+
+
+@pytest.mark.parametrize(
     ("kind", "text", "value"),
     [
         ("date", "made on May 17, 2016, between", "2016-05-17"),
@@ -22,6 +47,8 @@ from stages.clauses.values import Kind, value_of, values_of
         ("date", "Date: 1/14/02", "2002-01-14"),
         ("date", "signed 24 OCT 2011", "2011-10-24"),
         ("date", "on February 30, 2011", None),
+        ("date", f"May 1, 2020 to May 15,{' ' * 40}2020", "2020-05-01"),
+        ("end", f"May 1, 2020 through May 15,{' ' * 40}2020", "2020-05-15"),
         ("duration", "for a period of five (5) years", "P5Y"),
         ("duration", "sixty (60) days' notice", "P60D"),
         ("duration", "an 18-month term", "P18M"),
