@@ -66,11 +66,17 @@ EFFECTS_MAX = 100  # of one try of a stage; arbitrary
 
 @dataclass(frozen=True, slots=True)
 class SinkFacts:
-    """What whoever plans an effect must know of its sink; see effects/declared.py."""
+    """
+    What whoever plans an effect must know of its sink; see effects/declared.py.
+
+    Attributes:
+        vendor: Who is called for it; "" for a folder and for mail.
+    """
 
     sink_class: SinkClass
     irreversible: bool = False
     gather_s: float = 0.0
+    vendor: str = ""
 
 
 def key_of(*parts: Any) -> str:

@@ -29,7 +29,8 @@ ROOMS = {
 ON_TOP = {
     "waybill": {
         *("__main__", "cli", "compose", "logs", "settings"),
-        *("board", "callbacks", "exporting", "foreground", "health", "inbox"),
+        *("board", "callbacks", "database", "exporting", "foreground", "health"),
+        "inbox",
         *("manifest", "outside", "pace", "results", "terminal"),
     },
     "pipeline": {

@@ -7,11 +7,13 @@ The composition root: the only place where everything meets.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import anyio
 
@@ -20,9 +22,11 @@ from ingest.shelf import Shelf
 from ingest.watch import folders as way_in
 from ingest.watch.folders import Folders
 from ingest.watch.watcher import Pace, Route, Watcher
+from pipeline.agents.declared import ModelSpec
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.declared import MANIFEST
-from pipeline.errors import StoreUnavailable, Usage
+from pipeline.effects.declared import SinkSpec
+from pipeline.errors import Usage
 from pipeline.folder import Builtin, Catalogue, Pipeline, loads_of, top_levels
 from pipeline.jail import jailbreak
 from pipeline.jail.pool import JailPool
@@ -35,12 +39,11 @@ from pipeline.run.services import Services, secret_lines
 from pipeline.run.session import WorkerSettings
 from pipeline.run.slate import Slate
 from pipeline.run.worker import Worker
-from pipeline.store import embedded
 from pipeline.store.database import CONNECTIONS
-from pipeline.store.migrate import available, migrate
 from pipeline.store.postgres import PostgresStore
 from pipeline.threads import in_thread
 from pipeline.trouble import Place, trouble_of
+from pipeline.vendors.declared import Declared
 from stages.document import Document
 from stages.formats import bundle
 from stages.formats import probe as probing
@@ -57,6 +60,7 @@ from stages.reading import page, sheet
 from stages.reading.codes import CODES
 from stages.searchable import searchable
 from waybill.callbacks import open_callbacks, open_lots
+from waybill.database import Urls, open_store
 from waybill.outside import (
     SECRETS,
     check_terms,
@@ -92,7 +96,12 @@ PROBE_CPU_S, PROBE_S = 120.0, 1200.0  # seconds are enough, but on a busy machin
 
 @dataclass(frozen=True)
 class App:
-    """Everything a command may need."""
+    """
+    Everything a command may need.
+
+    Attributes:
+        fault: Of `vendors.toml`, where it was opened to look: nothing can be run.
+    """
 
     settings: Settings
     store: PostgresStore
@@ -100,6 +109,7 @@ class App:
     jail: JailPools
     catalogue: Catalogue
     services: Services
+    fault: Usage | None = None
 
     def worker(
         self, slate: Slate | None = None, give_up: Callable[[], None] = lambda: None
@@ -109,6 +119,7 @@ class App:
 
         `give_up` ends the process, when a stage keeps it from its own end.
         """
+        self._check()
         suspects = Suspects.TOO
         if slate is not None and slate.file >= 0:
             suspects = Suspects.ONLY if slate.alone else Suspects.ELSEWHERE
@@ -128,6 +139,7 @@ class App:
         Raises:
             Usage: there is no such folder, or it is not in order.
         """
+        self._check()
         folder = pipeline_folder(self.settings, name)
         try:
             version = await in_thread(lambda: version_of(list_files(folder)))
@@ -139,6 +151,10 @@ class App:
             ) from None
         check_terms(pipeline, self.services.vendors, self.services.models)
         return number, pipeline
+
+    def _check(self) -> None:
+        if self.fault is not None:
+            raise self.fault
 
     def admission(self, folders: Folders) -> Admission:
         """Admission of files, each probed once, within its pipeline's bounds."""
@@ -241,87 +257,35 @@ def bounds_of(pipeline: Pipeline) -> DocumentBounds:
     return next(found, DocumentBounds())
 
 
-@dataclass(frozen=True)
-class Urls:
-    """
-    Where the database is.
+class _Outside(NamedTuple):
+    """What `vendors.toml` declares."""
 
-    Attributes:
-        service: As the service's role.
-        owner: As its owner, of the embedded server; "" of a server of your own.
-    """
-
-    service: str = field(repr=False)
-    owner: str = field(repr=False, default="")
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the server is ours."""
-        return self.owner != ""
+    declared: Declared = Declared({})
+    sinks: Mapping[str, SinkSpec] = MappingProxyType({})
+    models: Mapping[str, ModelSpec] = MappingProxyType({})
 
 
-def database(settings: Settings, *, wait_s: float = embedded.START_S) -> Urls:
-    """
-    The database's URLs; starts the embedded server when none is configured, and
-    waits so long for it.
-
-    Blocks for about a second on first use, so call it before the event loop.
-    """
-    url = settings.database_url.get_secret_value()
-    if url:
-        return Urls(url)
-    server = embedded.start(settings.home / "postgres", wait_s=wait_s)
-    embedded.watch(settings.home / "postgres")
-    return Urls(server.app_url, server.owner_url)
-
-
-def owner(settings: Settings) -> tuple[str, str]:
-    """
-    The URL that migrates, and the variable it comes from.
-
-    The owner's own, else the service's, else that of the embedded server.
-    """
-    for variable, secret in (
-        ("WAYBILL_OWNER_URL", settings.owner_url),
-        ("WAYBILL_DATABASE_URL", settings.database_url),
-    ):
-        if url := secret.get_secret_value():
-            return url, variable
-    return database(settings).owner, "WAYBILL_HOME"
-
-
-@asynccontextmanager
-async def open_store(
-    urls: Urls, connections: int = CONNECTIONS
-) -> AsyncIterator[PostgresStore]:
-    """
-    The store, migrated (embedded) or checked (your own server).
-
-    Args:
-        connections: At most, at the same time.
-
-    Raises:
-        StoreUnavailable: it cannot be reached, or its schema is older than this
-            version; the hint says what to run.
-    """
-    if urls.embedded:
-        await migrate(urls.owner)
-    async with PostgresStore(urls.service, pool=connections) as store:
-        there, wanted = await store.schema_version(), available()[-1].number
-        if there < wanted:
-            raise StoreUnavailable(
-                f"the database's schema is at {there:04d}, this version needs "
-                f"{wanted:04d}",
-                hint="run `waybill db migrate`",
-            )
-        yield store
+def _outside(settings: Settings) -> _Outside:
+    declared = declared_vendors(settings)
+    sinks = declared_sinks(settings, declared.vendors)
+    return _Outside(declared, sinks, declared_models(settings, declared.vendors))
 
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings, urls: Urls, connections: int = CONNECTIONS
+    settings: Settings,
+    urls: Urls,
+    connections: int = CONNECTIONS,
+    *,
+    to_look: bool = False,
 ) -> AsyncIterator[App]:
-    """Everything, opened; closed in the opposite order."""
+    """
+    Everything, opened; closed in the opposite order.
+
+    Args:
+        to_look: It need not be able to work: a fault of `vendors.toml` is raised only
+            by what would call somebody.
+    """
     home = settings.home.resolve()
     there = {"inbox": settings.inbox_dir.resolve(), "out": settings.out_dir.resolve()}
     settings = settings.model_copy(update={"home": home, **there})
@@ -330,8 +294,14 @@ async def open_app(
     catalogue = Catalogue(artifacts, home / "pipelines", BUILTIN)
     for folder in ("tmp", "pipelines"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    declared = declared_vendors(settings)
-    sinks = declared_sinks(settings, declared.vendors)
+    fault: Usage | None = None
+    try:
+        outside = _outside(settings)
+    except Usage as error:
+        if not to_look:
+            raise
+        outside, fault = _Outside(), error
+    declared, sinks = outside.declared, outside.sinks
     door = open_door(settings, home)
     async with open_store(urls, connections) as store, door:
         await catalogue.adopt(store)
@@ -349,14 +319,14 @@ async def open_app(
                 places,
                 callbacks=open_callbacks(settings),
                 sinks=facts_of(sinks),
-                models=declared_models(settings, declared.vendors),
+                models=outside.models,
                 open_sinks=sinks_opener(
                     settings, sinks, artifacts, proof_sheets(jail, artifacts)
                 ),
                 trials=home / "evals" / "out",
                 lots=open_lots(settings),
             )
-            yield App(settings, store, artifacts, jail, catalogue, services)
+            yield App(settings, store, artifacts, jail, catalogue, services, fault)
         finally:
             with anyio.CancelScope(shield=True):
                 await jail.aclose()

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
+from pipeline.store.limits import LimitRow
 from pipeline.store.rows import TroubleRow, WorkerRow
 from pipeline.trouble import Place, advice, look_at
+from waybill import terminal
 from waybill.settings import Places, Settings
 
 START = "start `waybill up` or `waybill worker`"
@@ -61,3 +63,18 @@ def why_weak(missing: Mapping[str, str]) -> str:
         f"{whys}. Give documents of strangers to Linux 5.13 or newer, with Landlock"
         " and seccomp"
     )
+
+
+def for_good(row: LimitRow) -> bool:
+    """Whether a limit is paused until somebody resumes it."""
+    if row.paused_until is None:
+        return False
+    return row.paused_until.replace(tzinfo=UTC).year > datetime.now(UTC).year + 20
+
+
+def paused(row: LimitRow) -> str:
+    """By whom a limit is paused, and until when; "" where it is not."""
+    if row.paused_until is None:
+        return ""
+    until = "resumed" if for_good(row) else terminal.clock(row.paused_until)
+    return f"paused by {row.paused_by} until {until}"

@@ -4,6 +4,7 @@ How quickly a batch moves, when it will be done, and what limits it now.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -11,6 +12,7 @@ from typing import NamedTuple, assert_never
 
 from pipeline.errors import LimitWait, WaybillError
 from pipeline.outbox import EffectState
+from pipeline.store.effects import EffectRow
 from pipeline.store.limits import LimitRow
 from pipeline.store.outside import RESERVED, RESTING
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
@@ -23,6 +25,7 @@ from waybill.health import START
 PATIENCE_S = 2.0  # for a pipeline's folder that is loaded to learn a window
 VENDOR = ("THROTTLED", "QUOTA")  # said by whoever was called, and what begins so:
 VENDORS = "VENDOR_"
+TRIED_MAX = 20  # effects of a sink that are looked through for one that has failed
 UNSENT = (EffectState.PLANNED, EffectState.SENDING)
 LONG_S = 1.0  # a call that waits for less is on its way
 LEAST_S = 5.0  # arbitrary: whoever reads the line is no quicker
@@ -37,6 +40,7 @@ class By(StrEnum):
     LIMIT = "limit"
     VENDOR = "vendor"
     RETRY = "retry"
+    EFFECT = "effect"
     MONEY = "money"
     WINDOW = "window"
     WORK = "work"
@@ -48,7 +52,8 @@ class Brake(NamedTuple):
     """
     One thing that limits it now; `name` is a limit's, or a code.
 
-    Without a stage it is one of calls, `name` a limit's or a vendor's.
+    Without a stage it is one of calls, `name` a limit's or a vendor's; of effects
+    `stage` is their sink.
     """
 
     by: By
@@ -73,7 +78,7 @@ async def brakes(
     found += [Brake(By.LIMIT, *row) for row in limited]
     if batch_id is None:
         found += _vendors_limits(await app.store.limits())
-    found += await _away(app, batch_id, counts)
+    found += await _outside(app, batch_id, counts)
     found += [_of_waiting(row) for row in await app.store.waiting(batch_id)]
     if workers:
         windows = await _windows(app, stages, workers)
@@ -159,6 +164,11 @@ def sentence(brake: Brake) -> str:
             first = "" if brake.until is None else terminal.goes_on(brake.until)
             goes_on = f"; the first {first}" if first else ""
             return f"{who}: {items} {wait} before {brake.stage}, {brake.name}{goes_on}"
+        case By.EFFECT:
+            effects = "1 effect" if brake.items == 1 else f"{brake.items} effects"
+            first = f"; one {terminal.goes_on(brake.until)}" if brake.until else ""
+            said = f"effects: {effects} to {brake.stage} {wait}, {brake.name}{first}"
+            return f"{said}; `waybill effects ls --sink {brake.stage}`"
         case By.MONEY:
             why = "a budget is used up"
             if brake.name == RESERVED:
@@ -183,16 +193,34 @@ def sentence(brake: Brake) -> str:
             assert_never(brake.by)
 
 
-async def _away(app: App, batch_id: int | None, counts: Counts) -> list[Brake]:
-    """Vendors that nobody calls at the moment, while something may want to."""
+async def _outside(app: App, batch_id: int | None, counts: Counts) -> list[Brake]:
+    """Vendors that nobody calls at the moment, and effects that do not get through."""
+    counted = await app.store.count_effects(batch_id)
+    unsent = Counter[str]()
+    for (sink, state), number in counted.items():
+        unsent[sink] += number if state in UNSENT else 0
+    facts, found = app.services.sinks, []
     away = [b for b in await app.store.breakers() if b.state != "closed"]
-    if not away:
-        return []
-    effects = await app.store.count_effects(batch_id)
-    unsent = sum(n for (_, state), n in effects.items() if state in UNSENT)
-    if not counts.live and not unsent:
-        return []
-    return [Brake(By.VENDOR, "", b.vendor, unsent, b.until) for b in away]
+    for one in away:
+        its = [s for s in unsent if s in facts and facts[s].vendor == one.vendor]
+        effects = sum(unsent[sink] for sink in its)
+        if counts.live or effects:
+            found.append(Brake(By.VENDOR, "", one.vendor, effects, one.until))
+            for sink in its:
+                del unsent[sink]  # told with it
+    for sink, number in unsent.items():
+        if number and (row := await _tried(app, batch_id, sink)) is not None:
+            code = row.why.partition(":")[0]
+            found.append(Brake(By.EFFECT, sink, code, number, row.due_at))
+    return found
+
+
+async def _tried(app: App, batch_id: int | None, sink: str) -> EffectRow | None:
+    """One of the newest effects that are sent again, for it did not go well."""
+    rows = await app.store.effects(
+        batch_id=batch_id, sink=sink, states=(EffectState.PLANNED,), limit=TRIED_MAX
+    )
+    return next((row for row in rows if row.why and row.due_at is not None), None)
 
 
 def _of_vendor(brake: Brake) -> str:

@@ -61,7 +61,8 @@ class _Sink(Table):
     @property
     def facts(self) -> SinkFacts:
         """What whoever plans an effect must know."""
-        return SinkFacts(self.sink_class, self.irreversible, self.gather_s)
+        vendor = getattr(self, "vendor", "")
+        return SinkFacts(self.sink_class, self.irreversible, self.gather_s, vendor)
 
 
 KEY = "{key}"  # in `ask`, where an effect's key stands
@@ -93,7 +94,7 @@ class FolderSpec(_Sink):
 
 def _asks_by_key(path: str) -> str:
     # Else every answer would say that it happened, also of what was never received.
-    if path and KEY not in path:
+    if path and (KEY not in path or set(path.replace(KEY, "")) & set("{}")):
         raise ValueError(f"it asks for one effect: write its key, as in /jobs/{KEY}")
     return path
 

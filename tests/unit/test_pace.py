@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Usage
-from pipeline.outbox import EffectState
+from pipeline.outbox import EffectState, SinkClass, SinkFacts
+from pipeline.store.effects import EffectRow
 from pipeline.store.limits import LimitRow
 from pipeline.store.outside import BreakerRow
 from pipeline.store.rows import Counts, KeptRow, Pace, StageRow
@@ -33,16 +34,21 @@ class Store:
         waiting: list[KeptRow],
         limits: Sequence[LimitRow] = (),
         away: Sequence[BreakerRow] = (),
-        unsent: int = 0,
+        unsent: Mapping[str, int] | None = None,
+        tried: Sequence[EffectRow] = (),
     ) -> None:
+        self._tried = tried
         self._limited, self._waiting, self._limits = limited, waiting, limits
-        self._away, self._unsent = away, unsent
+        self._away, self._unsent = away, unsent or {}
 
     async def breakers(self) -> Sequence[BreakerRow]:
         return self._away
 
     async def count_effects(self, batch_id: int | None) -> dict[Any, int]:
-        return {("crm", EffectState.PLANNED): self._unsent}
+        return {(sink, EffectState.PLANNED): n for sink, n in self._unsent.items()}
+
+    async def effects(self, *, sink: str, **_: Any) -> list[EffectRow]:
+        return [row for row in self._tried if row.sink == sink]
 
     async def limited(self, batch_id: int | None) -> list[KeptRow]:
         return self._limited
@@ -55,6 +61,9 @@ class Store:
 
     async def in_line(self, stages: list[str]) -> dict[str, int]:
         return dict.fromkeys(stages, 1)
+
+
+SINKS = {"cases": SinkFacts(SinkClass.A, vendor="crm"), "print": SinkFacts(SinkClass.A)}
 
 
 class Catalogue:
@@ -80,12 +89,16 @@ async def asked(
     catalogue: Catalogue | None = None,
     limits: Sequence[LimitRow] = (),
     away: Sequence[BreakerRow] = (),
-    unsent: int = 0,
+    unsent: Mapping[str, int] | None = None,
+    tried: Sequence[EffectRow] = (),
     **there: list[KeptRow],
 ) -> list[Brake]:
     kept = there.get("limited", []), there.get("waiting", [])
-    store = Store(*kept, limits, away, unsent)
-    app: Any = SimpleNamespace(store=store, catalogue=catalogue or Catalogue())
+    store = Store(*kept, limits, away, unsent, tried)
+    services = SimpleNamespace(sinks=SINKS)
+    app: Any = SimpleNamespace(
+        store=store, catalogue=catalogue or Catalogue(), services=services
+    )
     return await brakes(app, None, counts, stages, workers)
 
 
@@ -146,13 +159,34 @@ async def test_a_vendor_that_is_away_is_named() -> None:
     back = row._replace(vendor="llm", state="closed")
     over = COUNTS._replace(live=0, held=0)
 
-    [found] = await asked([], counts=over, away=[row, back], unsent=7)
+    [found] = await asked([], counts=over, away=[row, back], unsent={"cases": 7})
     nothing = await asked([], counts=over, away=[row])
 
     assert found[:4] == (By.VENDOR, "", "crm", 7)
     assert sentence(found).startswith("a vendor: crm is away and not called")
     assert "7 effects wait; `waybill vendors ls`" in sentence(found)
     assert nothing == []
+
+
+async def test_effects_that_do_not_get_through_are_told_with_their_own_reason() -> None:
+    """Not as those of a vendor that is away meanwhile, whom they do not go to."""
+    row = BreakerRow("llm", "open", 1, 5, None, None, 30.0, None, 1.0)
+    over = COUNTS._replace(live=0, held=0)
+    effect = EffectRow(*[None] * len(EffectRow._fields))  # type: ignore[arg-type]
+    due = datetime.now(UTC) + timedelta(seconds=20)
+    tried = [
+        effect._replace(sink="cases", why="", due_at=due),
+        effect._replace(sink="cases", why="VENDOR_KEY: crm's key is away", due_at=due),
+    ]
+
+    unsent = {"cases": 10, "print": 3}
+    found = await asked([], counts=over, away=[row], unsent=unsent, tried=tried)
+
+    assert found == [Brake(By.EFFECT, "cases", "VENDOR_KEY", 10, due)]
+    assert sentence(found[0]).startswith(
+        "effects: 10 effects to cases wait, VENDOR_KEY;"
+    )
+    assert "`waybill effects ls --sink cases`" in sentence(found[0])
 
 
 async def test_who_waits_for_an_answer_has_not_failed() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import waybill
 from pipeline.errors import Usage
-from waybill.compose import database, owner
+from waybill.database import database, owner
 from waybill.settings import NAME_CHARS_MAX, read_settings
 
 HERE = Path(waybill.__file__).parent
@@ -124,7 +124,7 @@ OWNER = "postgresql://owner:S3cret@127.0.0.1/d"
 TOLD = """
 import os
 from pathlib import Path
-from waybill.compose import database, owner
+from waybill.database import database, owner
 from waybill.settings import read_settings
 settings = read_settings(as_owner={as_owner})
 print(settings.owner_url.get_secret_value())

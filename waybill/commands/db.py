@@ -11,7 +11,8 @@ from pipeline.store.migrate import APP_ROLE, Migrated, available, migrate
 from waybill import terminal
 from waybill.commands.options import Json
 from waybill.commands.run import run_app, run_async
-from waybill.compose import App, owner
+from waybill.compose import App
+from waybill.database import owner
 from waybill.settings import read_settings
 
 # A script shall not go on: the service cannot connect.

@@ -34,7 +34,8 @@ from waybill.commands.counts import exit_code, law, outside, summary
 from waybill.commands.options import Json
 from waybill.commands.run import log_to_home, run_async
 from waybill.commands.shows import SHOWS, Played
-from waybill.compose import App, database, open_app
+from waybill.compose import App, open_app
+from waybill.database import database
 from waybill.foreground import work_until
 from waybill.manifest import out_folder, write_manifest
 from waybill.settings import read_settings

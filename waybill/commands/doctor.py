@@ -31,7 +31,8 @@ from waybill import terminal
 from waybill.commands.options import Json
 from waybill.commands.run import run_async
 from waybill.commands.vendors import key_word
-from waybill.compose import JAILED, database, open_store, pipeline_folder
+from waybill.compose import JAILED, pipeline_folder
+from waybill.database import database, open_store
 from waybill.foreground import up_in
 from waybill.health import ASKED_S, seen_here, troubles, why_weak
 from waybill.inbox import glance, survey_of

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -12,12 +13,13 @@ import typer
 from pipeline.bound import seconds
 from pipeline.errors import NotFound, Usage
 from pipeline.store.limits import LimitRow, LimitSet
-from pipeline.vendors.declared import rate_of
+from pipeline.vendors.declared import VendorSpec, rate_of
 from pipeline.vendors.pacing import LimitSpec
 from waybill import terminal
 from waybill.commands.options import YEARS_MAX_S, Header, Json
 from waybill.commands.run import run_app
 from waybill.compose import App
+from waybill.health import for_good, paused
 from waybill.outside import declared_vendors
 from waybill.settings import read_settings
 
@@ -59,7 +61,10 @@ def limits_set(
         try:
             spec = LimitSpec(*rate_of(rate))
         except ValueError as error:
-            raise Usage(f"{rate!r} is no rate: {error}") from None
+            raise Usage(
+                f"{rate!r} is no rate: {error}",
+                hint="100/s, 600/min; `--declared` takes back what was set here",
+            ) from None
         numbers = LimitSet(spec.rate, spec.per_s, spec.every_s, concurrency)
     _change(key, lambda opened: opened.store.set_limit(key, numbers), json)
 
@@ -82,7 +87,10 @@ def limits_pause(
         raise Usage(f"{for_!r} is no such time", hint="10m, 2h, 1d")
     _change(key, lambda opened: opened.store.pause_limit(key, for_s), json)
     vendor = OF_VENDOR.fullmatch(key)
-    spec = declared_vendors(read_settings()).vendors.get(vendor[1]) if vendor else None
+    vendors: Mapping[str, VendorSpec] = {}
+    with suppress(Usage):  # it is paused all the same
+        vendors = declared_vendors(read_settings()).vendors
+    spec = vendors.get(vendor[1]) if vendor else None
     if spec is not None and spec.fallbacks:
         said = f"meanwhile its fallbacks are called: {', '.join(spec.fallbacks)}"
         terminal.err.print(terminal.safe(said))
@@ -136,7 +144,7 @@ def _json(row: LimitRow) -> dict[str, Any]:
     for name in ("oldest_at", "paused_until"):
         at: datetime | None = found[name]
         found[name] = None if at is None else at.isoformat()
-    if _for_good(row):
+    if for_good(row):
         found["paused_until"] = "resumed"
     return found
 
@@ -163,15 +171,8 @@ def _allowed(rate: float | None, per_s: float, concurrency: int | None) -> str:
 def _note(row: LimitRow) -> str:
     notes = []
     if row.paused_until is not None:
-        until = "resumed" if _for_good(row) else terminal.clock(row.paused_until)
-        notes.append(f"paused by {row.paused_by} until {until}")
+        notes.append(paused(row))
     if row.set_by_owner:
         declared = (row.declared_rate, row.declared_per_s, row.declared_concurrency)
         notes.append(f"declared: {_allowed(*declared)}")
     return "; ".join(notes)
-
-
-def _for_good(row: LimitRow) -> bool:
-    if row.paused_until is None:
-        return False
-    return row.paused_until.replace(tzinfo=UTC).year > datetime.now(UTC).year + 20

@@ -10,10 +10,12 @@ import anyio
 
 from pipeline.store.embedded import START_S
 from waybill import logs, terminal
-from waybill.compose import App, database, open_app
+from waybill.compose import App, open_app
+from waybill.database import database
 from waybill.settings import Settings, read_settings
 
 T = TypeVar("T")
+BROKEN = "what runs goes on with what it has read; look: `waybill vendors ls`"
 
 
 def run_app(work: Callable[[App], Awaitable[T]], *, wait_s: float = START_S) -> T:
@@ -27,7 +29,10 @@ def run_app(work: Callable[[App], Awaitable[T]], *, wait_s: float = START_S) -> 
     urls = database(settings, wait_s=wait_s)
 
     async def main() -> T:
-        async with open_app(settings, urls) as opened:
+        async with open_app(settings, urls, to_look=True) as opened:
+            if opened.fault is not None:
+                said = terminal.safe(f"{opened.fault.message}; {BROKEN}")
+                terminal.err.print(said)
             return await work(opened)
 
     return run_async(main)

@@ -28,7 +28,8 @@ from pipeline.store.port import WorkStore
 from waybill import logs, terminal
 from waybill.callbacks import at, listen, webhook_secrets
 from waybill.commands.run import run_async
-from waybill.compose import App, Urls, database, open_app, open_store
+from waybill.compose import App, open_app
+from waybill.database import Urls, database, open_store
 from waybill.foreground import watchdog_of
 from waybill.manifest import ManifestKeeper
 from waybill.settings import Settings, read_settings

@@ -18,7 +18,7 @@ from waybill import terminal
 from waybill.commands.models import model_json, model_row, try_model
 from waybill.commands.options import Header, Json
 from waybill.commands.run import run_async
-from waybill.compose import database, open_store
+from waybill.database import database, open_store
 from waybill.health import ASKED_S
 from waybill.outside import (
     addresses_of,

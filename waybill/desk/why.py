@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple, assert_never
 
 from pipeline.bound import BoundStage
-from pipeline.errors import DeadlinePassed, WaybillError
+from pipeline.errors import DeadlinePassed, LimitWait, VendorAway, WaybillError
 from pipeline.folder import Pipeline
 from pipeline.loading import IMPORT_S
 from pipeline.model import State
+from pipeline.store.limits import LimitRow
 from pipeline.store.outside import RESTING
 from pipeline.store.rows import AttemptRow, ItemRow, TroubleRow, WaitsRow
 from pipeline.store.signals import SIGNAL, SignalRow
@@ -21,8 +22,10 @@ from pipeline.threads import in_thread
 from pipeline.trouble import TROUBLES
 from waybill import terminal
 from waybill.compose import App
-from waybill.health import NOBODY, troubles
+from waybill.health import NOBODY, paused, troubles
 
+AWAY = (VendorAway.code, "RETRY_BUDGET")  # nobody calls it, or nobody calls again
+PAUSED_MAX = 3  # limits that are named
 LIVE = (State.READY, State.RUNNING, State.WAITING, State.HELD)
 
 
@@ -40,6 +43,8 @@ class Reasons(NamedTuple):
     troubles: Sequence[TroubleRow]  # ours: that workers tell of, or is seen here
     troubled: int  # of the workers that are up
     signals: Sequence[SignalRow] = ()  # that it waits for
+    away: Sequence[str] = ()  # vendors that nobody calls now
+    paused: Sequence[LimitRow] = ()  # limits
 
     @property
     def stage(self) -> BoundStage | None:
@@ -69,6 +74,12 @@ async def reasons(app: App, item: int) -> Reasons:
         await in_thread(troubles, app.settings, up),
         sum(bool(session.troubles) for session in up),
         [s for s in await store.signals(item) if s.open] if row.code == SIGNAL else [],
+        [b.vendor for b in await store.breakers() if b.state != "closed"]
+        if row.why in AWAY
+        else [],
+        [one for one in await store.limits() if one.paused_until]
+        if row.why == LimitWait.code
+        else [],
     )
 
 
@@ -104,7 +115,7 @@ def _place(why: Reasons) -> str:
             return (
                 f"{where} before {row.stage} because of {row.why or 'its own wish'}; "
                 f"{_goes_on(row)}; {tries}."
-                f"{_rests(why)}{_put_aside(why)}{_nobody(why)}"
+                f"{_rests(why)}{_told_by_vendors(why)}{_put_aside(why)}{_nobody(why)}"
             )
         case State.HELD:
             return (
@@ -239,6 +250,17 @@ def _rests(why: Reasons) -> str:
     if last.code in RESTING:
         return ""  # nobody else waits for its money
     return f" Every item of [limit.{limit}] waits as long as was asked for."
+
+
+def _told_by_vendors(why: Reasons) -> str:
+    """Who of those that it may want to call is not called at all now."""
+    said = ""
+    if why.away:
+        said = f" Away now: {', '.join(why.away)}; look: `waybill vendors ls`."
+    if why.paused:
+        each = "; ".join(f"{row.key}, {paused(row)}" for row in why.paused[:PAUSED_MAX])
+        said += f" Paused now: {each}; look: `waybill limits ls`."
+    return said
 
 
 def _failed(why: Reasons) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.model import State
 from pipeline.stage import Retry
+from pipeline.store.limits import LimitRow
 from pipeline.store.rows import AttemptRow, ItemRow, Origin, TroubleRow, WaitsRow
 from pipeline.vendors.pacing import LimitSpec
 from tests.unit.engine import Engine, Tape, pipeline_of, until
@@ -21,6 +22,9 @@ from waybill.settings import Settings
 
 NOW = datetime.now(UTC)
 LIMITS = {"llm": LimitSpec(rate=10, per_s=60)}
+
+
+COUNTS = (0.0, 0, 3, None, None, None)  # of a limit: who calls, who waits
 
 
 def reasons(state: State, **more: Any) -> Reasons:
@@ -53,6 +57,8 @@ def reasons(state: State, **more: Any) -> Reasons:
         "pipeline": pipeline_of([stage], LIMITS),
         "troubles": [],
         "troubled": 0,
+        "away": [],
+        "paused": [],
     }
     asked |= {k: more.pop(k) for k in list(more) if k in asked}
     return Reasons(row=ItemRow(**(facts | more)), **asked)
@@ -68,6 +74,24 @@ def test_a_permit_is_named_with_its_pace() -> None:
 
     assert "waits for a permit of [limit.llm] (10 in 60 s)" in text
     assert "permit" not in explain(reasons(State.RUNNING))
+
+
+def test_who_is_not_called_is_named() -> None:
+    """A vendor that is away, a limit that somebody paused, and until when."""
+    numbers = (None, 1.0, None)
+    row = LimitRow("vendor/crm/requests", *numbers, *numbers, False, *COUNTS, "owner")
+    never = NOW.replace(year=NOW.year + 30)
+
+    away = explain(reasons(State.WAITING, why="VENDOR_OPEN", away=["llm"]))
+    still = explain(
+        reasons(
+            State.WAITING, why="LIMIT_WAIT", paused=[row._replace(paused_until=never)]
+        )
+    )
+
+    assert "Away now: llm; look: `waybill vendors ls`" in away
+    assert "vendor/crm/requests, paused by owner until resumed" in still
+    assert "now:" not in explain(reasons(State.WAITING, why="VENDOR_OPEN"))
 
 
 def test_a_full_stage_is_named_with_its_window() -> None:
@@ -262,7 +286,7 @@ async def test_who_is_in_trouble_is_counted_among_those_that_are_up(
 
 async def test_who_waits_for_a_permit_lets_it_be_known() -> None:
     """While it waits, and no longer; who gets one at once says nothing."""
-    stage = Tape().station("ask", limit="llm", took_s=100, timeout_s=1000)
+    stage = Tape().station("ask", limit="llm", took_s=30, timeout_s=1000)
     limits = {"llm": LimitSpec(rate=100, per_s=1, burst=100, concurrency=1)}
     engine = Engine([stage], limits)
     first, second = await engine.submit(2)

@@ -498,6 +498,7 @@ def test_a_sinks_class_follows_from_its_kind(tmp_path: Path) -> None:
         ('[sink.x]\nkind = "smtp"\nhost = "h"\nsender = "a@b"\npassword = "p"', "pass"),
         ('[sink.x]\nkind = "webhook"\nvendor = "shop"', "secret"),
         ('[sink.x]\nkind = "http"\nvendor = "shop"\nask = "/a/{id}"', "/jobs/{key}"),
+        ('[sink.x]\nkind = "http"\nvendor = "shop"\nask = "{key}/{id}"', "{key}"),
         ("[sink.x", "cannot be read"),
     ],
 )
