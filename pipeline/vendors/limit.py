@@ -97,23 +97,21 @@ class Limit:
         """So long nobody who comes now begins, whoever waits already."""
         return max(0.0, self.next_at - now, self.paused_until - now)
 
-    def wait_s(self, now: float, ahead: float, stood_s: float = 0.0) -> float:
-        """
-        How long who comes after `ahead` units of this process will wait, about.
-
-        Args:
-            stood_s: Nobody was let in for so long.  Where there is no room that is
-                longer than calls took until now: those under way may hang.
-        """
+    def wait_s(self, now: float, ahead: float) -> float:
+        """How long who comes after `ahead` units of this process will wait, about."""
         # What was heard long ago is no reason to send everybody away.  Of each worker
         # as many begin: what stands behind those is not waited for.
         if now - self._heard_at < FRESH_S:
             ahead += min(self.others, (ahead + 1) * self.workers)
         wait = self.lead_s(now) + ahead * self.every_s
-        if self.cap is not None and self.full and self.booked >= self.units:
-            ended_s = (ahead + self.ahead + 1) * self.took_s / self.cap
-            wait = max(wait, ended_s, stood_s)
+        if self.cap is not None and self.lacks_room:
+            wait = max(wait, (ahead + self.ahead + 1) * self.took_s / self.cap)
         return wait
+
+    @property
+    def lacks_room(self) -> bool:
+        """Whether nobody can begin before a call has ended."""
+        return self.cap is not None and self.full and self.booked >= self.units
 
     def ask(self, now: float) -> LimitAsk:
         """What to tell of it, and to ask for."""

@@ -109,13 +109,12 @@ class FleetLimits:
             forecast_s = line.patience.forecast_s(now)
             if forecast_s > patience_s:
                 raise line.patience.too_long(forecast_s, patience_s)
-            weights = line.weights_of([use.weight for use in _ordered(uses)])
-            units = line.units_of(weights)
+            said = tuple(use.weight for use in _ordered(uses))
             # Of one batch all have the same deadline, told a little differently.
             due = math.floor(deadline) if math.isfinite(deadline) else deadline
             order = (due, next(self._numbers))
-            turn = Turn(line, self._stand, units, weights)
-            await turn.come(Waiter(order, units, patience_s, now, early_s))
+            turn = Turn(line, self._stand, said)
+            await turn.come(Waiter(order, said, patience_s, now, early_s))
             try:
                 yield turn
             finally:

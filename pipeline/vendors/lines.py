@@ -61,7 +61,7 @@ class Line:
         # A heap, in it some that are gone; no two have the same order.
         self._waiters: list[tuple[tuple[float, int], Waiter]] = []
         self.ready: list[tuple[tuple[float, int], Waiter]] = []  # a heap as well
-        self._units: tuple[float, ...] | None = None  # of each of them; None: of some
+        self._said: tuple[int, ...] | None = None  # by each of them; None: by some
         self._paced: tuple[float, int] = (0.0, 0)
         self._pacer: Pacer | None = None
         for limit in limits:
@@ -123,10 +123,11 @@ class Line:
             self.shut = False  # what was said to those who have left is long ago
             self.since = waiter.since
             self._moved_at = anyio.current_time()
-            self._units = waiter.units
+            self._said = waiter.said
         self.count += 1
-        if self._units != waiter.units:
-            self._units = None
+        if self._said != waiter.said:
+            self._said = None
+        waiter.units = self.units_of(self.weights_of(waiter.said))
         heapq.heappush(self._waiters, (waiter.order, waiter))
         for limit, units in zip(self.limits, waiter.units, strict=True):
             limit.waiting += 1
@@ -144,6 +145,10 @@ class Line:
     def call(self, permit: Permit) -> None:
         """The first in line has this permit."""
         self._called(self.pop(), permit)
+
+    def _free(self, waiter: Waiter) -> Permit:
+        """Leave where nothing is paced."""
+        return Permit(-math.inf, self.units_of(self.weights_of(waiter.said)))
 
     def _called(self, waiter: Waiter, permit: Permit) -> None:
         for limit in self.limits:
@@ -185,13 +190,17 @@ class Line:
     def ask(self, places: Sequence[int]) -> LineAsk:
         """For whom permits are wanted; `places` are those of its limits."""
         have = len(self.permits)
-        if self._units is not None:
-            calls = [self._units] * max(0, min(self.count - have, CALLS_MAX))
+        if self._said is not None:
+            units = self.units_of(self.weights_of(self._said))
+            calls = [units] * max(0, min(self.count - have, CALLS_MAX))
             return LineAsk(tuple(places), calls)
         first = heapq.nsmallest(
             have + CALLS_MAX, (one for one in self._waiters if not one[1].gone)
         )
-        return LineAsk(tuple(places), [one[1].units for one in first[have:]])
+        # By what is known now of what calls take, and not when they came.
+        said = [waiter.said for _, waiter in first[have:]]
+        each = [self.units_of(self.weights_of(one)) for one in said]
+        return LineAsk(tuple(places), each)
 
     def give(self, asked: LineAsk, dues: Sequence[float]) -> None:
         """Permits have come for the first of those for whom they were asked."""
@@ -222,7 +231,7 @@ class Line:
             if not self.has_room(now, kept):
                 return False
             self.book()
-            self.call(_free(self._first()))
+            self.call(self._free(self._first()))
             return True
         if not all(
             lim.booked + lim.ahead + kept.get(lim, 0)
@@ -254,7 +263,7 @@ class Line:
         if not waiter.gone:
             self._moved_at = anyio.current_time()
             self.book()
-            self._called(waiter, _free(waiter))
+            self._called(waiter, self._free(waiter))
 
     def stand_ready(self, waiter: Waiter) -> None:
         """It was let in, and has nothing to do any more but to begin."""
@@ -327,8 +336,3 @@ class Line:
             self._paced = (every_s, burst)
             self._pacer = pacer(burst, every_s * CATCH_UP)
         await self._pacer.acquire()
-
-
-def _free(waiter: Waiter) -> Permit:
-    """Leave where nothing is paced."""
-    return Permit(-math.inf, waiter.units)

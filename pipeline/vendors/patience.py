@@ -40,11 +40,17 @@ class Patience:
     def forecast_s(self, now: float) -> float:
         """How long who comes now will wait, about."""
         # Permits in hand are counted in the limits' next instants.
-        line, stood_s = self._line, self._line.stood_s(now)
-        return max(
-            lim.wait_s(now, max(0.0, lim.waiting_units - len(line.permits)), stood_s)
-            for lim in line.limits
+        permits = len(self._line.permits)
+        waits = (
+            lim.wait_s(now, max(0.0, lim.waiting_units - permits))
+            for lim in self._line.limits
         )
+        return max(self._stalled_s(now), *waits)
+
+    def _stalled_s(self, now: float) -> float:
+        """So long somebody waits for calls that do not end: as long again, perhaps."""
+        lack = any(limit.lacks_room for limit in self._line.limits)
+        return self._line.stood_s(now) if lack else 0.0
 
     def too_long(self, forecast_s: float, patience_s: float) -> LimitWait:
         """Come back when there is room in line: one after the other."""
@@ -75,10 +81,10 @@ class Patience:
             waiter.error = self.too_long(wait_s, waiter.patience_s)
             line.remove(waiter)
             waiter.called.set()
-        stood_s = line.stood_s(now)
+        stalled_s = self._stalled_s(now)
         for _, waiter in line.ready:
-            if stood_s > SLACK * waiter.patience_s and not waiter.gone:
-                waiter.error = self.too_long(stood_s, waiter.patience_s)
+            if stalled_s > SLACK * waiter.patience_s and not waiter.gone:
+                waiter.error = self.too_long(stalled_s, waiter.patience_s)
                 waiter.gone = True
                 waiter.called.set()
 
@@ -90,19 +96,19 @@ class Patience:
         all who stand here now, most will not be here any more when it comes back.
         """
         line = self._line
-        stood_s = line.stood_s(now)
+        stalled_s = self._stalled_s(now)
         ahead = [0.0] * len(line.limits)
         for waiter in line.in_order()[len(line.permits) :]:
             wait_s = max(
-                lim.wait_s(now, units, stood_s)
+                lim.wait_s(now, units)
                 for lim, units in zip(line.limits, ahead, strict=True)
             )
             most_s = SLACK * waiter.patience_s
             # Whoever comes later and is more urgent goes before it, again and again.
             in_all_s = now - waiter.since + wait_s
             overdue = in_all_s > most_s and wait_s > NEAR * waiter.patience_s
-            if wait_s > most_s or overdue:
-                yield waiter, wait_s
+            if max(wait_s, stalled_s) > most_s or overdue:
+                yield waiter, max(wait_s, stalled_s)
             else:
                 ahead = [a + u for a, u in zip(ahead, waiter.units, strict=True)]
 

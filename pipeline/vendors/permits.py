@@ -25,24 +25,31 @@ class Permit(NamedTuple):
 
 
 class Waiter:
-    """One call in line."""
+    """
+    One call in line.
+
+    Attributes:
+        said: What it says that it weighs, by each limit of its line.
+        units: What it is counted for while it stands there.
+    """
 
     __slots__ = (
         *("ahead", "called", "early_s", "error", "gone", "order"),
-        *("patience_s", "permit", "since", "units"),
+        *("patience_s", "permit", "said", "since", "units"),
     )
 
     def __init__(
         self,
         order: tuple[float, int],
-        units: tuple[float, ...],
+        said: tuple[int, ...],
         patience_s: float,
         since: float,
         early_s: float = 0.0,
     ) -> None:
         self.order = order
         self.early_s = early_s
-        self.units = units
+        self.said = said
+        self.units: tuple[float, ...] = ()
         self.patience_s = patience_s
         self.since = since
         self.called = anyio.Event()

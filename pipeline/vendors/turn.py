@@ -27,20 +27,19 @@ class Turn:
 
     __slots__ = (
         *("_ahead", "_began", "_came_at", "_early_s", "_line", "_order"),
-        *("_patience_s", "_permit", "_since", "_stand", "_units", "_weights"),
+        *("_patience_s", "_permit", "_said", "_since", "_stand", "_weights"),
     )
 
     def __init__(
         self,
         line: Line | None = None,
         stand: Stand | None = None,
-        units: tuple[float, ...] = (),
-        weights: tuple[float, ...] = (),
+        said: tuple[int, ...] = (),
     ) -> None:
         self._line = line
         self._stand = stand
-        self._units = units
-        self._weights = weights
+        self._said = said
+        self._weights: tuple[float, ...] = ()
         self._permit: Permit | None = None
         self._ahead = False
         self._order = (0.0, 0)
@@ -146,10 +145,11 @@ class Turn:
     def _waiter(self, order: tuple[float, int]) -> Waiter:
         # It has stood in line since it came, wherever it stands now.
         since, early_s = self._since, self._early_s
-        return Waiter(order, self._units, self._patience_s, since, early_s)
+        return Waiter(order, self._said, self._patience_s, since, early_s)
 
     def _begin(self) -> None:
         assert self._line is not None
         assert self._permit is not None
         self._began = anyio.current_time()
-        self._line.used(self._permit, self._units)
+        self._weights = self._line.weights_of(self._said)
+        self._line.used(self._permit, self._line.units_of(self._weights))

@@ -286,7 +286,7 @@ async def test_who_is_in_trouble_is_counted_among_those_that_are_up(
 
 async def test_who_waits_for_a_permit_lets_it_be_known() -> None:
     """While it waits, and no longer; who gets one at once says nothing."""
-    stage = Tape().station("ask", limit="llm", took_s=30, timeout_s=1000)
+    stage = Tape().station("ask", limit="llm", took_s=50, timeout_s=1000)
     limits = {"llm": LimitSpec(rate=100, per_s=1, burst=100, concurrency=1)}
     engine = Engine([stage], limits)
     first, second = await engine.submit(2)
