@@ -90,6 +90,7 @@ class Permits(Protocol):
         patience_s: float,
         deadline: float = math.inf,
         early_s: float = 0.0,
+        in_room: bool = False,
         item: ItemId | None = None,
     ) -> AbstractAsyncContextManager[Turn]:
         """A permit of each, the earliest deadline first; LimitWait beyond patience."""
@@ -188,6 +189,7 @@ class Free:
         patience_s: float,
         deadline: float = math.inf,
         early_s: float = 0.0,
+        in_room: bool = False,
         item: ItemId | None = None,
     ) -> AsyncIterator[Turn]:
         """At once."""

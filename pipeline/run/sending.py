@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import math
 from contextlib import AsyncExitStack
+from functools import partial
+
+import anyio
 
 from pipeline.calls import Moment, Request
-from pipeline.errors import Permanent
+from pipeline.errors import LimitWait, Permanent
 from pipeline.run.outside import EARLY_S, Outside
 from pipeline.run.services import Services, key_of
 from pipeline.vendors.hearing import Reply
+from pipeline.vendors.turn import Turn
 from pipeline.vendors.uses import uses_of
 
 # For a permit, at most half of what the call has: who waits longer is due again later.
 PATIENCE_S = 30.0
+MOMENT_S = 3.0  # for the moment of its permit, which was near when it was given
 
 
 class VendorCaller:
@@ -61,6 +66,7 @@ class VendorCaller:
                     # The one probe of all goes before the line, effects behind it.
                     deadline=-math.inf if ticket.probe else math.inf,
                     early_s=EARLY_S,
+                    in_room=True,  # nobody waits long for what is `sending`
                 )
             )
             ticket.still()
@@ -68,7 +74,7 @@ class VendorCaller:
             if begin is not None:
                 await begin()
             if not turn.paced:
-                await turn.due()
+                await _due(turn)
             return await self._outside.send(
                 ticket,
                 spec,
@@ -77,5 +83,18 @@ class VendorCaller:
                 timeout_s=timeout_s,
                 idempotency_key=key,
                 artifacts=self._services.artifacts,
-                when=turn.due if turn.paced else None,
+                when=partial(_due, turn) if turn.paced else None,
             )
+
+
+async def _due(turn: Turn) -> None:
+    """
+    The moment of an effect that is written down as `sending`.
+
+    Raises:
+        LimitWait: it was missed, and the next is not near: nothing was sent.
+    """
+    with anyio.move_on_after(MOMENT_S) as scope:
+        await turn.due()
+    if scope.cancelled_caught:
+        raise LimitWait.of("its moment", MOMENT_S, MOMENT_S)

@@ -84,6 +84,7 @@ class FleetLimits:
         patience_s: float = math.inf,
         deadline: float = math.inf,
         early_s: float = 0.0,
+        in_room: bool = False,
         item: ItemId | None = None,
     ) -> AsyncIterator[Turn]:
         """
@@ -92,7 +93,8 @@ class FleetLimits:
         The earliest `deadline`, on anyio's clock, comes first, then who came first.
         With `early_s` it is that much before the call may begin: what is still to be
         done takes now longer, now shorter, and `Turn.due` waits for the moment; where
-        only so many may be under way, for room: a few more than those come in early.
+        only so many may be under way, for room: a few more than those come in early,
+        but for who wants to be `in_room`.
         An `item` that is sent away is called back when nobody stands in line any more.
 
         Raises:
@@ -114,7 +116,8 @@ class FleetLimits:
             due = math.floor(deadline) if math.isfinite(deadline) else deadline
             order = (due, next(self._numbers))
             turn = Turn(line, self._stand, said)
-            await turn.come(Waiter(order, said, patience_s, now, early_s))
+            waiter = Waiter(order, said, patience_s, now, early_s, in_room=in_room)
+            await turn.come(waiter)
             try:
                 yield turn
             finally:

@@ -227,11 +227,12 @@ class Line:
 
     def let_in(self, now: float, kept: Mapping[Limit, int]) -> bool:
         """Let the first in that needs no moment; False: there is no room."""
-        if not self.early_s:
+        first = self._first()
+        if first.in_room or not first.early_s:
             if not self.has_room(now, kept):
                 return False
             self.book()
-            self.call(self._free(self._first()))
+            self.call(self._free(first))
             return True
         if not all(
             lim.booked + lim.ahead + kept.get(lim, 0)

@@ -105,8 +105,7 @@ class Patience:
             )
             most_s = SLACK * waiter.patience_s
             # Whoever comes later and is more urgent goes before it, again and again.
-            in_all_s = now - waiter.since + wait_s
-            overdue = in_all_s > most_s and wait_s > NEAR * waiter.patience_s
+            overdue = now - waiter.since > most_s and wait_s > NEAR * waiter.patience_s
             if max(wait_s, stalled_s) > most_s or overdue:
                 yield waiter, max(wait_s, stalled_s)
             else:

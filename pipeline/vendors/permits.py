@@ -29,12 +29,13 @@ class Waiter:
     One call in line.
 
     Attributes:
+        in_room: It comes in when there is room, and not a little before.
         said: What it says that it weighs, by each limit of its line.
         units: What it is counted for while it stands there.
     """
 
     __slots__ = (
-        *("ahead", "called", "early_s", "error", "gone", "order"),
+        *("ahead", "called", "early_s", "error", "gone", "in_room", "order"),
         *("patience_s", "permit", "said", "since", "units"),
     )
 
@@ -45,9 +46,12 @@ class Waiter:
         patience_s: float,
         since: float,
         early_s: float = 0.0,
+        *,
+        in_room: bool = False,
     ) -> None:
         self.order = order
         self.early_s = early_s
+        self.in_room = in_room
         self.said = said
         self.units: tuple[float, ...] = ()
         self.patience_s = patience_s

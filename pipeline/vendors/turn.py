@@ -26,7 +26,7 @@ class Turn:
     """
 
     __slots__ = (
-        *("_ahead", "_began", "_came_at", "_early_s", "_line", "_order"),
+        *("_ahead", "_began", "_came_at", "_early_s", "_in_room", "_line", "_order"),
         *("_patience_s", "_permit", "_said", "_since", "_stand", "_weights"),
     )
 
@@ -45,7 +45,7 @@ class Turn:
         self._order = (0.0, 0)
         self._since = 0.0
         self._patience_s = math.inf
-        self._early_s = 0.0
+        self._early_s, self._in_room = 0.0, False
         self._came_at = 0.0
         self._began: float | None = None
 
@@ -55,6 +55,7 @@ class Turn:
         assert self._stand is not None
         self._order, self._since = waiter.order, waiter.since
         self._patience_s, self._early_s = waiter.patience_s, waiter.early_s
+        self._in_room = waiter.in_room
         self._permit = await self._stand(self._line, waiter)
         self._ahead = waiter.ahead
         self._came_at = anyio.current_time()
@@ -145,7 +146,9 @@ class Turn:
     def _waiter(self, order: tuple[float, int]) -> Waiter:
         # It has stood in line since it came, wherever it stands now.
         since, early_s = self._since, self._early_s
-        return Waiter(order, self._said, self._patience_s, since, early_s)
+        return Waiter(
+            order, self._said, self._patience_s, since, early_s, in_room=self._in_room
+        )
 
     def _begin(self) -> None:
         assert self._line is not None
