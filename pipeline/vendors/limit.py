@@ -61,7 +61,8 @@ class Limit:
         self.next_at = -math.inf  # the instant of the next permit
         self.took_s = 0.0  # a call, about
         self.share = 1.0  # of what calls say that they weigh, that they take, mostly
-        self._shares = 0  # from how many calls that is known
+        self._settled = 0  # calls from which that is known
+        self._said = self._taken = 0.0  # by one of them, about
         self.untold = False  # that nothing is booked any more, and nobody waits
         self._heard_at = -math.inf
         self._end: float | None = None  # `tat` after our last permits
@@ -195,10 +196,16 @@ class Limit:
         # anew, and what it says of one call may be a lie.
         most = self.spec.rate
         self.owed += min(amount, most) - min(weight, most)
-        found = min(amount / said, SHARE_MAX)
-        slowest = HEAVIER if found > self.share else LIGHTER
-        self._shares += 1
-        self.share += max(slowest, 1 / (self._shares + 1)) * (found - self.share)
+        amount = min(amount, SHARE_MAX * said)
+        if not self._settled:
+            self._said = self._taken = said  # as if one had taken all of it
+        self._settled += 1
+        least = HEAVIER if amount > self.share * said else LIGHTER
+        part = max(least, 1 / (self._settled + 1))
+        # Of both by itself: heavy calls count for more than light ones.
+        self._said += part * (said - self._said)
+        self._taken += part * (amount - self._taken)
+        self.share = self._taken / self._said
 
     def learn_took(self, took_s: float) -> None:
         """A call was under way for so long."""
