@@ -57,6 +57,7 @@ class VendorCaller:
         if spec is None:
             raise Permanent(f"there is no vendor {vendor!r}", code="NO_SUCH_VENDOR")
         timeout_s = min(timeout_s, spec.timeout_s)
+        moment_s = min(MOMENT_S, timeout_s / 4)
         async with AsyncExitStack() as held:
             ticket = held.enter_context(await self._outside.breakers.admit(spec))
             turn = await held.enter_async_context(
@@ -74,7 +75,7 @@ class VendorCaller:
             if begin is not None:
                 await begin()
             if not turn.paced:
-                await _due(turn)
+                await _due(turn, moment_s)
             return await self._outside.send(
                 ticket,
                 spec,
@@ -83,18 +84,18 @@ class VendorCaller:
                 timeout_s=timeout_s,
                 idempotency_key=key,
                 artifacts=self._services.artifacts,
-                when=partial(_due, turn) if turn.paced else None,
+                when=partial(_due, turn, moment_s) if turn.paced else None,
             )
 
 
-async def _due(turn: Turn) -> None:
+async def _due(turn: Turn, within_s: float) -> None:
     """
     The moment of an effect that is written down as `sending`.
 
     Raises:
         LimitWait: it was missed, and the next is not near: nothing was sent.
     """
-    with anyio.move_on_after(MOMENT_S) as scope:
+    with anyio.move_on_after(within_s) as scope:
         await turn.due()
     if scope.cancelled_caught:
-        raise LimitWait.of("its moment", MOMENT_S, MOMENT_S)
+        raise LimitWait.of("its moment", within_s, within_s)

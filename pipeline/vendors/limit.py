@@ -184,9 +184,21 @@ class Limit:
         self.booked -= 1
         self.untold = True
 
-    def took(self, said: float, weight: float, amount: float) -> None:
+    def weight_of(self, said: float) -> float:
         """
-        A call took so much, more or less than the `weight` that its permit was for.
+        What a call will weigh that says so much.
+
+        While it is under way it may take all of that, so it counts in full; later, in
+        the rest of a window, for what calls took until now.
+        """
+        if said <= 1:
+            return said
+        under_way = min(1.0, self.took_s / self.per_s)
+        return said * (self.share + max(0.0, 1 - self.share) * under_way)
+
+    def took(self, said: float, thought: float, amount: float) -> None:
+        """
+        A call took so much, more or less than it was `thought` to.
 
         What comes to light when a call ends is of little use by then: its permit kept
         others waiting, and what is given back all at once fills a window to come.  So
@@ -195,7 +207,7 @@ class Limit:
         # A window's worth at most, either way: then the vendor's own count begins
         # anew, and what it says of one call may be a lie.
         most = self.spec.rate
-        self.owed += min(amount, most) - min(weight, most)
+        self.owed += min(amount, most) - min(thought, most)
         amount = min(amount, SHARE_MAX * said)
         if not self._settled:
             self._said = self._taken = said  # as if one had taken all of it

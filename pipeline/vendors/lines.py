@@ -52,6 +52,8 @@ class Line:
         self.permits: deque[Permit] = deque()
         self.count = self.held = 0
         self.since = 0.0
+        self.least_s = math.inf  # of the patience of those who came since it was empty
+        self.oldest = 0.0  # none of them came before
         self._moved_at = 0.0  # when the last of them was let in, or the first came
         self._ready_s = 0.0  # from a turn to its call, mostly
         self.bell = anyio.Event()
@@ -110,7 +112,12 @@ class Line:
     def weights_of(self, said: Sequence[int]) -> tuple[float, ...]:
         """What a call will weigh by each of its limits, of which this is said."""
         pairs = zip(self.limits, said, strict=True)
-        return tuple(n * lim.share if n > 1 else n for lim, n in pairs)
+        return tuple(limit.weight_of(each) for limit, each in pairs)
+
+    def thought_of(self, said: Sequence[int]) -> tuple[float, ...]:
+        """What a call is thought to take of each of its limits, when it has ended."""
+        pairs = zip(self.limits, said, strict=True)
+        return tuple(each * limit.share for limit, each in pairs)
 
     def units_of(self, weights: Sequence[float]) -> tuple[float, ...]:
         """What a call of these weights takes of each of its limits."""
@@ -123,8 +130,11 @@ class Line:
             self.shut = False  # what was said to those who have left is long ago
             self.since = waiter.since
             self._moved_at = anyio.current_time()
+            self.least_s, self.oldest = math.inf, waiter.since
             self._said = waiter.said
         self.count += 1
+        self.least_s = min(self.least_s, waiter.patience_s)
+        self.oldest = min(self.oldest, waiter.since)
         if self._said != waiter.said:
             self._said = None
         waiter.units = self.units_of(self.weights_of(waiter.said))
@@ -291,11 +301,11 @@ class Line:
         for limit, taken, paid in zip(self.limits, units, permit.units, strict=True):
             limit.used(permit, taken, paid)
 
-    def took(self, use: Use, weights: Sequence[float], amount: float) -> None:
-        """A call that was to weigh so much took so much of one of its limits."""
-        for limit, weight in zip(self.limits, weights, strict=True):
+    def took(self, use: Use, thought: Sequence[float], amount: float) -> None:
+        """A call that was thought to take so much took so much of one of its limits."""
+        for limit, each in zip(self.limits, thought, strict=True):
             if limit.key == use.key:
-                limit.took(use.weight, weight, amount)
+                limit.took(use.weight, each, amount)
 
     def missed(self, permit: Permit) -> None:
         """A call had this permit, and did not begin: the next keeps no distance."""

@@ -77,10 +77,13 @@ class Patience:
         if now < self._looked_at + LOOK_S and not at_once:
             return
         self._looked_at = now
-        for waiter, wait_s in list(self._impatient(now)):
-            waiter.error = self.too_long(wait_s, waiter.patience_s)
-            line.remove(waiter)
-            waiter.called.set()
+        # Thousands may stand there: they are looked through where somebody may go.
+        most_s = SLACK * line.least_s
+        if line.count and max(self.forecast_s(now), now - line.oldest) > most_s:
+            for waiter, wait_s in list(self._impatient(now)):
+                waiter.error = self.too_long(wait_s, waiter.patience_s)
+                line.remove(waiter)
+                waiter.called.set()
         stalled_s = self._stalled_s(now)
         for _, waiter in line.ready:
             if stalled_s > SLACK * waiter.patience_s and not waiter.gone:
@@ -98,7 +101,9 @@ class Patience:
         line = self._line
         stalled_s = self._stalled_s(now)
         ahead = [0.0] * len(line.limits)
-        for waiter in line.in_order()[len(line.permits) :]:
+        there = line.in_order()
+        line.oldest = min((waiter.since for waiter in there), default=now)
+        for waiter in there[len(line.permits) :]:
             wait_s = max(
                 lim.wait_s(now, units)
                 for lim, units in zip(line.limits, ahead, strict=True)

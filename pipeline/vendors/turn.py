@@ -27,7 +27,7 @@ class Turn:
 
     __slots__ = (
         *("_ahead", "_began", "_came_at", "_early_s", "_in_room", "_line", "_order"),
-        *("_patience_s", "_permit", "_said", "_since", "_stand", "_weights"),
+        *("_patience_s", "_permit", "_said", "_since", "_stand", "_thought"),
     )
 
     def __init__(
@@ -39,7 +39,7 @@ class Turn:
         self._line = line
         self._stand = stand
         self._said = said
-        self._weights: tuple[float, ...] = ()
+        self._thought: tuple[float, ...] = ()
         self._permit: Permit | None = None
         self._ahead = False
         self._order = (0.0, 0)
@@ -101,7 +101,7 @@ class Turn:
     def took(self, use: Use, amount: float) -> None:
         """The call took so much of a limit, more or less than it had said."""
         if self._line is not None:
-            self._line.took(use, self._weights, amount)
+            self._line.took(use, self._thought, amount)
 
     def over(self) -> None:
         """The call has ended, or did not begin."""
@@ -154,5 +154,6 @@ class Turn:
         assert self._line is not None
         assert self._permit is not None
         self._began = anyio.current_time()
-        self._weights = self._line.weights_of(self._said)
-        self._line.used(self._permit, self._line.units_of(self._weights))
+        self._thought = self._line.thought_of(self._said)
+        weights = self._line.weights_of(self._said)
+        self._line.used(self._permit, self._line.units_of(weights))
