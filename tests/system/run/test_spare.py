@@ -140,6 +140,7 @@ def test_what_a_stage_forked_ends_with_a_command(home: Home, tmp_path: Path) -> 
     assert alive([int(pid) for pid in noted]) == []
 
 
+@pytest.mark.proof
 def test_a_command_that_is_told_to_end_says_so_and_leaves_nothing(
     home: Home, tmp_path: Path
 ) -> None:
@@ -155,7 +156,8 @@ def test_a_command_that_is_told_to_end_says_so_and_leaves_nothing(
     assert code == 130
     assert "interrupted" in (home.folder / "stderr.log").read_text()
     assert alive(left) == []
-    assert home.one("select count(*) from ready where strikes = 0") == 1
+    strikes = [row["strikes"] for row in home.sql("select strikes from ready")]
+    assert strikes == [0], home.ok("items", "ls")
 
 
 def test_nothing_outlives_a_supervisor_that_is_killed(
