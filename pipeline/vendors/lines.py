@@ -26,9 +26,6 @@ CALLS_MAX = 200  # of a line, that an exchange asks for
 CATCH_UP = 0.8  # of the usual distance: permits that are late keep it at least
 LATE = 0.9  # of the margin: the rest of it is for the way to the vendor
 LATE_MAX_S = 0.2  # where the margin is long, the way may be so as well
-EARLY_MAX_S = 0.8  # permits are not leased for much longer before their instants
-LEEWAY = 1.2  # who comes too late has missed its permit
-LONGER, SHORTER = 0.3, 0.02  # shares of a call in what most take to be ready
 
 
 class Line:
@@ -55,7 +52,6 @@ class Line:
         self.least_s = math.inf  # of the patience of those who came since it was empty
         self.oldest = 0.0  # none of them came before
         self._moved_at = 0.0  # when the last of them was let in, or the first came
-        self._ready_s = 0.0  # from a turn to its call, mostly
         self.bell = anyio.Event()
         self.shut = False
         self.away = Away()
@@ -168,14 +164,8 @@ class Line:
 
     @property
     def early_s(self) -> float:
-        """So long before its instant the first in line is given its permit."""
-        wanted_s = self._first().early_s
-        return wanted_s and max(wanted_s, min(LEEWAY * self._ready_s, EARLY_MAX_S))
-
-    def readied(self, took_s: float) -> None:
-        """From its turn to its call somebody took so long."""
-        share = LONGER if took_s > self._ready_s else SHORTER
-        self._ready_s += share * (took_s - self._ready_s)
+        """So long before its instant the first in line wants its permit."""
+        return self._first().early_s
 
     def remove(self, waiter: Waiter) -> None:
         """It gave up, or is sent away."""

@@ -26,7 +26,7 @@ class Turn:
     """
 
     __slots__ = (
-        *("_ahead", "_began", "_came_at", "_early_s", "_in_room", "_line", "_order"),
+        *("_ahead", "_began", "_early_s", "_in_room", "_line", "_order"),
         *("_patience_s", "_permit", "_said", "_since", "_stand", "_thought"),
     )
 
@@ -46,7 +46,6 @@ class Turn:
         self._since = 0.0
         self._patience_s = math.inf
         self._early_s, self._in_room = 0.0, False
-        self._came_at = 0.0
         self._began: float | None = None
 
     async def come(self, waiter: Waiter) -> None:
@@ -58,7 +57,6 @@ class Turn:
         self._in_room = waiter.in_room
         self._permit = await self._stand(self._line, waiter)
         self._ahead = waiter.ahead
-        self._came_at = anyio.current_time()
         if not waiter.early_s:
             self._begin()
 
@@ -79,8 +77,6 @@ class Turn:
             LimitWait: that would take longer than its patience; it has not begun.
         """
         line = self._line
-        if line is not None:
-            line.readied(anyio.current_time() - self._came_at)
         while line is not None and self._began is None:
             if self._ahead:
                 await self._room(line)
