@@ -7,13 +7,11 @@ The composition root: the only place where everything meets.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
 import anyio
 
@@ -22,10 +20,8 @@ from ingest.shelf import Shelf
 from ingest.watch import folders as way_in
 from ingest.watch.folders import Folders
 from ingest.watch.watcher import Pace, Route, Watcher
-from pipeline.agents.declared import ModelSpec
 from pipeline.artifacts.files import FileArtifacts
 from pipeline.declared import MANIFEST
-from pipeline.effects.declared import SinkSpec
 from pipeline.errors import Usage
 from pipeline.folder import Builtin, Catalogue, Pipeline, loads_of, top_levels
 from pipeline.jail import jailbreak
@@ -43,7 +39,6 @@ from pipeline.store.database import CONNECTIONS
 from pipeline.store.postgres import PostgresStore
 from pipeline.threads import in_thread
 from pipeline.trouble import Place, trouble_of
-from pipeline.vendors.declared import Declared
 from stages.document import Document
 from stages.formats import bundle
 from stages.formats import probe as probing
@@ -63,10 +58,9 @@ from waybill.callbacks import open_callbacks, open_lots
 from waybill.database import Urls, open_store
 from waybill.outside import (
     SECRETS,
+    Outsiders,
     check_terms,
-    declared_models,
-    declared_sinks,
-    declared_vendors,
+    declared_outsiders,
     facts_of,
     keys_of,
     open_door,
@@ -257,20 +251,6 @@ def bounds_of(pipeline: Pipeline) -> DocumentBounds:
     return next(found, DocumentBounds())
 
 
-class _Outside(NamedTuple):
-    """What `vendors.toml` declares."""
-
-    declared: Declared = Declared({})
-    sinks: Mapping[str, SinkSpec] = MappingProxyType({})
-    models: Mapping[str, ModelSpec] = MappingProxyType({})
-
-
-def _outside(settings: Settings) -> _Outside:
-    declared = declared_vendors(settings)
-    sinks = declared_sinks(settings, declared.vendors)
-    return _Outside(declared, sinks, declared_models(settings, declared.vendors))
-
-
 @asynccontextmanager
 async def open_app(
     settings: Settings,
@@ -296,12 +276,11 @@ async def open_app(
         (home / folder).mkdir(parents=True, exist_ok=True)
     fault: Usage | None = None
     try:
-        outside = _outside(settings)
+        outside = declared_outsiders(settings)
     except Usage as error:
         if not to_look:
             raise
-        outside, fault = _Outside(), error
-    declared, sinks = outside.declared, outside.sinks
+        outside, fault = Outsiders(), error
     door = open_door(settings, home)
     async with open_store(urls, connections) as store, door:
         await catalogue.adopt(store)
@@ -313,15 +292,15 @@ async def open_app(
                 door,
                 settings.out_dir,
                 home / SECRETS,
-                declared.vendors,
+                outside.vendors,
                 keys_of(settings),
-                declared.budget,
+                outside.budget,
                 places,
                 callbacks=open_callbacks(settings),
-                sinks=facts_of(sinks),
+                sinks=facts_of(outside.sinks),
                 models=outside.models,
                 open_sinks=sinks_opener(
-                    settings, sinks, artifacts, proof_sheets(jail, artifacts)
+                    settings, outside.sinks, artifacts, proof_sheets(jail, artifacts)
                 ),
                 trials=home / "evals" / "out",
                 lots=open_lots(settings),

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import anyio
 import structlog
@@ -15,7 +17,7 @@ from pydantic import SecretStr
 from pipeline.agents.declared import ModelSpec, read_models
 from pipeline.agents.shapes import Output
 from pipeline.artifacts.files import FileArtifacts
-from pipeline.calls import CallClass
+from pipeline.calls import UNBOUNDED_SERVICE, CallClass, ServiceBudget
 from pipeline.effects.declared import FolderSpec, SinkSpec, SmtpSpec, read_sinks
 from pipeline.effects.folder import Row, Sheet
 from pipeline.effects.opened import folder_of, open_sinks
@@ -78,6 +80,22 @@ def declared_vendors(settings: Settings) -> Declared:
             name=name, kind="openai", url=url, model=model, inside=True
         )
     return declared._replace(vendors={**declared.vendors, **shortest})
+
+
+class Outsiders(NamedTuple):
+    """Who is declared in `vendors.toml`, and what calls may cost."""
+
+    vendors: Mapping[str, VendorSpec] = MappingProxyType({})
+    budget: ServiceBudget = UNBOUNDED_SERVICE
+    models: Mapping[str, ModelSpec] = MappingProxyType({})
+    sinks: Mapping[str, SinkSpec] = MappingProxyType({})
+
+
+def declared_outsiders(settings: Settings) -> Outsiders:
+    """All of them; raises `Usage` where one cannot be."""
+    vendors, budget = declared_vendors(settings)
+    models = declared_models(settings, vendors)
+    return Outsiders(vendors, budget, models, declared_sinks(settings, vendors))
 
 
 def declared_models(

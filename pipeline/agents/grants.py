@@ -31,11 +31,7 @@ def granted(
     """What these lines grant; all that fit are taken together."""
     found: set[str] = set()
     for line, tools in grants.items():
-        parts = line.split("/")
-        if all(
-            p in (ANY, own)
-            for p, own in zip(parts, (tenant, stage, agent), strict=True)
-        ):
+        if _meets(line.split("/"), (tenant, stage, agent)):
             found |= set(tools)
     to = [tenant, stage, agent, *sorted(found)]
     digest = hashlib.sha256(json.dumps(to).encode()).hexdigest()[:16]
@@ -49,12 +45,13 @@ def ungranted(
     given = [
         set(tools)
         for line, tools in grants.items()
-        if all(
-            p in (ANY, o)
-            for p, o in zip(line.split("/")[1:], (stage, agent.name), strict=True)
-        )
+        if _meets(line.split("/")[1:], (stage, agent.name))
     ]
     return sorted({tool.name for tool in agent.tools}.difference(*given))
+
+
+def _meets(parts: Sequence[str], own: Sequence[str]) -> bool:
+    return all(p in (ANY, o) for p, o in zip(parts, own, strict=True))
 
 
 def agents_of(run: Callable[..., Any]) -> list[Agent]:

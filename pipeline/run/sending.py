@@ -58,11 +58,12 @@ class VendorCaller:
             raise Permanent(f"there is no vendor {vendor!r}", code="NO_SUCH_VENDOR")
         timeout_s = min(timeout_s, spec.timeout_s)
         moment_s = min(MOMENT_S, timeout_s / 4)
+        uses = uses_of(spec, tenant, 0)
         async with AsyncExitStack() as held:
             ticket = held.enter_context(await self._outside.breakers.admit(spec))
             turn = await held.enter_async_context(
                 self._outside.permits.hold(
-                    uses_of(spec, tenant, 0),
+                    uses,
                     patience_s=min(PATIENCE_S, timeout_s / 2),
                     # The one probe of all goes before the line, effects behind it.
                     deadline=-math.inf if ticket.probe else math.inf,
@@ -75,7 +76,7 @@ class VendorCaller:
             if begin is not None:
                 await begin()
             if not turn.paced:
-                await _due(turn, moment_s)
+                await _due(turn, uses[0].key, moment_s)
             return await self._outside.send(
                 ticket,
                 spec,
@@ -84,11 +85,11 @@ class VendorCaller:
                 timeout_s=timeout_s,
                 idempotency_key=key,
                 artifacts=self._services.artifacts,
-                when=partial(_due, turn, moment_s) if turn.paced else None,
+                when=partial(_due, turn, uses[0].key, moment_s) if turn.paced else None,
             )
 
 
-async def _due(turn: Turn, within_s: float) -> None:
+async def _due(turn: Turn, key: str, within_s: float) -> None:
     """
     The moment of an effect that is written down as `sending`.
 
@@ -98,4 +99,4 @@ async def _due(turn: Turn, within_s: float) -> None:
     with anyio.move_on_after(within_s) as scope:
         await turn.due()
     if scope.cancelled_caught:
-        raise LimitWait.of("its moment", within_s, within_s)
+        raise LimitWait.of(key, within_s, within_s)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pipeline.vendors.lines import Line
 
 LEARNING = 0.1  # the share of the last call in what is known of how long calls take
-
 HEAVIER, LIGHTER = 0.2, 0.05  # the same of what they weigh
 SHARE_MAX = 2.0  # calls may take more than they said
 AHEAD_MAX = 0.5  # of the calls under way: where they are short
@@ -60,7 +59,6 @@ class Limit:
         self.paused_until = -math.inf
         self.next_at = -math.inf  # the instant of the next permit
         self.took_s = 0.0  # a call, about
-        self.share = 1.0  # of what calls say that they weigh, that they take, mostly
         self._settled = 0  # calls from which that is known
         self._said = self._taken = 0.0  # by one of them, about
         self.untold = False  # that nothing is booked any more, and nobody waits
@@ -184,6 +182,11 @@ class Limit:
         self.booked -= 1
         self.untold = True
 
+    @property
+    def share(self) -> float:
+        """Of what calls say that they weigh, that they take, mostly."""
+        return self._taken / self._said if self._settled else 1.0
+
     def weight_of(self, said: float) -> float:
         """
         What a call will weigh that says so much.
@@ -217,7 +220,6 @@ class Limit:
         # Of both by itself: heavy calls count for more than light ones.
         self._said += part * (said - self._said)
         self._taken += part * (amount - self._taken)
-        self.share = self._taken / self._said
 
     def learn_took(self, took_s: float) -> None:
         """A call was under way for so long."""

@@ -106,7 +106,7 @@ class FleetLimits:
             return
         line = self._line(uses)
         now = anyio.current_time()
-        line.held += 1
+        line.turns += 1
         try:
             forecast_s = line.patience.forecast_s(now)
             if forecast_s > patience_s:
@@ -115,7 +115,7 @@ class FleetLimits:
             # Of one batch all have the same deadline, told a little differently.
             due = math.floor(deadline) if math.isfinite(deadline) else deadline
             order = (due, next(self._numbers))
-            turn = Turn(line, self._stand, said)
+            turn = Turn(line, self._stand)
             waiter = Waiter(order, said, patience_s, now, early_s, in_room=in_room)
             await turn.come(waiter)
             try:
@@ -127,7 +127,7 @@ class FleetLimits:
             line.away.sent(item, wait, patience_s)
             raise
         finally:
-            line.held -= 1
+            line.turns -= 1
 
     async def _stand(self, line: Line, waiter: Waiter) -> Permit | None:
         """In line, until the instant of a permit; None: it is let in without one."""

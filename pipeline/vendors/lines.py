@@ -37,7 +37,7 @@ class Line:
         since: When the first of them came, or later.
         shut: There were fewer permits than calls, the last time: asking again before
             it is time brings nothing.
-        held: Calls that were let in and are not over, and those who wait.
+        turns: Calls that were let in and are not over, and those who wait.
         away: Items that were sent away.
         patience: How long who stands here will wait.
         ready: Who was let in early, and waits for room alone.
@@ -47,7 +47,7 @@ class Line:
         self.limits = tuple(limits)
         self._clock = clock
         self.permits: deque[Permit] = deque()
-        self.count = self.held = 0
+        self.count = self.turns = 0
         self.since = 0.0
         self.least_s = math.inf  # of the patience of those who came since it was empty
         self.oldest = 0.0  # none of them came before
@@ -78,7 +78,7 @@ class Line:
     @property
     def idle(self) -> bool:
         """Whether nobody stands in it, has a turn of it, or comes back."""
-        return not (self.held or self.permits or self.away)
+        return not (self.turns or self.permits or self.away)
 
     @property
     def late_s(self) -> float:

@@ -4,6 +4,7 @@ Leave for one call, and who waits for it.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import anyio
@@ -61,3 +62,14 @@ class Waiter:
         self.ahead = False  # it may prepare, and has no permit yet
         self.error: WaybillError | None = None
         self.gone = False
+
+    def anew(self, *, before_all: bool = False) -> Waiter:
+        """The same call once more: it has waited since it came, wherever it stands."""
+        return Waiter(
+            (-math.inf, self.order[1]) if before_all else self.order,
+            self.said,
+            self.patience_s,
+            self.since,
+            self.early_s,
+            in_room=self.in_room,
+        )

@@ -4,7 +4,6 @@ Leave to begin a call: given a little early, and taken at its moment.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -25,36 +24,26 @@ class Turn:
         stand: In line, until there is a permit, or leave to come in without one.
     """
 
-    __slots__ = (
-        *("_ahead", "_began", "_early_s", "_in_room", "_line", "_order"),
-        *("_patience_s", "_permit", "_said", "_since", "_stand", "_thought"),
-    )
+    __slots__ = ("_ahead", "_began", "_line", "_permit", "_stand", "_stood", "_thought")
 
     def __init__(
         self,
         line: Line | None = None,
         stand: Stand | None = None,
-        said: tuple[int, ...] = (),
     ) -> None:
         self._line = line
         self._stand = stand
-        self._said = said
         self._thought: tuple[float, ...] = ()
         self._permit: Permit | None = None
         self._ahead = False
-        self._order = (0.0, 0)
-        self._since = 0.0
-        self._patience_s = math.inf
-        self._early_s, self._in_room = 0.0, False
+        self._stood: Waiter | None = None  # as it stood in line the last time
         self._began: float | None = None
 
     async def come(self, waiter: Waiter) -> None:
         """Wait in line; who wants its permit not early begins at once."""
         assert self._line is not None
         assert self._stand is not None
-        self._order, self._since = waiter.order, waiter.since
-        self._patience_s, self._early_s = waiter.patience_s, waiter.early_s
-        self._in_room = waiter.in_room
+        self._stood = waiter
         self._permit = await self._stand(self._line, waiter)
         self._ahead = waiter.ahead
         if not waiter.early_s:
@@ -113,7 +102,8 @@ class Turn:
 
     async def _room(self, line: Line) -> None:
         """Until a call that was let in early has room, or is not to begin now."""
-        waiter = self._waiter(self._order)
+        assert self._stood is not None
+        waiter = self._stood.anew()
         line.stand_ready(waiter)
         let_in(line.limits)
         if not waiter.called.is_set():
@@ -137,19 +127,14 @@ class Turn:
     async def _again(self) -> None:
         """In line before all others."""
         # As early as before: or those behind would have theirs too late.
-        await self.come(self._waiter((-math.inf, self._order[1])))
-
-    def _waiter(self, order: tuple[float, int]) -> Waiter:
-        # It has stood in line since it came, wherever it stands now.
-        since, early_s = self._since, self._early_s
-        return Waiter(
-            order, self._said, self._patience_s, since, early_s, in_room=self._in_room
-        )
+        assert self._stood is not None
+        await self.come(self._stood.anew(before_all=True))
 
     def _begin(self) -> None:
         assert self._line is not None
         assert self._permit is not None
+        assert self._stood is not None
         self._began = anyio.current_time()
-        self._thought = self._line.thought_of(self._said)
-        weights = self._line.weights_of(self._said)
+        self._thought = self._line.thought_of(self._stood.said)
+        weights = self._line.weights_of(self._stood.said)
         self._line.used(self._permit, self._line.units_of(weights))

@@ -267,7 +267,8 @@ _ROLE = re.compile(
     r"|owner|participant|partner|payee|payor|performer|principal|producer|promoter"
     r"|provider|publisher|purchaser|racing team|recipient|renter|repairer"
     r"|representative|reseller|retailer|sales agent|seller|servicer|shareholder"
-    r"|shipper|sponsor|spinco|subscriber|subsidiary|supplier|talent|team|tenant|trustee|underwriter|user|vendor"
+    r"|shipper|sponsor|spinco|subscriber|subsidiary|supplier|talent|team|tenant|trustee"
+    r"|underwriter|user|vendor"
     r"|venture|venturer|warehouse|worker|you|us|we)s?)$"
 )
 

@@ -6,11 +6,10 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
-from pipeline.agents.declared import ModelSpec
 from pipeline.agents.grants import agents_of, ungranted
 from pipeline.checking import file_faults
 from pipeline.errors import Usage, WaybillError
@@ -19,17 +18,15 @@ from pipeline.folder import Pipeline, loads_of
 from pipeline.loading import WORK_S
 from pipeline.pinned import list_files, version_of
 from pipeline.store.postgres.reports import UnderWay
-from pipeline.vendors.declared import VendorSpec
 from waybill import terminal
 from waybill.commands.options import Header, Json
 from waybill.commands.run import run_app
 from waybill.compose import BUILTIN, PROOFS, PROVEN_S, App, pipeline_folder
 from waybill.inbox import glance
 from waybill.outside import (
+    Outsiders,
     check_terms,
-    declared_models,
-    declared_sinks,
-    declared_vendors,
+    declared_outsiders,
 )
 from waybill.settings import Settings, read_settings
 
@@ -38,14 +35,6 @@ Named = Annotated[
     list[str] | None,
     typer.Argument(help="Names, or folders; without one all.", metavar="[NAME|PATH]…"),
 ]
-
-
-class Outside(NamedTuple):
-    """Who is declared in `vendors.toml`."""
-
-    vendors: Mapping[str, VendorSpec]
-    models: Mapping[str, ModelSpec]
-    sinks: Collection[str]
 
 
 # -- ls --------------------------------------------------------------------------------
@@ -130,9 +119,9 @@ def pipelines_check(names: Named = None, json: Json = False) -> None:
     terminal.keep_stdout()
     folders = _folders(settings, names or ())
     broken = Faults()
-    outside: Outside | None = None
+    outside: Outsiders | None = None
     with broken.gathered():
-        outside = _outside(settings)
+        outside = declared_outsiders(settings)
     found = [checked(folder, outside, broken) for folder in folders]
     ok = not any(each["faults"] for each in found)
     if json:
@@ -143,7 +132,7 @@ def pipelines_check(names: Named = None, json: Json = False) -> None:
     raise typer.Exit(0 if ok else Usage.exit_code)
 
 
-def checked(folder: Path, outside: Outside | None, broken: Faults) -> dict[str, Any]:
+def checked(folder: Path, outside: Outsiders | None, broken: Faults) -> dict[str, Any]:
     """
     What a worker would make of a folder, and each fault; blocking.
 
@@ -211,13 +200,7 @@ def _folders(settings: Settings, names: Sequence[str]) -> list[Path]:
     return found
 
 
-def _outside(settings: Settings) -> Outside:
-    vendors = declared_vendors(settings).vendors
-    models = declared_models(settings, vendors)
-    return Outside(vendors, models, declared_sinks(settings, vendors))
-
-
-def _undeclared(pipeline: Pipeline, outside: Outside) -> Iterator[str]:
+def _undeclared(pipeline: Pipeline, outside: Outsiders) -> Iterator[str]:
     """
     Whom it names and nobody declared, a budget that pays nobody, and tools that nobody
     was given: no fault, for stages may do without.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,15 +12,13 @@ import typer
 from pipeline.bound import seconds
 from pipeline.errors import NotFound, Usage
 from pipeline.store.limits import LimitRow, LimitSet
-from pipeline.vendors.declared import VendorSpec, rate_of
+from pipeline.vendors.declared import rate_of
 from pipeline.vendors.pacing import LimitSpec
 from waybill import terminal
 from waybill.commands.options import YEARS_MAX_S, Header, Json
 from waybill.commands.run import run_app
 from waybill.compose import App
 from waybill.health import for_good, paused
-from waybill.outside import declared_vendors
-from waybill.settings import read_settings
 
 limits = typer.Typer(
     help="How often vendors are called, by all workers together.", no_args_is_help=True
@@ -85,14 +82,17 @@ def limits_pause(
     for_s = seconds(for_) if for_ else None
     if for_s is not None and not 0 < for_s <= YEARS_MAX_S:
         raise Usage(f"{for_!r} is no such time", hint="10m, 2h, 1d")
-    _change(key, lambda opened: opened.store.pause_limit(key, for_s), json)
-    vendor = OF_VENDOR.fullmatch(key)
-    vendors: Mapping[str, VendorSpec] = {}
-    with suppress(Usage):  # it is paused all the same
-        vendors = declared_vendors(read_settings()).vendors
-    spec = vendors.get(vendor[1]) if vendor else None
-    if spec is not None and spec.fallbacks:
-        said = f"meanwhile its fallbacks are called: {', '.join(spec.fallbacks)}"
+    fallbacks: list[str] = []
+
+    async def pause(opened: App) -> None:
+        await opened.store.pause_limit(key, for_s)
+        vendor = OF_VENDOR.fullmatch(key)
+        if vendor and (spec := opened.services.vendors.get(vendor[1])):
+            fallbacks.extend(spec.fallbacks)
+
+    _change(key, pause, json)
+    if fallbacks:
+        said = f"meanwhile its fallbacks are called: {', '.join(fallbacks)}"
         terminal.err.print(terminal.safe(said))
 
 

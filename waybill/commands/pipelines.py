@@ -38,9 +38,7 @@ from waybill.compose import BUILTIN, look_into, open_jail, pipeline_folder
 from waybill.foreground import twice, watched
 from waybill.outside import (
     SECRETS,
-    declared_models,
-    declared_sinks,
-    declared_vendors,
+    declared_outsiders,
     facts_of,
     keys_of,
     open_door,
@@ -244,24 +242,23 @@ async def open_trial(settings: Settings, home: Path) -> AsyncIterator[Services]:
     artifacts = FileArtifacts(home / "objects")
     for folder in ("tmp", "pipelines"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    declared = declared_vendors(settings)
+    outside = declared_outsiders(settings)
     async with open_door(settings, home) as door:
         scratch = Place("the scratch folder", home / "tmp")
         jail = open_jail(settings, home, artifacts, scratch)
         try:
             secrets = settings.home.resolve() / SECRETS
             out = home / "out"
-            vendors = declared.vendors
             yield Services(
                 artifacts,
                 jail,
                 door,
                 out,
                 secrets,
-                vendors,
+                outside.vendors,
                 keys_of(settings),
-                models=declared_models(settings, vendors),
-                sinks=facts_of(declared_sinks(settings, vendors)),
+                models=outside.models,
+                sinks=facts_of(outside.sinks),
             )
         finally:
             with anyio.CancelScope(shield=True):

@@ -98,21 +98,21 @@ SCOUT = Agent(
 
 
 @stage()
-async def work(state: BaseModel, ctx: Context) -> Advance:
-    """Work."""
+async def scan(state: BaseModel, ctx: Context) -> Advance:
+    """Scan."""
     return Advance()
 '''
 
 
 def test_what_nobody_declared_or_gave_is_noted(home: Home) -> None:
     """A tool's sink, a grant that was forgotten: told before a person rules on it."""
-    folder = home.pipeline("asks", work="return Advance()")
+    folder = home.pipeline("asks", scan="return Advance()")
     (folder / "prompts").mkdir()
     (folder / "prompts" / "scout.md").write_text("You look.")
-    (folder / "work.py").write_text(ASKING)
+    (folder / "scan.py").write_text(ASKING)
     declared = (folder / "pipeline.toml").read_text()
     (folder / "pipeline.toml").write_text(
-        declared + '[grant]\n"acme/work/scout" = ["look"]\n'
+        declared + '[grant]\n"acme/scan/scout" = ["look"]\n'
         '[budget]\nitem = "2.00 EUR"\n'
     )
     (home.folder / "vendors.toml").write_text(PRICED)
